@@ -1,0 +1,59 @@
+"""What can go wrong, as a user sees it: one line what and where, one line what now, one exit code.
+
+RpoError                 1   the work failed
+├── UsageError           2   a wrong option, setting, name or input file
+│   └── SettingsError    2   several wrong settings, reported together
+├── MissingDependency    3   something is not installed
+├── RunLocked            1   another process works on this run and stage
+└── StorageError         1   the disk is full, or the run directory cannot be written
+"""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+
+class RpoError(Exception):
+    """A failure that is told in two lines, never with a traceback."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(RpoError):
+    """The user asked for something that cannot be: the fix is in the command, settings or input."""
+
+    exit_code = 2
+
+
+class SettingsError(UsageError):
+    """Wrong settings, all of them at once."""
+
+    def __init__(self, where: str, problems: Sequence[str], hint: str) -> None:
+        noun = "setting" if len(problems) == 1 else "settings"
+        lines = "".join(f"\n  {problem}" for problem in problems)
+        super().__init__(f"{where}: {len(problems)} wrong {noun}{lines}", hint)
+        self.problems = tuple(problems)
+
+
+class MissingDependency(RpoError):
+    """A package or extra is not installed."""
+
+    exit_code = 3
+
+
+class RunLocked(RpoError):
+    """Another process holds the lock of this run and stage."""
+
+
+class StorageError(RpoError):
+    """A write failed; what was committed before it is whole."""
+
+
+def nearest(name: str, names: Sequence[str]) -> str:
+    """The text "; did you mean 'x'?" for the closest of `names`, or "" when none is close."""
+    close = get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -1,0 +1,1 @@
+"""Data in and out: the dataset folder and its card; importers and exporters."""

@@ -1,0 +1,106 @@
+"""The roles of the line, on one page.
+
+A backend is cheap to construct and picklable: its constructor only stores settings. Weights load in
+`setup()`, on the worker that will use them. Every call takes a batch whose shape the caller has fixed
+(the last batch is padded), and a row's result depends only on the row and the batch shape.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from rpo_cli.records import Reject, Row
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation; `image` stands before the text when it is given."""
+
+    role: Literal["system", "user", "assistant"]
+    text: str
+    image: "Picture | None" = None
+
+
+Conversation = tuple[Message, ...]
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a critic said. `finish` is "stop" (it ended by itself) or "length" (cut off)."""
+
+    text: str
+    finish: Literal["stop", "length"]
+
+
+class Backend(Protocol):
+    def setup(self) -> None:
+        """Load weights. Called once on the worker, before the first batch."""
+
+
+class Generator(Backend, Protocol):
+    def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> "list[Picture | None]":
+        """One RGB picture per prompt; None where a safety checker blacked it out."""
+
+
+class Critic(Backend, Protocol):
+    def reply(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        schema: dict[str, Any] | None,
+        seeds: Sequence[int] | None,
+        max_tokens: int,
+    ) -> list[Reply]:
+        """One reply per conversation. `schema` constrains it to JSON; `seeds` None means greedy."""
+
+
+@dataclass(frozen=True)
+class EditRequest:
+    image: "Picture"
+    instruction: str
+    seed: int
+
+
+class Editor(Backend, Protocol):
+    def edit(
+        self, requests: Sequence[EditRequest], *, guidance: float, image_guidance: float
+    ) -> "list[Picture | None]":
+        """One picture per request, of its image's size; all images of a call have one size."""
+
+
+class Reward(Backend, Protocol):
+    def score(self, prompts: Sequence[str], images: "Sequence[Picture]") -> list[float]:
+        """One finite number per (prompt, image); higher is better."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A row that is wanted: its key, the row it is made from, and what its stage needs to make it."""
+
+    key: str
+    input_id: str
+    payload: Any
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the line as data: how to build its backend and how to turn tasks into rows.
+
+    `bucket` groups tasks that may share a batch (equal sizes, equal guidance); `step` gets one batch
+    of one bucket and returns one row or reject per task, in order. `step` does no I/O.
+    """
+
+    name: str
+    table: str
+    batch_size: int
+    build: Callable[[], Any]
+    step: Callable[[Sequence[Task], Any, int], list[Row | Reject]]
+    bucket: Callable[[Task], Any] = lambda task: None
+
+
+class Engine(Protocol):
+    def run(self, stage: Stage, tasks: Iterable[Task]) -> Iterator[list[Row | Reject]]:
+        """Yield finished batches. The backend is built at the first task, never for none."""

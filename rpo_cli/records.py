@@ -1,0 +1,193 @@
+"""The rows of a run directory: frozen pydantic models, one per table.
+
+The Arrow schema of a table is derived from its row in `store.py`. A key (the first field of a row) is
+`content_key` of everything that determines the row, never a counter. To add a column: add a field
+with a default to the row of the stage that makes it; readers of older parts fill the default.
+"""
+
+import hashlib
+import json
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT_VERSION = 1
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys and no spaces: equal values give equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def content_key(*parts: Any) -> str:
+    """The key of a row: 32 hex digits of SHA-256 over the canonical JSON of `parts`."""
+    return hashlib.sha256(canonical_json([FORMAT_VERSION, *parts]).encode()).hexdigest()[:32]
+
+
+def row_seed(run_seed: int, *parts: Any) -> int:
+    """A row's own seed in [0, 2**31), from the run's seed and what the row is; never from a counter."""
+    digest = hashlib.sha256(canonical_json([run_seed, *parts]).encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+class Row(BaseModel):
+    """Base of all rows: frozen, and a wrong field is an error. The first field is the key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    table: ClassVar[str]
+
+    @property
+    def key(self) -> str:
+        return str(getattr(self, next(iter(type(self).model_fields))))
+
+
+class ImageData(BaseModel):
+    """An encoded image in the layout that `datasets` reads as an Image feature."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    bytes: bytes
+    path: str | None = None
+
+
+class Prompt(Row):
+    table = "prompts"
+    prompt_id: str
+    prompt: str
+    source: str = Field(description="where the prompt came from: a file name, a dataset, 'option'")
+
+
+class Image(Row):
+    """A generated or imported picture."""
+
+    table = "images"
+    image_id: str
+    prompt_id: str
+    prompt: str
+    index: int = Field(description="counts the images of one prompt")
+    seed: int
+    sha256: str = Field(description="of the encoded bytes; downstream keys hash this, not the id")
+    width: int
+    height: int
+    image: ImageData
+    batch_size: int = Field(description="the batch shape that was computed, padding included")
+    settings: str = Field(description="canonical JSON of every setting that is in the key")
+    environment: str = Field(description="canonical JSON: library versions, device; not in the key")
+
+
+class Flaw(BaseModel):
+    """One thing in the picture that does not match its prompt or is badly made."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    aspect: str
+    detail: str
+
+
+class Critique(Row):
+    table = "critiques"
+    critique_id: str
+    image_id: str
+    prompt_id: str
+    prompt: str
+    text: str = Field(description="the free-text critique (turn 1)")
+    flaws: tuple[Flaw, ...]
+    instructions: tuple[str, ...] = Field(description="0 to 3 short edits; empty: nothing is wrong")
+    reply: str = Field(description="the raw reply that was parsed (turn 2)")
+    attempt: int = Field(description="0 is the greedy first attempt")
+    seed: int
+    batch_size: int
+    settings: str
+    environment: str
+
+
+class Edit(Row):
+    """One attempt to mend one picture."""
+
+    table = "edits"
+    edit_id: str
+    image_id: str
+    critique_id: str
+    prompt_id: str
+    prompt: str
+    instruction: str
+    attempt: int = Field(description="counts attempts at one instruction: seed x guidance grid")
+    seed: int
+    sha256: str
+    width: int
+    height: int
+    image: ImageData
+    batch_size: int
+    settings: str
+    environment: str
+
+
+class RewardScore(Row):
+    table = "rewards"
+    score_id: str
+    subject: Literal["image", "edit"]
+    subject_id: str = Field(description="image_id or edit_id")
+    prompt_id: str
+    reward: str
+    score: float
+    batch_size: int
+    settings: str
+    environment: str
+
+
+class Reject(Row):
+    """A row that stopped, kept with its reason. Final for its key until `--retry-rejects`."""
+
+    table = "rejects"
+    key_of: str = Field(description="the key the row would have had")
+    stage: str
+    input_id: str = Field(description="key of the row it was to be made from")
+    reason: str = Field(description="one of a few words: bad_reply, black_image, corrupt_image, ...")
+    detail: str = Field(description="the raw reply or message, at most 2,000 characters")
+    settings: str
+
+
+class Pair(Row):
+    """A candidate pair with its gate values, verdict and reason; accepted ones make the dataset.
+
+    Side a is the original (kind edit) or the picture of lower index (kind seeds).
+    """
+
+    table = "pairs"
+    pair_id: str
+    prompt_id: str
+    prompt: str
+    pair_kind: Literal["edit", "seeds", "import", "human"]
+    a_id: str = Field(description="image_id of side a")
+    b_id: str = Field(description="edit_id (kind edit) or image_id of side b")
+    a_sha256: str
+    b_sha256: str
+    critique_id: str | None
+    instruction: str | None
+    tries: int = Field(description="how many attempts side b was chosen from")
+    rewards_a: dict[str, float]
+    rewards_b: dict[str, float]
+    margins: dict[str, float] = Field(description="per reward, (b - a) / std over seeds of one prompt")
+    margin: float = Field(description="mean of margins; > 0: b is better")
+    agreement: float = Field(description="share of rewards whose sign is the margin's, in [0, 1]")
+    dispersion: float | None = Field(description="in [0, 1], 1 = coin flip (methods.md 8)")
+    change: float = Field(description="mean absolute pixel difference of a and b, in [0, 1]")
+    hash_distance: int = Field(description="Hamming distance of 64-bit perceptual hashes")
+    verdict: Literal["accepted", "dropped"]
+    reason: str = Field(description="edit_won, reversed, seed_won, or the gate that dropped it")
+    winner: Literal["a", "b"] | None
+    split: Literal["train", "validation"]
+    duplicate_of: str | None = None
+
+
+class Verdict(Row):
+    """A person's decision from `rpo review`."""
+
+    table = "verdicts"
+    verdict_id: str
+    pair_id: str
+    choice: Literal["a", "b", "tie", "reject"]
+    reviewer: str
+
+
+TABLES: dict[str, type[Row]] = {
+    row.table: row for row in (Prompt, Image, Critique, Edit, RewardScore, Reject, Pair, Verdict)
+}

@@ -1,0 +1,56 @@
+"""Names a user can type, and where the thing is: plain dicts of name → "module:attribute".
+
+Third parties add to a kind through the entry-point group `rpo.<kind>` (e.g. `rpo.rewards`).
+"""
+
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from rpo_cli.errors import UsageError, nearest
+
+generators = {"diffusers": "rpo_cli.backends.generator:DiffusersGenerator"}
+critics = {"transformers": "rpo_cli.backends.critic:TransformersCritic"}
+editors = {"instruct-pix2pix": "rpo_cli.backends.editor:InstructPix2PixEditor"}
+rewards = {
+    "clip": "rpo_cli.backends.rewards:ClipReward",
+    "vqascore": "rpo_cli.backends.rewards:VqaScore",
+}
+families = {"sd1": "rpo_cli.train.families:StableDiffusion1"}
+objectives = {
+    "dpo": "rpo_cli.train.objective:DPO",
+    "sft": "rpo_cli.train.objective:SFT",
+}
+engines = {"local": "rpo_cli.engines.local:LocalEngine"}
+presets = {"shapes": "rpo_cli.shapes.preset:settings"}
+measures = {"shapes-oracle": "rpo_cli.shapes.oracle:measure"}
+
+KINDS: dict[str, dict[str, str]] = {
+    "generators": generators,
+    "critics": critics,
+    "editors": editors,
+    "rewards": rewards,
+    "families": families,
+    "objectives": objectives,
+    "engines": engines,
+    "presets": presets,
+    "measures": measures,
+}
+
+
+def names(kind: str) -> dict[str, str]:
+    """All names of a kind, ours and third parties', sorted."""
+    found = {point.name: point.value for point in entry_points(group=f"rpo.{kind}")}
+    return dict(sorted({**found, **KINDS[kind]}.items()))
+
+
+def load(kind: str, name: str) -> Any:
+    """The class or function behind a name; an unknown name is a usage error with the nearest one."""
+    table = names(kind)
+    if name not in table:
+        raise UsageError(
+            f"'{name}' is not one of the {kind}: {', '.join(table)}{nearest(name, list(table))}",
+            f"rpo list {kind}",
+        )
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)

@@ -1,0 +1,1 @@
+"""Preference fine-tuning of diffusion models."""
