@@ -1,0 +1,314 @@
+"""What an instruction does to a scene: sample, say, parse, apply. The way from one scene to another is in `towards`.
+
+Standard library only. To add a kind: its sentences in TEMPLATES, its effect in `_EFFECTS`, its words in `say`.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import random
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from rpo_cli.shapes.grammar import (
+    BACKGROUNDS,
+    COLOURS,
+    INVERSE,
+    POSITIONS,
+    RELATIONS,
+    SHAPES,
+    SIZES,
+    Scene,
+    Thing,
+    alternatives,
+    article,
+    noun,
+    relation_of_slots,
+    sample_thing,
+    shape_word,
+    slots,
+)
+
+KINDS = ("recolour", "reshape", "resize", "background", "add", "remove", "move")
+JOIN = "; "
+# {x} {y}: names of things that are there; {t}: a new thing with article; {p} place, {r} relation, {v} new value;
+# {n}: what a thing becomes, with article: a shape, with a colour or size before it where these change too.
+TEMPLATES: dict[str, tuple[str, ...]] = {
+    "recolour": ("make the {x} {v}", "change the color of the {x} to {v}"),
+    "reshape": ("turn the {x} into {n}", "change the {x} to {n}"),
+    "resize": ("make the {x} {v}", "change the size of the {x} to {v}"),
+    "background": ("make the background {v}", "change the background to {v}"),
+    "add": ("add {t} on the {p}", "put {t} on the {p}"),
+    "remove": ("remove the {x}", "delete the {x}"),
+    "place": ("move the {x} to the {p}", "put the {x} in the {p}"),
+    "swap": ("move the {x} {r} the {y}", "put the {x} {r} the {y}"),
+}
+OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change. `target` and `other` are indices of things; `value` is the new attribute, place or relation."""
+
+    kind: str
+    target: int | None = None
+    value: str | None = None
+    other: int | None = None
+    thing: Thing | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """The scene after an edit; `origin[i]` is the index that thing i had before, None for a new thing."""
+
+    scene: Scene
+    origin: tuple[int | None, ...]
+
+
+# ---- effects ---------------------------------------------------------------------------------------------------------
+
+
+def _with_thing(scene: Scene, edit: Edit, **values: str) -> Change:
+    things = list(scene.things)
+    things[edit.target or 0] = replace(things[edit.target or 0], **values)
+    return Change(replace(scene, things=tuple(things)), tuple(range(len(things))))
+
+
+def attributes(words: str) -> dict[str, str]:
+    """What "small green triangle" or a part of it says: attribute -> value."""
+    kinds = {"size": SIZES, "colour": COLOURS, "shape": SHAPES}
+    return {kind: word for word in words.split() for kind, names in kinds.items() if word in names}
+
+
+def _add(scene: Scene, edit: Edit) -> Change:
+    assert edit.thing is not None and edit.value is not None
+    if not scene.things:
+        return Change(replace(scene, things=(edit.thing,), position=edit.value), (None,))
+    relation = relation_of_slots(OPPOSITE[edit.value], edit.value)
+    things = (*scene.things, edit.thing)
+    return Change(Scene(things, scene.background, relation=relation), (0, None))
+
+
+def _remove(scene: Scene, edit: Edit) -> Change:
+    keep = tuple(i for i in range(len(scene.things)) if i != edit.target)
+    position = slots(scene)[keep[0]] if len(keep) == 1 else None
+    things = tuple(scene.things[i] for i in keep)
+    return Change(Scene(things, scene.background, position=position), keep)
+
+
+def _move(scene: Scene, edit: Edit) -> Change:
+    everything = tuple(range(len(scene.things)))
+    if edit.other is None:
+        return Change(replace(scene, position=edit.value), everything)
+    assert edit.value is not None
+    relation = edit.value if edit.target == 0 else INVERSE[edit.value]
+    return Change(replace(scene, relation=relation), everything)
+
+
+_EFFECTS: dict[str, Callable[[Scene, Edit], Change]] = {
+    "recolour": lambda scene, edit: _with_thing(scene, edit, colour=edit.value or ""),
+    "reshape": lambda scene, edit: _with_thing(scene, edit, **attributes(edit.value or "")),
+    "resize": lambda scene, edit: _with_thing(scene, edit, size=edit.value or ""),
+    "background": lambda scene, edit: Change(
+        replace(scene, background=edit.value or ""), tuple(range(len(scene.things)))
+    ),
+    "add": _add,
+    "remove": _remove,
+    "move": _move,
+}
+
+
+def apply_edit(scene: Scene, edit: Edit) -> Change:
+    """The scene after the edit. The edit must fit the scene (`apply_instruction` checks that, this does not)."""
+    return _EFFECTS[edit.kind](scene, edit)
+
+
+# ---- words -----------------------------------------------------------------------------------------------------------
+
+
+def refer(scene: Scene, index: int) -> str:
+    """The shortest name that tells thing `index` from the others: "red circle", "small red circle" or "left red circle"."""
+    thing, others = scene.things[index], [t for i, t in enumerate(scene.things) if i != index]
+    plain = f"{thing.colour} {shape_word(thing.shape)}"
+    twins = [t for t in others if (t.shape, t.colour) == (thing.shape, thing.colour)]
+    if not twins:
+        return plain
+    if all(t.size != thing.size for t in twins):
+        return noun(thing)
+    place = slots(scene)[index]
+    return f"{place} {plain}" if place else noun(thing)
+
+
+def say(scene: Scene, edit: Edit, variant: int = 0) -> str:
+    """The edit in words, naming things as they are in `scene`; under 12 words. `variant` is 0 or 1."""
+    kind = ("place" if edit.other is None else "swap") if edit.kind == "move" else edit.kind
+    words = {"v": edit.value, "p": edit.value, "r": edit.value}
+    if edit.kind == "reshape":
+        words["n"] = article(edit.value or "")
+    if edit.target is not None:
+        words["x"] = refer(scene, edit.target)
+    if edit.other is not None:
+        words["y"] = refer(scene, edit.other)
+    if edit.thing is not None:
+        words["t"] = article(noun(edit.thing))
+    return TEMPLATES[kind][variant].format(**words)
+
+
+_VALUES = {
+    "recolour": tuple(COLOURS),
+    "reshape": SHAPES,
+    "resize": SIZES,
+    "background": tuple(BACKGROUNDS),
+}
+
+
+def instruction_words() -> str:
+    """Every word that an instruction may hold, in one string."""
+    sentences = [*itertools.chain.from_iterable(TEMPLATES.values()), *OPPOSITE, JOIN]
+    return " ".join(re.sub(r"\{\w+\}", " ", part) for part in sentences)
+
+
+@functools.cache
+def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
+    """(kind, pattern) for every sentence; the named groups carry the words."""
+    sides = tuple(OPPOSITE)
+    name = f"(?:(?:{alternatives((*SIZES, *sides))} )?{alternatives(COLOURS)} {alternatives((*SHAPES, 'shape'))})"
+    name = name.replace("(", "(?:").replace("(?:?:", "(?:")
+    new = f"{alternatives(SIZES)} {alternatives(COLOURS)} {alternatives(SHAPES)}"
+    found = []
+    for kind, sentences in TEMPLATES.items():
+        places = sides if kind == "add" else POSITIONS
+        parts = {
+            "x": f"(?P<x>{name})",
+            "y": f"(?P<y>{name})",
+            "t": f"an? (?P<t>{new})",
+            "n": f"an? (?P<v>(?:{alternatives(SIZES)} )?(?:{alternatives(COLOURS)} )?{alternatives(SHAPES)})",
+            "p": f"(?P<p>{'|'.join(places)})",
+            "r": f"(?P<r>{'|'.join(RELATIONS)})",
+            "v": f"(?P<v>{'|'.join(_VALUES.get(kind, ('-',)))})",
+        }
+        found += [(kind, re.compile(sentence.format(**parts))) for sentence in sentences]
+    return tuple(found)
+
+
+def find(scene: Scene, name: str) -> int | None:
+    """The index of the one thing that `name` fits; None when it fits none or several."""
+    *first, colour, shape = name.split()
+    places = slots(scene)
+    fits = [
+        i
+        for i, thing in enumerate(scene.things)
+        if thing.colour == colour
+        and shape in (thing.shape, "shape")
+        and (not first or first[0] in (thing.size, places[i]))
+    ]
+    return fits[0] if len(fits) == 1 else None
+
+
+def parse_instruction(scene: Scene, instruction: str) -> Edit | None:
+    """The edit that one instruction (no joins) means on `scene`; None when no sentence or name of it fits."""
+    text = " ".join(instruction.lower().split()).rstrip(".")
+    for kind, pattern in _patterns():
+        match = pattern.fullmatch(text)
+        if match:
+            return _edit_of(scene, kind, match.groupdict())
+    return None
+
+
+def _edit_of(scene: Scene, kind: str, words: dict[str, str]) -> Edit | None:
+    if kind == "background":
+        return Edit(kind, value=words["v"])
+    if kind == "add":
+        size, colour, shape = words["t"].split()
+        return Edit(kind, value=words["p"], thing=Thing(shape, colour, size))
+    target = find(scene, words["x"])
+    if target is None:
+        return None
+    if kind == "place":
+        return Edit("move", target, words["p"])
+    if kind == "swap":
+        other = find(scene, words["y"])
+        fits = other is not None and other != target
+        return Edit("move", target, words["r"], other) if fits else None
+    return Edit(kind, target, words.get("v"))
+
+
+def parse_all(scene: Scene, instruction: str) -> list[Edit] | None:
+    """The edits of one or several (joined by "; ") instructions, each worded on `scene`; None when one means nothing."""
+    parsed = [parse_instruction(scene, part.strip()) for part in instruction.split(JOIN.strip())]
+    return None if None in parsed else [edit for edit in parsed if edit is not None]
+
+
+def apply_all(scene: Scene, edit_list: list[Edit]) -> Change | None:
+    """All edits one after the other, their indices counting the things of `scene`; None when one fits no more."""
+    origin: tuple[int | None, ...] = tuple(range(len(scene.things)))
+    for edit in edit_list:
+        named = [index for index in (edit.target, edit.other) if index is not None]
+        if not set(named) <= set(origin) or (edit.kind == "add" and len(scene.things) > 1):
+            return None
+        target, other = (None if i is None else origin.index(i) for i in (edit.target, edit.other))
+        if edit.kind == "move" and len(scene.things) != (1 if other is None else 2):
+            return None
+        change = apply_edit(scene, replace(edit, target=target, other=other))
+        scene = change.scene
+        origin = tuple(None if i is None else origin[i] for i in change.origin)
+    return Change(scene, origin)
+
+
+def apply_instruction(scene: Scene, instruction: str) -> Scene | None:
+    """The scene after one or several (joined by "; ") instructions, all worded on `scene`; None if one fits not."""
+    edit_list = parse_all(scene, instruction)
+    change = apply_all(scene, edit_list) if edit_list else None
+    return change.scene if change else None
+
+
+# ---- sampling --------------------------------------------------------------------------------------------------------
+
+
+def _other(rng: random.Random, names: tuple[str, ...] | dict[str, object], but: str | None) -> str:
+    return rng.choice([name for name in names if name != but])
+
+
+def draw_edit(scene: Scene, rng: random.Random, kind: str | None = None) -> Edit:
+    """A random edit that fits the scene and changes it; `kind` fixes its kind (which must be possible)."""
+    count = len(scene.things)
+    possible = [
+        k for k in KINDS if not (k == "add" and count > 1) and not (k == "remove" and count < 2)
+    ]
+    kind = kind or rng.choice(possible)
+    target = rng.randrange(count)
+    thing = scene.things[target]
+    if kind == "background":
+        return Edit(kind, value=_other(rng, tuple(BACKGROUNDS), scene.background))
+    if kind == "add":
+        place = OPPOSITE.get(scene.position or "") if rng.random() < 0.75 else None
+        return Edit(kind, value=place or rng.choice(tuple(OPPOSITE)), thing=sample_thing(rng))
+    if kind == "move" and count == 1:
+        return Edit(kind, 0, _other(rng, POSITIONS, scene.position))
+    if kind == "move":
+        now = scene.relation if target == 0 else INVERSE[scene.relation or ""]
+        return Edit(kind, target, _other(rng, RELATIONS, now), 1 - target)
+    if kind == "reshape":
+        return Edit(kind, target, _draw_shape(thing, rng))
+    now = {"recolour": thing.colour, "resize": thing.size}.get(kind)
+    value = _other(rng, _VALUES[kind], now) if kind in _VALUES else None
+    return Edit(kind, target, value)
+
+
+def _draw_shape(thing: Thing, rng: random.Random) -> str:
+    """What `thing` shall become: mostly another shape alone, sometimes with another colour or size."""
+    colour = _other(rng, tuple(COLOURS), thing.colour) if rng.random() < 0.3 else ""
+    size = _other(rng, SIZES, thing.size) if rng.random() < 0.2 else ""
+    shape = thing.shape if colour and size else _other(rng, SHAPES, thing.shape)
+    return " ".join(word for word in (size, colour, shape) if word)
+
+
+def sample_edit(scene: Scene, rng: random.Random) -> tuple[str, Scene, str]:
+    """(instruction, scene after it, kind): a random edit in random words that leaves no two identical things."""
+    while True:
+        edit = draw_edit(scene, rng)
+        after = apply_edit(scene, edit).scene
+        if len(set(after.things)) == len(after.things):
+            return say(scene, edit, rng.randrange(2)), after, edit.kind
