@@ -1,6 +1,7 @@
 """Settings: frozen pydantic sections, read from TOML and options, every mistake reported at once.
 
-Order, later wins: default < preset < RUN/rpo.toml < --config < option. The origin of each value is kept
+Order, later wins: default < preset < RUN/rpo.toml < options of earlier commands on the run (from its
+run.json: they describe the rows that are there) < --config < option. The origin of each value is kept
 and written into run.json. To add a setting: add a field here; if it can change a row, use it in the
 `settings` of that row's stage.
 """
@@ -194,11 +195,13 @@ def resolve(
     preset: str | None = None,
     run_file: Path | None = None,
     config_file: Path | None = None,
+    earlier: Mapping[str, Any] | None = None,
 ) -> Resolved:
     """Layer all sources and check the result once.
 
     Args:
         options: dotted name → value; None means not given.
+        earlier: dotted name → value of options that earlier commands on this run were given.
         preset: name of a preset; a `preset = "..."` line in a file counts too; "shapes" at last.
 
     Raises:
@@ -206,10 +209,13 @@ def resolve(
     """
     files = [path for path in (run_file, config_file) if path is not None]
     tables = [(str(path), read_toml(path)) for path in files]
+    first = 1 if run_file is not None else 0
     chosen = preset or next((t["preset"] for _, t in reversed(tables) if "preset" in t), "shapes")
     layers: list[tuple[str, dict[str, Any]]] = [
         (f"preset {chosen}", registry.load("presets", chosen)()),
-        *((name, {k: v for k, v in table.items() if k != "preset"}) for name, table in tables),
+        *_without_preset(tables[:first]),
+        ("earlier option", _nested(earlier or {})),
+        *_without_preset(tables[first:]),
         ("option", _nested({k: v for k, v in options.items() if v is not None})),
     ]
     merged: dict[str, dict[str, Any]] = {}
@@ -223,6 +229,10 @@ def resolve(
             else:
                 merged[section] = value
     return Resolved(_validate(merged, origins), origins, chosen)
+
+
+def _without_preset(tables: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+    return [(name, {k: v for k, v in table.items() if k != "preset"}) for name, table in tables]
 
 
 def setting_names() -> list[str]:

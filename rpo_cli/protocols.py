@@ -5,7 +5,7 @@ A backend is cheap to construct and picklable: its constructor only stores setti
 (the last batch is padded), and a row's result depends only on the row and the batch shape.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -85,22 +85,46 @@ class Task:
     payload: Any
 
 
+Results = list[Row | Reject]
+
+
+def _as_is(tasks: Sequence[Task], outputs: list[Any], batch_size: int) -> Results:
+    return outputs
+
+
 @dataclass(frozen=True)
 class Stage:
     """A step of the line as data: how to build its backend and how to turn tasks into rows.
 
-    `bucket` groups tasks that may share a batch (equal sizes, equal guidance); `step` gets one batch
-    of one bucket and returns one row or reject per task, in order. `step` does no I/O.
+    Attributes:
+        bucket: groups tasks that may share a batch (equal sizes, equal guidance).
+        step: one batch of one bucket → one output per task, in order; runs the model. Its third
+            argument is the batch shape: pad to it.
+        finish: outputs → rows or rejects (encoding); runs beside the next `step` on another thread.
     """
 
     name: str
     table: str
     batch_size: int
     build: Callable[[], Any]
-    step: Callable[[Sequence[Task], Any, int], list[Row | Reject]]
+    step: Callable[[Sequence[Task], Any, int], list[Any]]
+    finish: Callable[[Sequence[Task], list[Any], int], Results] = _as_is
     bucket: Callable[[Task], Any] = lambda task: None
 
 
 class Engine(Protocol):
-    def run(self, stage: Stage, tasks: Iterable[Task]) -> Iterator[list[Row | Reject]]:
-        """Yield finished batches. The backend is built at the first task, never for none."""
+    def run(self, stage: Stage, tasks: Iterable[Task], sink: Callable[[Results], None]) -> None:
+        """Give every finished batch to `sink`. The backend is built at the first task, never for none."""
+
+
+class Observer(Protocol):
+    """Told about progress; the door draws it."""
+
+    def start(self, stage: str, total: int, present: int) -> None: ...
+
+    def advance(self, rows: int, rejects: int) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def note(self, text: str) -> None:
+        """Something a user should read: a halved batch, a warning."""

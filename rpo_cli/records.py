@@ -86,6 +86,7 @@ class Critique(Row):
     table = "critiques"
     critique_id: str
     image_id: str
+    image_sha256: str = Field(description="of the picture; tables join on it, not on image_id")
     prompt_id: str
     prompt: str
     text: str = Field(description="the free-text critique (turn 1)")
@@ -105,6 +106,7 @@ class Edit(Row):
     table = "edits"
     edit_id: str
     image_id: str
+    image_sha256: str = Field(description="of the picture that was edited; tables join on it")
     critique_id: str
     prompt_id: str
     prompt: str
@@ -125,6 +127,7 @@ class RewardScore(Row):
     score_id: str
     subject: Literal["image", "edit"]
     subject_id: str = Field(description="image_id or edit_id")
+    subject_sha256: str = Field(description="of the scored picture; tables join on it and prompt_id")
     prompt_id: str
     reward: str
     score: float
