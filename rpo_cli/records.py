@@ -112,6 +112,8 @@ class Edit(Row):
     prompt: str
     instruction: str
     attempt: int = Field(description="counts attempts at one instruction: seed x guidance grid")
+    guidance: float
+    image_guidance: float
     seed: int
     sha256: str
     width: int

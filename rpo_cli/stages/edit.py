@@ -1,0 +1,147 @@
+"""edit: a picture and its critique's instructions → edited pictures."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal
+
+from rpo_cli.pictures import encode_png, sha256
+from rpo_cli.protocols import Editor, EditRequest, Results, Task
+from rpo_cli.records import Edit, ImageData, Reject, content_key, row_seed
+from rpo_cli.stages.generate import is_black
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+Mode = Literal["joined", "each", "sequence"]
+
+
+@dataclass(frozen=True)
+class Critiqued:
+    """What the edit stage needs of a critique."""
+
+    critique_id: str
+    image_id: str
+    image_sha256: str
+    prompt_id: str
+    prompt: str
+    instructions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class EditTask:
+    """One edit: `chain` is applied in order, each link to the picture the one before gave."""
+
+    source: Critiqued
+    chain: tuple[str, ...]
+    attempt: int
+    guidance: float
+    image_guidance: float
+    seed: int
+    picture: "Picture | None" = None
+
+
+def wanted(
+    critiques: Iterable[Critiqued],
+    *,
+    mode: Mode,
+    attempts: int,
+    guidance: Sequence[float],
+    image_guidance: Sequence[float],
+    seed: int,
+    settings: str,
+) -> Iterator[Task]:
+    """Every attempt (seed x guidance x image guidance) at every chain; nothing for an empty critique."""
+    grid = list(product(range(attempts), guidance, image_guidance))
+    for source in critiques:
+        for chain in chains(source.instructions, mode):
+            for attempt, (draw, text, image) in enumerate(grid):
+                key = content_key(
+                    "edit", source.image_sha256, source.prompt, chain, draw, text, image, seed, settings
+                )
+                own_seed = row_seed(seed, source.image_sha256, chain, draw)
+                task = EditTask(source, chain, attempt, text, image, own_seed)
+                yield Task(key, source.critique_id, task)
+
+
+def chains(instructions: Sequence[str], mode: Mode) -> list[tuple[str, ...]]:
+    """joined: one text of all; each: one edit per instruction; sequence: all, one after the other."""
+    if not instructions:
+        return []
+    if mode == "joined":
+        return [("; ".join(instructions),)]
+    if mode == "each":
+        return [(instruction,) for instruction in instructions]
+    return [tuple(instructions)]
+
+
+def bucket(task: Task) -> Any:
+    """Edits of one batch share size, guidance and the length of their chain."""
+    want: EditTask = task.payload
+    assert want.picture is not None
+    return want.picture.size, want.guidance, want.image_guidance, len(want.chain)
+
+
+def step(tasks: Sequence[Task], editor: Editor, batch_size: int) -> "list[Picture | None]":
+    """Edit one batch, padded to `batch_size`; a link that is blacked out ends its chain."""
+    wants: list[EditTask] = [task.payload for task in tasks]
+    padded = [*wants, *[wants[-1]] * (batch_size - len(wants))]
+    first = padded[0]
+    originals = [want.picture for want in padded]
+    pictures = list(originals)
+    for link in range(len(first.chain)):
+        requests = [
+            EditRequest(picture or original, want.chain[link], row_seed(want.seed, link))
+            for want, picture, original in zip(padded, pictures, originals, strict=True)
+            if original is not None
+        ]
+        edited = editor.edit(requests, guidance=first.guidance, image_guidance=first.image_guidance)
+        pictures = [new if old is not None else None for old, new in zip(pictures, edited, strict=True)]
+    return pictures[: len(tasks)]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Edited pictures → rows; a black one is a reject."""
+
+    settings: str
+    environment: str
+
+    def __call__(
+        self, tasks: Sequence[Task], pictures: "Sequence[Picture | None]", batch_size: int
+    ) -> Results:
+        return [self._row(task, picture, batch_size) for task, picture in zip(tasks, pictures, strict=True)]
+
+    def _row(self, task: Task, picture: "Picture | None", batch_size: int) -> Edit | Reject:
+        want: EditTask = task.payload
+        if is_black(picture):
+            return Reject(
+                key_of=task.key,
+                stage="edit",
+                input_id=want.source.critique_id,
+                reason="black_image",
+                detail="; ".join(want.chain)[:2000],
+                settings=self.settings,
+            )
+        assert picture is not None
+        data = encode_png(picture)
+        return Edit(
+            edit_id=task.key,
+            image_id=want.source.image_id,
+            image_sha256=want.source.image_sha256,
+            critique_id=want.source.critique_id,
+            prompt_id=want.source.prompt_id,
+            prompt=want.source.prompt,
+            instruction="; ".join(want.chain),
+            attempt=want.attempt,
+            guidance=want.guidance,
+            image_guidance=want.image_guidance,
+            seed=want.seed,
+            sha256=sha256(data),
+            width=picture.width,
+            height=picture.height,
+            image=ImageData(bytes=data),
+            batch_size=batch_size,
+            settings=self.settings,
+            environment=self.environment,
+        )

@@ -1,0 +1,81 @@
+"""score: a picture and its prompt → one number of one reward."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from rpo_cli.protocols import Results, Reward, Task
+from rpo_cli.records import Reject, RewardScore, content_key
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+
+@dataclass(frozen=True)
+class ScoreTask:
+    subject: Literal["image", "edit"]
+    subject_id: str
+    sha256: str
+    prompt_id: str
+    prompt: str
+    picture: "Picture | None" = None
+
+
+def wanted(subjects: Iterable[ScoreTask], *, reward: str, settings: str) -> Iterator[Task]:
+    """One task per picture and prompt; the same picture under the same prompt is scored once."""
+    seen: set[str] = set()
+    for subject in subjects:
+        key = content_key("score", subject.sha256, subject.prompt, reward, settings)
+        if key not in seen:
+            seen.add(key)
+            yield Task(key, subject.subject_id, subject)
+
+
+def bucket(task: Task) -> Any:
+    """Pictures of one batch have one size."""
+    picture = task.payload.picture
+    return picture.size
+
+
+def step(tasks: Sequence[Task], reward: Reward, batch_size: int) -> list[float]:
+    """Score one batch, padded to `batch_size` with copies of its last task."""
+    padded = [*tasks, *[tasks[-1]] * (batch_size - len(tasks))]
+    pictures = [task.payload.picture for task in padded]
+    return reward.score([task.payload.prompt for task in padded], pictures)[: len(tasks)]
+
+
+@dataclass(frozen=True)
+class Finish:
+    """Scores → rows; a score that is no finite number is a reject."""
+
+    reward: str
+    settings: str
+    environment: str
+
+    def __call__(self, tasks: Sequence[Task], scores: Sequence[float], batch_size: int) -> Results:
+        return [self._row(task, score, batch_size) for task, score in zip(tasks, scores, strict=True)]
+
+    def _row(self, task: Task, score: float, batch_size: int) -> RewardScore | Reject:
+        want: ScoreTask = task.payload
+        if not math.isfinite(score):
+            return Reject(
+                key_of=task.key,
+                stage="score",
+                input_id=want.subject_id,
+                reason="score_not_finite",
+                detail=f"{self.reward} gave {score}",
+                settings=self.settings,
+            )
+        return RewardScore(
+            score_id=task.key,
+            subject=want.subject,
+            subject_id=want.subject_id,
+            subject_sha256=want.sha256,
+            prompt_id=want.prompt_id,
+            reward=self.reward,
+            score=score,
+            batch_size=batch_size,
+            settings=self.settings,
+            environment=self.environment,
+        )
