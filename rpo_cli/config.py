@@ -169,15 +169,23 @@ class Settings(Section):
 
 
 Origins = dict[str, str]
+RUN_FILE = "RUN/rpo.toml"
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """Settings with the origin of every value: "default", "preset shapes", a file or "option"."""
+    """Settings with the origin of every value: "default", "preset shapes", a file, "option", ..."""
 
     settings: Settings
     origins: Origins
     preset: str
+
+    def told(self) -> dict[str, Any]:
+        """What commands were told by option or --config, as dotted names: the next command keeps to it."""
+        kept = ("default", f"preset {self.preset}", RUN_FILE)
+        values = self.settings.model_dump(mode="json")
+        told = {name: origin for name, origin in self.origins.items() if origin not in kept}
+        return {name: values[(path := name.split("."))[0]][path[1]] for name in told}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -196,21 +204,24 @@ def resolve(
     run_file: Path | None = None,
     config_file: Path | None = None,
     earlier: Mapping[str, Any] | None = None,
+    earlier_preset: str | None = None,
 ) -> Resolved:
     """Layer all sources and check the result once.
 
     Args:
         options: dotted name → value; None means not given.
         earlier: dotted name → value of options that earlier commands on this run were given.
+        earlier_preset: the preset those commands ran with; counts when nothing else names one.
         preset: name of a preset; a `preset = "..."` line in a file counts too; "shapes" at last.
 
     Raises:
         SettingsError: every wrong key and value of every source.
     """
     files = [path for path in (run_file, config_file) if path is not None]
-    tables = [(str(path), read_toml(path)) for path in files]
+    tables = [(RUN_FILE if path == run_file else str(path), read_toml(path)) for path in files]
     first = 1 if run_file is not None else 0
-    chosen = preset or next((t["preset"] for _, t in reversed(tables) if "preset" in t), "shapes")
+    named = next((table["preset"] for _, table in reversed(tables) if "preset" in table), None)
+    chosen = preset or named or earlier_preset or "shapes"
     layers: list[tuple[str, dict[str, Any]]] = [
         (f"preset {chosen}", registry.load("presets", chosen)()),
         *_without_preset(tables[:first]),

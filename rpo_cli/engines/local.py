@@ -31,10 +31,11 @@ class LocalEngine:
                 if backend is None:
                     backend = stage.build()
                     backend.setup()
-                for batch, outputs, size in self._halving(stage, bucket, backend, size):
+                for batch, outputs, used in self._halving(stage, bucket, backend, size):
+                    size = used
                     if pending is not None:
                         pending.result()
-                    pending = writer.submit(_write, stage, batch, outputs, size, sink)
+                    pending = writer.submit(_write, stage, batch, outputs, used, sink)
             if pending is not None:
                 pending.result()
 

@@ -1,0 +1,122 @@
+"""A run, opened: its store, its settings and the identities of its models."""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from rpo_cli import __version__
+from rpo_cli.config import Resolved, Settings, resolve
+from rpo_cli.errors import UsageError
+from rpo_cli.identity import ModelIdentity, identify
+from rpo_cli.protocols import Observer
+from rpo_cli.store import Store, open_store
+
+LIBRARIES = ("torch", "diffusers", "transformers", "datasets", "peft", "pillow", "pyarrow", "llguidance")
+
+
+class Silent:
+    """An observer that draws nothing."""
+
+    def start(self, stage: str, total: int, present: int) -> None: ...
+
+    def advance(self, rows: int, rejects: int) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+@dataclass
+class Line:
+    """One run and what is known of it."""
+
+    store: Store
+    resolved: Resolved
+    observer: Observer = field(default_factory=Silent)
+    identities: dict[tuple[str, str | None], ModelIdentity] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        return self.resolved.settings
+
+    def identity(self, model: str, revision: str | None = None) -> ModelIdentity:
+        """The model's commit or content hash; a moving branch is resolved once per run."""
+        if (model, revision) not in self.identities:
+            pinned = self.store.read_manifest().get("models", {})
+            self.identities[model, revision] = identify(model, revision, pinned=pinned)
+        return self.identities[model, revision]
+
+    def record(self, **entries: Any) -> None:
+        """Write the resolved settings, their origins, versions and `entries` into run.json."""
+        manifest = self.store.read_manifest()
+        models = {item.ref: item.revision for item in self.identities.values()}
+        for key, value in entries.items():
+            old = manifest.get(key)
+            manifest[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        manifest |= {
+            "rpo": __version__,
+            "preset": self.resolved.preset,
+            "settings": self.settings.model_dump(mode="json"),
+            "origins": self.resolved.origins,
+            "options": self.resolved.told(),
+            "models": {**manifest.get("models", {}), **models},
+            "versions": versions(),
+        }
+        self.store.write_manifest(manifest)
+
+
+def open_line(
+    path: str | Path,
+    options: Mapping[str, Any] | None = None,
+    *,
+    preset: str | None = None,
+    config_file: Path | None = None,
+    observer: Observer | None = None,
+    create: bool = True,
+) -> Line:
+    """Open or create the run directory `path` with settings from all sources, checked at once.
+
+    Args:
+        options: dotted setting name → value, e.g. {"generate.steps": 20}; None means not given. Options
+            of earlier commands on the same run stay in force until they are given again.
+
+    Raises:
+        SettingsError: every wrong setting.
+        UsageError: `path` is no run directory and `create` is False.
+    """
+    given = {name: value for name, value in (options or {}).items() if value is not None}
+    # settings are checked before the directory is made: a typo leaves nothing behind
+    earlier, earlier_preset = _earlier(path)
+    run_file = Path(path) / "rpo.toml"
+    resolved = resolve(
+        given,
+        preset=preset,
+        run_file=run_file if run_file.is_file() else None,
+        config_file=config_file,
+        earlier=earlier,
+        earlier_preset=earlier_preset,
+    )
+    store = open_store(path, create=create)
+    return Line(store, resolved, observer or Silent())
+
+
+def _earlier(path: str | Path) -> tuple[dict[str, Any], str | None]:
+    try:
+        manifest = open_store(path, create=False).read_manifest()
+    except UsageError:
+        return {}, None
+    return dict(manifest.get("options", {})), manifest.get("preset")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and the libraries that make rows, without importing them."""
+    found = {"python": ".".join(map(str, sys.version_info[:3]))}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

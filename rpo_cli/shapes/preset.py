@@ -1,0 +1,40 @@
+"""The preset `shapes`: the embedded models by their local folders, and settings that suit them.
+
+Nothing else knows about these models: they load through the same backends as any other folder.
+"""
+
+from pathlib import Path
+from typing import Any
+
+MODELS = Path(__file__).parent / "models"
+
+
+def settings() -> dict[str, Any]:
+    """Settings of the embedded shapes world (64x64 pictures, small models that learned from ground truth)."""
+    critic = str(MODELS / "critic")
+    return {
+        "prompts": {"file": str(default_prompts())},
+        "generate": {
+            "generator": str(MODELS / "text-to-image"),
+            "images_per_prompt": 2,
+            "steps": 20,
+            "guidance": 3.0,
+            "batch_size": 16,
+        },
+        "critique": {"critic": critic, "batch_size": 16, "max_tokens": 160},
+        "edit": {
+            "editor": str(MODELS / "editor"),
+            "steps": 20,
+            "guidance": (3.0,),
+            "image_guidance": (2.0,),
+            "batch_size": 16,
+        },
+        "score": {"rewards": (f"clip={MODELS / 'reward'}", f"vqascore={critic}"), "batch_size": 32},
+    }
+
+
+def default_prompts() -> Path:
+    """The prompt list that ships with the package: of the train split, none of dev or test."""
+    packaged = Path(__file__).parent.parent / "prompts" / "shapes.txt"
+    checkout = Path(__file__).parent.parent.parent / "prompts" / "shapes.txt"
+    return packaged if packaged.exists() else checkout
