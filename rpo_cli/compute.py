@@ -1,0 +1,117 @@
+"""Devices, threads, versions and memory. torch is imported inside functions: this module is cheap."""
+
+import platform
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import TypeVar
+
+from rpo_cli.errors import RpoError, UsageError
+
+# what can change the bits of a result; recorded in every row, never in its key
+LIBRARIES = ("torch", "diffusers", "transformers", "peft", "numpy", "pillow", "llguidance")
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def pick_device(name: str) -> str:
+    """The torch device string for a setting: "auto" is cuda, else mps, else cpu.
+
+    Raises:
+        UsageError: a device was named that this machine does not have.
+    """
+    import torch
+
+    present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return next(device for device, there in present.items() if there)
+    kind = name.partition(":")[0]
+    if not present.get(kind, False):
+        have = ", ".join(device for device, there in present.items() if there)
+        raise UsageError(f"device '{name}' is not on this machine (it has: {have})", "use --device auto")
+    return name
+
+
+def set_threads(count: int) -> None:
+    """Use `count` CPU threads within an operation; 0 leaves torch's own choice.
+
+    The count is part of what a row's bits depend on (order of floating-point sums).
+    """
+    import torch
+
+    if count:
+        torch.set_num_threads(count)
+
+
+def environment(device: str) -> dict[str, str]:
+    """What the bits of a row depend on beside its settings: versions, device, threads. No host, no time."""
+    import torch
+
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for library in LIBRARIES:
+        try:
+            found[library] = version(library)
+        except PackageNotFoundError:
+            continue
+    found["device"] = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    if device == "cpu":
+        found["threads"] = str(torch.get_num_threads())
+    return found
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that a smaller batch may fit.
+
+    torch has a class for CUDA only; the CPU and MPS allocators raise RuntimeError with a message.
+    """
+    import torch
+
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and (
+        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    )
+
+
+def run_halving(
+    step: Callable[[Sequence[T]], Sequence[R]],
+    items: Sequence[T],
+    size: int,
+    *,
+    what: str,
+    note: Callable[[str], None] = lambda text: None,
+) -> tuple[list[R], int]:
+    """Run `step` over `items` in batches of exactly `size`, halving `size` when memory runs out.
+
+    The last batch is padded with copies of its last item, so every result comes from one batch shape.
+    A halving starts over, for the same reason.
+
+    Returns:
+        One result per item, and the size that made them.
+
+    Raises:
+        RpoError: out of memory at size 1.
+    """
+    while True:
+        try:
+            return _in_batches(step, items, size), size
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if size == 1:
+                raise RpoError(
+                    f"{what}: out of memory at batch size 1",
+                    "use a smaller image size, --dtype float16, or a larger device; nothing is lost",
+                ) from error
+        size //= 2
+        note(f"{what}: out of memory, going on with batch size {size}")
+
+
+def _in_batches(step: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T], size: int) -> list[R]:
+    results: list[R] = []
+    for start in range(0, len(items), size):
+        batch = items[start : start + size]
+        padded = [*batch, *[batch[-1]] * (size - len(batch))]
+        results += list(step(padded))[: len(batch)]
+    return results

@@ -1,0 +1,86 @@
+"""Devices, versions and halving."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from rpo_cli.compute import environment, is_out_of_memory, pick_device, run_halving
+from rpo_cli.errors import RpoError, UsageError
+
+
+def test_the_module_loads_no_torch():
+    code = "import sys, rpo_cli.compute; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_auto_picks_a_device_that_works():
+    assert torch.zeros(1, device=pick_device("auto")).item() == 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has cuda")
+def test_a_missing_device_is_a_usage_error():
+    with pytest.raises(UsageError, match=r"cuda.*not on this machine"):
+        pick_device("cuda")
+
+
+def test_environment_names_versions_and_no_host_or_time():
+    import platform
+
+    found = environment("cpu")
+    assert found == environment("cpu")
+    assert found["torch"] == torch.__version__
+    assert platform.node() not in found.values()
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), True),
+        (MemoryError(), True),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes"), True),
+        (RuntimeError("shape mismatch"), False),
+        (ValueError("out of memory"), False),
+    ],
+)
+def test_out_of_memory_is_told_from_other_errors(error, expected):
+    assert is_out_of_memory(error) is expected
+
+
+def test_a_real_cpu_allocation_failure_is_out_of_memory():
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(2**55, dtype=torch.float32)
+    assert is_out_of_memory(caught.value)
+
+
+def test_halving_gives_every_item_once_from_one_batch_shape():
+    shapes, notes = [], []
+
+    def step(batch):
+        if len(batch) > 2:
+            raise RuntimeError("out of memory")
+        shapes.append(len(batch))
+        return [item * 10 for item in batch]
+
+    results, size = run_halving(step, [1, 2, 3, 4, 5], 8, what="edit", note=notes.append)
+    assert results == [10, 20, 30, 40, 50]
+    assert size == 2
+    assert set(shapes) == {2}
+    assert notes[-1] == "edit: out of memory, going on with batch size 2"
+
+
+def test_out_of_memory_at_one_is_an_error_with_a_hint():
+    def step(batch):
+        raise MemoryError
+
+    with pytest.raises(RpoError, match="edit: out of memory at batch size 1"):
+        run_halving(step, [1], 4, what="edit")
+
+
+def test_other_errors_pass_through():
+    def step(batch):
+        raise RuntimeError("a bug")
+
+    with pytest.raises(RuntimeError, match="a bug"):
+        run_halving(step, [1], 4, what="edit")
