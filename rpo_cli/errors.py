@@ -5,6 +5,7 @@ RpoError                 1   the work failed
 │   └── SettingsError    2   several wrong settings, reported together
 ├── MissingDependency    3   something is not installed
 ├── RunLocked            1   another process works on this run and stage
+├── CorruptImage         1   bytes that are no whole PNG, JPEG or WebP of a sane size
 └── StorageError         1   the disk is full, or the run directory cannot be written
 """
 
@@ -47,6 +48,10 @@ class MissingDependency(RpoError):
 
 class RunLocked(RpoError):
     """Another process holds the lock of this run and stage."""
+
+
+class CorruptImage(RpoError):
+    """The bytes are no picture we read; inside a stage this becomes a reject of one row."""
 
 
 class StorageError(RpoError):
