@@ -174,11 +174,15 @@ RUN_FILE = "RUN/rpo.toml"
 
 @dataclass(frozen=True)
 class Resolved:
-    """Settings with the origin of every value: "default", "preset shapes", a file, "option", ..."""
+    """Settings with the origin of every value: "default", "preset shapes", a file, "option", ...
+
+    `notes` are sentences of the preset that the dataset card must carry.
+    """
 
     settings: Settings
     origins: Origins
     preset: str
+    notes: tuple[str, ...] = ()
 
     def told(self) -> dict[str, Any]:
         """What commands were told by option or --config, as dotted names: the next command keeps to it."""
@@ -222,8 +226,10 @@ def resolve(
     first = 1 if run_file is not None else 0
     named = next((table["preset"] for _, table in reversed(tables) if "preset" in table), None)
     chosen = preset or named or earlier_preset or "shapes"
+    preset_table = dict(registry.load("presets", chosen)())
+    notes = tuple(preset_table.pop("notes", ()))
     layers: list[tuple[str, dict[str, Any]]] = [
-        (f"preset {chosen}", registry.load("presets", chosen)()),
+        (f"preset {chosen}", preset_table),
         *_without_preset(tables[:first]),
         ("earlier option", _nested(earlier or {})),
         *_without_preset(tables[first:]),
@@ -239,7 +245,7 @@ def resolve(
                 merged.setdefault(section, {})[key] = value
             else:
                 merged[section] = value
-    return Resolved(_validate(merged, origins), origins, chosen)
+    return Resolved(_validate(merged, origins), origins, chosen, notes)
 
 
 def _without_preset(tables: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:

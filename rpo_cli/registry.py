@@ -46,11 +46,16 @@ def names(kind: str) -> dict[str, str]:
 
 def load(kind: str, name: str) -> Any:
     """The class or function behind a name; an unknown name is a usage error with the nearest one."""
+    module, _, attribute = locate(kind, name).partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def locate(kind: str, name: str) -> str:
+    """ "module:attribute" of a name; imports nothing."""
     table = names(kind)
     if name not in table:
         raise UsageError(
             f"'{name}' is not one of the {kind}: {', '.join(table)}{nearest(name, list(table))}",
             f"rpo list {kind}",
         )
-    module, _, attribute = table[name].partition(":")
-    return getattr(import_module(module), attribute)
+    return table[name]

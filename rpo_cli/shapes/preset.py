@@ -8,11 +8,18 @@ from typing import Any
 
 MODELS = Path(__file__).parent / "models"
 
+NOTES = (
+    "The embedded critic and rewards were trained on the ground truth of a closed world of coloured shapes. "
+    "Figures from this preset show what the line does with a critic and rewards of their accuracy, "
+    "not what models trained on the web would do.",
+)
+
 
 def settings() -> dict[str, Any]:
-    """Settings of the embedded shapes world (64x64 pictures, small models that learned from ground truth)."""
+    """Settings for the embedded shapes world: 64x64 pictures, small models that learned from ground truth."""
     critic = str(MODELS / "critic")
     return {
+        "notes": NOTES,
         "prompts": {"file": str(default_prompts())},
         "generate": {
             "generator": str(MODELS / "text-to-image"),

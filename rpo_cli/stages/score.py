@@ -61,7 +61,7 @@ class Finish:
         if not math.isfinite(score):
             return Reject(
                 key_of=task.key,
-                stage="score",
+                stage=f"score {self.reward}",
                 input_id=want.subject_id,
                 reason="score_not_finite",
                 detail=f"{self.reward} gave {score}",

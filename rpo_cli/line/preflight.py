@@ -1,0 +1,68 @@
+"""Everything that can be checked before a model loads, all mistakes at once."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from rpo_cli import registry
+from rpo_cli.errors import RpoError, SettingsError
+from rpo_cli.line.context import Line
+from rpo_cli.line.work import required, reward_models
+from rpo_cli.templates import Templates
+
+
+def preflight(line: Line, steps: Sequence[str]) -> None:
+    """Check names, folders, templates and schedulers of the steps ahead.
+
+    Raises:
+        SettingsError: every mistake found.
+        RpoError: the one problem there is that is no mistake (a hub that cannot be reached).
+    """
+    errors: list[RpoError] = []
+    for step in steps:
+        for check in _checks(line)[step]:
+            try:
+                check()
+            except RpoError as error:
+                errors.append(error)
+    unique = {error.message: error for error in errors}
+    if len(unique) == 1:
+        raise next(iter(unique.values()))
+    if unique:
+        problems = [message.replace("\n", "\n  ") for message in unique]
+        raise SettingsError("settings", problems, next(iter(unique.values())).hint)
+
+
+def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
+    s = line.settings
+    return {
+        "generate": [
+            partial(_model, line, s.generate.generator, "generate.generator", s.generate.revision),
+            *([partial(_scheduler, s.generate.scheduler)] if s.generate.scheduler else []),
+            *([partial(line.identity, s.generate.lora)] if s.generate.lora else []),
+        ],
+        "critique": [
+            partial(_model, line, s.critique.critic, "critique.critic", s.critique.revision),
+            partial(Templates.find, line.store.path("templates"), s.critique.template),
+        ],
+        "edit": [
+            partial(_model, line, s.edit.editor, "edit.editor", s.edit.revision),
+            *([partial(_scheduler, s.edit.scheduler)] if s.edit.scheduler else []),
+        ],
+        "build-pairs": [partial(_rewards, line)],
+        "train": [partial(_model, line, s.train.model, "train.model", None)] if s.train.model else [],
+    }
+
+
+def _model(line: Line, ref: str | None, setting: str, revision: str | None) -> None:
+    line.identity(required(ref, setting), revision)
+
+
+def _rewards(line: Line) -> None:
+    for name, ref in reward_models(line):
+        line.identity(ref)
+        registry.locate("rewards", name)
+
+
+def _scheduler(name: str) -> None:
+    registry.load("schedulers", "diffusers")(name)

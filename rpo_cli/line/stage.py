@@ -1,0 +1,180 @@
+"""One stage of a run: makes the rows that are missing and commits them part by part."""
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from rpo_cli import registry
+from rpo_cli.line.context import Line
+from rpo_cli.line.prompts import take_prompts
+from rpo_cli.line.work import Work, hydrate, works
+from rpo_cli.protocols import Results, Task
+from rpo_cli.records import Reject, Row, canonical_json
+
+STAGES = ("generate", "critique", "edit", "score")
+SECONDS_PER_PART = 30.0
+BYTES_PER_PART = 64 * 2**20
+Shard = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class StageReport:
+    """What one call of a stage did.
+
+    Attributes:
+        wanted: rows that the settings ask for.
+        present: rows of them that were there before.
+        made: rows made now.
+        rejected: rejects of this stage, earlier ones too, by reason in `rejects`.
+        rate: rows per second after the first batch, without loading; None when there was one batch.
+    """
+
+    stage: str
+    wanted: int
+    present: int
+    made: int
+    rejected: int
+    rejects: dict[str, int]
+    seconds: float
+    rate: float | None
+
+
+@dataclass
+class _Committer:
+    """Collects finished rows and commits them part by part; a kill loses at most the part in flight."""
+
+    line: Line
+    work: Work
+    rows: list[Row] = field(default_factory=list)
+    rejects: list[Reject] = field(default_factory=list)
+    made: int = 0
+    since: float = field(default_factory=time.monotonic)
+    arrivals: list[tuple[float, int]] = field(default_factory=list)
+
+    def __call__(self, results: Results) -> None:
+        rejects = [row for row in results if isinstance(row, Reject)]
+        self.rows += [row for row in results if not isinstance(row, Reject)]
+        self.rejects += rejects
+        self.made += len(results) - len(rejects)
+        self.arrivals.append((time.monotonic(), len(results)))
+        self.line.observer.advance(len(results) - len(rejects), len(rejects))
+        size = sum(len(row.image.bytes) for row in self.rows if hasattr(row, "image"))
+        full = len(self.rows) + len(self.rejects) >= self.line.settings.run.rows_per_part
+        if full or size >= BYTES_PER_PART or time.monotonic() - self.since >= SECONDS_PER_PART:
+            self.flush()
+
+    @property
+    def rate(self) -> float | None:
+        if len(self.arrivals) < 2:
+            return None
+        seconds = self.arrivals[-1][0] - self.arrivals[0][0]
+        return sum(rows for _, rows in self.arrivals[1:]) / seconds if seconds > 0 else None
+
+    def flush(self) -> None:
+        if self.rows:
+            self.line.store.commit(self.work.table, self.rows, group=self.work.group)
+        if self.rejects:
+            self.line.store.commit("rejects", self.rejects)
+        self.rows, self.rejects, self.since = [], [], time.monotonic()
+
+
+def run_stage(
+    line: Line,
+    name: str,
+    *,
+    shard: Shard | None = None,
+    retry_rejects: bool = False,
+    limit: int | None = None,
+) -> StageReport:
+    """Make the missing rows of generate, critique, edit or score.
+
+    Args:
+        shard: (i, n) with 0 <= i < n: only the keys of that share, for several machines on one run.
+        retry_rejects: try again what was rejected before.
+        limit: make at most this many rows now.
+    """
+    with line.store.lock(name, shard):
+        if name == "generate":
+            take_prompts(line)
+        started = time.monotonic()
+        reports = [_run_work(line, work, shard, retry_rejects, limit) for work in works(line, name)]
+    return _sum(name, reports, time.monotonic() - started)
+
+
+def _sum(name: str, reports: list[StageReport], seconds: float) -> StageReport:
+    """One report of a stage that ran several models (rewards) one after the other."""
+    rejects: Counter[str] = Counter()
+    for report in reports:
+        rejects.update(report.rejects)
+    rates = [report.rate for report in reports if report.rate]
+    return StageReport(
+        name,
+        wanted=sum(report.wanted for report in reports),
+        present=sum(report.present for report in reports),
+        made=sum(report.made for report in reports),
+        rejected=sum(rejects.values()),
+        rejects=dict(rejects),
+        seconds=seconds,
+        rate=1 / sum(1 / rate for rate in rates) * len(rates) if rates else None,
+    )
+
+
+def _run_work(
+    line: Line, work: Work, shard: Shard | None, retry_rejects: bool, limit: int | None
+) -> StageReport:
+    started = time.monotonic()
+    wanted = [task for task in work.tasks if shard is None or int(task.key[:8], 16) % shard[1] == shard[0]]
+    keys = {task.key for task in wanted}
+    present = keys & line.store.keys(work.table)
+    done = present if retry_rejects else present | line.store.rejected(work.name)
+    missing = [task for task in wanted if task.key not in done][:limit]
+    committer = _Committer(line, work)
+    if missing:
+        _make(line, work, missing, committer, total=len(wanted), present=len(present))
+    rejects = reject_reasons(line, work, keys)
+    return StageReport(
+        work.name,
+        len(wanted),
+        len(present),
+        committer.made,
+        sum(rejects.values()),
+        dict(rejects),
+        time.monotonic() - started,
+        committer.rate,
+    )
+
+
+def reject_reasons(line: Line, work: Work, keys: set[str]) -> Counter[str]:
+    """Reasons of the rejects among `keys` that no row has replaced since."""
+    table = line.store.columns("rejects", ["key_of", "stage", "reason"]).to_pylist()
+    stopped = {row["key_of"]: row["reason"] for row in table if row["key_of"] in keys}
+    present = line.store.keys(work.table) if stopped else set()
+    return Counter(reason for key, reason in stopped.items() if key not in present)
+
+
+def _make(
+    line: Line, work: Work, tasks: list[Task], committer: _Committer, *, total: int, present: int
+) -> None:
+    from rpo_cli.compute import environment, pick_device, set_threads
+
+    run = line.settings.run
+    set_threads(run.threads)
+    device = pick_device(run.device)
+    line.record(groups={work.table: {work.name: work.group}})
+    engine = registry.load("engines", run.engine)(line.observer.note)
+    line.observer.start(work.name, total, present)
+    try:
+        stage = work.stage(device, canonical_json(environment(device)))
+        engine.run(stage, _without_rejects(hydrate(line, work, tasks), committer), committer)
+    finally:
+        committer.flush()
+        line.observer.finish()
+
+
+def _without_rejects(items: Iterable[Task | Reject], sink: Callable[[Results], None]) -> Iterator[Task]:
+    for item in items:
+        if isinstance(item, Reject):
+            sink([item])
+        else:
+            yield item

@@ -1,0 +1,96 @@
+"""What is done in a run, what is missing, what was rejected and why, and what belongs to older settings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from rpo_cli.errors import RpoError
+from rpo_cli.line.context import Line, open_line
+from rpo_cli.line.stage import reject_reasons
+from rpo_cli.line.work import Work, works
+
+TABLES = {"generate": "images", "critique": "critiques", "edit": "edits", "score": "rewards"}
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """One stage of a run.
+
+    Attributes:
+        wanted: rows that the settings ask for, given the rows upstream; None: cannot be told (`problem`).
+        stale: rows of older settings; `rpo status --prune` drops them.
+    """
+
+    stage: str
+    wanted: int | None
+    present: int
+    rejected: int
+    rejects: dict[str, int]
+    stale: int
+    bytes: int
+    problem: str | None = None
+
+    @property
+    def missing(self) -> int | None:
+        return None if self.wanted is None else self.wanted - self.present - self.rejected
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    path: str
+    preset: str
+    prompts: int
+    stages: list[StageStatus]
+    pairs: int
+    dataset: str | None
+    trained: list[str]
+
+
+def status(path: str | Path) -> RunStatus:
+    """Count the rows of a run by stage; reads key columns only and loads no model."""
+    line = open_line(path, create=False)
+    dataset = line.store.path("dataset", "README.md")
+    runs = sorted(item.parent.name for item in line.store.path("train").glob("*/done.json"))
+    return RunStatus(
+        path=str(path),
+        preset=line.resolved.preset,
+        prompts=line.store.read_manifest().get("prompts", {}).get("count", 0),
+        stages=[_stage(line, name) for name in TABLES],
+        pairs=len(line.store.keys("pairs")),
+        dataset=str(dataset.parent) if dataset.is_file() else None,
+        trained=runs,
+    )
+
+
+def _stage(line: Line, name: str) -> StageStatus:
+    table = TABLES[name]
+    counts = line.store.counts(table)
+    size = line.store.size(table)
+    try:
+        found = works(line, name)
+    except RpoError as error:
+        return StageStatus(name, None, sum(counts.values()), 0, {}, 0, size, error.message)
+    rejects: dict[str, int] = {}
+    for work in found:
+        for reason, count in reject_reasons(line, work, work.keys).items():
+            rejects[reason] = rejects.get(reason, 0) + count
+    present = len({key for work in found for key in work.keys} & line.store.keys(table))
+    stale = sum(count for group, count in counts.items() if group not in groups(found))
+    wanted = sum(len(work.tasks) for work in found)
+    return StageStatus(name, wanted, present, sum(rejects.values()), rejects, stale, size)
+
+
+def groups(found: list[Work]) -> set[str]:
+    return {work.group for work in found}
+
+
+def prune(path: str | Path) -> dict[str, int]:
+    """Drop the rows of older settings; returns how many rows each table lost."""
+    line = open_line(path, create=False)
+    dropped = {}
+    for name, table in TABLES.items():
+        with line.store.lock(name):
+            keep = groups(works(line, name))
+            counts = line.store.counts(table)
+            line.store.prune(table, keep)
+            dropped[table] = sum(count for group, count in counts.items() if group not in keep)
+    return dropped

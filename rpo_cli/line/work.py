@@ -1,0 +1,249 @@
+"""What a stage of a run still has to do: its wanted rows, and how to make them.
+
+The rows that are wanted follow from the settings and from the rows upstream that are wanted themselves,
+so rows of older settings or prompts never reach a later stage.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from rpo_cli import registry
+from rpo_cli.errors import UsageError
+from rpo_cli.identity import ModelIdentity
+from rpo_cli.line.context import Line
+from rpo_cli.line.prompts import live_prompts
+from rpo_cli.pictures import CorruptImage, decode
+from rpo_cli.protocols import Stage, Task
+from rpo_cli.records import Reject, canonical_json, content_key
+from rpo_cli.stages import critique, edit, generate, score
+from rpo_cli.templates import Templates
+
+
+@dataclass(frozen=True)
+class Work:
+    """One stage of a run, before anything heavy is loaded.
+
+    Attributes:
+        tasks: every wanted row, present ones too, without pictures.
+        group: folder of the rows that these settings make.
+        stage: (device, environment JSON) → the stage; called only when a row is missing.
+        picture_of: task → (table, id) of the picture it needs; None where it needs none.
+    """
+
+    name: str
+    table: str
+    group: str
+    settings: str
+    tasks: list[Task]
+    models: tuple[ModelIdentity, ...]
+    stage: Callable[[str, str], Stage]
+    picture_of: Callable[[Task], tuple[str, str]] | None = None
+
+    @property
+    def keys(self) -> set[str]:
+        return {task.key for task in self.tasks}
+
+
+def settings_group(stage: str, settings: str, seed: int) -> str:
+    """The folder name of a stage's rows: 8 hex digits of everything that the settings say."""
+    return content_key(stage, settings, seed)[:8]
+
+
+def _light(line: Line, table: str, keys: set[str], columns: list[str]) -> list[dict[str, Any]]:
+    """The live rows of a table, without pictures, in order of their key (the first of `columns`)."""
+    rows = line.store.columns(table, columns).to_pylist()
+    live = {row[columns[0]]: row for row in rows if row[columns[0]] in keys}
+    return [live[key] for key in sorted(live)]
+
+
+def generate_work(line: Line) -> Work:
+    s = line.settings.generate
+    model = line.identity(required(s.generator, "generate.generator"), s.revision)
+    adapter = line.identity(s.lora) if s.lora else None
+    said = s.model_dump(
+        include={"steps", "guidance", "negative_prompt", "width", "height", "scheduler", "dtype"}
+    )
+    settings = canonical_json(
+        {**said, "model": model.revision, "lora": adapter.revision if adapter else None}
+    )
+    seed = line.settings.run.seed
+    tasks = generate.wanted(live_prompts(line), count=s.images_per_prompt, seed=seed, settings=settings)
+
+    def stage(device: str, environment: str) -> Stage:
+        options = s.model_dump(exclude={"generator", "images_per_prompt", "batch_size"})
+        build = partial(_backend, "generators", "diffusers", model.ref, device=device, **options)
+        finish = generate.Finish(settings, environment)
+        return Stage("generate", "images", s.batch_size, build, generate.step, finish)
+
+    models = (model, adapter) if adapter else (model,)
+    group = settings_group("generate", settings, seed)
+    return Work("generate", "images", group, settings, list(tasks), models, stage)
+
+
+def live_images(line: Line) -> list[dict[str, Any]]:
+    """Light rows of the pictures that the settings want and that are there."""
+    columns = ["image_id", "sha256", "prompt_id", "prompt", "index"]
+    return _light(line, "images", generate_work(line).keys, columns)
+
+
+def critique_work(line: Line) -> Work:
+    s = line.settings.critique
+    model = line.identity(required(s.critic, "critique.critic"), s.revision)
+    templates = Templates.find(line.store.path("templates"), s.template)
+    said = s.model_dump(exclude={"critic", "revision", "template", "batch_size"})
+    settings = canonical_json({**said, "model": model.revision, "templates": templates.hashes})
+    seed = line.settings.run.seed
+    tasks = critique.wanted(live_images(line), seed=seed, settings=settings)
+
+    def stage(device: str, environment: str) -> Stage:
+        options = {"revision": s.revision, "dtype": s.dtype}
+        build = partial(_backend, "critics", s.backend, model.ref, device=device, **options)
+        step = critique.make_step(s, templates, settings, environment)
+        return Stage("critique", "critiques", s.batch_size, build, step, bucket=critique.bucket)
+
+    return Work(
+        "critique",
+        "critiques",
+        settings_group("critique", settings, seed),
+        settings,
+        list(tasks),
+        (model,),
+        stage,
+        lambda task: ("images", task.payload.image_id),
+    )
+
+
+def edit_work(line: Line) -> Work:
+    s = line.settings.edit
+    model = line.identity(required(s.editor, "edit.editor"), s.revision)
+    said = s.model_dump(include={"backend", "steps", "scheduler", "dtype"})
+    settings = canonical_json({**said, "model": model.revision})
+    seed = line.settings.run.seed
+    tasks = edit.wanted(
+        _critiqued(line),
+        mode=s.mode,
+        attempts=s.edits_per_image,
+        guidance=s.guidance,
+        image_guidance=s.image_guidance,
+        seed=seed,
+        settings=settings,
+    )
+
+    def stage(device: str, environment: str) -> Stage:
+        options = s.model_dump(include={"revision", "steps", "scheduler", "dtype"})
+        build = partial(_backend, "editors", s.backend, model.ref, device=device, **options)
+        finish = edit.Finish(settings, environment)
+        return Stage("edit", "edits", s.batch_size, build, edit.step, finish, edit.bucket)
+
+    return Work(
+        "edit",
+        "edits",
+        settings_group("edit", settings, seed),
+        settings,
+        list(tasks),
+        (model,),
+        stage,
+        lambda task: ("images", task.payload.source.image_id),
+    )
+
+
+def _critiqued(line: Line) -> Iterator[edit.Critiqued]:
+    images = {(row["sha256"], row["prompt_id"]): row["image_id"] for row in live_images(line)}
+    columns = ["critique_id", "image_sha256", "prompt_id", "prompt", "instructions"]
+    for row in _light(line, "critiques", critique_work(line).keys, columns):
+        image_id = images[row["image_sha256"], row["prompt_id"]]
+        yield edit.Critiqued(**{**row, "instructions": tuple(row["instructions"]), "image_id": image_id})
+
+
+def score_works(line: Line) -> list[Work]:
+    """One work per reward: every live picture, original or edited, under its prompt."""
+    subjects = [
+        score.ScoreTask("image", row["image_id"], row["sha256"], row["prompt_id"], row["prompt"])
+        for row in live_images(line)
+    ]
+    if line.settings.pairs.strategy != "seeds":
+        subjects += [
+            score.ScoreTask("edit", row["edit_id"], row["sha256"], row["prompt_id"], row["prompt"])
+            for row in _light(
+                line, "edits", edit_work(line).keys, ["edit_id", "sha256", "prompt_id", "prompt"]
+            )
+        ]
+    return [_score_work(line, *parts, subjects) for parts in reward_models(line)]
+
+
+def reward_models(line: Line) -> list[tuple[str, str]]:
+    """(reward name, model) of every setting "NAME=MODEL"."""
+    return [(name, model) for name, _, model in (r.partition("=") for r in line.settings.score.rewards)]
+
+
+def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.ScoreTask]) -> Work:
+    s = line.settings.score
+    model = line.identity(ref)
+    settings = canonical_json({"reward": reward, "model": model.revision, "dtype": s.dtype})
+
+    def stage(device: str, environment: str) -> Stage:
+        build = partial(_backend, "rewards", reward, ref, revision=None, device=device, dtype=s.dtype)
+        finish = score.Finish(reward, settings, environment)
+        return Stage(f"score {reward}", "rewards", s.batch_size, build, score.step, finish, score.bucket)
+
+    return Work(
+        f"score {reward}",
+        "rewards",
+        settings_group("score", settings, 0),
+        settings,
+        list(score.wanted(subjects, reward=reward, settings=settings)),
+        (model,),
+        stage,
+        lambda task: (f"{task.payload.subject}s", task.payload.subject_id),
+    )
+
+
+def works(line: Line, name: str) -> list[Work]:
+    """The works of one step of the line: generate, critique, edit or score."""
+    if name == "score":
+        return score_works(line)
+    return [{"generate": generate_work, "critique": critique_work, "edit": edit_work}[name](line)]
+
+
+def hydrate(line: Line, work: Work, tasks: list[Task]) -> Iterator[Task | Reject]:
+    """The tasks with their pictures, read part by part; a corrupt picture is a reject of its tasks."""
+    if work.picture_of is None:
+        yield from tasks
+        return
+    wanted: dict[str, dict[str, list[Task]]] = {}
+    for task in tasks:
+        table, key = work.picture_of(task)
+        wanted.setdefault(table, {}).setdefault(key, []).append(task)
+    for table, by_key in wanted.items():
+        for row in line.store.fetch(table, set(by_key)):
+            yield from _with_picture(work, by_key[row.key], row.image.bytes)
+
+
+def _with_picture(work: Work, tasks: list[Task], data: bytes) -> Iterator[Task | Reject]:
+    try:
+        picture = decode(data)
+    except CorruptImage as error:
+        for task in tasks:
+            yield Reject(
+                key_of=task.key,
+                stage=work.name,
+                input_id=task.input_id,
+                reason="corrupt_image",
+                detail=str(error)[:2000],
+                settings=work.settings,
+            )
+        return
+    yield from (replace(task, payload=replace(task.payload, picture=picture)) for task in tasks)
+
+
+def _backend(kind: str, name: str, model: str, **options: Any) -> Any:
+    return registry.load(kind, name)(model, **options)
+
+
+def required(value: str | None, setting: str) -> str:
+    """The value of a setting that the stage cannot do without."""
+    if value is None:
+        raise UsageError(f"{setting} is not set", f"pass --{setting.partition('.')[2]} FOLDER_OR_HUB_ID")
+    return value
