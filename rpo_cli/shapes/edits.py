@@ -128,29 +128,32 @@ def apply_edit(scene: Scene, edit: Edit) -> Change:
 # ---- words -----------------------------------------------------------------------------------------------------------
 
 
-def refer(scene: Scene, index: int) -> str:
+def refer(scene: Scene, index: int, full: bool = False) -> str:
     """The shortest name that tells thing `index` from the others: "red circle", "small red circle" or "left red circle"."""
     thing, others = scene.things[index], [t for i, t in enumerate(scene.things) if i != index]
     plain = f"{thing.colour} {shape_word(thing.shape)}"
     twins = [t for t in others if (t.shape, t.colour) == (thing.shape, thing.colour)]
     if not twins:
-        return plain
+        return noun(thing) if full else plain
     if all(t.size != thing.size for t in twins):
         return noun(thing)
     place = slots(scene)[index]
     return f"{place} {plain}" if place else noun(thing)
 
 
-def say(scene: Scene, edit: Edit, variant: int = 0) -> str:
-    """The edit in words, naming things as they are in `scene`; under 12 words. `variant` is 0 or 1."""
+def say(scene: Scene, edit: Edit, variant: int = 0, full: bool = False) -> str:
+    """The edit in words, naming things as they are in `scene`; under 12 words. `variant` is 0 or 1.
+
+    With `full` things are named with their size even where that is not needed (then up to 14 words).
+    """
     kind = ("place" if edit.other is None else "swap") if edit.kind == "move" else edit.kind
     words = {"v": edit.value, "p": edit.value, "r": edit.value}
     if edit.kind == "reshape":
         words["n"] = article(edit.value or "")
     if edit.target is not None:
-        words["x"] = refer(scene, edit.target)
+        words["x"] = refer(scene, edit.target, full)
     if edit.other is not None:
-        words["y"] = refer(scene, edit.other)
+        words["y"] = refer(scene, edit.other, full)
     if edit.thing is not None:
         words["t"] = article(noun(edit.thing))
     return TEMPLATES[kind][variant].format(**words)
@@ -271,6 +274,16 @@ def _other(rng: random.Random, names: tuple[str, ...] | dict[str, object], but: 
     return rng.choice([name for name in names if name != but])
 
 
+def draw_edits(scene: Scene, rng: random.Random, count: int) -> tuple[list[Edit], Change]:
+    """`count` random edits that can be asked for at once, and what they do together."""
+    while True:
+        drawn = [draw_edit(scene, rng) for _ in range(count)]
+        subjects = {(edit.kind, edit.target) for edit in drawn}
+        change = apply_all(scene, drawn) if len(subjects) == count else None
+        if change is not None and len(set(change.scene.things)) == len(change.scene.things):
+            return drawn, change
+
+
 def draw_edit(scene: Scene, rng: random.Random, kind: str | None = None) -> Edit:
     """A random edit that fits the scene and changes it; `kind` fixes its kind (which must be possible)."""
     count = len(scene.things)
@@ -307,8 +320,5 @@ def _draw_shape(thing: Thing, rng: random.Random) -> str:
 
 def sample_edit(scene: Scene, rng: random.Random) -> tuple[str, Scene, str]:
     """(instruction, scene after it, kind): a random edit in random words that leaves no two identical things."""
-    while True:
-        edit = draw_edit(scene, rng)
-        after = apply_edit(scene, edit).scene
-        if len(set(after.things)) == len(after.things):
-            return say(scene, edit, rng.randrange(2)), after, edit.kind
+    (edit,), change = draw_edits(scene, rng, 1)
+    return say(scene, edit, rng.randrange(2)), change.scene, edit.kind

@@ -1,0 +1,49 @@
+"""Ties the shipped weights to `manifest.json`: sha256 and size of every weight file under `models/`.
+
+`python -m rpo_cli.shapes.train manifest` writes it over all model folders present.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+MODELS = Path(__file__).parent / "models"
+MANIFEST = Path(__file__).parent / "manifest.json"
+BUDGET_BYTES = 24_000_000
+
+
+def digest(file: Path) -> str:
+    """sha256 of a file, hex."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def weight_files() -> list[Path]:
+    """Every weight file shipped, sorted by path."""
+    return sorted(MODELS.rglob("*.safetensors"))
+
+
+def current() -> dict[str, dict[str, str | int]]:
+    """Path below `models/` -> sha256 and bytes, as the files are now."""
+    return {
+        file.relative_to(MODELS).as_posix(): {"sha256": digest(file), "bytes": file.stat().st_size}
+        for file in weight_files()
+    }
+
+
+def recorded() -> dict[str, dict[str, str | int]]:
+    """What the manifest says."""
+    found: dict[str, dict[str, str | int]] = json.loads(MANIFEST.read_text())
+    return found
+
+
+def main(arguments: list[str]) -> None:
+    """`python -m rpo_cli.shapes.train manifest`."""
+    if arguments:
+        sys.exit("train manifest takes no options")
+    files = current()
+    MANIFEST.write_text(json.dumps(files, indent=2, sort_keys=True) + "\n")
+    total = sum(int(entry["bytes"]) for entry in files.values())
+    sys.stdout.write(f"{len(files)} files, {total / 1e6:.2f} MB of {BUDGET_BYTES / 1e6:.0f} MB\n")
