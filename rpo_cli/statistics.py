@@ -1,0 +1,157 @@
+"""Intervals, win rates and agreement. numpy in, plain numbers out; every draw comes from a given seed."""
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Floats = NDArray[np.float64]
+
+
+class Interval(NamedTuple):
+    """An estimate and the two ends of its interval, in the unit of the values."""
+
+    value: float
+    low: float
+    high: float
+
+
+def bootstrap_mean(
+    values: ArrayLike,
+    clusters: Sequence[Sequence[Hashable]],
+    *,
+    level: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of the mean of `values`, resampling whole clusters.
+
+    Rows of one prompt are not independent, so it is prompts that are drawn, not rows. Several
+    groupings nest: `clusters=[training_seeds, prompts]` draws training seeds with replacement and,
+    inside each drawn seed, its prompts with replacement (Davison and Hinkley 1997, 3.8). With one
+    cluster there is nothing to draw and the interval has no width.
+
+    Args:
+        values: (N,) finite numbers.
+        clusters: groupings from outer to inner, each N labels.
+        level: coverage aimed at, in (0, 1).
+        draws: number of resamples.
+
+    Raises:
+        ValueError: no values, no grouping, a value that is not finite, or lengths that differ.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
+        raise ValueError("values must be a non-empty row of finite numbers")
+    if not clusters or any(len(labels) != len(numbers) for labels in clusters):
+        raise ValueError("each grouping needs one label per value")
+    tree = _tree(numbers, [list(labels) for labels in clusters])
+    sums, counts = _resample(tree, draws, np.random.default_rng(seed))
+    tail = (1 - level) / 2
+    low, high = np.quantile(sums / counts, [tail, 1 - tail])
+    return Interval(float(numbers.mean()), float(low), float(high))
+
+
+def paired_difference(
+    after: ArrayLike,
+    before: ArrayLike,
+    clusters: Sequence[Sequence[Hashable]],
+    *,
+    level: float = 0.95,
+    draws: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """Bootstrap interval of mean(after - before), where row i of both had the same start noise."""
+    first, second = np.asarray(after, dtype=np.float64), np.asarray(before, dtype=np.float64)
+    if first.shape != second.shape:
+        raise ValueError("a paired difference needs as many values before as after")
+    return bootstrap_mean(first - second, clusters, level=level, draws=draws, seed=seed)
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    """A node of the nested grouping; a leaf is a cluster whose rows are always drawn together."""
+
+    total: float
+    count: int
+    children: tuple["_Cluster", ...] = ()
+
+
+def _tree(values: Floats, groupings: list[list[Hashable]]) -> _Cluster:
+    total, count = float(values.sum()), len(values)
+    if not groupings:
+        return _Cluster(total, count)
+    rows: dict[Hashable, list[int]] = {}
+    for row, label in enumerate(groupings[0]):
+        rows.setdefault(label, []).append(row)
+    children = (
+        _tree(values[members], [[labels[row] for row in members] for labels in groupings[1:]])
+        for members in rows.values()
+    )
+    return _Cluster(total, count, tuple(children))
+
+
+def _resample(node: _Cluster, draws: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Sum and row count of `draws` independent resamples of a node."""
+    sums, counts = np.zeros(draws), np.zeros(draws)
+    if not node.children:
+        return sums + node.total, counts + node.count
+    size = len(node.children)
+    # how often each child is drawn: sampling with replacement is a multinomial over the children
+    picks = rng.multinomial(size, np.full(size, 1 / size), size=draws)
+    for child, times in zip(node.children, picks.T, strict=True):
+        if child.children:
+            slots = np.repeat(np.arange(draws), times)
+            child_sums, child_counts = _resample(child, len(slots), rng)
+            np.add.at(sums, slots, child_sums)
+            np.add.at(counts, slots, child_counts)
+        else:
+            sums += times * child.total
+            counts += times * child.count
+    return sums, counts
+
+
+def wilson(successes: int, total: int, *, level: float = 0.95) -> Interval:
+    """Wilson score interval of a share (Wilson 1927): sound at 0, at 1 and for small totals.
+
+    Raises:
+        ValueError: unless 0 <= successes <= total and total > 0.
+    """
+    if total <= 0 or not 0 <= successes <= total:
+        raise ValueError(f"{successes} of {total} is no share")
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = successes / total
+    centre = (share + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * (share * (1 - share) / total + z * z / (4 * total * total)) ** 0.5
+    return Interval(share, max(0.0, centre - half), min(1.0, centre + half))
+
+
+def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
+    """Agreement of two raters beyond chance (Cohen 1960): 1 full, 0 chance, < 0 worse than chance.
+
+    nan when both always give one and the same label: chance then explains everything.
+
+    Raises:
+        ValueError: no ratings, or not one of each rater per item.
+    """
+    if not first or len(first) != len(second):
+        raise ValueError("kappa needs one rating of each rater per item")
+    count = len(first)
+    observed = sum(a == b for a, b in zip(first, second, strict=True)) / count
+    expected = sum(first.count(label) * second.count(label) for label in set(first)) / count**2
+    return float("nan") if expected == 1 else (observed - expected) / (1 - expected)
+
+
+def win_rate(margins: ArrayLike) -> float:
+    """Share of margins above 0, a margin of exactly 0 counting one half.
+
+    Raises:
+        ValueError: no margins, or one that is not finite.
+    """
+    numbers = np.asarray(margins, dtype=np.float64)
+    if not numbers.size or not np.isfinite(numbers).all():
+        raise ValueError("a win rate needs at least one finite margin")
+    return float(np.mean((numbers > 0) + 0.5 * (numbers == 0)))

@@ -1,0 +1,102 @@
+import math
+
+import numpy as np
+import pytest
+
+from rpo_cli.statistics import bootstrap_mean, cohen_kappa, paired_difference, wilson, win_rate
+
+
+def test_a_resample_of_two_prompts_has_the_three_means_it_can_have():
+    """Prompts with means 0 and 1: both drawn alike 1/4 each (means 0 and 1), mixed 1/2 (mean 1/2)."""
+    values, prompts = [0.0, 0.0, 1.0, 1.0], ["p", "p", "q", "q"]
+    assert bootstrap_mean(values, [prompts], level=0.95) == (0.5, 0.0, 1.0)
+    assert bootstrap_mean(values, [prompts], level=0.4) == (0.5, 0.5, 0.5)  # the middle 40 % of the mass
+
+
+def test_rows_of_one_prompt_are_never_torn_apart():
+    """Within the one prompt the rows differ, so any width would come from drawing rows."""
+    assert bootstrap_mean([0.0, 1.0, 5.0], [["p", "p", "p"]]) == (2.0, 2.0, 2.0)
+
+
+def test_a_prompt_with_more_rows_weighs_more():
+    interval = bootstrap_mean([1.0, 0.0, 0.0, 0.0], [["p", "q", "q", "q"]])
+    assert interval.value == 0.25
+
+
+def test_the_width_is_the_standard_error_of_the_cluster_means():
+    """400 prompts, 2 equal rows each: sd of the mean is sd/sqrt(400), whatever the number of rows."""
+    means = np.random.default_rng(1).normal(size=400)
+    prompts = np.repeat(np.arange(400), 2).tolist()
+    interval = bootstrap_mean(np.repeat(means, 2), [prompts])
+    assert (interval.high - interval.low) / 2 == pytest.approx(1.96 * means.std() / 20, rel=0.05)
+
+
+def test_nesting_adds_the_variance_of_the_seeds():
+    """Seed effects of sd 1 over 6 seeds, prompts of sd 0.1: only the nested interval sees the seeds."""
+    rng = np.random.default_rng(2)
+    effects = rng.normal(size=6)
+    seeds = np.repeat(np.arange(6), 50).tolist()
+    prompts = np.tile(np.arange(50), 6).tolist()
+    values = effects[seeds] + rng.normal(scale=0.1, size=300)
+    nested, flat = (bootstrap_mean(values, groups) for groups in ([seeds, prompts], [prompts]))
+    assert nested.high - nested.low > 10 * (flat.high - flat.low)
+    # variance of a nested resample: between seeds /6 + within seeds /(6 * 50)
+    expected = math.sqrt(effects.std() ** 2 / 6 + 0.01 / 300)
+    assert (nested.high - nested.low) / 2 == pytest.approx(1.96 * expected, rel=0.1)
+
+
+def test_the_same_seed_gives_the_same_interval():
+    values, prompts = np.arange(10.0), list(range(10))
+    assert bootstrap_mean(values, [prompts], seed=3) == bootstrap_mean(values, [prompts], seed=3)
+    assert bootstrap_mean(values, [prompts], seed=3) != bootstrap_mean(values, [prompts], seed=4)
+
+
+def test_pairing_takes_out_what_both_share():
+    shared = np.random.default_rng(5).normal(scale=100, size=50)
+    assert paired_difference(shared + 0.5, shared, [list(range(50))]) == pytest.approx((0.5, 0.5, 0.5))
+
+
+def test_wilson_agrees_with_the_textbook():
+    """z = 1.959964: 0 of 10 ends at z²/(10 + z²) = 3.841459/13.841459 = 0.277533."""
+    assert wilson(0, 10) == pytest.approx((0.0, 0.0, 0.277533), abs=1e-6)
+    assert wilson(10, 10) == pytest.approx((1.0, 0.722467, 1.0), abs=1e-6)
+    # 5 of 10: centre 1/2, half = z/(1 + z²/10) * sqrt(0.025 + z²/400) = 0.263408
+    assert wilson(5, 10) == pytest.approx((0.5, 0.236592, 0.763408), abs=1e-5)
+
+
+def test_kappa_of_a_hand_counted_table():
+    """20 yes/yes, 5 yes/no, 10 no/yes, 15 no/no: observed 0.7, chance 0.5, kappa 0.4."""
+    first = ["yes"] * 25 + ["no"] * 25
+    second = ["yes"] * 20 + ["no"] * 5 + ["yes"] * 10 + ["no"] * 15
+    assert cohen_kappa(first, second) == pytest.approx(0.4)
+
+
+def test_kappa_at_its_corners():
+    assert cohen_kappa(["a", "b"], ["a", "b"]) == 1
+    assert cohen_kappa(["a", "b"], ["b", "a"]) == -1
+    assert math.isnan(cohen_kappa(["a", "a"], ["a", "a"]))
+
+
+def test_a_tie_is_half_a_win():
+    assert win_rate([1.0, 0.2, 0.0, -3.0]) == pytest.approx(2.5 / 4)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: bootstrap_mean([], [[]]),
+        lambda: bootstrap_mean([1.0], []),
+        lambda: bootstrap_mean([1.0, 2.0], [["p"]]),
+        lambda: bootstrap_mean([math.nan], [["p"]]),
+        lambda: paired_difference([1.0], [1.0, 2.0], [["p"]]),
+        lambda: wilson(3, 2),
+        lambda: wilson(0, 0),
+        lambda: cohen_kappa([], []),
+        lambda: cohen_kappa(["a"], ["a", "b"]),
+        lambda: win_rate([]),
+        lambda: win_rate([math.inf]),
+    ],
+)
+def test_nonsense_is_refused(call):
+    with pytest.raises(ValueError, match=r".+"):
+        call()
