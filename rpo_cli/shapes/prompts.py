@@ -1,0 +1,30 @@
+"""Prompt lists of the shapes world: `python -m rpo_cli.shapes.prompts train 96 --seed 7 > prompts/shapes.txt`."""
+
+import argparse
+import random
+import sys
+
+from rpo_cli.shapes.grammar import CAPTION_VARIANTS, SPLITS, caption, sample_scene
+
+
+def prompts(split: str, count: int, seed: int) -> list[str]:
+    """`count` different captions of scenes of one split, one and two objects in equal shares."""
+    rng = random.Random(f"prompts {split} {seed}")
+    found: dict[str, None] = {}
+    while len(found) < count:
+        objects = 1 + len(found) % 2
+        found[caption(sample_scene(rng, split, objects), rng.randrange(CAPTION_VARIANTS))] = None
+    return list(found)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("split", choices=SPLITS)
+    parser.add_argument("count", type=int)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    sys.stdout.write("\n".join(prompts(options.split, options.count, options.seed)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
