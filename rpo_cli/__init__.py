@@ -1,3 +1,44 @@
-"""rpo: rich preference datasets for text-to-image models."""
+"""rpo: rich preference datasets for text-to-image models.
+
+The functions here are the ones that the commands call:
+
+    from rpo_cli import open_line, run
+    line = open_line("RUN", {"generate.images_per_prompt": 4}, preset="shapes")
+    report = run(line, until="build-pairs")
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rpo_cli.line.context import Line as Line
+    from rpo_cli.line.context import open_line as open_line
+    from rpo_cli.line.plan import plan as plan
+    from rpo_cli.line.plan import probe as probe
+    from rpo_cli.line.run import build_pairs as build_pairs
+    from rpo_cli.line.run import run as run
+    from rpo_cli.line.stage import run_stage as run_stage
+    from rpo_cli.line.status import status as status
+    from rpo_cli.line.training import train as train
 
 __version__ = "0.1.0"
+
+_WHERE = {
+    "Line": "rpo_cli.line.context",
+    "open_line": "rpo_cli.line.context",
+    "plan": "rpo_cli.line.plan",
+    "probe": "rpo_cli.line.plan",
+    "build_pairs": "rpo_cli.line.run",
+    "run": "rpo_cli.line.run",
+    "run_stage": "rpo_cli.line.stage",
+    "status": "rpo_cli.line.status",
+    "train": "rpo_cli.line.training",
+}
+__all__ = ["Line", "build_pairs", "open_line", "plan", "probe", "run", "run_stage", "status", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the line when a name of it is first asked for, so that `import rpo_cli` stays light."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'rpo_cli' has no attribute '{name}'")
+    return getattr(import_module(_WHERE[name]), name)

@@ -23,7 +23,7 @@ objectives = {
 }
 engines = {"local": "rpo_cli.engines.local:LocalEngine"}
 presets = {"shapes": "rpo_cli.shapes.preset:settings"}
-measures = {"shapes-oracle": "rpo_cli.shapes.oracle:measure"}
+measures = {"shapes-oracle": "rpo_cli.shapes.measure:shapes_oracle"}
 
 KINDS: dict[str, dict[str, str]] = {
     "generators": generators,
