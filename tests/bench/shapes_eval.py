@@ -1,0 +1,447 @@
+"""Measures the shapes models with the oracle: `python -m tests.bench.shapes_eval {oracle,vae,text-to-image,editor}`.
+
+Writes one JSON cell per measurement to tests/bench/results/shapes/, named by what was measured, the weights' hash and
+the settings; a cell that exists is not measured again. Held-out: attribute combinations never seen in training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from diffusers import (
+    DiffusionPipeline,
+    StableDiffusionInstructPix2PixPipeline,
+    StableDiffusionPipeline,
+)
+from PIL import Image
+
+from rpo_cli.shapes import manifest
+from rpo_cli.shapes.edits import KINDS, apply_instruction, sample_edit
+from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, canonical, caption, sample_scene
+from rpo_cli.shapes.latents import encode
+from rpo_cli.shapes.oracle import Reading, compare, fully_right, read
+from rpo_cli.shapes.render import render
+from rpo_cli.shapes.towards import assign, edits_towards, flaws
+
+RESULTS = Path(__file__).parent / "results" / "shapes"
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Settings of the line on this world, chosen on the dev split."""
+
+    steps: int
+    guidance: float
+    image_guidance: float = 0.0
+
+
+TEXT_TO_IMAGE = Sampling(steps=12, guidance=2.5)
+EDITOR = Sampling(steps=12, guidance=2.5, image_guidance=2.0)
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share with its 95 % Wilson interval."""
+
+    share: float
+    low: float
+    high: float
+    cases: int
+
+
+def share_of(hits: Iterable[bool]) -> Share | None:
+    """The share of true values; None when there are none at all."""
+    values = [bool(hit) for hit in hits]
+    count, z = len(values), 1.96
+    if not count:
+        return None
+    mean = sum(values) / count
+    middle = (mean + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * (mean * (1 - mean) / count + z * z / (4 * count**2)) ** 0.5
+    return Share(round(mean, 4), round(middle - half, 4), round(middle + half, 4), count)
+
+
+Row = dict[str, bool | int | str]
+
+
+def table(rows: list[Row], measures: tuple[str, ...]) -> dict[str, dict[str, object]]:
+    """Measure -> {all, one, two}: shares over the rows that have the measure."""
+    strata = {
+        "all": rows,
+        "one": [r for r in rows if r["count"] == 1],
+        "two": [r for r in rows if r["count"] == 2],
+    }
+    found: dict[str, dict[str, object]] = {}
+    for measure in measures:
+        for name, kept in strata.items():
+            share = share_of(bool(row[measure]) for row in kept if measure in row)
+            found.setdefault(measure, {})[name] = asdict(share) if share else None
+    return found
+
+
+def batches(items: list, size: int = BATCH) -> Iterable[list]:
+    """Consecutive slices of `size`."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+# ---- what is measured ------------------------------------------------------------------------------------------------
+
+ATTRIBUTES = ("count", "shape", "colour", "size", "position", "relation", "background")
+
+
+def verdict_row(reading: Reading, wanted: Scene) -> Row:
+    """One row of attribute verdicts."""
+    verdict = compare(reading, wanted)
+    named = {f"right_{name}": fine for name, fine in verdict.items()}
+    return {
+        "count": len(wanted.things),
+        "right": all(verdict.values()),
+        "readable": reading.scene is not None,
+        **named,
+    }
+
+
+VERDICTS = ("right", "readable", *(f"right_{name}" for name in ATTRIBUTES))
+
+
+def held_out(split: str, cases: int, seed: int = 0) -> list[Scene]:
+    """Scenes of a split, one and two things in turn, so in exactly equal shares."""
+    rng = random.Random(f"{split}-{seed}")
+    return [sample_scene(rng, split, 1 + i % 2) for i in range(cases)]
+
+
+def measure_oracle(split: str, cases: int) -> dict[str, object]:
+    """The oracle on clean renders."""
+    rng = random.Random(11)
+    rows = [verdict_row(read(render(scene, rng)), scene) for scene in held_out(split, cases)]
+    return table(rows, VERDICTS)
+
+
+@torch.no_grad()
+def measure_vae(folder: Path, split: str, cases: int) -> dict[str, object]:
+    """Reconstructions of clean renders, through the pipeline's own autoencoder."""
+    vae = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32).vae
+    rng, rows = random.Random(12), []
+    for scenes in batches(held_out(split, cases)):
+        mean, _ = encode(vae, [render(scene, rng) for scene in scenes])
+        made = vae.decode(mean.float()).sample.clamp(-1, 1)
+        pixels = ((made + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
+        rows += [
+            verdict_row(read(Image.fromarray(p)), s) for p, s in zip(pixels, scenes, strict=True)
+        ]
+    return table(rows, VERDICTS)
+
+
+def load(folder: Path) -> DiffusionPipeline:
+    """The pipeline as a user would load it, float32, silent."""
+    pipeline = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def generate(
+    pipeline: StableDiffusionPipeline, scenes: list[Scene], sampling: Sampling, seed: int
+) -> list[Image.Image]:
+    """One picture per scene; caption variants in turn."""
+    prompts = [caption(scene, i % CAPTION_VARIANTS) for i, scene in enumerate(scenes)]
+    generators = [torch.Generator().manual_seed(seed + i) for i in range(len(scenes))]
+    made = pipeline(
+        prompts,
+        num_inference_steps=sampling.steps,
+        guidance_scale=sampling.guidance,
+        generator=generators,
+        height=64,
+        width=64,
+    )
+    return list(made.images)
+
+
+def edit(
+    pipeline: StableDiffusionInstructPix2PixPipeline,
+    pictures: list[Image.Image],
+    texts: list[str],
+    sampling: Sampling,
+    seed: int,
+) -> list[Image.Image]:
+    """One edit per picture."""
+    made = pipeline(
+        texts,
+        image=pictures,
+        num_inference_steps=sampling.steps,
+        guidance_scale=sampling.guidance,
+        image_guidance_scale=sampling.image_guidance,
+        generator=[torch.Generator().manual_seed(seed + i) for i in range(len(texts))],
+    )
+    return list(made.images)
+
+
+def measure_text_to_image(
+    folder: Path, split: str, cases: int, sampling: Sampling
+) -> dict[str, object]:
+    """Generated pictures against their prompts."""
+    pipeline, rows = load(folder), []
+    for number, scenes in enumerate(batches(held_out(split, cases))):
+        pictures = generate(pipeline, scenes, sampling, 1000 + number * BATCH)
+        rows += [
+            verdict_row(read(picture), scene)
+            for picture, scene in zip(pictures, scenes, strict=True)
+        ]
+    return table(rows, VERDICTS)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A picture, what is asked of it, what it shows and what it should show then."""
+
+    picture: Image.Image
+    before: Scene
+    text: str
+    after: Scene
+    kind: str
+
+
+def clean_cases(split: str, cases: int) -> list[Case]:
+    """Clean renders of held-out scenes with random edits that lead to any scene; kinds in turn where possible."""
+    rng, found = random.Random(f"clean-{split}"), []
+    for index, scene in enumerate(held_out(split, cases, seed=1)):
+        wanted = KINDS[index // 2 % len(KINDS)]
+        text, after, kind = sample_edit(scene, rng)
+        while kind != wanted and (wanted, len(scene.things)) not in (("add", 2), ("remove", 1)):
+            text, after, kind = sample_edit(scene, rng)
+        found.append(Case(render(scene, rng), scene, text, after, kind))
+    return found
+
+
+def flawed_cases(model: Path, split: str, cases: int, joined: int) -> list[Case]:
+    """The text-to-image model's own flawed pictures of held-out prompts, with the instructions that would mend them."""
+    pipeline, found, number = load(model), [], 0
+    while len(found) < cases:
+        scenes = held_out(split, BATCH, seed=100 + number)
+        pictures = generate(pipeline, scenes, TEXT_TO_IMAGE, 500_000 + number * BATCH)
+        for picture, scene in zip(pictures, scenes, strict=True):
+            case = flawed_case(picture, scene, joined)
+            if case is not None:
+                found.append(case)
+        number += 1
+    return found[:cases]
+
+
+def flawed_case(picture: Image.Image, wanted: Scene, joined: int) -> Case | None:
+    """The case of one picture; None when nothing is wrong or no instruction can be worded on what is seen."""
+    seen = read(picture).loose
+    texts = edits_towards(seen, wanted)[:joined]
+    text = "; ".join(texts)
+    after = apply_instruction(seen, text) if texts else None
+    named = after is not None and len(seen.things) in (1, 2)
+    return (
+        Case(picture, seen, text, after, "several" if len(texts) > 1 else kind_of(texts[0]))
+        if named
+        else None
+    )
+
+
+def kind_of(text: str) -> str:
+    """The kind of one instruction, by its first words."""
+    first = text.split()[0]
+    if "background" in text:
+        return "background"
+    return {
+        "turn": "reshape",
+        "make": "recolour/resize",
+        "add": "add",
+        "remove": "remove",
+        "move": "move",
+    }[first]
+
+
+def asked_and_rest(case: Case, seen: Scene) -> tuple[bool, bool]:
+    """Whether every asked attribute is fixed, and whether everything else is as it was.
+
+    A flaw of the result against the wanted scene belongs to what was asked when the same aspect of the same thing was
+    a flaw before the edit; every other flaw is damage. With a wrong count the things cannot be told apart: it is held
+    against what was asked only if the count was asked to change, else against the rest.
+    """
+    asked = {(flaw.aspect, flaw.object_index) for flaw in flaws(case.before, case.after)}
+    left = {(flaw.aspect, flaw.object_index) for flaw in flaws(seen, case.after)}
+    fixed = not (asked & left)
+    if ("count", None) in asked:
+        added = len(case.after.things) > len(case.before.things)
+        new = set(range(len(case.after.things))) - set(kept_indices(case)) if added else set()
+        of_new = {item for item in left if item[1] in new or item[0] in ("relation", "position")}
+        fixed, left = fixed and not of_new, left - of_new
+    return fixed, not (left - asked)
+
+
+def kept_indices(case: Case) -> list[int]:
+    """Indices of the wanted things that were there before."""
+    return [index for index, at in enumerate(assign(case.before, case.after)) if at is not None]
+
+
+def case_row(case: Case, picture: Image.Image) -> Row:
+    """One row of the editor's table."""
+    reading = read(picture)
+    fixed, kept = asked_and_rest(case, reading.loose)
+    return {
+        "count": len(case.before.things),
+        "kind": case.kind,
+        "fixed": fixed,
+        "kept": kept,
+        "whole": fully_right(reading, case.after),
+        "readable": reading.scene is not None,
+        "unchanged": canonical(reading.loose) == canonical(case.before),
+    }
+
+
+EDIT_MEASURES = ("fixed", "kept", "whole", "readable", "unchanged")
+
+
+def measure_editor(folder: Path, cases: list[Case], sampling: Sampling) -> dict[str, object]:
+    """Edited pictures against what was asked, by stratum and by kind."""
+    pipeline, rows = load(folder), []
+    for number, some in enumerate(batches(cases)):
+        made = edit(
+            pipeline,
+            [c.picture for c in some],
+            [c.text for c in some],
+            sampling,
+            9000 + number * BATCH,
+        )
+        rows += [case_row(case, picture) for case, picture in zip(some, made, strict=True)]
+    kinds = sorted({str(row["kind"]) for row in rows})
+    by_kind = {
+        kind: {
+            m: asdict(share_of(bool(r[m]) for r in rows if r["kind"] == kind))
+            for m in EDIT_MEASURES[:3]
+        }
+        for kind in kinds
+    }
+    return {**table(rows, EDIT_MEASURES), "by_kind": by_kind}
+
+
+# ---- cells -----------------------------------------------------------------------------------------------------------
+
+
+def weights_hash(folder: Path) -> str:
+    """Hash of all weights of a pipeline folder."""
+    files = sorted(folder.rglob("*.safetensors"))
+    return hashlib.sha256("".join(manifest.digest(file) for file in files).encode()).hexdigest()[
+        :12
+    ]
+
+
+def cell(
+    name: str, settings: dict[str, object], compute: Callable[[], dict[str, object]]
+) -> dict[str, object]:
+    """The cell of these settings, from disk or computed and written."""
+    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+    file = RESULTS / f"{name}-{key}.json"
+    if file.is_file():
+        found: dict[str, object] = json.loads(file.read_text())
+        return found
+    began = time.monotonic()
+    result = compute()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    made = {
+        "name": name,
+        "settings": settings,
+        "seconds": round(time.monotonic() - began, 1),
+        "result": result,
+    }
+    file.write_text(json.dumps(made, indent=1) + "\n")
+    return made
+
+
+def show(made: dict[str, object]) -> None:
+    """The cell's shares, one line a measure."""
+    sys.stdout.write(f"{made['name']} {json.dumps(made['settings'])} {made['seconds']} s\n")
+    result = made["result"]
+    assert isinstance(result, dict)
+    for measure, strata in result.items():
+        said = [
+            f"{name} {s['share']:.3f} [{s['low']:.3f}, {s['high']:.3f}] n={s['cases']}" if "share" in s
+            else f"{name} " + " ".join(f"{m} {v['share']:.2f}" for m, v in s.items()) + f" n={s['fixed']['cases']}"
+            for name, s in strata.items() if s
+        ]  # fmt: skip
+        sys.stdout.write(f"  {measure:17} " + " | ".join(said) + "\n")
+
+
+def main() -> None:
+    """Measure one part."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=("oracle", "vae", "text-to-image", "editor"))
+    parser.add_argument("--split", choices=("dev", "test"), default="test")
+    parser.add_argument("--cases", type=int, default=1000)
+    parser.add_argument("--models", type=Path, default=manifest.MODELS)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--guidance", type=float)
+    parser.add_argument("--image-guidance", type=float)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    measure(options)
+
+
+def sampling_of(options: argparse.Namespace, default: Sampling) -> Sampling:
+    """The default settings with those named on the command line."""
+    given = {name: getattr(options, name) for name in ("steps", "guidance", "image_guidance")}
+    return Sampling(**{**asdict(default), **{k: v for k, v in given.items() if v is not None}})
+
+
+def measure(options: argparse.Namespace) -> None:
+    """Compute the cells of one part and show them."""
+    model, editor = options.models / "text-to-image", options.models / "editor"
+    common = {"split": options.split, "cases": options.cases}
+    if options.part == "oracle":
+        show(cell("oracle", common, lambda: measure_oracle(options.split, options.cases)))
+    if options.part == "vae":
+        settings = {**common, "weights": weights_hash(model / "vae")}
+        show(cell("vae", settings, lambda: measure_vae(model, options.split, options.cases)))
+    if options.part == "text-to-image":
+        sampling = sampling_of(options, TEXT_TO_IMAGE)
+        settings = {**common, "weights": weights_hash(model), **asdict(sampling)}
+        show(
+            cell(
+                "text-to-image",
+                settings,
+                lambda: measure_text_to_image(model, options.split, options.cases, sampling),
+            )
+        )
+    if options.part == "editor":
+        measure_editor_cells(options, model, editor, common)
+
+
+def measure_editor_cells(
+    options: argparse.Namespace, model: Path, editor: Path, common: dict[str, object]
+) -> None:
+    """Clean renders; flawed generated pictures with the first instruction alone and with up to three joined."""
+    sampling = sampling_of(options, EDITOR)
+    settings = {**common, "weights": weights_hash(editor), **asdict(sampling)}
+    made_of = {
+        "editor-clean": (settings, lambda: clean_cases(options.split, options.cases)),
+    }
+    drawn = settings | {
+        "pictures": weights_hash(model),
+        **{f"t2i_{k}": v for k, v in asdict(TEXT_TO_IMAGE).items()},
+    }
+    for joined in (1, 3):
+        made_of[f"editor-flawed-{joined}"] = (
+            drawn | {"joined": joined},
+            lambda joined=joined: flawed_cases(model, options.split, options.cases, joined),
+        )
+    for name, (said, cases) in made_of.items():
+        show(cell(name, said, lambda cases=cases: measure_editor(editor, cases(), sampling)))
+
+
+if __name__ == "__main__":
+    main()
