@@ -70,7 +70,9 @@ class CritiqueSettings(Section):
     critic: str | None = Field(default=None, description="Local folder or hub id of a VLM.")
     revision: str | None = None
     backend: str = Field(default="transformers", description="See `rpo list critics`.")
-    template: str = Field(default="rpo", description="See `rpo list templates`.")
+    template: str = Field(
+        default="rpo", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="See `rpo list templates`."
+    )
     single_turn: bool = Field(default=False, description="Critique and instructions in one reply.")
     max_instructions: int = Field(default=3, ge=1, le=10)
     max_words: int = Field(default=16, ge=1, le=100, description="Longest instruction, in words.")
