@@ -1,0 +1,296 @@
+"""build-pairs: scored pictures → candidate pairs → verdicts. Pure functions of key columns; no pictures.
+
+Every candidate becomes a row with all its gate values, so a threshold can be judged afterwards. Nothing
+depends on the order of the rows. To add a gate: add its value to `Difference` or `Candidate`, a threshold
+to `PairSettings` and a line to `reason_to_drop`.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from rpo_cli.config import PairSettings
+from rpo_cli.errors import UsageError, nearest
+from rpo_cli.records import Pair, content_key
+from rpo_cli.stages.gates import Difference
+from rpo_cli.stages.margins import Margin, Scale, Scored, Scores, compare, dispersion, scales, standing
+from rpo_cli.stages.split import normalised, split_of
+
+# the light columns that `candidates` needs of each table
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "images": ("image_id", "prompt_id", "prompt", "index", "sha256"),
+    "critiques": ("critique_id", "prompt_id", "image_sha256", "instructions"),
+    "edits": (
+        *("edit_id", "prompt_id", "image_sha256", "critique_id"),
+        *("instruction", "attempt", "sha256"),
+    ),
+    "rewards": ("prompt_id", "subject_sha256", "reward", "score"),
+}
+Rows = Sequence[Mapping[str, Any]]
+
+
+class Picture(NamedTuple):
+    """An image or an edit, in sorting order: `order` is an image's index or an edit's attempt."""
+
+    prompt_id: str
+    order: int
+    id: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Two pictures of one prompt, judged by the rewards, not yet by the gates."""
+
+    pair_id: str
+    kind: Literal["edit", "seeds"]
+    prompt: str
+    a: Picture
+    b: Picture
+    critique_id: str | None
+    instruction: str | None
+    tries: int
+    rewards_a: dict[str, float]
+    rewards_b: dict[str, float]
+    margin: Margin
+    dispersion: float | None
+    scored: bool
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """All candidates, by pair_id, and the scales their margins are in."""
+
+    pairs: tuple[Candidate, ...]
+    scales: dict[str, Scale]
+
+
+@dataclass(frozen=True)
+class _World:
+    """The tables, indexed: what both strategies look things up in."""
+
+    prompts: dict[str, str]
+    images: dict[str, list[Picture]]
+    scores: Scores
+    scales: dict[str, Scale]
+    dispersions: dict[str, float | None]
+
+    def pair(
+        self, kind: Literal["edit", "seeds"], a: Picture, b: Picture, tries: int, **made: str | None
+    ) -> Candidate:
+        critique_id, instruction = made.get("critique_id"), made.get("instruction")
+        rewards_a, rewards_b = (self.scores.get(side.prompt_id, side.sha256) for side in (a, b))
+        return Candidate(
+            pair_id=content_key("pair", kind, a.prompt_id, a.sha256, b.sha256, critique_id, instruction),
+            kind=kind,
+            prompt=self.prompts[a.prompt_id],
+            a=a,
+            b=b,
+            critique_id=critique_id,
+            instruction=instruction,
+            tries=tries,
+            rewards_a=rewards_a,
+            rewards_b=rewards_b,
+            margin=compare(rewards_a, rewards_b, self.scales),
+            dispersion=self.dispersions.get(a.prompt_id),
+            scored=self.scores.complete(rewards_a) and self.scores.complete(rewards_b),
+        )
+
+
+def candidates(tables: Mapping[str, Rows], settings: PairSettings) -> Candidates:
+    """All candidate pairs of a run.
+
+    Args:
+        tables: table name → rows with at least its `COLUMNS`; rows of current settings only.
+
+    Raises:
+        UsageError: `select_by` names a reward that has scored nothing.
+    """
+    world = _index(tables)
+    if settings.select_by is not None and settings.select_by not in world.scores.rewards:
+        known = list(world.scores.rewards)
+        raise UsageError(
+            f"pairs.select_by: no scores of '{settings.select_by}' in this run, only of: "
+            f"{', '.join(known) or 'nothing'}{nearest(settings.select_by, known)}",
+            "name a reward of score.rewards",
+        )
+    found: dict[str, Candidate] = {}
+    if settings.strategy in ("edits", "all"):
+        found.update((pair.pair_id, pair) for pair in _edit_pairs(tables, world, settings.select_by))
+    if settings.strategy in ("seeds", "all"):
+        found.update((pair.pair_id, pair) for pair in _seed_pairs(world))
+    return Candidates(tuple(found[key] for key in sorted(found)), world.scales)
+
+
+def _index(tables: Mapping[str, Rows]) -> _World:
+    unique = {
+        Picture(row["prompt_id"], row["index"], row["image_id"], row["sha256"]) for row in tables["images"]
+    }
+    images: dict[str, list[Picture]] = defaultdict(list)
+    for picture in sorted(unique):
+        images[picture.prompt_id].append(picture)
+    scores = Scores.of(
+        Scored(row["prompt_id"], row["subject_sha256"], row["reward"], row["score"])
+        for row in tables["rewards"]
+    )
+    scale = scales(scores, {prompt: [image.sha256 for image in found] for prompt, found in images.items()})
+    return _World(
+        prompts={row["prompt_id"]: row["prompt"] for row in tables["images"]},
+        images=images,
+        scores=scores,
+        scales=scale,
+        dispersions={
+            prompt: dispersion([scored for _, scored in _scored(scores, found)], scale)
+            for prompt, found in images.items()
+        },
+    )
+
+
+def _scored(scores: Scores, pictures: Iterable[Picture]) -> list[tuple[Picture, dict[str, float]]]:
+    """The pictures that every reward has scored, with their scores."""
+    found = [(picture, scores.get(picture.prompt_id, picture.sha256)) for picture in pictures]
+    return [(picture, rewards) for picture, rewards in found if scores.complete(rewards)]
+
+
+def _edit_pairs(tables: Mapping[str, Rows], world: _World, select_by: str | None) -> Iterator[Candidate]:
+    """An original and the chosen one of its edits, for each critique and instruction."""
+    originals: dict[tuple[str, str], Picture] = {}
+    for found in world.images.values():
+        for image in found:
+            originals.setdefault((image.prompt_id, image.sha256), image)
+    asked = _asked(tables["critiques"])
+    attempts: dict[tuple[str, str, str, str], set[Picture]] = defaultdict(set)
+    for row in tables["edits"]:
+        prompt_id, source, instruction = row["prompt_id"], row["image_sha256"], row["instruction"]
+        critique_id = asked.get((prompt_id, source, instruction))
+        if (prompt_id, source) in originals and critique_id is not None:
+            edit = Picture(prompt_id, row["attempt"], row["edit_id"], row["sha256"])
+            attempts[prompt_id, source, critique_id, instruction].add(edit)
+    for (prompt_id, source, critique_id, instruction), edits in attempts.items():
+        chosen = _choose(sorted(edits), world.scores, select_by)
+        tries = len(edits) if select_by else 1
+        original = originals[prompt_id, source]
+        yield world.pair("edit", original, chosen, tries, critique_id=critique_id, instruction=instruction)
+
+
+def _asked(critiques: Rows) -> dict[tuple[str, str, str], str]:
+    """(prompt_id, picture, instruction) → critique that asks for it, alone or joined with its others.
+
+    An edit joins on this, not on its critique_id: another critic that asks for the same edit of the same
+    picture finds it made already, and it is then this critic's edit too.
+    """
+    asked: dict[tuple[str, str, str], str] = {}
+    for row in sorted(critiques, key=lambda row: str(row["critique_id"])):
+        instructions = list(row["instructions"])
+        for text in ("; ".join(instructions), *instructions):
+            asked.setdefault((row["prompt_id"], row["image_sha256"], text), row["critique_id"])
+    return asked
+
+
+def _choose(edits: Sequence[Picture], scores: Scores, select_by: str | None) -> Picture:
+    """The best attempt by one reward (the earliest of equals), or the first when none is to choose."""
+    if select_by is None:
+        return edits[0]
+    rated = [
+        (score, edit)
+        for edit in edits
+        if (score := scores.get(edit.prompt_id, edit.sha256).get(select_by)) is not None
+    ]
+    return max(rated, key=lambda item: item[0])[1] if rated else edits[0]
+
+
+def _seed_pairs(world: _World) -> Iterator[Candidate]:
+    """The best and the worst image of each prompt that has two different ones."""
+    for found in world.images.values():
+        rated = [
+            (standing(rewards, world.scales), image) for image, rewards in _scored(world.scores, found)
+        ]
+        if len({image.sha256 for _, image in rated}) < 2:
+            continue
+        worst = min(rated, key=lambda item: item[0])[1]
+        best = max(rated, key=lambda item: item[0])[1]
+        if worst == best:  # every image stands alike
+            best = next(image for _, image in rated if image.sha256 != worst.sha256)
+        a, b = sorted((worst, best))
+        yield world.pair("seeds", a, b, len(rated))
+
+
+def judge(
+    pairs: Sequence[Candidate], differences: Sequence[Difference | None], settings: PairSettings
+) -> list[Pair]:
+    """One row per candidate, in order of pair_id, with its verdict and the reason.
+
+    Args:
+        differences: what `gates.measure` found, one per candidate; None where a picture is unreadable.
+    """
+    first: dict[tuple[str, frozenset[str]], str] = {}
+    room: dict[str, int] = defaultdict(int)
+    rows = []
+    widest_first = sorted(
+        zip(pairs, differences, strict=True),
+        key=lambda item: (-abs(item[0].margin.margin), item[0].pair_id),
+    )
+    for pair, difference in widest_first:
+        twins = (pair.a.prompt_id, frozenset((pair.a.sha256, pair.b.sha256)))
+        original = first.setdefault(twins, pair.pair_id)
+        reason = reason_to_drop(pair, difference, settings)
+        if reason is None and original != pair.pair_id:
+            reason = "duplicate"
+        if reason is None and settings.max_pairs_per_prompt is not None:
+            room[normalised(pair.prompt)] += 1
+            reason = (
+                "prompt_full" if room[normalised(pair.prompt)] > settings.max_pairs_per_prompt else None
+            )
+        rows.append(_row(pair, difference or Difference(0.0, 0), reason, original, settings))
+    return sorted(rows, key=lambda row: row.pair_id)
+
+
+def reason_to_drop(pair: Candidate, difference: Difference | None, settings: PairSettings) -> str | None:
+    """The first gate that drops the pair, or None."""
+    if difference is None:
+        return "corrupt_image"
+    margin = pair.margin
+    gates = (
+        ("unscored", not pair.scored),
+        ("unchanged", difference.change < settings.min_change or pair.a.sha256 == pair.b.sha256),
+        ("too_different", difference.change > settings.max_change),
+        ("near_duplicate", difference.hash_distance < settings.min_hash_distance),
+        ("inside_band", abs(margin.margin) < settings.min_margin or margin.margin == 0),
+        ("rewards_disagree", margin.agreement < settings.min_agreement),
+        ("reversed", pair.kind == "edit" and margin.margin < 0 and not settings.keep_reversed),
+    )
+    return next((reason for reason, drops in gates if drops), None)
+
+
+def _row(
+    pair: Candidate, difference: Difference, reason: str | None, original: str, settings: PairSettings
+) -> Pair:
+    better: Literal["a", "b"] = "b" if pair.margin.margin > 0 else "a"
+    won = "seed_won" if pair.kind == "seeds" else "edit_won" if better == "b" else "reversed"
+    return Pair(
+        pair_id=pair.pair_id,
+        prompt_id=pair.a.prompt_id,
+        prompt=pair.prompt,
+        pair_kind=pair.kind,
+        a_id=pair.a.id,
+        b_id=pair.b.id,
+        a_sha256=pair.a.sha256,
+        b_sha256=pair.b.sha256,
+        critique_id=pair.critique_id,
+        instruction=pair.instruction,
+        tries=pair.tries,
+        rewards_a=pair.rewards_a,
+        rewards_b=pair.rewards_b,
+        margins=pair.margin.margins,
+        margin=pair.margin.margin,
+        agreement=pair.margin.agreement,
+        dispersion=pair.dispersion,
+        change=difference.change,
+        hash_distance=difference.hash_distance,
+        verdict="accepted" if reason is None else "dropped",
+        reason=reason or won,
+        winner=better if reason is None else None,
+        split=split_of(pair.prompt, settings.val_fraction),
+        duplicate_of=original if original != pair.pair_id else None,
+    )

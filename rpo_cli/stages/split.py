@@ -1,0 +1,17 @@
+"""Which split a prompt belongs to: a pure function of its text, the same in every run and everywhere."""
+
+import hashlib
+import unicodedata
+from typing import Literal
+
+
+def normalised(prompt: str) -> str:
+    """The prompt as the split sees it: NFKC, case folded, runs of white space as one space."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", prompt).casefold())
+    return " ".join(folded.split())
+
+
+def split_of(prompt: str, val_fraction: float) -> Literal["train", "validation"]:
+    """`val_fraction` in [0, 1) of all prompts go to validation; spellings of one prompt stand together."""
+    digest = hashlib.sha256(b"split\0" + normalised(prompt).encode()).digest()
+    return "validation" if int.from_bytes(digest[:8], "big") / 2**64 < val_fraction else "train"
