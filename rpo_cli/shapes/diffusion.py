@@ -1,6 +1,8 @@
-"""The denoiser, text encoder and schedule of both pipelines, and the loss they are trained with. No data, no loop.
+"""The denoiser, text encoder and schedule of both pipelines, and the loss they are trained with. No
+data, no loop.
 
-Source: v-prediction, Salimans & Ho 2022, arXiv:2202.00512; min-SNR weights, Hang et al. 2023, arXiv:2303.09556.
+Source: v-prediction, Salimans & Ho 2022, arXiv:2202.00512; min-SNR weights, Hang et al. 2023,
+arXiv:2303.09556.
 """
 
 from __future__ import annotations
@@ -17,8 +19,9 @@ LATENT_SIDE, LATENT_CHANNELS = 16, 4
 CHANNELS = (32, 64, 120)
 MIN_SNR = 5.0
 TRAIN_STEPS = 1000
-# The usual last beta of .012 would leave the picture's mean readable at the last step (256 latents a channel average the
-# noise away), and a model that has learned to read it there draws washed-out backgrounds from pure noise.
+# The usual last beta of .012 would leave the picture's mean readable at the last step (256 latents
+# a channel average the noise away), and a model that has learned to read it there draws washed-out
+# backgrounds from pure noise.
 BETAS = {"beta_start": 0.00085, "beta_end": 0.02, "beta_schedule": "scaled_linear"}
 
 
@@ -36,7 +39,9 @@ def build_scheduler() -> DDIMScheduler:
 
 
 def sampling_scheduler() -> DPMSolverMultistepScheduler:
-    """The same schedule with the solver that needs the fewest steps here; what the pipeline folders name."""
+    """The same schedule with the solver that needs the fewest steps here; what the pipeline folders
+    name.
+    """
     return DPMSolverMultistepScheduler(
         num_train_timesteps=TRAIN_STEPS,
         prediction_type="v_prediction",

@@ -1,13 +1,14 @@
-"""What an instruction does to a scene: sample, say, parse, apply. The way from one scene to another is in `towards`.
+"""What an instruction does to a scene: say, parse, apply. Random edits are in `draws`, the way from
+one scene to another in `towards`.
 
-Standard library only. To add a kind: its sentences in TEMPLATES, its effect in `_EFFECTS`, its words in `say`.
+Standard library only. To add a kind: its sentences in TEMPLATES, its effect in `_EFFECTS`, its
+words in `say`.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -26,15 +27,15 @@ from rpo_cli.shapes.grammar import (
     article,
     noun,
     relation_of_slots,
-    sample_thing,
     shape_word,
     slots,
 )
 
 KINDS = ("recolour", "reshape", "resize", "background", "add", "remove", "move")
 JOIN = "; "
-# {x} {y}: names of things that are there; {t}: a new thing with article; {p} place, {r} relation, {v} new value;
-# {n}: what a thing becomes, with article: a shape, with a colour or size before it where these change too.
+# {x} {y}: names of things that are there; {t}: a new thing with article; {p} place, {r} relation,
+# {v} new value; {n}: what a thing becomes, with article: a shape, with a colour or size before it
+# where these change too.
 TEMPLATES: dict[str, tuple[str, ...]] = {
     "recolour": ("make the {x} {v}", "change the color of the {x} to {v}"),
     "reshape": ("turn the {x} into {n}", "change the {x} to {n}"),
@@ -50,7 +51,9 @@ OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 
 @dataclass(frozen=True)
 class Edit:
-    """One change. `target` and `other` are indices of things; `value` is the new attribute, place or relation."""
+    """One change. `target` and `other` are indices of things; `value` is the new attribute, place
+    or relation.
+    """
 
     kind: str
     target: int | None = None
@@ -61,13 +64,15 @@ class Edit:
 
 @dataclass(frozen=True)
 class Change:
-    """The scene after an edit; `origin[i]` is the index that thing i had before, None for a new thing."""
+    """The scene after an edit; `origin[i]` is the index that thing i had before, None for a new
+    thing.
+    """
 
     scene: Scene
     origin: tuple[int | None, ...]
 
 
-# ---- effects ---------------------------------------------------------------------------------------------------------
+# ---- effects -------------------------------------------------------------------------------------
 
 
 def _with_thing(scene: Scene, edit: Edit, **values: str) -> Change:
@@ -83,7 +88,8 @@ def attributes(words: str) -> dict[str, str]:
 
 
 def _add(scene: Scene, edit: Edit) -> Change:
-    assert edit.thing is not None and edit.value is not None
+    assert edit.thing is not None
+    assert edit.value is not None
     if not scene.things:
         return Change(replace(scene, things=(edit.thing,), position=edit.value), (None,))
     relation = relation_of_slots(OPPOSITE[edit.value], edit.value)
@@ -121,15 +127,19 @@ _EFFECTS: dict[str, Callable[[Scene, Edit], Change]] = {
 
 
 def apply_edit(scene: Scene, edit: Edit) -> Change:
-    """The scene after the edit. The edit must fit the scene (`apply_instruction` checks that, this does not)."""
+    """The scene after the edit. The edit must fit the scene (`apply_instruction` checks that, this
+    does not).
+    """
     return _EFFECTS[edit.kind](scene, edit)
 
 
-# ---- words -----------------------------------------------------------------------------------------------------------
+# ---- words ---------------------------------------------------------------------------------------
 
 
 def refer(scene: Scene, index: int, full: bool = False) -> str:
-    """The shortest name that tells thing `index` from the others: "red circle", "small red circle" or "left red circle"."""
+    """The shortest name that tells thing `index` from the others: "red circle", "small red circle"
+    or "left red circle".
+    """
     thing, others = scene.things[index], [t for i, t in enumerate(scene.things) if i != index]
     plain = f"{thing.colour} {shape_word(thing.shape)}"
     twins = [t for t in others if (t.shape, t.colour) == (thing.shape, thing.colour)]
@@ -144,7 +154,8 @@ def refer(scene: Scene, index: int, full: bool = False) -> str:
 def say(scene: Scene, edit: Edit, variant: int = 0, full: bool = False) -> str:
     """The edit in words, naming things as they are in `scene`; under 12 words. `variant` is 0 or 1.
 
-    With `full` things are named with their size even where that is not needed (then up to 14 words).
+    With `full` things are named with their size even where that is not needed (then up to 14
+    words).
     """
     kind = ("place" if edit.other is None else "swap") if edit.kind == "move" else edit.kind
     words = {"v": edit.value, "p": edit.value, "r": edit.value}
@@ -159,7 +170,7 @@ def say(scene: Scene, edit: Edit, variant: int = 0, full: bool = False) -> str:
     return TEMPLATES[kind][variant].format(**words)
 
 
-_VALUES = {
+VALUES = {
     "recolour": tuple(COLOURS),
     "reshape": SHAPES,
     "resize": SIZES,
@@ -177,20 +188,19 @@ def instruction_words() -> str:
 def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
     """(kind, pattern) for every sentence; the named groups carry the words."""
     sides = tuple(OPPOSITE)
-    name = f"(?:(?:{alternatives((*SIZES, *sides))} )?{alternatives(COLOURS)} {alternatives((*SHAPES, 'shape'))})"
-    name = name.replace("(", "(?:").replace("(?:?:", "(?:")
-    new = f"{alternatives(SIZES)} {alternatives(COLOURS)} {alternatives(SHAPES)}"
+    size, colour, shape = alternatives(SIZES), alternatives(COLOURS), alternatives(SHAPES)
+    name = f"(?:{alternatives((*SIZES, *sides))} )?{colour} {alternatives((*SHAPES, 'shape'))}"
     found = []
     for kind, sentences in TEMPLATES.items():
         places = sides if kind == "add" else POSITIONS
         parts = {
             "x": f"(?P<x>{name})",
             "y": f"(?P<y>{name})",
-            "t": f"an? (?P<t>{new})",
-            "n": f"an? (?P<v>(?:{alternatives(SIZES)} )?(?:{alternatives(COLOURS)} )?{alternatives(SHAPES)})",
+            "t": f"an? (?P<t>{size} {colour} {shape})",
+            "n": f"an? (?P<v>(?:{size} )?(?:{colour} )?{shape})",
             "p": f"(?P<p>{'|'.join(places)})",
             "r": f"(?P<r>{'|'.join(RELATIONS)})",
-            "v": f"(?P<v>{'|'.join(_VALUES.get(kind, ('-',)))})",
+            "v": f"(?P<v>{'|'.join(VALUES.get(kind, ('-',)))})",
         }
         found += [(kind, re.compile(sentence.format(**parts))) for sentence in sentences]
     return tuple(found)
@@ -211,7 +221,9 @@ def find(scene: Scene, name: str) -> int | None:
 
 
 def parse_instruction(scene: Scene, instruction: str) -> Edit | None:
-    """The edit that one instruction (no joins) means on `scene`; None when no sentence or name of it fits."""
+    """The edit that one instruction (no joins) means on `scene`; None when no sentence or name of
+    it fits.
+    """
     text = " ".join(instruction.lower().split()).rstrip(".")
     for kind, pattern in _patterns():
         match = pattern.fullmatch(text)
@@ -239,13 +251,17 @@ def _edit_of(scene: Scene, kind: str, words: dict[str, str]) -> Edit | None:
 
 
 def parse_all(scene: Scene, instruction: str) -> list[Edit] | None:
-    """The edits of one or several (joined by "; ") instructions, each worded on `scene`; None when one means nothing."""
+    """The edits of one or several (joined by "; ") instructions, each worded on `scene`; None when
+    one means nothing.
+    """
     parsed = [parse_instruction(scene, part.strip()) for part in instruction.split(JOIN.strip())]
     return None if None in parsed else [edit for edit in parsed if edit is not None]
 
 
 def apply_all(scene: Scene, edit_list: list[Edit]) -> Change | None:
-    """All edits one after the other, their indices counting the things of `scene`; None when one fits no more."""
+    """All edits one after the other, their indices counting the things of `scene`; None when one
+    fits no more.
+    """
     origin: tuple[int | None, ...] = tuple(range(len(scene.things)))
     for edit in edit_list:
         named = [index for index in (edit.target, edit.other) if index is not None]
@@ -261,64 +277,9 @@ def apply_all(scene: Scene, edit_list: list[Edit]) -> Change | None:
 
 
 def apply_instruction(scene: Scene, instruction: str) -> Scene | None:
-    """The scene after one or several (joined by "; ") instructions, all worded on `scene`; None if one fits not."""
+    """The scene after one or several (joined by "; ") instructions, all worded on `scene`; None if
+    one fits not.
+    """
     edit_list = parse_all(scene, instruction)
     change = apply_all(scene, edit_list) if edit_list else None
     return change.scene if change else None
-
-
-# ---- sampling --------------------------------------------------------------------------------------------------------
-
-
-def _other(rng: random.Random, names: tuple[str, ...] | dict[str, object], but: str | None) -> str:
-    return rng.choice([name for name in names if name != but])
-
-
-def draw_edits(scene: Scene, rng: random.Random, count: int) -> tuple[list[Edit], Change]:
-    """`count` random edits that can be asked for at once, and what they do together."""
-    while True:
-        drawn = [draw_edit(scene, rng) for _ in range(count)]
-        subjects = {(edit.kind, edit.target) for edit in drawn}
-        change = apply_all(scene, drawn) if len(subjects) == count else None
-        if change is not None and len(set(change.scene.things)) == len(change.scene.things):
-            return drawn, change
-
-
-def draw_edit(scene: Scene, rng: random.Random, kind: str | None = None) -> Edit:
-    """A random edit that fits the scene and changes it; `kind` fixes its kind (which must be possible)."""
-    count = len(scene.things)
-    possible = [
-        k for k in KINDS if not (k == "add" and count > 1) and not (k == "remove" and count < 2)
-    ]
-    kind = kind or rng.choice(possible)
-    target = rng.randrange(count)
-    thing = scene.things[target]
-    if kind == "background":
-        return Edit(kind, value=_other(rng, tuple(BACKGROUNDS), scene.background))
-    if kind == "add":
-        place = OPPOSITE.get(scene.position or "") if rng.random() < 0.75 else None
-        return Edit(kind, value=place or rng.choice(tuple(OPPOSITE)), thing=sample_thing(rng))
-    if kind == "move" and count == 1:
-        return Edit(kind, 0, _other(rng, POSITIONS, scene.position))
-    if kind == "move":
-        now = scene.relation if target == 0 else INVERSE[scene.relation or ""]
-        return Edit(kind, target, _other(rng, RELATIONS, now), 1 - target)
-    if kind == "reshape":
-        return Edit(kind, target, _draw_shape(thing, rng))
-    now = {"recolour": thing.colour, "resize": thing.size}.get(kind)
-    value = _other(rng, _VALUES[kind], now) if kind in _VALUES else None
-    return Edit(kind, target, value)
-
-
-def _draw_shape(thing: Thing, rng: random.Random) -> str:
-    """What `thing` shall become: mostly another shape alone, sometimes with another colour or size."""
-    colour = _other(rng, tuple(COLOURS), thing.colour) if rng.random() < 0.3 else ""
-    size = _other(rng, SIZES, thing.size) if rng.random() < 0.2 else ""
-    shape = thing.shape if colour and size else _other(rng, SHAPES, thing.shape)
-    return " ".join(word for word in (size, colour, shape) if word)
-
-
-def sample_edit(scene: Scene, rng: random.Random) -> tuple[str, Scene, str]:
-    """(instruction, scene after it, kind): a random edit in random words that leaves no two identical things."""
-    (edit,), change = draw_edits(scene, rng, 1)
-    return say(scene, edit, rng.randrange(2)), change.scene, edit.kind

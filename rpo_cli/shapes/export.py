@@ -1,4 +1,5 @@
-"""Writes a training folder as a pipeline folder: fp16 safetensors that carry how they were made. Works during training.
+"""Writes a training folder as a pipeline folder: fp16 safetensors that carry how they were made.
+Works during training.
 
 `python -m rpo_cli.shapes.train export {text-to-image,editor} [--folder .train/...] [--to DIR]`
 """
@@ -30,7 +31,9 @@ PIPELINES = {
 
 
 def assemble(name: str, folder: Path, vae_folder: Path) -> tuple[DiffusionPipeline, dict[str, str]]:
-    """The pipeline of a training folder (averaged weights, float32) and the metadata of its weights."""
+    """The pipeline of a training folder (averaged weights, float32) and the metadata of its
+    weights.
+    """
     build, pipeline_class = PIPELINES[name]
     modules: dict[str, nn.Module] = build()
     metadata = load_average(folder, modules)

@@ -1,6 +1,8 @@
-"""The text-to-image model's own pictures as editing examples: sampled once, read by the oracle, encoded, kept on disk.
+"""The text-to-image model's own pictures as editing examples: sampled once, read by the oracle,
+encoded, kept on disk.
 
-`python -m rpo_cli.shapes.train generated --count 4000`. Each picture gives one triplet (see `triplets`).
+`python -m rpo_cli.shapes.train generated --count 4000`. Each picture gives one triplet (see
+`triplets`).
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ EDITS_PER_PICTURE = 2
 
 
 def load_generated(folder: Path) -> tuple[list[Triplet], Latents, Latents] | None:
-    """(triplets, latents before, latents after) of everything written so far; None when there is nothing."""
+    """(triplets, latents before, latents after) of everything written so far; None when there is
+    nothing.
+    """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         return None

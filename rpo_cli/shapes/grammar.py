@@ -1,7 +1,10 @@
-"""Scenes, their captions and the split. Standard library only; no picture here (`render`), no edit (`edits`).
+"""Scenes, their captions and the split. Standard library only; no picture here (`render`), no edit
+(`edits`).
 
-A scene has one thing with a position or two things with a relation (`things[0] RELATION things[1]`).
-To add a colour: one line in COLOURS, well away from every other colour and background; then train anew.
+A scene has one thing with a position or two things with a relation (`things[0] RELATION
+things[1]`).
+To add a colour: one line in COLOURS, well away from every other colour and background; then train
+anew.
 """
 
 from __future__ import annotations
@@ -53,7 +56,9 @@ SPLITS: tuple[str, ...] = ("train", "dev", "test")
 
 @dataclass(frozen=True, order=True)
 class Thing:
-    """One object. `shape` may be UNKNOWN in what was read from a picture, never in what is asked for."""
+    """One object. `shape` may be UNKNOWN in what was read from a picture, never in what is asked
+    for.
+    """
 
     shape: str
     colour: str
@@ -62,7 +67,9 @@ class Thing:
 
 @dataclass(frozen=True)
 class Scene:
-    """What a picture shows. One thing has a `position`, two have a `relation`; read pictures may hold 0 to 4 things."""
+    """What a picture shows. One thing has a `position`, two have a `relation`; read pictures may
+    hold 0 to 4 things.
+    """
 
     things: tuple[Thing, ...]
     background: str
@@ -179,7 +186,15 @@ _FAR = {
     "above": "above",
     "below": "below",
 }
-# {a} {b}: things with article, {A} {B}: without; {r}: relation, {R}: long relation; {p}: position, {P}: phrase.
+
+
+def place_phrase(position: str) -> str:
+    """The words for a place: "on the left", "in the center"."""
+    return _AT[position]
+
+
+# {a} {b}: things with article, {A} {B}: without; {r}: relation, {R}: long relation; {p}: position,
+# {P}: phrase.
 _ONE = (
     "{a} {P} of {g} background",
     "on {g} background, {a} {P}",
@@ -218,25 +233,28 @@ def caption(scene: Scene, variant: int = 0) -> str:
 
 
 def caption_words() -> str:
-    """Every word that a caption may hold, in one string: the text encoder's vocabulary is made from it."""
+    """Every word that a caption may hold, in one string: the text encoder's vocabulary is made from
+    it.
+    """
     sentences = [*_ONE, *_TWO, *_AT.values(), *_FAR.values()]
     names = [*SHAPES, *COLOURS, *SIZES, *BACKGROUNDS, *POSITIONS, *RELATIONS, "an", "shape"]
     return " ".join([*(re.sub(r"\{\w+\}", " ", part) for part in sentences), *names])
 
 
 def alternatives(names: tuple[str, ...] | dict[str, Rgb] | dict[str, str]) -> str:
-    """A regular expression that matches exactly these names."""
-    return "(" + "|".join(re.escape(name) for name in names) + ")"
+    """A regular expression, without a group of its own, that matches exactly these names."""
+    return "(?:" + "|".join(re.escape(name) for name in names) + ")"
 
 
 @functools.cache
 def _pattern(template: str) -> re.Pattern[str]:
-    name = rf"{alternatives(SIZES)} {alternatives(COLOURS)} {alternatives(SHAPES)}"
+    name = " ".join(f"({alternatives(names)})" for names in (SIZES, COLOURS, SHAPES))
+    background, far = f"({alternatives(BACKGROUNDS)})", f"({alternatives(tuple(_FAR.values()))})"
     parts = {
         "a": f"an? {name}", "A": name, "b": f"an? {name}", "B": name,
-        "g": f"an? {alternatives(BACKGROUNDS)}", "G": alternatives(BACKGROUNDS),
-        "r": alternatives(RELATIONS), "R": "(" + "|".join(_FAR.values()) + ")",
-        "p": alternatives(POSITIONS), "P": "(" + "|".join(_AT.values()) + ")",
+        "g": f"an? {background}", "G": background,
+        "r": f"({alternatives(RELATIONS)})", "R": far,
+        "p": f"({alternatives(POSITIONS)})", "P": f"({alternatives(tuple(_AT.values()))})",
     }  # fmt: skip
     return re.compile(template.format(**parts))
 
@@ -255,9 +273,7 @@ def parse_caption(text: str) -> Scene | None:
 def _scene_of(groups: list[str], background_first: bool) -> Scene:
     background = groups.pop(0) if background_first else groups.pop()
     first, rest = groups[:3], groups[3:]
-    place = {**{v: k for k, v in _AT.items()}, **{v: k for k, v in _FAR.items()}}.get(
-        rest[0], rest[0]
-    )
+    place = {**{v: k for k, v in _AT.items()}, **{v: k for k, v in _FAR.items()}}.get(rest[0], rest[0])
     thing = Thing(first[2], first[1], first[0])
     if len(rest) == 1:
         return Scene((thing,), background, position=place)

@@ -1,6 +1,7 @@
 """Training scenes as latents, encoded once and kept on disk: the denoisers never see a pixel.
 
-The cache is rebuilt when missing; it depends on (seed, count) and on the autoencoder, whose folder it stands beside.
+The cache is rebuilt when missing; it depends on (seed, count) and on the autoencoder, whose folder
+it stands beside.
 """
 
 from __future__ import annotations
@@ -54,7 +55,8 @@ def cached_latents(
 ) -> list[Latents]:
     """Latents of `count` draws of `pictures_of`, one `Latents` per picture of a draw.
 
-    Draw i uses random.Random(seed * 10**7 + i), so the scenes of the draws can be had again without the pictures.
+    Draw i uses random.Random(seed * 10**7 + i), so the scenes of the draws can be had again without
+    the pictures.
     """
     folder.mkdir(parents=True, exist_ok=True)
     parts = []
@@ -90,4 +92,4 @@ def _encode_draws(
             mean, std = encode(vae, pictures)
             found.setdefault(f"mean{place}", []).append(mean)
             found.setdefault(f"std{place}", []).append(std)
-    return {key: torch.cat(values) for key, values in found.items()}
+    return {key: torch.cat(values).contiguous() for key, values in found.items()}

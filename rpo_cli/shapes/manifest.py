@@ -1,4 +1,5 @@
-"""Ties the shipped weights to `manifest.json`: sha256 and size of every weight file under `models/`.
+"""Ties the shipped weights to `manifest.json`: sha256 and size of every weight file under
+`models/`.
 
 `python -m rpo_cli.shapes.train manifest` writes it over all model folders present.
 """

@@ -1,7 +1,9 @@
-"""Reads a 64x64 picture back into a scene, without any learned part. For training data and measuring only: no run uses it.
+"""Reads a 64x64 picture back into a scene, without any learned part. For training data and
+measuring only: no run uses it.
 
-Background: nearest palette colour of the border. Things: connected components of what differs from it; colour by the
-nearest palette colour, shape by the overlap with templates, size by area, place by the nearest slot.
+Background: nearest palette colour of the border. Things: connected components of what differs from
+it; colour by the nearest palette colour, shape by the overlap with templates, size by area, place
+by the nearest slot.
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ _SPLIT_DIAMETER = (DIAMETER["small"] * DIAMETER["large"]) ** 0.5
 
 @dataclass(frozen=True)
 class SeenThing:
-    """One thing as read: attributes (UNKNOWN where unclear), centre and area in pixels, overlap with its template."""
+    """One thing as read: attributes (UNKNOWN where unclear), centre and area in pixels, overlap
+    with its template.
+    """
 
     shape: str
     colour: str
@@ -56,7 +60,9 @@ class SeenThing:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a picture shows. `scene` is None when it is unreadable; `loose` may hold unknown shapes and odd counts."""
+    """What a picture shows. `scene` is None when it is unreadable; `loose` may hold unknown shapes
+    and odd counts.
+    """
 
     things: tuple[SeenThing, ...]
     background: str
@@ -65,9 +71,7 @@ class Reading:
 
 
 def _nearest(rgb: Array, palette: dict[str, Rgb], limit: float) -> str:
-    distances = {
-        name: float(np.linalg.norm(rgb - np.array(value))) for name, value in palette.items()
-    }
+    distances = {name: float(np.linalg.norm(rgb - np.array(value))) for name, value in palette.items()}
     best = min(distances, key=lambda name: distances[name])
     return best if distances[best] <= limit else UNKNOWN
 
@@ -78,7 +82,9 @@ def _border_colour(pixels: Array) -> Array:
 
 
 def _normalised(coverage: Array, area: float, x: float, y: float) -> Array:
-    """The coverage resampled about its centroid on a GRID x GRID grid whose width grows with sqrt(area)."""
+    """The coverage resampled about its centroid on a GRID x GRID grid whose width grows with
+    sqrt(area).
+    """
     half = REACH * area**0.5
     steps = np.linspace(-half, half, GRID)
     rows, columns = np.meshgrid(y - 0.5 + steps, x - 0.5 + steps, indexing="ij")
@@ -98,7 +104,9 @@ def _moments(coverage: Array) -> tuple[float, float, float]:
 
 @functools.cache
 def _templates() -> dict[tuple[str, str], tuple[Array, float]]:
-    """(shape, size) -> (normalised coverage, area of a unit diameter), from the renderer's own pictures."""
+    """(shape, size) -> (normalised coverage, area of a unit diameter), from the renderer's own
+    pictures.
+    """
     found = {}
     for shape in SHAPES:
         for size in SIZES:
@@ -120,7 +128,9 @@ def _coverage(pixels: Array, background: Array, colour: Array) -> Array:
 
 
 def _best_template(coverage: Array) -> tuple[str, str, float]:
-    """(shape, size, overlap) of the best template; the size follows from the area the shape would have."""
+    """(shape, size, overlap) of the best template; the size follows from the area the shape would
+    have.
+    """
     area, x, y = _moments(coverage)
     crop = _normalised(coverage, area, x, y)
     best = (UNKNOWN, "small", 0.0)
@@ -169,7 +179,9 @@ def _scene_of(things: tuple[SeenThing, ...], background: str) -> Scene:
 
 
 def read(image: Image.Image) -> Reading:
-    """The reading of a 64x64 picture (other sizes are resampled to it). Things are ordered by area, largest first."""
+    """The reading of a 64x64 picture (other sizes are resampled to it). Things are ordered by area,
+    largest first.
+    """
     if image.size != (SIDE, SIDE):
         image = image.resize((SIDE, SIDE), Image.Resampling.BOX)
     pixels = np.asarray(image.convert("RGB"), dtype=np.float64)
@@ -187,9 +199,11 @@ def read(image: Image.Image) -> Reading:
 
 
 def compare(reading: Reading, wanted: Scene) -> dict[str, bool]:
-    """Attribute -> right, over the attributes that `wanted` has (position for one thing, relation for two).
+    """Attribute -> right, over the attributes that `wanted` has (position for one thing, relation
+    for two).
 
-    With a wrong count, position and relation are wrong, and every wanted thing without a counterpart is wrong too.
+    With a wrong count, position and relation are wrong, and every wanted thing without a
+    counterpart is wrong too.
     """
     wrong = {flaw.aspect for flaw in flaws(reading.loose, wanted)}
     place = "position" if len(wanted.things) == 1 else "relation"

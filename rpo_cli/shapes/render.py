@@ -1,6 +1,8 @@
-"""Scenes as 64x64 pictures: flat, crisp, anti-aliased shapes on a plain background. Nothing is read back here (`oracle`).
+"""Scenes as 64x64 pictures: flat, crisp, anti-aliased shapes on a plain background. Nothing is read
+back here (`oracle`).
 
-A `Layout` holds every number that a picture depends on, so an edit can leave all else identical to the pixel.
+A `Layout` holds every number that a picture depends on, so an edit can leave all else identical to
+the pixel.
 To add a shape: its outline in OUTLINES, in a box of side 1 about the origin, y down.
 """
 
@@ -54,7 +56,8 @@ def _regular(corners: int, radius: float, turn: float, inner: float = 1.0) -> Ou
     return tuple((r * math.cos(a), r * math.sin(a)) for r, a in zip(radii, angles, strict=True))
 
 
-# Scaled so that all four look about equally big: the square is a little under the circle's diameter, the star over it.
+# Scaled so that all four look about equally big: the square is a little under the circle's
+# diameter, the star over it.
 OUTLINES: dict[str, Outline] = {
     "circle": _regular(72, 0.5, 0.0),
     "square": ((-0.45, -0.45), (0.45, -0.45), (0.45, 0.45), (-0.45, 0.45)),
@@ -71,9 +74,7 @@ def place_one(slot: str | None, size: str, rng: random.Random) -> Placement:
     if slot in (None, "center"):
         along_x = along_y = CENTER_JITTER
     diameter = DIAMETER[size] + rng.uniform(-SIZE_JITTER, SIZE_JITTER)
-    return Placement(
-        x + rng.uniform(-along_x, along_x), y + rng.uniform(-along_y, along_y), diameter
-    )
+    return Placement(x + rng.uniform(-along_x, along_x), y + rng.uniform(-along_y, along_y), diameter)
 
 
 def place(scene: Scene, rng: random.Random) -> Layout:
@@ -102,7 +103,9 @@ def render(scene: Scene, rng: random.Random) -> Image.Image:
 
 
 def edit_layout(layout: Layout, before: Scene, change: Change, rng: random.Random) -> Layout:
-    """The layout after an edit: what keeps its slot keeps its place, what is new or moved is placed afresh."""
+    """The layout after an edit: what keeps its slot keeps its place, what is new or moved is placed
+    afresh.
+    """
     old_slots, new_slots = slots(before), slots(change.scene)
     placements = []
     for index, origin in enumerate(change.origin):

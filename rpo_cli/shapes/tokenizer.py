@@ -1,10 +1,13 @@
-"""A byte-level CLIP tokenizer in which every word of the world is one token and any other text still has tokens.
+"""A byte-level CLIP tokenizer in which every word of the world is one token and any other text
+still has tokens.
 
-Nothing is learned: merges are laid down word by word. To add a word: it comes by itself with the grammar.
+Nothing is learned: merges are laid down word by word. To add a word: it comes by itself with the
+grammar.
 """
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from transformers import CLIPTokenizer
@@ -18,7 +21,9 @@ START, END = "<|startoftext|>", "<|endoftext|>"
 
 
 def byte_characters() -> list[str]:
-    """The 256 printable stand-ins for bytes that byte-level BPE uses (GPT-2's table), in byte order."""
+    """The 256 printable stand-ins for bytes that byte-level BPE uses (GPT-2's table), in byte
+    order.
+    """
     plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
     others = [byte for byte in range(256) if byte not in plain]
     table = {byte: chr(byte) for byte in plain} | {
@@ -38,11 +43,7 @@ def _pieces(word: str, merges: list[tuple[str, str]]) -> list[str]:
     pieces = [*word[:-1], word[-1] + END_OF_WORD]
     ranks = {pair: rank for rank, pair in enumerate(merges)}
     while True:
-        pairs = [
-            (ranks[pair], i)
-            for i, pair in enumerate(zip(pieces, pieces[1:], strict=False))
-            if pair in ranks
-        ]
+        pairs = [(ranks[pair], i) for i, pair in enumerate(itertools.pairwise(pieces)) if pair in ranks]
         if not pairs:
             return pieces
         index = min(pairs)[1]
@@ -50,7 +51,9 @@ def _pieces(word: str, merges: list[tuple[str, str]]) -> list[str]:
 
 
 def world_merges(words: list[str]) -> list[tuple[str, str]]:
-    """Merges that make each word one token. A later merge never breaks an earlier word: it ranks below all of its."""
+    """Merges that make each word one token. A later merge never breaks an earlier word: it ranks
+    below all of its.
+    """
     merges: list[tuple[str, str]] = []
     for word in words:
         pieces = _pieces(word, merges)

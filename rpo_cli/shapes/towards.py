@@ -1,6 +1,8 @@
-"""How a scene that is seen differs from the one wanted, and the short instructions that mend it. Standard library only.
+"""How a scene that is seen differs from the one wanted, and the short instructions that mend it.
+Standard library only.
 
-Seen things stand for wanted ones by best assignment. To add an aspect: a line in `flaws` and its edit in `plan`.
+Seen things stand for wanted ones by best assignment. To add an aspect: a line in `flaws` and its
+edit in `plan`.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ _KIND_ORDER = ("remove", "reshape", "recolour", "resize")
 
 @dataclass(frozen=True)
 class Flaw:
-    """One attribute that differs. `object_index` counts the wanted things; None for count, relation, background."""
+    """One attribute that differs. `object_index` counts the wanted things; None for count,
+    relation, background.
+    """
 
     aspect: str
     object_index: int | None
@@ -33,7 +37,9 @@ def _mismatch(seen: Thing, wanted: Thing) -> float:
 
 
 def _relation_under(seen: Scene, match: tuple[int | None, ...]) -> str | None:
-    """The relation of the seen things in the order of the wanted ones; None without two matched, placed things."""
+    """The relation of the seen things in the order of the wanted ones; None without two matched,
+    placed things.
+    """
     places = slots(seen)
     if len(match) != 2 or None in match:
         return None
@@ -41,7 +47,9 @@ def _relation_under(seen: Scene, match: tuple[int | None, ...]) -> str | None:
 
 
 def assign(seen: Scene, wanted: Scene) -> tuple[int | None, ...]:
-    """For each wanted thing the index of the seen thing that stands for it, by least mismatch; None when too few."""
+    """For each wanted thing the index of the seen thing that stands for it, by least mismatch; None
+    when too few.
+    """
     pool = [*range(len(seen.things)), *([None] * max(0, len(wanted.things) - len(seen.things)))]
 
     def cost(match: tuple[int | None, ...]) -> float:
@@ -54,7 +62,9 @@ def assign(seen: Scene, wanted: Scene) -> tuple[int | None, ...]:
 
 
 def flaws(seen: Scene, wanted: Scene) -> list[Flaw]:
-    """Every attribute in which `seen` differs from `wanted`, most important first (count, shape, colour, ...)."""
+    """Every attribute in which `seen` differs from `wanted`, most important first (count, shape,
+    colour, ...).
+    """
     match, found = assign(seen, wanted), []
     if len(seen.things) != len(wanted.things):
         found.append(Flaw("count", None, str(len(wanted.things)), str(len(seen.things))))
@@ -76,7 +86,9 @@ def flaws(seen: Scene, wanted: Scene) -> list[Flaw]:
 
 
 def plan(seen: Scene, wanted: Scene) -> list[Edit]:
-    """The edits that turn `seen` into `wanted`, most important first; their indices count the things of `seen`."""
+    """The edits that turn `seen` into `wanted`, most important first; their indices count the
+    things of `seen`.
+    """
     match = assign(seen, wanted)
     edits = [Edit("remove", index) for index in range(len(seen.things)) if index not in match]
     for index, at in enumerate(match):
@@ -91,9 +103,7 @@ def plan(seen: Scene, wanted: Scene) -> list[Edit]:
 
 def _plan_thing(seen: Thing, wanted: Thing, at: int) -> list[Edit]:
     """At most one edit for one thing: two wrong attributes are one "turn the ... into ..."."""
-    wrong = [
-        name for name in ("size", "colour", "shape") if getattr(seen, name) != getattr(wanted, name)
-    ]
+    wrong = [name for name in ("size", "colour", "shape") if getattr(seen, name) != getattr(wanted, name)]
     if len(wrong) > 1 or wrong == ["shape"]:
         words = [getattr(wanted, name) for name in ("size", "colour") if name in wrong]
         return [Edit("reshape", at, " ".join([*words, wanted.shape]))]

@@ -1,6 +1,8 @@
-"""Trains the models of the shapes world: `python -m rpo_cli.shapes.train {vae,text-to-image,editor,critic,reward,...} --help`.
+"""Trains the models of the shapes world: `python -m rpo_cli.shapes.train
+{vae,text-to-image,editor,critic,reward,...} --help`.
 
-Only the door: each name is one module with `main(arguments)`. To add a model: its module, its line in TRAINERS.
+Only the door: each name is one module with `main(arguments)`. To add a model: its module, its line
+in TRAINERS.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ TRAINERS = {
     "editor": "rpo_cli.shapes.train_editor",
     "critic": "rpo_cli.shapes.train_critic",
     "reward": "rpo_cli.shapes.train_reward",
+    "seen": "rpo_cli.shapes.seen",
     "generated": "rpo_cli.shapes.generated",
     "export": "rpo_cli.shapes.export",
     "manifest": "rpo_cli.shapes.manifest",

@@ -1,7 +1,8 @@
 """Trains the instruct-pix2pix denoiser and its own text encoder, from the text-to-image weights.
 
-Source of the method: InstructPix2Pix, Brooks et al. 2022, arXiv:2211.09800 (8-channel input, image and text dropped
-apart and together for the two guidances). Image latents go in unscaled, as the diffusers pipeline has them.
+Source of the method: InstructPix2Pix, Brooks et al. 2022, arXiv:2211.09800 (8-channel input, image
+and text dropped apart and together for the two guidances). Image latents go in unscaled, as the
+diffusers pipeline has them.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def build_modules() -> dict[str, nn.Module]:
 
 
 def from_text_to_image(folder: Path, scale: float) -> dict[str, nn.Module]:
-    """Modules that start from averaged text-to-image weights; the image half of `conv_in` is a scaled copy."""
+    """Modules that start from averaged text-to-image weights; the image half of `conv_in` is a
+    scaled copy.
+    """
     source = train_text_to_image.build_modules()
     load_average(folder, source)
     modules = build_modules()
@@ -80,9 +83,7 @@ def rendered_sampler(vae: AutoencoderKL, folder: Path, count: int, seed: int) ->
     return sampler_of(triplets, before, after)
 
 
-def drop_conditions(
-    rng: random.Random, texts: list[str], image: Tensor
-) -> tuple[list[str], Tensor]:
+def drop_conditions(rng: random.Random, texts: list[str], image: Tensor) -> tuple[list[str], Tensor]:
     """Leave out the text, the image or both for some rows, so that both guidances can be had."""
     kept = list(texts)
     for row in range(len(kept)):

@@ -19,9 +19,7 @@ from rpo_cli.shapes.train_vae import load_vae
 from rpo_cli.shapes.training import Settings, Trainer, add_options, settings_of, step_seed
 
 DEFAULTS = Settings(Path(".train/text-to-image"), steps=10_000, batch=32, lr=8e-4, decay=0.998)
-TWO_SHARE = (
-    0.65  # of training scenes; measured on equal shares, but two things take longer to learn
-)
+TWO_SHARE = 0.65  # of training scenes; measured on equal shares, but two things take longer to learn
 CAPTION_DROP = 0.1
 SCENES = 30_000
 
@@ -80,9 +78,7 @@ def main(arguments: list[str]) -> None:
         clean = (latents.sample(torch.tensor(chosen)) * scale).to(settings.device)
         noise = torch.randn_like(clean)
         timesteps = torch.randint(diffusion.TRAIN_STEPS, (len(chosen),), device=settings.device)
-        noisy = scheduler.add_noise(clean, noise, timesteps).contiguous(
-            memory_format=torch.channels_last
-        )
+        noisy = scheduler.add_noise(clean, noise, timesteps).contiguous(memory_format=torch.channels_last)
         ids = diffusion.tokens(tokenizer, captions).to(settings.device)
         states = modules["text_encoder"](ids)[0]
         predicted = modules["unet"](noisy, timesteps, states).sample

@@ -1,7 +1,9 @@
-"""Trains the autoencoder both pipelines share: 64x64 RGB to 16x16 latents of 4 channels, no attention.
+"""Trains the autoencoder both pipelines share: 64x64 RGB to 16x16 latents of 4 channels, no
+attention.
 
-Mostly 32x32 crops about the things (the flat background teaches little), then full frames, so that what bounds the
-rest, the small shapes, gets the work. Latents carry a little noise in training, so that near misses decode cleanly.
+Mostly 32x32 crops about the things (the flat background teaches little), then full frames, so that
+what bounds the rest, the small shapes, gets the work. Latents carry a little noise in training, so
+that near misses decode cleanly.
 """
 
 from __future__ import annotations
@@ -29,9 +31,7 @@ from rpo_cli.shapes.training import (
 
 DEFAULTS = Settings(Path(".train/vae"), steps=6000, batch=32, lr=2e-3, decay=0.995)
 CROP = 32
-FULL_FRAMES_FROM = (
-    0.75  # fraction of the run after which batches are full frames (a quarter of the size)
-)
+FULL_FRAMES_FROM = 0.75  # fraction of the run after which batches are full frames (a quarter of the size)
 KL_WEIGHT = 1e-4
 EDGE_WEIGHT = 3.0
 
@@ -62,7 +62,9 @@ def to_tensor(pixels: np.ndarray) -> Tensor:
 
 
 def frames(rng: random.Random, count: int, crop: int | None) -> Tensor:
-    """`count` pictures of training scenes, (N, 3, H, W); with `crop`, squares of that side about one of the things."""
+    """`count` pictures of training scenes, (N, 3, H, W); with `crop`, squares of that side about
+    one of the things.
+    """
     pictures = []
     for _ in range(count):
         scene = sample_scene(rng, "train")
@@ -122,9 +124,7 @@ def main(arguments: list[str]) -> None:
     def loss_of(step: int) -> Tensor:
         rng = random.Random(step_seed(settings, step))
         full = fraction_done(settings, trainer.progress) > FULL_FRAMES_FROM
-        pictures = frames(
-            rng, settings.batch // 2 if full else settings.batch, None if full else CROP
-        )
+        pictures = frames(rng, settings.batch // 2 if full else settings.batch, None if full else CROP)
         pictures = pictures.to(settings.device, memory_format=torch.channels_last)
         with torch.autocast(settings.device, dtype=torch.bfloat16):
             return vae_loss(vae, pictures)

@@ -1,7 +1,9 @@
-"""The loop that all shapes models are trained with: seed, cosine rate, EMA, checkpoints that go on where they stopped.
+"""The loop that all shapes models are trained with: seed, cosine rate, EMA, checkpoints that go on
+where they stopped.
 
-No model and no data here. A trainer hands over its modules and a function step -> loss; batches must follow from
-(seed, step) alone, so that a resumed run sees what an undisturbed one would have seen.
+No model and no data here. A trainer hands over its modules and a function step -> loss; batches
+must follow from (seed, step) alone, so that a resumed run sees what an undisturbed one would have
+seen.
 """
 
 from __future__ import annotations
@@ -28,7 +30,9 @@ SAVE_SECONDS = 120.0
 
 @dataclass
 class Settings:
-    """How long, how fast, where. `minutes` (of work, over all resumptions) wins over `steps` when it is not 0."""
+    """How long, how fast, where. `minutes` (of work, over all resumptions) wins over `steps` when
+    it is not 0.
+    """
 
     folder: Path
     steps: int = 10_000
@@ -108,9 +112,7 @@ class Trainer:
         if (settings.folder / "state").is_dir():
             self._load(settings.folder / "state")
 
-    def run(
-        self, loss_of: Callable[[int], Tensor], each: Callable[[int], None] | None = None
-    ) -> None:
+    def run(self, loss_of: Callable[[int], Tensor], each: Callable[[int], None] | None = None) -> None:
         """Train to the end of the settings; `each(step)` is called after every checkpoint."""
         saved, seen, total = time.monotonic(), self.progress.step, torch.zeros(())
         while fraction_done(self.settings, self.progress) < 1.0:
@@ -129,8 +131,9 @@ class Trainer:
         self.save()
 
     def _pace(self) -> str:
-        done, seconds = fraction_done(self.settings, self.progress), self.progress.seconds
-        return f"done {done:.1%} lr {rate(self.settings, self.progress):.2e} {self.progress.step / seconds:.2f} steps/s"
+        done = fraction_done(self.settings, self.progress)
+        speed = self.progress.step / self.progress.seconds
+        return f"done {done:.1%} lr {rate(self.settings, self.progress):.2e} {speed:.2f} steps/s"
 
     def _step(self, loss_of: Callable[[int], Tensor]) -> Tensor:
         torch.manual_seed(step_seed(self.settings, self.progress.step))
@@ -144,9 +147,7 @@ class Trainer:
         self.progress.step += 1
         decay = min(self.settings.decay, self.progress.step / (self.progress.step + 10))
         with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.values()), list(self.parameters.values()), 1 - decay
-            )
+            torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
         return loss.detach().cpu()
 
     def use_average(self) -> None:
@@ -157,14 +158,10 @@ class Trainer:
 
     def metadata(self) -> dict[str, str]:
         """What the weights carry: settings, seed, samples seen, commit, versions."""
-        said = {
-            name: str(value) for name, value in asdict(self.settings).items() if name != "folder"
-        }
+        said = {name: str(value) for name, value in asdict(self.settings).items() if name != "folder"}
         seen = self.progress.step * self.settings.batch
         minutes = f"{self.progress.seconds / 60:.1f}"
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-        )
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
         versions = {"torch": torch.__version__, "commit": commit.stdout.strip()}
         return (
             said
@@ -194,9 +191,7 @@ class Trainer:
         for key, value in self.parameters.items():
             moments = self.optimizer.state.get(value, {})
             found |= {
-                f"{name}.{key}": moments[name]
-                for name in ("exp_avg", "exp_avg_sq")
-                if name in moments
+                f"{name}.{key}": moments[name] for name in ("exp_avg", "exp_avg_sq") if name in moments
             }
         return {key: value.contiguous() for key, value in found.items()}
 
@@ -228,7 +223,9 @@ def _shards(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
 
 
 def load_average(folder: Path, modules: dict[str, nn.Module]) -> dict[str, str]:
-    """Put the averaged weights of a training folder into fresh modules; the metadata that belongs to them."""
+    """Put the averaged weights of a training folder into fresh modules; the metadata that belongs
+    to them.
+    """
     state = folder / "state"
     tensors: dict[str, Tensor] = {}
     for shard in sorted(state.glob("*.safetensors")) if modules else ():

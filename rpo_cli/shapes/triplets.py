@@ -1,7 +1,9 @@
-"""Editing examples: a picture, edits of it, and the picture after them, all else identical to the pixel.
+"""Editing examples: a picture, edits of it, and the picture after them, all else identical to the
+pixel.
 
-Two sources: rendered training scenes, and (`from_generated`) the text-to-image model's own pictures as the oracle reads
-them, with the edits that lead to what was asked for: that is what the line edits.
+Two sources: rendered training scenes, and (`from_generated`) the text-to-image model's own pictures
+as the oracle reads them, with the edits that lead to what was asked for: that is what the line
+edits.
 """
 
 from __future__ import annotations
@@ -11,7 +13,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from rpo_cli.shapes.edits import JOIN, Edit, apply_all, draw_edits, say
+from rpo_cli.shapes.draws import draw_edits
+from rpo_cli.shapes.edits import JOIN, Edit, apply_all, say
 from rpo_cli.shapes.grammar import UNKNOWN, Scene, sample_scene, split_of
 from rpo_cli.shapes.oracle import Reading
 from rpo_cli.shapes.render import Layout, Placement, draw, edit_layout, place
@@ -62,21 +65,22 @@ def instruction(triplet: Triplet, rng: random.Random) -> str:
 
 
 def seen_layout(reading: Reading) -> Layout:
-    """Where the things of a read picture lie. Triangles and stars have their centroid a little off their box's middle."""
+    """Where the things of a read picture lie. Triangles and stars have their centroid a little off
+    their box's middle.
+    """
     shift = {"triangle": -0.12}
     size = {"small": 15.5, "large": 23.5}
     return Layout(
         tuple(
-            Placement(
-                thing.x, thing.y + shift.get(thing.shape, 0.0) * size[thing.size], size[thing.size]
-            )
+            Placement(thing.x, thing.y + shift.get(thing.shape, 0.0) * size[thing.size], size[thing.size])
             for thing in reading.things
         )
     )
 
 
 def generated_triplet(reading: Reading, wanted: Scene, rng: random.Random) -> Triplet | None:
-    """Edits of a generated picture: those towards `wanted` where it is flawed, else (and at times) random ones.
+    """Edits of a generated picture: those towards `wanted` where it is flawed, else (and at times)
+    random ones.
 
     None where the picture cannot be told well enough to say what it should become.
     """
@@ -97,6 +101,4 @@ def generated_triplet(reading: Reading, wanted: Scene, rng: random.Random) -> Tr
     if change is None or any(thing.shape == UNKNOWN for thing in change.scene.things):
         return None
     layout = seen_layout(reading)
-    return Triplet(
-        before, layout, tuple(edits), change.scene, edit_layout(layout, before, change, rng)
-    )
+    return Triplet(before, layout, tuple(edits), change.scene, edit_layout(layout, before, change, rng))

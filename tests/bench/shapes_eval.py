@@ -1,7 +1,9 @@
-"""Measures the shapes models with the oracle: `python -m tests.bench.shapes_eval {oracle,vae,text-to-image,editor}`.
+"""Measures the shapes models with the oracle: `python -m tests.bench.shapes_eval
+{oracle,vae,text-to-image,editor}`.
 
-Writes one JSON cell per measurement to tests/bench/results/shapes/, named by what was measured, the weights' hash and
-the settings; a cell that exists is not measured again. Held-out: attribute combinations never seen in training.
+Writes one JSON cell per measurement to tests/bench/results/shapes/, named by what was measured, the
+weights' hash and the settings; a cell that exists is not measured again. Held-out: attribute
+combinations never seen in training.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from diffusers import (
 from PIL import Image
 
 from rpo_cli.shapes import manifest
-from rpo_cli.shapes.edits import KINDS, apply_instruction, sample_edit
+from rpo_cli.shapes.draws import sample_edit
+from rpo_cli.shapes.edits import KINDS, apply_instruction
 from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, canonical, caption, sample_scene
 from rpo_cli.shapes.latents import encode
 from rpo_cli.shapes.oracle import Reading, compare, fully_right, read
@@ -95,7 +98,7 @@ def batches(items: list, size: int = BATCH) -> Iterable[list]:
         yield items[start : start + size]
 
 
-# ---- what is measured ------------------------------------------------------------------------------------------------
+# ---- what is measured ----------------------------------------------------------------------------
 
 ATTRIBUTES = ("count", "shape", "colour", "size", "position", "relation", "background")
 
@@ -137,9 +140,7 @@ def measure_vae(folder: Path, split: str, cases: int) -> dict[str, object]:
         mean, _ = encode(vae, [render(scene, rng) for scene in scenes])
         made = vae.decode(mean.float()).sample.clamp(-1, 1)
         pixels = ((made + 1) * 127.5).round().byte().permute(0, 2, 3, 1).numpy()
-        rows += [
-            verdict_row(read(Image.fromarray(p)), s) for p, s in zip(pixels, scenes, strict=True)
-        ]
+        rows += [verdict_row(read(Image.fromarray(p)), s) for p, s in zip(pixels, scenes, strict=True)]
     return table(rows, VERDICTS)
 
 
@@ -186,17 +187,12 @@ def edit(
     return list(made.images)
 
 
-def measure_text_to_image(
-    folder: Path, split: str, cases: int, sampling: Sampling
-) -> dict[str, object]:
+def measure_text_to_image(folder: Path, split: str, cases: int, sampling: Sampling) -> dict[str, object]:
     """Generated pictures against their prompts."""
     pipeline, rows = load(folder), []
     for number, scenes in enumerate(batches(held_out(split, cases))):
         pictures = generate(pipeline, scenes, sampling, 1000 + number * BATCH)
-        rows += [
-            verdict_row(read(picture), scene)
-            for picture, scene in zip(pictures, scenes, strict=True)
-        ]
+        rows += [verdict_row(read(picture), scene) for picture, scene in zip(pictures, scenes, strict=True)]
     return table(rows, VERDICTS)
 
 
@@ -212,7 +208,9 @@ class Case:
 
 
 def clean_cases(split: str, cases: int) -> list[Case]:
-    """Clean renders of held-out scenes with random edits that lead to any scene; kinds in turn where possible."""
+    """Clean renders of held-out scenes with random edits that lead to any scene; kinds in turn
+    where possible.
+    """
     rng, found = random.Random(f"clean-{split}"), []
     for index, scene in enumerate(held_out(split, cases, seed=1)):
         wanted = KINDS[index // 2 % len(KINDS)]
@@ -224,7 +222,9 @@ def clean_cases(split: str, cases: int) -> list[Case]:
 
 
 def flawed_cases(model: Path, split: str, cases: int, joined: int) -> list[Case]:
-    """The text-to-image model's own flawed pictures of held-out prompts, with the instructions that would mend them."""
+    """The text-to-image model's own flawed pictures of held-out prompts, with the instructions that
+    would mend them.
+    """
     pipeline, found, number = load(model), [], 0
     while len(found) < cases:
         scenes = held_out(split, BATCH, seed=100 + number)
@@ -238,7 +238,9 @@ def flawed_cases(model: Path, split: str, cases: int, joined: int) -> list[Case]
 
 
 def flawed_case(picture: Image.Image, wanted: Scene, joined: int) -> Case | None:
-    """The case of one picture; None when nothing is wrong or no instruction can be worded on what is seen."""
+    """The case of one picture; None when nothing is wrong or no instruction can be worded on what
+    is seen.
+    """
     seen = read(picture).loose
     texts = edits_towards(seen, wanted)[:joined]
     text = "; ".join(texts)
@@ -268,9 +270,10 @@ def kind_of(text: str) -> str:
 def asked_and_rest(case: Case, seen: Scene) -> tuple[bool, bool]:
     """Whether every asked attribute is fixed, and whether everything else is as it was.
 
-    A flaw of the result against the wanted scene belongs to what was asked when the same aspect of the same thing was
-    a flaw before the edit; every other flaw is damage. With a wrong count the things cannot be told apart: it is held
-    against what was asked only if the count was asked to change, else against the rest.
+    A flaw of the result against the wanted scene belongs to what was asked when the same aspect of
+    the same thing was a flaw before the edit; every other flaw is damage. With a wrong count the
+    things cannot be told apart: it is held against what was asked only if the count was asked to
+    change, else against the rest.
     """
     asked = {(flaw.aspect, flaw.object_index) for flaw in flaws(case.before, case.after)}
     left = {(flaw.aspect, flaw.object_index) for flaw in flaws(seen, case.after)}
@@ -321,23 +324,20 @@ def measure_editor(folder: Path, cases: list[Case], sampling: Sampling) -> dict[
     kinds = sorted({str(row["kind"]) for row in rows})
     by_kind = {
         kind: {
-            m: asdict(share_of(bool(r[m]) for r in rows if r["kind"] == kind))
-            for m in EDIT_MEASURES[:3]
+            m: asdict(share_of(bool(r[m]) for r in rows if r["kind"] == kind)) for m in EDIT_MEASURES[:3]
         }
         for kind in kinds
     }
     return {**table(rows, EDIT_MEASURES), "by_kind": by_kind}
 
 
-# ---- cells -----------------------------------------------------------------------------------------------------------
+# ---- cells ---------------------------------------------------------------------------------------
 
 
 def weights_hash(folder: Path) -> str:
     """Hash of all weights of a pipeline folder."""
     files = sorted(folder.rglob("*.safetensors"))
-    return hashlib.sha256("".join(manifest.digest(file) for file in files).encode()).hexdigest()[
-        :12
-    ]
+    return hashlib.sha256("".join(manifest.digest(file) for file in files).encode()).hexdigest()[:12]
 
 
 def cell(
@@ -368,12 +368,15 @@ def show(made: dict[str, object]) -> None:
     result = made["result"]
     assert isinstance(result, dict)
     for measure, strata in result.items():
-        said = [
-            f"{name} {s['share']:.3f} [{s['low']:.3f}, {s['high']:.3f}] n={s['cases']}" if "share" in s
-            else f"{name} " + " ".join(f"{m} {v['share']:.2f}" for m, v in s.items()) + f" n={s['fixed']['cases']}"
-            for name, s in strata.items() if s
-        ]  # fmt: skip
+        said = [f"{name} {told(entry)}" for name, entry in strata.items() if entry]
         sys.stdout.write(f"  {measure:17} " + " | ".join(said) + "\n")
+
+
+def told(entry: dict[str, object]) -> str:
+    """One share with its interval, or one kind's shares."""
+    if "share" in entry:
+        return f"{entry['share']:.3f} [{entry['low']:.3f}, {entry['high']:.3f}] n={entry['cases']}"
+    return " ".join(f"{measure} {told(share)}" for measure, share in entry.items())
 
 
 def main() -> None:
@@ -424,7 +427,9 @@ def measure(options: argparse.Namespace) -> None:
 def measure_editor_cells(
     options: argparse.Namespace, model: Path, editor: Path, common: dict[str, object]
 ) -> None:
-    """Clean renders; flawed generated pictures with the first instruction alone and with up to three joined."""
+    """Clean renders; flawed generated pictures with the first instruction alone and with up to
+    three joined.
+    """
     sampling = sampling_of(options, EDITOR)
     settings = {**common, "weights": weights_hash(editor), **asdict(sampling)}
     made_of = {

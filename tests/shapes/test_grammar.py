@@ -7,7 +7,8 @@ from collections import Counter
 
 import pytest
 
-from rpo_cli.shapes.edits import JOIN, KINDS, apply_instruction, draw_edit, sample_edit, say
+from rpo_cli.shapes.draws import draw_edit, sample_edit
+from rpo_cli.shapes.edits import JOIN, KINDS, apply_instruction, say
 from rpo_cli.shapes.grammar import (
     CAPTION_VARIANTS,
     SPLITS,

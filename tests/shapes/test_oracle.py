@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rpo_cli.shapes.edits import apply_all, draw_edits
+from rpo_cli.shapes.draws import draw_edits
+from rpo_cli.shapes.edits import apply_all
 from rpo_cli.shapes.grammar import Scene, Thing, same, sample_any
 from rpo_cli.shapes.oracle import compare, fully_right, read
 from rpo_cli.shapes.render import draw, edit_layout, place, render
@@ -27,9 +28,7 @@ def test_the_oracle_is_right_on_995_of_1000_attributes_of_clean_renders(count: i
         right.update(name for name, fine in verdict.items() if fine)
         asked.update(verdict)
 
-    assert {
-        name: right[name] / asked[name] for name in asked if right[name] < 0.995 * asked[name]
-    } == {}
+    assert {name: right[name] / asked[name] for name in asked if right[name] < 0.995 * asked[name]} == {}
 
 
 def test_a_wrong_picture_is_not_right():
@@ -60,9 +59,7 @@ def test_a_smeared_shape_is_unknown():
 
 def test_an_edit_leaves_everything_else_identical_to_the_pixel():
     rng = random.Random(6)
-    before = Scene(
-        (Thing("circle", "red", "small"), Thing("star", "blue", "large")), "tan", "left of"
-    )
+    before = Scene((Thing("circle", "red", "small"), Thing("star", "blue", "large")), "tan", "left of")
     layout = place(before, rng)
     for _ in range(200):
         (edit,), change = draw_edits(before, rng, 1)
