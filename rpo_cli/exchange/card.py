@@ -1,0 +1,265 @@
+"""The dataset card: a YAML header that makes the folder load, and a page that says what is in it.
+
+Names and texts that come from settings, files or models are untrusted: they stand in code spans, without
+control characters or line breaks, so they can neither break the page nor say something in its voice.
+"""
+
+import html
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import yaml
+
+from rpo_cli.exchange.dataset import SplitFiles
+from rpo_cli.records import Pair
+
+SIZES = (
+    (1_000, "n<1K"),
+    (10_000, "1K<n<10K"),
+    (100_000, "10K<n<100K"),
+    (1_000_000, "100K<n<1M"),
+    (10_000_000, "1M<n<10M"),
+)
+TAGS = ("text-to-image", "preference", "image-editing", "diffusion-dpo", "synthetic", "rpo")
+PICTURES = ("jpg_0", "jpg_1")
+MARK = "<!-- rpo build "
+
+REASONS = {
+    "edit_won": "the edit beat its original",
+    "reversed": "the original beat its edit",
+    "seed_won": "one seed beat another",
+    "unscored": "a reward is missing for a side",
+    "unchanged": "the edit changed too little",
+    "too_different": "the two pictures differ too much",
+    "near_duplicate": "their perceptual hashes are too close",
+    "inside_band": "the margin is too small to call",
+    "rewards_disagree": "the rewards disagree on the winner",
+    "duplicate": "the same two pictures stand in another pair",
+    "prompt_full": "the prompt has enough pairs with wider margins",
+    "corrupt_image": "a picture cannot be read",
+}
+LIMITS = (
+    "A label says which picture these rewards prefer by how much, not what a person would choose.",
+    "Margins are in standard deviations of each reward over the seeds of one prompt, a scale that belongs "
+    "to this generator and these prompts.",
+    "Where an edit was chosen from several attempts (`tries` > 1), the reward that chose it is flattered; "
+    "the other rewards are the check.",
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything the card says.
+
+    Attributes:
+        build: fingerprint of the inputs, kept in the card to know an unchanged build.
+        pairs: every candidate, dropped ones too.
+        models: role → name and identity.
+        counts: what there is of each table, in the order of the line.
+        rejects: stage → reason → rows.
+        sources: where prompts came from → prompts.
+        scales: reward → (standard deviation that margins are in, what it was taken over).
+        settings: name → value of the pair settings.
+        notes: what the preset has to say about itself.
+    """
+
+    build: str
+    pairs: Sequence[Pair]
+    splits: Sequence[SplitFiles]
+    columns: pa.Schema
+    models: Mapping[str, str]
+    counts: Mapping[str, int]
+    rejects: Mapping[str, Mapping[str, int]]
+    sources: Mapping[str, int]
+    scales: Mapping[str, tuple[float, str]]
+    settings: Mapping[str, Any]
+    notes: Sequence[str] = ()
+    license: str = "unknown"
+
+
+def render(facts: Facts) -> str:
+    """The whole card; equal facts give equal text."""
+    parts = [
+        f"---\n{header(facts)}---",
+        *_summary(facts),
+        *_how_made(facts),
+        *_pair_counts(facts),
+        *_margins(facts),
+        *_splits(facts),
+        *_limits(facts),
+        f"{MARK}{facts.build} -->",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def header(facts: Facts) -> str:
+    """YAML for the hub and for `datasets`: two configs over the same files, the one with bytes first."""
+    total = sum(split.rows for split in facts.splits)
+    files = [{"split": split.split, "path": split.pattern} for split in facts.splits]
+    configs = [
+        {"config_name": "pickapic", "default": True, "data_files": files},
+        {"config_name": "viewer", "data_files": [dict(entry) for entry in files]},
+    ]
+    info = [
+        {"config_name": "pickapic", "features": _features(facts.columns, "binary"), **_sizes(facts)},
+        {"config_name": "viewer", "features": _features(facts.columns, "image"), **_sizes(facts)},
+    ]
+    said: dict[str, Any] = {
+        "license": facts.license,
+        "pretty_name": "Rich preference pairs",
+        "task_categories": ["text-to-image"],
+        "annotations_creators": ["machine-generated"],
+        "tags": list(TAGS),
+        "size_categories": [next((name for bound, name in SIZES if total < bound), "n>10M")],
+    }
+    if facts.splits:
+        said |= {"configs": configs, "dataset_info": info}
+    return yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=1000)
+
+
+def _features(columns: pa.Schema, picture: str) -> list[dict[str, Any]]:
+    return [_feature(field, picture) for field in columns]
+
+
+def _feature(field: pa.Field, picture: str) -> dict[str, Any]:
+    """One column in the words of `datasets`' YAML."""
+    if field.name in PICTURES:
+        return {"name": field.name, "dtype": picture}
+    if pa.types.is_struct(field.type):
+        return {"name": field.name, "struct": [_feature(inner, picture) for inner in field.type]}
+    if pa.types.is_list(field.type):
+        return {"name": field.name, "list": str(field.type.value_type)}
+    return {"name": field.name, "dtype": {"double": "float64"}.get(str(field.type), str(field.type))}
+
+
+def _sizes(facts: Facts) -> dict[str, Any]:
+    splits = [{"name": s.split, "num_bytes": s.bytes, "num_examples": s.rows} for s in facts.splits]
+    size = sum(split.bytes for split in facts.splits)
+    return {"splits": splits, "download_size": size, "dataset_size": size}
+
+
+def _summary(facts: Facts) -> list[str]:
+    total = sum(split.rows for split in facts.splits)
+    text = (
+        f"{total:,} preference pairs for text-to-image models, made by `rpo`: pictures are generated, a "
+        "critic says what is wrong with each and how to mend it, an editor mends it, and rewards decide "
+        "whether the edit or the original is better. Each pair carries the critique, the instruction and "
+        "the scores."
+    )
+    load = (
+        "```python\n"
+        "from datasets import load_dataset\n\n"
+        'pairs = load_dataset("PATH")              # jpg_0, jpg_1 as bytes, as in Pick-a-Pic v2\n'
+        'pictures = load_dataset("PATH", "viewer")  # the same files, decoded\n'
+        "```"
+    )
+    columns = (
+        "The winner is the side whose `label` is 1; it stands on either side by a fair coin thrown by the "
+        "pair's id. `edited` is the side of the edit (empty for pairs of two seeds), `reversed` says that "
+        "the edit lost, `margin` is winner minus loser, `provenance` is JSON. There are no ties. "
+        "`created_at` and the urls are empty, `user_id` is 0: no person voted."
+    )
+    return ["# Rich preference pairs", text, load, columns]
+
+
+def _how_made(facts: Facts) -> list[str]:
+    models = [(plain(role), code(name)) for role, name in facts.models.items()]
+    counts = [(plain(table), f"{count:,}") for table, count in facts.counts.items()]
+    rejects = [
+        (plain(stage), code(reason), f"{count:,}")
+        for stage, reasons in facts.rejects.items()
+        for reason, count in sorted(reasons.items())
+    ]
+    sources = [(code(source), f"{count:,}") for source, count in sorted(facts.sources.items())]
+    settings = [(code(name), code(value)) for name, value in facts.settings.items()]
+    return [
+        "## How it was made",
+        _table(("role", "model"), models),
+        _table(("stage", "rows"), counts),
+        _table(("rejected in", "reason", "rows"), rejects) if rejects else "No row was rejected.",
+        _table(("source of prompts", "prompts"), sources),
+        _table(("setting", "value"), settings),
+    ]
+
+
+def _pair_counts(facts: Facts) -> list[str]:
+    counted: dict[tuple[str, str, str], int] = {}
+    for pair in facts.pairs:
+        key = (pair.verdict, pair.pair_kind, pair.reason)
+        counted[key] = counted.get(key, 0) + 1
+    rows = [
+        (verdict, kind, code(reason), REASONS.get(reason, ""), f"{count:,}")
+        for (verdict, kind, reason), count in sorted(counted.items())
+    ]
+    return ["## Pairs", _table(("verdict", "kind", "reason", "meaning", "pairs"), rows)]
+
+
+def _margins(facts: Facts) -> list[str]:
+    accepted = [pair for pair in facts.pairs if pair.verdict == "accepted"]
+    widths: dict[str, list[float]] = {}
+    for pair in accepted:
+        widths.setdefault(pair.reason, []).append(abs(pair.margin))
+    margins = [
+        (code(reason), f"{len(values):,}", *_quantiles(values)) for reason, values in sorted(widths.items())
+    ]
+    rewards = []
+    for reward, (sd, basis) in facts.scales.items():
+        winners = [(p.rewards_b if p.winner == "b" else p.rewards_a)[reward] for p in accepted]
+        losers = [(p.rewards_a if p.winner == "b" else p.rewards_b)[reward] for p in accepted]
+        means = [f"{np.mean(values):.4g}" if values else "" for values in (winners, losers)]
+        rewards.append((code(reward), *means, f"{sd:.4g}", plain(basis)))
+    return [
+        "## Margins and rewards",
+        _table(("accepted because", "pairs", "min", "25 %", "median", "75 %", "max"), margins),
+        _table(("reward", "mean of winners", "mean of losers", "scale", "taken over"), rewards),
+    ]
+
+
+def _quantiles(values: Sequence[float]) -> list[str]:
+    return [f"{value:.2f}" for value in np.quantile(values, [0, 0.25, 0.5, 0.75, 1])]
+
+
+def _splits(facts: Facts) -> list[str]:
+    rows = [(split.split, f"{split.rows:,}", f"{len(split.files):,}") for split in facts.splits]
+    text = "By prompt, on a hash of its normalised text: no prompt stands on both sides."
+    if "validation" not in {split.split for split in facts.splits}:
+        text += " No pair fell to the validation split."
+    return ["## Splits", _table(("split", "pairs", "files"), rows), text]
+
+
+def _limits(facts: Facts) -> list[str]:
+    said = "\n".join(f"- {text}" for text in (*LIMITS, *map(plain, facts.notes)))
+    unknown = (
+        "The licence is not stated: it follows from the models and prompts above."
+        if facts.license == "unknown"
+        else f"Licence: {code(facts.license)}."
+    )
+    return ["## Known limits", said, unknown]
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def code(value: Any, limit: int = 120) -> str:
+    """Untrusted text as a code span that nothing in it can leave."""
+    text = _one_line(str(value), limit).replace("`", "'").replace("|", "\\|")
+    return f"`{text}`" if text else ""
+
+
+def plain(text: str, limit: int = 1000) -> str:
+    """Text as words: no markup of any kind."""
+    safe = html.escape(_one_line(text, limit), quote=False)
+    return "".join(f"\\{char}" if char in "\\`*_[]|#!" else char for char in safe)
+
+
+def _one_line(text: str, limit: int) -> str:
+    """White space runs as one space; control, format and other unprintable characters gone; clipped."""
+    visible = "".join(char if unicodedata.category(char)[0] != "C" else " " for char in text)
+    line = " ".join(visible.split())
+    return line if len(line) <= limit else f"{line[: limit - 1]}…"

@@ -1,0 +1,250 @@
+"""Accepted pairs → RUN/dataset: Parquet that public Diffusion-DPO trainers read unmodified.
+
+The first columns are Pick-a-Pic v2's, the rest are what makes the pairs rich. Pictures are raw encoded
+bytes (`binary`): those trainers call `Image.open(BytesIO(row["jpg_0"]))`. Equal pairs give equal bytes.
+
+Data files are named by the hash of their content, so an older build's files are never overwritten; the card
+(`card.py`), written last, names the files that count. To add a column: a line in `schema` and in `_row`.
+"""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rpo_cli.pictures import decode, encode_png
+from rpo_cli.records import Pair, canonical_json
+
+ROWS_PER_GROUP = 100
+BYTES_PER_FILE = 256_000_000
+SPLITS = ("train", "validation")
+
+
+@dataclass(frozen=True)
+class Side:
+    """One picture of a pair, as it is exported.
+
+    Attributes:
+        data: the stored bytes; exported after one decode and encode, like those of the other side.
+        model: what made it, for `model_0/1`.
+        critique: what the critic said of this picture; None where it said nothing.
+        flaws: "aspect: detail" each; None without a critique.
+        made: where it came from (settings, seed, environment), for `provenance`.
+    """
+
+    id: str
+    sha256: str
+    data: bytes
+    model: str
+    critique: str | None
+    flaws: tuple[str, ...] | None
+    made: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The files of one split: all match `pattern`, and no other file of the folder does."""
+
+    split: str
+    pattern: str
+    files: tuple[str, ...]
+    rows: int
+    bytes: int
+
+
+def schema(rewards: Sequence[str]) -> pa.Schema:
+    """Columns and their exact types; `rewards` become the fields of `rewards_0/1`."""
+    scores = pa.struct([(name, pa.float64()) for name in rewards])
+    text, number, whole = pa.string(), pa.float64(), pa.int64()
+    pick_a_pic = [
+        *[("jpg_0", pa.binary()), ("jpg_1", pa.binary())],
+        *[
+            ("label_0", number),
+            ("label_1", number),
+            ("has_label", pa.bool_()),
+            ("are_different", pa.bool_()),
+        ],
+        *[("caption", text), ("image_0_uid", text), ("image_1_uid", text), ("best_image_uid", text)],
+        *[("image_0_url", text), ("image_1_url", text), ("model_0", text), ("model_1", text)],
+        *[("ranking_id", whole), ("user_id", whole), ("num_example_per_prompt", whole)],
+        ("created_at", pa.timestamp("ns")),
+    ]
+    rich = [
+        *[("pair_kind", text), ("edited", pa.int8()), ("instruction", text)],
+        *[("critique_0", text), ("critique_1", text)],
+        *[("flaws_0", pa.list_(text)), ("flaws_1", pa.list_(text))],
+        *[("rewards_0", scores), ("rewards_1", scores)],
+        *[("margin", number), ("agreement", number), ("dispersion", number), ("edit_strength", number)],
+        *[("reversed", pa.bool_()), ("tries", whole), ("human_label", text), ("provenance", text)],
+    ]
+    return pa.schema([*pick_a_pic, *rich])
+
+
+def winner_side(pair_id: str) -> int:
+    """The side, 0 or 1, that the winner of a pair stands on: a fair coin thrown by the pair's id.
+
+    A fixed side, or the edit always on one, would be a shortcut to learn.
+    """
+    return hashlib.blake2b(pair_id.encode(), key=b"rpo: side of the winner", digest_size=1).digest()[0] & 1
+
+
+def to_row(pair: Pair, a: Side, b: Side, examples: int) -> dict[str, Any]:
+    """One row of the dataset from an accepted pair.
+
+    Args:
+        examples: how many accepted pairs have this pair's prompt.
+    """
+    best = winner_side(pair.pair_id)
+    b_stands = best if pair.winner == "b" else 1 - best
+    sides = ((a, pair.rewards_a), (b, pair.rewards_b))
+    row: dict[str, Any] = {
+        "has_label": True,
+        "are_different": True,
+        "caption": pair.prompt,
+        "ranking_id": int(hashlib.sha256(pair.pair_id.encode()).hexdigest()[:15], 16),
+        "user_id": 0,
+        "num_example_per_prompt": examples,
+        "pair_kind": pair.pair_kind,
+        "edited": b_stands if pair.pair_kind == "edit" else None,
+        "instruction": pair.instruction,
+        "margin": abs(pair.margin),
+        "agreement": pair.agreement,
+        "dispersion": pair.dispersion,
+        "edit_strength": pair.change if pair.pair_kind == "edit" else None,
+        "reversed": pair.reason == "reversed",
+        "tries": pair.tries,
+        "provenance": _provenance(pair, a, b),
+    }
+    for n in (0, 1):
+        side, rewards = sides[n ^ (1 - b_stands)]
+        row |= {
+            f"jpg_{n}": encode_png(decode(side.data, side.id)),
+            f"label_{n}": float(n == best),
+            f"image_{n}_uid": side.id,
+            f"model_{n}": side.model,
+            f"critique_{n}": side.critique,
+            f"flaws_{n}": side.flaws,
+            f"rewards_{n}": rewards,
+        }
+    row["best_image_uid"] = row[f"image_{best}_uid"]
+    return row
+
+
+def _provenance(pair: Pair, a: Side, b: Side) -> str:
+    gates = pair.model_dump(
+        include={
+            "pair_id",
+            "prompt_id",
+            "critique_id",
+            "margin",
+            "margins",
+            "change",
+            "hash_distance",
+            "reason",
+        }
+    )
+    made = {"a": a, "b": b}
+    return canonical_json(
+        {**gates, **{n: {"id": s.id, "sha256": s.sha256, **s.made} for n, s in made.items()}}
+    )
+
+
+def write_splits(
+    folder: Path,
+    pairs: Sequence[Pair],
+    row_of: Callable[[Pair], dict[str, Any]],
+    rewards: Sequence[str],
+    *,
+    rows_per_group: int = ROWS_PER_GROUP,
+    bytes_per_file: int = BYTES_PER_FILE,
+) -> list[SplitFiles]:
+    """Write the data files of every split that has pairs, in order of pair_id.
+
+    Nothing counts yet when this returns: the card still names the files of the build before. One row
+    group of pictures is in memory at a time.
+    """
+    data = folder / "data"
+    data.mkdir(parents=True, exist_ok=True)
+    found = []
+    for split in SPLITS:
+        chosen = sorted((pair for pair in pairs if pair.split == split), key=lambda pair: pair.pair_id)
+        if chosen:
+            rows = map(row_of, chosen)
+            drafts = list(_drafts(data, rows, schema(rewards), rows_per_group, bytes_per_file))
+            found.append(_name(data, split, drafts, len(chosen)))
+    return found
+
+
+def _drafts(
+    data: Path, rows: Iterator[dict[str, Any]], columns: pa.Schema, per_group: int, per_file: int
+) -> Iterator[Path]:
+    """Files under temporary names, each flushed to disk, cut when it has grown to `per_file` bytes."""
+    group = list(islice(rows, per_group))
+    number = 0
+    while group:
+        draft = data / f".draft-{number}.parquet"
+        with draft.open("wb") as file:
+            with pq.ParquetWriter(file, columns, compression="snappy", write_page_index=True) as writer:
+                while group and file.tell() < per_file:
+                    writer.write_table(
+                        pa.Table.from_pylist(group, schema=columns), row_group_size=per_group
+                    )
+                    group = list(islice(rows, per_group))
+            file.flush()
+            os.fsync(file.fileno())
+        yield draft
+        number += 1
+
+
+def _name(data: Path, split: str, drafts: Sequence[Path], rows: int) -> SplitFiles:
+    """Give the drafts of a split their names: the content of the whole split, then n of N."""
+    hashes = [_sha256(draft) for draft in drafts]
+    stem = f"{split}-{hashlib.sha256(''.join(hashes).encode()).hexdigest()[:12]}"
+    names = []
+    for number, draft in enumerate(drafts):
+        name = f"{stem}-{number:05d}-of-{len(drafts):05d}.parquet"
+        draft.replace(data / name)
+        names.append(f"data/{name}")
+    sync_folder(data)
+    size = sum((data.parent / name).stat().st_size for name in names)
+    return SplitFiles(split, f"data/{stem}-*.parquet", tuple(names), rows, size)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def commit(folder: Path, card: str, splits: Iterable[SplitFiles]) -> None:
+    """Make the new build count: the card takes its place in one rename, then what it does not name goes."""
+    draft = folder / ".README.md.draft"
+    with draft.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(card)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(folder / "README.md")
+    sync_folder(folder)
+    sweep(folder, {name for split in splits for name in split.files})
+
+
+def sweep(folder: Path, keep: Set[str]) -> None:
+    """Remove data files of older builds and drafts of killed ones; nothing that we did not name."""
+    for pattern in ("[tv]*-*-of-*.parquet", ".draft-*.parquet"):
+        for path in sorted((folder / "data").glob(pattern)):
+            if f"data/{path.name}" not in keep:
+                path.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a rename: until the folder is on disk, a power cut may undo it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
