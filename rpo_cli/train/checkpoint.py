@@ -1,0 +1,58 @@
+"""One safetensors file a checkpoint: trained weights, AdamW's moments, the step. Draws have no state."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from rpo_cli.train.files import safetensors_bytes, write_atomically
+
+PATTERN = "checkpoint-*.safetensors"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+
+
+def save(
+    folder: Path,
+    step: int,
+    parameters: dict[str, nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> None:
+    """Commit the state after `step` optimiser steps, then delete older checkpoints."""
+    tensors: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        tensors[f"weight.{name}"] = parameter
+        state = optimiser.state[parameter]
+        tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if moment in state}
+    state_json = json.dumps({"step": step, "scaler": scaler.state_dict()}, sort_keys=True)
+    path = folder / f"checkpoint-{step:08d}.safetensors"
+    write_atomically(path, safetensors_bytes(tensors, {"state": state_json}))
+    for older in sorted(folder.glob(PATTERN))[:-1]:
+        older.unlink(missing_ok=True)
+
+
+def latest(folder: Path) -> Path | None:
+    return max(folder.glob(PATTERN), default=None)
+
+
+def restore(
+    path: Path,
+    parameters: dict[str, nn.Parameter],
+    optimiser: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+) -> int:
+    """Put a checkpoint's state into place; returns its step. `parameters` are the optimiser's, in order."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    with safe_open(path, framework="pt") as file:
+        present = set(file.keys())
+        for index, (name, parameter) in enumerate(parameters.items()):
+            parameter.data.copy_(file.get_tensor(f"weight.{name}"))
+            found = [moment for moment in MOMENTS if f"{moment}.{name}" in present]
+            moments[index] = {moment: file.get_tensor(f"{moment}.{name}") for moment in found}
+        state = json.loads(file.metadata()["state"])
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    scaler.load_state_dict(state["scaler"])
+    return int(state["step"])

@@ -1,0 +1,67 @@
+"""The forward process and its per-image error: x_t = α_t x_0 + σ_t ε, and what the model should say.
+
+Source: Ho et al. 2020, arXiv:2006.11239 (ε); Salimans & Ho 2022, arXiv:2202.00512 (v = α ε − σ x_0).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+PredictionType = Literal["epsilon", "v_prediction", "sample"]
+
+
+@dataclass(frozen=True)
+class NoiseSchedule:
+    """α_t and σ_t of every training timestep, (T,) float32 each, and what the model predicts."""
+
+    alpha: Tensor
+    sigma: Tensor
+    prediction_type: PredictionType
+
+    @classmethod
+    def from_alphas_cumprod(
+        cls, alphas_cumprod: Tensor, prediction_type: PredictionType
+    ) -> "NoiseSchedule":
+        """From a scheduler's own table (zero terminal SNR and trained betas included)."""
+        squared = alphas_cumprod.float().cpu()
+        return cls(squared.sqrt(), (1 - squared).sqrt(), prediction_type)
+
+    @property
+    def steps(self) -> int:
+        return len(self.alpha)
+
+    def at(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """α and σ of `timesteps` (N,), shaped (N, 1, 1, 1)."""
+        index = timesteps.to(self.alpha.device)
+        return self.alpha[index].view(-1, 1, 1, 1), self.sigma[index].view(-1, 1, 1, 1)
+
+
+def add_noise(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """x_t, (N, C, H, W) float32."""
+    alpha, sigma = schedule.at(timesteps)
+    return alpha * latents + sigma * noise
+
+
+def target(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """What the model is asked for at x_t: ε, v or x_0, (N, C, H, W) float32."""
+    if schedule.prediction_type == "epsilon":
+        return noise
+    if schedule.prediction_type == "sample":
+        return latents
+    alpha, sigma = schedule.at(timesteps)
+    return alpha * noise - sigma * latents
+
+
+def image_errors(prediction: Tensor, wanted: Tensor) -> Tensor:
+    """Mean squared error over C, H, W, one float32 per image, (N,).
+
+    Cast before the subtraction: a reduction in half precision makes logits of ±0.5 out of equal models.
+    """
+    return (prediction.float() - wanted.float()).square().mean(dim=(1, 2, 3))
+
+
+def seeded(seed: int) -> torch.Generator:
+    """A CPU generator: draws do not depend on the device that trains."""
+    return torch.Generator("cpu").manual_seed(seed)

@@ -1,0 +1,107 @@
+"""What training says about itself: numbers per step, one JSON line each, and a warning when β is off."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rpo_cli.train.files import write_atomically
+from rpo_cli.train.objective import Errors, Objective, implicit_accuracy, implicit_margin, sides
+
+Numbers = dict[str, float]
+SPREAD_STEPS = 10  # the logit's spread is judged within this many steps
+TOO_SMALL, SATURATED = 1e-4, 10.0  # standard deviations of the logit; σ(10) = 0.99995
+
+
+def join(parts: Sequence[Errors]) -> Errors:
+    """Errors of several micro-batches as those of one batch, winners first."""
+    policies = [sides(part.policy.detach()) for part in parts]
+    references = [sides(part.reference) for part in parts if part.reference is not None]
+    return Errors(_stack(policies), _stack(references) if references else None)
+
+
+def _stack(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    return torch.cat([torch.cat([winner for winner, _ in pairs]), torch.cat([loser for _, loser in pairs])])
+
+
+def summarise(errors: Errors, objective: Objective, beta: float) -> Numbers:
+    """Means over the pairs: loss, both sides' errors, and with a reference accuracy and logit spread.
+
+    The logit's standard deviation is the population's (0 for one pair).
+    """
+    winner, loser = sides(errors.policy)
+    found = {
+        "loss": objective.losses(errors, beta).mean(),
+        "winner_error": winner.mean(),
+        "loser_error": loser.mean(),
+    }
+    if errors.reference is not None:
+        reference_winner, reference_loser = sides(errors.reference)
+        found |= {
+            "reference_winner_error": reference_winner.mean(),
+            "reference_loser_error": reference_loser.mean(),
+            "implicit_accuracy": implicit_accuracy(implicit_margin(errors)),
+        }
+        if objective.needs_reference:
+            logits = objective.logits(errors, beta)
+            found |= {"logit_mean": logits.mean(), "logit_std": logits.std(correction=0)}
+    return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+
+
+def spread_warning(step: int, spread: float) -> str | None:
+    """Advice at optimiser step `step` (from 1) when the logits are far from where a pair can teach."""
+    if step <= SPREAD_STEPS and spread > SATURATED:
+        return (
+            f"the logits spread by {spread:.3g} at step {step}: most pairs are saturated and "
+            "teach nothing; lower beta or the learning rate"
+        )
+    if step == SPREAD_STEPS and spread < TOO_SMALL:
+        return (
+            f"the logits spread by only {spread:.3g} after {step} steps: nearly nothing is learned; "
+            "raise beta or the learning rate, or shorten the warm-up"
+        )
+    return None
+
+
+class MetricsFile:
+    """metrics.jsonl: one line per optimiser step (split "train") and per validation ("validation")."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def append(self, split: str, step: int, numbers: Numbers) -> None:
+        line = json.dumps({"split": split, "step": step, **numbers}, separators=(",", ":"))
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """All whole lines; the last one may have been cut off by a kill."""
+        if not self._path.exists():
+            return []
+        rows = []
+        for line in self._path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                break
+        return rows
+
+    def rewind(self, step: int | None) -> None:
+        """Forget what came after the checkpoint at `step`, everything when there is none."""
+        kept = [row for row in self.rows() if step is not None and row["step"] <= step]
+        text = "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in kept)
+        write_atomically(self._path, text.encode())
+
+    def first_and_last(self, split: str) -> tuple[Numbers, Numbers]:
+        """Numbers of the first and the last line of a split, without the clock; {} when there are none."""
+        found = [row for row in self.rows() if row["split"] == split]
+        if not found:
+            return {}, {}
+        return _clockless(found[0]), _clockless(found[-1])
+
+
+def _clockless(row: dict[str, Any]) -> Numbers:
+    return {name: value for name, value in row.items() if name not in ("split", "pairs_per_second")}

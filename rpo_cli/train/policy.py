@@ -1,0 +1,97 @@
+"""What is trained, and what it is compared with.
+
+LoRA: the reference is the same module with its adapters off, so both see the same weights, precision
+and kernels, and their errors start exactly equal. Full tuning: the reference is a frozen copy.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from rpo_cli.config import TrainSettings
+from rpo_cli.records import row_seed
+from rpo_cli.train.diffusion import seeded
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Policy:
+    """A denoiser under training.
+
+    Attributes:
+        reference: a context in which the reference can be called.
+        parameters: what the optimiser changes, by name, in float32.
+        autocast: the context of every forward pass.
+    """
+
+    unet: Any
+    reference: Callable[[], AbstractContextManager[nn.Module]]
+    parameters: dict[str, nn.Parameter]
+    autocast: Callable[[], AbstractContextManager[object]]
+
+
+def build_policy(
+    unet: Any, settings: TrainSettings, targets: tuple[str, ...], seed: int, device: str
+) -> Policy:
+    """Prepare a loaded UNet for training on `device`. Before the first step it equals its reference."""
+    unet.requires_grad_(settings.full)
+    unet.to(device, memory_format=torch.channels_last)
+    reference = _frozen_copy(unet) if settings.full else _adapters_off(unet, settings, targets, seed)
+    if settings.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+    parameters = {name: value for name, value in unet.named_parameters() if value.requires_grad}
+    return Policy(unet, reference, parameters, _autocast(settings.dtype, device))
+
+
+def _frozen_copy(unet: Any) -> Callable[[], AbstractContextManager[nn.Module]]:
+    frozen = deepcopy(unet).requires_grad_(False).eval()
+    return lambda: nullcontext(frozen)
+
+
+def _adapters_off(
+    unet: Any, settings: TrainSettings, targets: tuple[str, ...], seed: int
+) -> Callable[[], AbstractContextManager[nn.Module]]:
+    unet.to(DTYPES[settings.dtype])
+    unet.add_adapter(LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=list(targets)))
+    for name, parameter in unet.named_parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # small steps are lost in half precision
+            _initialise(name, parameter, settings.rank, seed)
+    layers = [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
+
+    @contextmanager
+    def reference() -> Iterator[nn.Module]:
+        _switch(layers, on=False)
+        try:
+            yield unet
+        finally:
+            _switch(layers, on=True)
+
+    return reference
+
+
+def _initialise(name: str, parameter: nn.Parameter, rank: int, seed: int) -> None:
+    """A ~ N(0, 1/rank²) from the seed and the layer's name; B = 0, so the adapter starts as nothing."""
+    if "lora_A" in name:
+        draw = torch.randn(parameter.shape, generator=seeded(row_seed(seed, "lora", name))) / rank
+        parameter.data.copy_(draw)
+    else:
+        parameter.data.zero_()
+
+
+def _switch(layers: list[BaseTunerLayer], *, on: bool) -> None:
+    for layer in layers:
+        layer.enable_adapters(on)
+
+
+def _autocast(dtype: str, device: str) -> Callable[[], AbstractContextManager[object]]:
+    kind = torch.device(device).type
+    return lambda: torch.autocast(kind, DTYPES[dtype], enabled=dtype != "float32")

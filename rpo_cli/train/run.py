@@ -1,0 +1,168 @@
+"""`train`: the one door to training. Loads no model when the work is done, and refuses to mix two runs.
+
+OUT/settings.json              what is being trained; other settings under the same name are refused
+OUT/metrics.jsonl              one line per optimiser step and per validation
+OUT/checkpoint-<step>.safetensors   the newest only, gone at the end
+OUT/adapter/ or OUT/unet/      the result, with its model card
+OUT/done.json                  written last: the commit
+"""
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rpo_cli.config import TrainSettings
+from rpo_cli.errors import UsageError
+from rpo_cli.protocols import Observer
+from rpo_cli.records import content_key
+
+# settings that say when to look, not what to compute
+SCHEDULE_ONLY = frozenset({"name", "model", "save_every", "validate_every", "seed"})
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What a training made. The metrics hold {} where there was nothing to measure."""
+
+    name: str
+    steps: int
+    pairs: int
+    adapter: Path
+    train_first: dict[str, float] = field(default_factory=dict)
+    train_last: dict[str, float] = field(default_factory=dict)
+    validation_first: dict[str, float] = field(default_factory=dict)
+    validation_last: dict[str, float] = field(default_factory=dict)
+    skipped: bool = False
+
+
+class Silent:
+    """An observer that is told and says nothing."""
+
+    def start(self, stage: str, total: int, present: int) -> None: ...
+
+    def advance(self, rows: int, rejects: int) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+
+def train(
+    settings: TrainSettings,
+    *,
+    dataset: Path,
+    model: str,
+    revision: str | None,
+    model_identity: str,
+    out: Path,
+    cache: Path,
+    seed: int,
+    device: str,
+    threads: int = 0,
+    observer: Observer | None = None,
+) -> TrainReport:
+    """Fine-tune `model` on the pairs of `dataset`, going on where an earlier call was cut off.
+
+    May be killed at any moment: the same call again ends with the bytes an undisturbed one would have
+    made, on the same kind of machine. The caller holds the lock of `out`.
+
+    Args:
+        dataset: a dataset folder (data/train-*.parquet, data/validation-*.parquet).
+        model: diffusers folder or hub id; `model_identity` is its commit or weight hash.
+        out: RUN/train/<name>. `cache`: RUN/cache.
+        seed: of this training, whatever `settings.seed` says.
+
+    Raises:
+        UsageError: no training pairs, a tie, or `out` belongs to other settings.
+        CorruptImage: a picture of the dataset does not decode.
+        RpoError: the loss is not finite, or memory is too small for one pair.
+    """
+    from rpo_cli.train.data import fingerprint
+
+    result = out / ("unet" if settings.full else "adapter")
+    identity = {
+        **settings.model_dump(mode="json", exclude=set(SCHEDULE_ONLY)),
+        "seed": seed,
+        "model": model_identity,
+        "dataset": fingerprint(dataset),
+    }
+    if (report := _done(out, identity, settings.name, result)) is not None:
+        return report
+    _claim(out, identity, settings.name)
+
+    from rpo_cli.train.loop import Inputs, run_training
+
+    inputs = Inputs(
+        settings,
+        dataset,
+        model,
+        revision,
+        model_identity,
+        identity["dataset"],
+        out,
+        result,
+        cache,
+        seed,
+        device,
+    )
+    pairs, (first, last, held_first, held_last) = run_training(inputs, threads, observer or Silent())
+    report = TrainReport(settings.name, settings.steps, pairs, result, first, last, held_first, held_last)
+    _commit(out, identity, report)
+    return report
+
+
+def _done(out: Path, identity: dict[str, Any], name: str, result: Path) -> TrainReport | None:
+    path = out / "done.json"
+    if not (path.exists() and result.exists()):
+        return None
+    done = json.loads(path.read_text(encoding="utf-8"))
+    _refuse_other(out, done["identity"], identity, name)
+    _drop_checkpoints(out)
+    return TrainReport(**{**done["report"], "adapter": result, "name": name}, skipped=True)
+
+
+def _claim(out: Path, identity: dict[str, Any], name: str) -> None:
+    from rpo_cli.train.files import remove_temporaries, write_atomically
+
+    path = out / "settings.json"
+    if path.exists():
+        _refuse_other(out, json.loads(path.read_text(encoding="utf-8"))["identity"], identity, name)
+    else:
+        write_atomically(path, _json({"key": content_key("train", identity), "identity": identity}))
+    remove_temporaries(out)
+
+
+def _refuse_other(out: Path, old: dict[str, Any], new: dict[str, Any], name: str) -> None:
+    changed = [
+        f"{key} {old.get(key)!r} → {new.get(key)!r}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key) != new.get(key)
+    ]
+    if changed:
+        raise UsageError(
+            f"training '{name}' was made with other settings: {', '.join(changed)}",
+            f"give this one a name of its own with --name, or delete {out} to train it again",
+        )
+
+
+def _commit(out: Path, identity: dict[str, Any], report: TrainReport) -> None:
+    from rpo_cli.train.files import write_atomically
+
+    told = {
+        key: value for key, value in asdict(report).items() if key not in ("adapter", "skipped", "name")
+    }
+    write_atomically(
+        out / "done.json",
+        _json({"key": content_key("train", identity), "identity": identity, "report": told}),
+    )
+    _drop_checkpoints(out)
+
+
+def _drop_checkpoints(out: Path) -> None:
+    for checkpoint in out.glob("checkpoint-*.safetensors"):
+        checkpoint.unlink(missing_ok=True)
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
