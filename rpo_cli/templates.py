@@ -1,0 +1,112 @@
+"""Prompt templates: plain text files with `$name` places, found in RUN/templates/ first, then in the package.
+
+A critique style is a folder `critique/<style>/` with critique.txt and instructions.txt (two turns) and
+single.txt (one turn); `vqascore.txt` asks the yes/no question. Values are data, never instructions:
+what looks like a model's control token in them is disarmed, and the templates stand `<prompt>` marks
+around the prompt. To add a style: a folder in prompts/critique/.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from string import Template as Text
+
+from rpo_cli.errors import UsageError, nearest
+
+FOLDER = "templates"
+# <image>, </prompt>, <|im_end|>, <end_of_utterance>, <<SYS>> and [INST], [/IMG], ...
+_TAG = re.compile(r"<(/?[\w|][^<>\n]{0,60})>")
+_BRACKET = re.compile(r"\[(/?[A-Z][A-Z_]{1,30})\]")
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template's text and the sha256 of its file, which stands in the keys of what it made."""
+
+    name: str
+    text: str
+    sha256: str
+
+    def fill(self, **values: str | int) -> str:
+        """The text with every place filled; text values are disarmed.
+
+        Raises:
+            UsageError: a place has no value, or a `$` stands alone (write `$$` for a dollar).
+        """
+        safe = {key: disarm(value) if isinstance(value, str) else value for key, value in values.items()}
+        try:
+            return Text(self.text).substitute(safe)
+        except KeyError as error:
+            raise UsageError(
+                f"template {self.name}: no value for ${error.args[0]}{nearest(error.args[0], list(values))}",
+                f"a template may use: {', '.join('$' + name for name in sorted(values))}",
+            ) from None
+        except ValueError as error:
+            raise UsageError(f"template {self.name}: {error}", "write $$ for a dollar sign") from None
+
+
+def disarm(text: str) -> str:
+    """`text` with control-token look-alikes made harmless: `<image>` becomes `‹image›`, `[INST]` `(INST)`."""
+    return _BRACKET.sub(r"(\1)", _TAG.sub(r"‹\1›", _TAG.sub(r"‹\1›", text)))
+
+
+def find(name: str, run: str | Path | None = None) -> Template:
+    """The template `name` (path without .txt): the run's own if there is one, else the package's.
+
+    Raises:
+        UsageError: no such template (with the nearest name), or the file is no UTF-8 text.
+    """
+    for root in _roots(run):
+        place = root.joinpath(*f"{name}.txt".split("/"))
+        if place.is_file():
+            return _read(name, place)
+    known = names(run)
+    raise UsageError(
+        f"'{name}' is not one of the templates: {', '.join(known)}{nearest(name, known)}",
+        f"rpo list templates; a run's own stand in RUN/{FOLDER}/",
+    )
+
+
+def names(run: str | Path | None = None) -> list[str]:
+    """Every template of the package and of the run, sorted."""
+    return sorted({name for root in _roots(run) if root.is_dir() for name in _walk(root, "")})
+
+
+def styles(run: str | Path | None = None) -> list[str]:
+    """The critique styles: what `[critique] template` may be."""
+    parts = [name.split("/") for name in names(run)]
+    return sorted({part[1] for part in parts if len(part) == 3 and part[0] == "critique"})
+
+
+def _roots(run: str | Path | None) -> list[Traversable]:
+    own: list[Traversable] = [] if run is None or "://" in str(run) else [Path(run) / FOLDER]
+    return [*own, _package()]
+
+
+def _package() -> Traversable:
+    """rpo_cli/prompts in an installed wheel, prompts/ beside the package in a checkout."""
+    inside = files("rpo_cli").joinpath("prompts")
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "prompts"
+
+
+def _walk(folder: Traversable, above: str) -> list[str]:
+    found = []
+    for item in folder.iterdir():
+        if item.is_dir():
+            found += _walk(item, f"{above}{item.name}/")
+        elif item.name.endswith(".txt"):
+            found.append(above + item.name.removesuffix(".txt"))
+    return found
+
+
+def _read(name: str, place: Traversable) -> Template:
+    data = place.read_bytes()
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"template {name}: not UTF-8 text: {error}", "save the file as UTF-8") from None
+    return Template(name, text.strip("\n"), hashlib.sha256(data).hexdigest())
