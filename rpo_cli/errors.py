@@ -7,6 +7,8 @@ RpoError                 1   the work failed
 ├── RunLocked            1   another process works on this run and stage
 ├── CorruptImage         1   bytes that are no whole PNG, JPEG or WebP of a sane size
 └── StorageError         1   the disk is full, or the run directory cannot be written
+
+Terminated             143   SIGTERM: no error; what is whole is committed on the way out
 """
 
 from collections.abc import Sequence
@@ -56,6 +58,12 @@ class CorruptImage(RpoError):
 
 class StorageError(RpoError):
     """A write failed; what was committed before it is whole."""
+
+
+class Terminated(BaseException):
+    """SIGTERM came. Like KeyboardInterrupt no `except Exception` may swallow it; `finally` commits."""
+
+    exit_code = 143
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

@@ -1,0 +1,98 @@
+"""Assembles `rpo`: the commands, the global options, and the one place where every failure is told."""
+
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from rpo_cli import __version__
+from rpo_cli.cli import failures, options, output
+from rpo_cli.cli.build_pairs import build_pairs
+from rpo_cli.cli.critique import critique
+from rpo_cli.cli.doctor import doctor
+from rpo_cli.cli.edit import edit
+from rpo_cli.cli.generate import generate
+from rpo_cli.cli.init import init
+from rpo_cli.cli.list import list_names
+from rpo_cli.cli.merge import merge
+from rpo_cli.cli.run import run
+from rpo_cli.cli.status import status
+from rpo_cli.cli.train import train
+from rpo_cli.errors import Terminated
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "run": run,
+    "init": init,
+    "generate": generate,
+    "critique": critique,
+    "edit": edit,
+    "build-pairs": build_pairs,
+    "train": train,
+    "status": status,
+    "merge": merge,
+    "list": list_names,
+    "doctor": doctor,
+}
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+for _name, _command in COMMANDS.items():
+    app.command(_name)(_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        output.write(f"rpo {__version__}\n", sys.stdout)
+        raise typer.Exit
+
+
+@app.callback()
+def globally(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Rich preference datasets for text-to-image models: generate, critique, edit, pair, train."""
+
+
+def main() -> NoReturn:
+    """The `rpo` command."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, _terminate)
+    if not failures.debugging():
+        _hush_libraries()
+    sys.exit(call(sys.argv[1:]))
+
+
+def call(arguments: Sequence[str]) -> int:
+    """Run one command line and return its exit code; a failure is told, never raised."""
+    word = next((word for word in arguments if not word.startswith("-")), "")
+    command = word if word in COMMANDS else ""
+    try:
+        # without standalone mode typer returns the code of an Exit and lets its usage errors through
+        code = app(list(arguments), prog_name="rpo", standalone_mode=False)
+    except (Exception, Terminated) as error:  # noqa: BLE001 -- the one place where all failures end
+        return failures.tell(error, command)
+    if code == failures.INTERRUPTED:
+        output.fail("interrupted", failures.AGAIN)
+    return code or 0
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop the commit
+    raise Terminated
+
+
+def _hush_libraries() -> None:
+    """Our own progress and errors are what a user reads; RPO_DEBUG=1 lets the libraries speak."""
+    warnings.simplefilter("ignore")
+    for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "DATASETS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    for name in ("HF_DATASETS_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):
+        os.environ.setdefault(name, "1")

@@ -1,0 +1,111 @@
+"""`rpo doctor`: what this machine can run. Reads only; asks no network."""
+
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from rpo_cli import __version__
+from rpo_cli.cli import options as o
+from rpo_cli.cli import step
+from rpo_cli.cli.output import size, table
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at; `ok` None means that it is neither right nor wrong."""
+
+    topic: str
+    name: str
+    found: str
+    ok: bool | None = None
+
+
+def doctor(context: typer.Context, json: o.Json = False, quiet: o.Quiet = False) -> None:
+    """Show Python, packages, extras, devices, embedded models and disk; exit 3 when a package is missing.
+
+    Example: rpo doctor --json
+    """
+    found = [*packages(), *devices(), *models(), *disk(Path.cwd())]
+    words = {True: "ok", False: "WRONG", None: ""}
+    rows = [[f.topic, f.name, f.found, words[f.ok]] for f in found]
+    step.console(context).result(found, table(["topic", "name", "found", ""], rows))
+    wrong = [finding for finding in found if finding.ok is False]
+    if wrong:
+        raise typer.Exit(3 if any(finding.topic == "package" for finding in wrong) else 1)
+
+
+def packages() -> list[Finding]:
+    """Python, rpo, what it needs and its extras, by the metadata of the installed rpo."""
+    found = [
+        Finding(
+            "python", sys.executable, ".".join(map(str, sys.version_info[:3])), sys.version_info >= (3, 11)
+        ),
+        Finding("package", "rpo-cli", __version__, True),
+    ]
+    for requirement in _requirements():
+        name = re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0]
+        extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
+        installed = _version(name)
+        if extra:
+            told = installed or f"missing: pip install 'rpo-cli[{extra[1]}]'"
+            found.append(Finding("extra", f"{extra[1]}: {name}", told))
+        else:
+            found.append(Finding("package", name, installed or "missing", installed is not None))
+    return found
+
+
+def _requirements() -> list[str]:
+    try:
+        return requires("rpo-cli") or []
+    except PackageNotFoundError:
+        return []
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def devices() -> list[Finding]:
+    """CPU threads, CUDA devices with their memory, and Apple's GPU, as torch sees them."""
+    try:
+        import torch
+    except ImportError as error:
+        return [Finding("device", "torch", f"cannot be imported: {error}", False)]
+    found = [Finding("device", "cpu", f"{torch.get_num_threads()} threads", True)]
+    for index in range(torch.cuda.device_count()):
+        about: Any = torch.cuda.get_device_properties(index)
+        found.append(Finding("device", f"cuda:{index}", f"{about.name}, {size(about.total_memory)}", True))
+    if torch.backends.mps.is_available():
+        found.append(Finding("device", "mps", "Apple GPU", True))
+    return found
+
+
+def models() -> list[Finding]:
+    """The embedded models: every weight file of the manifest, by its hash."""
+    from rpo_cli.shapes.manifest import MANIFEST, current, recorded
+
+    if not MANIFEST.is_file():
+        return [Finding("model", "shapes", "no manifest: make shapes-models", False)]
+    now = current()
+    return [_weights(path, entry, now.get(path)) for path, entry in sorted(recorded().items())]
+
+
+def _weights(path: str, entry: dict[str, Any], now: dict[str, Any] | None) -> Finding:
+    if now is None:
+        return Finding("model", path, "missing", False)
+    same = now["sha256"] == entry["sha256"]
+    return Finding("model", path, size(now["bytes"]) if same else "does not match the manifest", same)
+
+
+def disk(folder: Path) -> list[Finding]:
+    usage = shutil.disk_usage(folder)
+    return [Finding("disk", str(folder), f"{size(usage.free)} free of {size(usage.total)}")]

@@ -1,0 +1,40 @@
+"""`rpo edit`: instructions to edited pictures."""
+
+from typing import Annotated
+
+import typer
+
+from rpo_cli.cli import options as o
+from rpo_cli.cli import step
+
+
+def edit(
+    context: typer.Context,
+    run: o.RunDir,
+    editor: Annotated[str | None, o.setting("edit.editor")] = None,
+    backend: Annotated[str | None, o.setting("edit.backend")] = None,
+    mode: Annotated[str | None, o.setting("edit.mode")] = None,
+    edits_per_image: Annotated[int | None, o.setting("edit.edits_per_image")] = None,
+    steps: Annotated[int | None, o.setting("edit.steps")] = None,
+    guidance: Annotated[list[float] | None, o.setting("edit.guidance")] = None,
+    image_guidance: Annotated[list[float] | None, o.setting("edit.image_guidance")] = None,
+    scheduler: Annotated[str | None, o.setting("edit.scheduler")] = None,
+    batch_size: Annotated[int | None, o.setting("edit.batch_size")] = None,
+    dtype: Annotated[str | None, o.setting("edit.dtype")] = None,
+    device: o.Device = None,
+    seed: o.Seed = None,
+    preset: o.Preset = None,
+    config: o.Config = None,
+    assign: o.Assign = None,
+    shard: o.ShardOf = None,
+    retry_rejects: o.RetryRejects = False,
+    dry_run: o.DryRun = False,
+    probe: o.ProbeRows = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Carry out the critic's instructions on every picture of RUN that has none of these edits yet.
+
+    Example: rpo edit demo --mode each --guidance 3 --guidance 6
+    """
+    step.stage(context, "edit")

@@ -1,0 +1,44 @@
+"""`rpo generate`: prompts to pictures."""
+
+from typing import Annotated
+
+import typer
+
+from rpo_cli.cli import options as o
+from rpo_cli.cli import step
+
+
+def generate(
+    context: typer.Context,
+    run: o.RunDir,
+    prompts: o.Prompts = None,
+    column: Annotated[str | None, o.setting("prompts.column")] = None,
+    generator: Annotated[str | None, o.setting("generate.generator")] = None,
+    images_per_prompt: Annotated[int | None, o.setting("generate.images_per_prompt")] = None,
+    steps: Annotated[int | None, o.setting("generate.steps")] = None,
+    guidance: Annotated[float | None, o.setting("generate.guidance")] = None,
+    negative_prompt: Annotated[str | None, o.setting("generate.negative_prompt")] = None,
+    width: Annotated[int | None, o.setting("generate.width")] = None,
+    height: Annotated[int | None, o.setting("generate.height")] = None,
+    scheduler: Annotated[str | None, o.setting("generate.scheduler")] = None,
+    lora: Annotated[str | None, o.setting("generate.lora")] = None,
+    batch_size: Annotated[int | None, o.setting("generate.batch_size")] = None,
+    dtype: Annotated[str | None, o.setting("generate.dtype")] = None,
+    device: o.Device = None,
+    limit: o.Limit = None,
+    seed: o.Seed = None,
+    preset: o.Preset = None,
+    config: o.Config = None,
+    assign: o.Assign = None,
+    shard: o.ShardOf = None,
+    retry_rejects: o.RetryRejects = False,
+    dry_run: o.DryRun = False,
+    probe: o.ProbeRows = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Make the pictures of RUN that are missing.
+
+    Example: rpo generate demo --prompts prompts.txt --images-per-prompt 4
+    """
+    step.stage(context, "generate")

@@ -1,0 +1,79 @@
+"""`rpo init`: a commented rpo.toml, generated from the settings, and the package's templates."""
+
+import json as json_text
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rpo_cli import registry, templates
+from rpo_cli.cli import options as o
+from rpo_cli.cli import step
+from rpo_cli.config import Settings, resolve
+
+LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+
+
+def init(
+    context: typer.Context,
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Made when there is none.")],
+    preset: Annotated[str, typer.Option(help="See `rpo list presets`.")] = "shapes",
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Write DIR/rpo.toml with every setting explained, and DIR/templates/ to edit; overwrites nothing.
+
+    Example: rpo init demo && rpo run demo
+    """
+    registry.locate("presets", preset)
+    files = {Path("rpo.toml"): toml(preset), **_templates()}
+    made = [str(directory / name) for name, text in files.items() if _write_new(directory / name, text)]
+    kept = [str(directory / name) for name in files if str(directory / name) not in made]
+    text = "\n".join([*(f"made {path}" for path in made), *(f"kept {path}" for path in kept)])
+    step.console(context).result({"made": made, "kept": kept}, text, essence=str(directory))
+
+
+def _write_new(path: Path, text: str) -> bool:
+    """Make a file that is not there yet; False when it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _templates() -> dict[Path, str]:
+    return {
+        Path(templates.FOLDER, f"{name}.txt"): templates.find(name).text + "\n"
+        for name in templates.names()
+    }
+
+
+def toml(preset: str) -> str:
+    """rpo.toml for a preset: its line active, every setting commented out with the value in force."""
+    values = resolve({}, preset=preset).settings.model_dump(mode="json")
+    lines = [
+        "# Settings of this run; an option on the command line wins over a line here.",
+        "# Every line that is commented out shows the value in force without it.",
+        f"preset = {json_text.dumps(preset)}",
+    ]
+    for section, table in values.items():
+        about = (Settings.model_fields[section].annotation.__doc__ or "").partition(": ")[2]
+        lines += ["", f"# {about}", f"[{section}]"]
+        for key, value in table.items():
+            lines += [f"# {_explained(f'{section}.{key}')}", f"# {key} = {_literal(value)}".rstrip()]
+    return "\n".join(lines) + "\n"
+
+
+def _explained(setting: str) -> str:
+    field = o.fields()[setting]
+    limits = [f"{sign} {field[name]:,}" for name, sign in LIMITS.items() if name in field]
+    default = "not set" if field.get("default") is None else _literal(field["default"])
+    return f"{o.describe(setting)} ({', '.join([*limits, f'default: {default}'])})"
+
+
+def _literal(value: Any) -> str:
+    """A TOML value; JSON's strings, numbers, booleans and arrays are TOML's. None is no value at all."""
+    return "" if value is None else json_text.dumps(value)

@@ -1,0 +1,128 @@
+"""Options that several commands share, each named once, and how options become settings.
+
+An option stands for the setting of its own name in the section of its command (`rpo generate --steps` is
+`generate.steps`); SHARED lists the few that live elsewhere. None means not given. Limits are checked by
+the settings, so that all mistakes are told at once.
+"""
+
+import datetime
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rpo_cli.config import Settings
+from rpo_cli.errors import UsageError
+
+# option → setting, where the command's own section has none of that name
+SHARED = {
+    "prompts": "prompts.file",
+    "column": "prompts.column",
+    "limit": "prompts.limit",
+    "seed": "run.seed",
+    "device": "run.device",
+    "reward": "score.rewards",
+}
+
+
+@cache
+def fields() -> dict[str, dict[str, Any]]:
+    """Every setting by its dotted name, as JSON schema: type, description, default, limits, choices."""
+    schema = Settings.model_json_schema()
+    found: dict[str, dict[str, Any]] = {}
+    for section, place in schema["properties"].items():
+        properties = schema["$defs"][place["$ref"].rpartition("/")[2]]["properties"]
+        for key, field in properties.items():
+            value = next((form for form in field.get("anyOf", ()) if form["type"] != "null"), {})
+            found[f"{section}.{key}"] = {**value, **field}
+    return found
+
+
+def describe(setting: str) -> str:
+    """What the settings say about one of them: its description and choices."""
+    field = fields()[setting]
+    text = field.get("description") or f"{setting} in rpo.toml."
+    return f"{text} One of {', '.join(field['enum'])}." if "enum" in field else text
+
+
+def setting(name: str) -> Any:
+    """A typer option whose help is the setting's own description."""
+    return typer.Option(help=describe(name), show_default=False)
+
+
+def setting_of(section: str, option: str) -> str | None:
+    """The setting that an option of a command stands for; None: a switch of the command itself."""
+    own = f"{section}.{option}"
+    return own if own in fields() else SHARED.get(option)
+
+
+def given(section: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted setting → value of every option that was given; `--set` wins over a named option."""
+    told = {
+        name: value
+        for option, value in params.items()
+        if value is not None and value != [] and (name := setting_of(section, option)) is not None
+    }
+    return told | dict(_assignment(text) for text in params.get("assign") or ())
+
+
+def _assignment(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or "." not in name:
+        raise UsageError(f"--set {text}: not SECTION.KEY=VALUE", "for example --set generate.steps=20")
+    return name.strip(), _toml_value(value.strip())
+
+
+def _toml_value(text: str) -> Any:
+    """A TOML value; text that is none (shells eat the quotes) stands for itself."""
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except tomllib.TOMLDecodeError:
+        return text
+    value = parsed["value"]
+    plain = len(parsed) == 1 and not isinstance(value, (datetime.date, datetime.time, dict))
+    return value if plain else text
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise typer.BadParameter(f"'{text}' is not I/N with 0 <= I < N, e.g. 0/4")
+    return int(index), int(count)
+
+
+RunDir = Annotated[str, typer.Argument(metavar="RUN", help="Run directory; made when there is none.")]
+ExistingRun = Annotated[str, typer.Argument(metavar="RUN", help="Run directory.")]
+Preset = Annotated[str | None, typer.Option(help="See `rpo list presets`.", show_default=False)]
+Config = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="TOML file of settings.", show_default=False)
+]
+Assign = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="SECTION.KEY=VALUE", help="Any setting, as TOML; repeatable.", show_default=False
+    ),
+]
+Prompts = Annotated[str | None, typer.Option(help=describe("prompts.file"), show_default=False)]
+Limit = Annotated[int | None, setting("prompts.limit")]
+Seed = Annotated[int | None, setting("run.seed")]
+Device = Annotated[str | None, setting("run.device")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; make no row.")]
+ProbeRows = Annotated[
+    int | None,
+    typer.Option(
+        "--probe", metavar="K", min=1, help="Make K rows, time them, extrapolate.", show_default=False
+    ),
+]
+ShardOf = Annotated[
+    tuple[int, int] | None,
+    typer.Option(
+        "--shard", metavar="I/N", parser=_shard, help="Only share I of N, 0 <= I < N.", show_default=False
+    ),
+]
+RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Try rejected rows again.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no hints, no tables.")]

@@ -1,0 +1,127 @@
+"""The one console: data to stdout, progress and hints to stderr, in three modes.
+
+human: aligned text. json: one document on stdout. quiet: only the path or name that a script needs.
+Whatever came from files or models is printed without control characters.
+"""
+
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from rich.cells import cell_len
+
+from rpo_cli.cli.progress import Bar, Lines, Nothing
+from rpo_cli.protocols import Observer
+
+Mode = Literal["human", "json", "quiet"]
+# ANSI sequences; other C0 and C1 controls but tab and newline; marks that reverse the reading direction
+_CONTROL = re.compile(
+    "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    "|[\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def clean(text: str) -> str:
+    """`text` without anything that could steer a terminal."""
+    return _CONTROL.sub("", text)
+
+
+def write(text: str, stream: TextIO) -> None:
+    """Print and flush; a reader that has gone away (`| head`) is no error."""
+    try:
+        stream.write(clean(text))
+        stream.flush()
+    except BrokenPipeError:
+        # the interpreter flushes once more at exit: give it something that can be written to
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def fail(message: str, hint: str) -> None:
+    """The two parts every failure has; further lines of a message are indented under the first."""
+    first, *rest = message.strip().splitlines() or [""]
+    body = "".join(f"\n  {line.strip()}" for line in rest)
+    write(f"error: {first}{body}\nhint: {' '.join(hint.split())}\n", sys.stderr)
+
+
+@dataclass(frozen=True)
+class Output:
+    """How one command speaks."""
+
+    mode: Mode
+
+    def observer(self) -> Observer:
+        """Draws progress: a bar on a terminal, a line now and then elsewhere."""
+        if self.mode == "quiet":
+            return Nothing()
+        return Bar() if sys.stderr.isatty() else Lines(lambda text: write(f"{text}\n", sys.stderr))
+
+    def result(self, data: Any, text: str, *, essence: str = "") -> None:
+        """A command's one result: `data` as JSON, `text` for people, `essence` for --quiet scripts."""
+        said = {"human": text, "quiet": essence}.get(self.mode)
+        if self.mode == "json":
+            # ASCII: a control character in the data stays data, and every terminal can show it
+            said = json.dumps(plain(data), indent=2, allow_nan=False)
+        if said:
+            write(f"{said}\n", sys.stdout)
+
+    def hint(self, text: str) -> None:
+        if self.mode == "human":
+            write(f"{text}\n", sys.stderr)
+
+
+def plain(value: Any) -> Any:
+    """Reports as JSON types: NaN and infinity, which JSON lacks, become null."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return plain(asdict(value))
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inner) for inner in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(plain(inner) for inner in value)
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return str(value) if isinstance(value, Path) else value
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Columns aligned by what a terminal shows (wide characters count two); numbers to the right."""
+    cells = [[clean(" ".join(str(cell).split())) for cell in row] for row in rows]
+    widths = [max(cell_len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
+    numeric = [
+        bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(header))
+    ]
+    return "\n".join(
+        "  ".join(
+            _pad(cell, width, right) for cell, width, right in zip(row, widths, numeric, strict=True)
+        ).rstrip()
+        for row in [list(header), *cells]
+    )
+
+
+def _pad(cell: str, width: int, right: bool) -> str:
+    space = " " * (width - cell_len(cell))
+    return space + cell if right else cell + space
+
+
+def counted(counts: Mapping[str, int]) -> str:
+    """ "black_image 3, corrupt_image 1", the most frequent first."""
+    return ", ".join(
+        f"{name} {count:,}" for name, count in sorted(counts.items(), key=lambda item: -item[1])
+    )
+
+
+def size(count: int | None) -> str:
+    """Bytes in the unit that keeps three digits."""
+    if count is None:
+        return "unknown"
+    value, units = float(count), ["B", "kB", "MB", "GB"]
+    while value >= 1000 and len(units) > 1:
+        value, units = value / 1000, units[1:]
+    return f"{value:.3g} {units[0]}" if value < 1000 else f"{value / 1000:,.3g} TB"

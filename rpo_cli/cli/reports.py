@@ -1,0 +1,164 @@
+"""What commands print: each report of the line as text for people; `Output` makes the JSON."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rpo_cli.cli.output import Output, counted, size, table
+from rpo_cli.errors import RpoError
+
+if TYPE_CHECKING:
+    from rpo_cli.line.dataset import PairsReport
+    from rpo_cli.line.plan import Probe, StagePlan
+    from rpo_cli.line.run import RunReport
+    from rpo_cli.line.stage import StageReport
+    from rpo_cli.line.status import RunStatus
+    from rpo_cli.line.training import TrainReport
+
+
+def stage(say: Output, report: "StageReport", run: str) -> None:
+    """One line; then a failure when rows were wanted and none was accepted."""
+    say.result(report, told(report))
+    refuse_empty([report], run)
+
+
+def told(report: "StageReport") -> str:
+    """ "generate: 189 of 192 rows (60 were there, 129 made), 3 rejected (black_image 3), 42.0 s"."""
+    have = report.present + report.made
+    text = f"{report.stage}: {have:,} of {report.wanted:,} rows"
+    text += f" ({report.present:,} were there, {report.made:,} made)"
+    return f"{text}{_rejected(report)}, {report.seconds:.1f} s"
+
+
+def _rejected(report: "StageReport") -> str:
+    return f", {report.rejected:,} rejected ({counted(report.rejects)})" if report.rejected else ""
+
+
+def refuse_empty(reports: "Sequence[StageReport]", run: str) -> None:
+    """Exit 1 when a stage wanted rows and has none.
+
+    Raises:
+        RpoError: names the stage and the reasons.
+    """
+    for report in reports:
+        if report.wanted and not report.present + report.made:
+            raise RpoError(
+                f"{report.stage}: none of {report.wanted:,} rows was accepted{_rejected(report)}",
+                f"`rpo status {run}` counts the reasons; mend the cause, then --retry-rejects",
+            )
+
+
+def plans(say: Output, found: "Sequence[StagePlan]") -> None:
+    header = ["stage", "wanted", "present", "rejected", "to make", "about", "models"]
+    rows = [
+        [p.stage, p.wanted, p.present, p.rejected, p.to_make, size(p.bytes), ", ".join(p.models)]
+        for p in found
+    ]
+    say.result(found, table(header, rows))
+
+
+def probed(say: Output, probe: "Probe") -> None:
+    text = (
+        f"{probe.stage}: {probe.rows:,} rows in {probe.seconds:.1f} s, {probe.rows_per_second:.3g} rows/s; "
+        f"{probe.remaining:,} rows remain: about {probe.remaining_hours:.2g} hours, "
+        f"{size(probe.remaining_bytes)}"
+    )
+    say.result(probe, text)
+
+
+def pairs(say: Output, scores: "StageReport", report: "PairsReport", run: str) -> None:
+    """Scores, verdicts and the dataset; a failure when candidates came and none was accepted."""
+    lines = [told(scores), _pairs(report), f"dataset: {report.dataset}"]
+    say.result({"score": scores, "pairs": report}, "\n".join(lines), essence=str(report.dataset))
+    refuse_empty([scores], run)
+    _refuse_no_pairs(report, run)
+
+
+def _pairs(report: "PairsReport") -> str:
+    text = f"pairs: {report.accepted:,} of {report.candidates:,} candidates, {report.reversed:,} reversed"
+    return f"{text}; dropped: {counted(report.dropped)}" if report.dropped else text
+
+
+def _refuse_no_pairs(report: "PairsReport", run: str) -> None:
+    if report.candidates and not report.accepted:
+        raise RpoError(
+            f"build-pairs: none of {report.candidates:,} candidates passed ({counted(report.dropped)})",
+            f"lower --min-margin or --min-agreement; {run}/pairs holds every candidate with its reason",
+        )
+
+
+def trained(say: Output, report: "TrainReport") -> None:
+    state = "was trained before" if report.skipped else "trained"
+    text = f"{report.name}: {state}, {report.steps:,} steps on {report.pairs:,} pairs\n{_metrics(report)}"
+    say.result(report, f"{text}\nresult: {report.adapter}", essence=str(report.adapter))
+
+
+def _metrics(report: "TrainReport") -> str:
+    """First and last value of every number that training and validation measured."""
+    rows = [
+        [split, name, f"{first[name]:.5g}" if name in first else "", f"{value:.5g}"]
+        for split, first, last in (
+            ("train", report.train_first, report.train_last),
+            ("validation", report.validation_first, report.validation_last),
+        )
+        for name, value in last.items()
+        if name != "step"
+    ]
+    return table(["split", "measure", "first", "last"], rows)
+
+
+def whole(say: Output, report: "RunReport", run: str) -> None:
+    """A short table of what the line made, then where to look; a failure when a step accepted nothing."""
+    rows: list[list[Any]] = [
+        [r.stage, r.present + r.made, r.wanted, counted(r.rejects), f"{r.seconds:.1f}"]
+        for r in report.stages
+    ]
+    if report.pairs is not None:
+        found = report.pairs
+        rows.append(["build-pairs", found.accepted, found.candidates, counted(found.dropped), ""])
+    parts = [table(["step", "rows", "wanted", "rejected or dropped", "seconds"], rows)]
+    if report.train is not None:
+        parts.append(_metrics(report.train))
+    parts.append("\n".join(f"{name}: {path}" for name, path in _places(report).items()))
+    say.result(report, "\n\n".join(part for part in parts if part), essence=run)
+    refuse_empty(report.stages, run)
+    if report.pairs is not None:
+        _refuse_no_pairs(report.pairs, run)
+
+
+def _places(report: "RunReport") -> dict[str, str | Path]:
+    """What a newcomer would open."""
+    found = {
+        "contact sheet": report.contact_sheet,
+        "dataset": report.pairs.dataset if report.pairs else None,
+        "trained": report.train.adapter if report.train else None,
+    }
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def status(say: Output, found: "RunStatus") -> None:
+    header = ["stage", "wanted", "present", "missing", "rejected", "older settings", "size", "reasons"]
+    rows = [
+        [s.stage, _known(s.wanted), s.present, _known(s.missing), s.rejected, s.stale, size(s.bytes), why]
+        for s in found.stages
+        for why in [s.problem or counted(s.rejects)]
+    ]
+    lines = [
+        f"{found.path}: preset {found.preset}, {found.prompts:,} prompts",
+        table(header, rows),
+        f"pairs: {found.pairs:,} candidates; dataset: {found.dataset or 'none yet'}",
+        f"trained: {', '.join(found.trained) or 'nothing yet'}",
+    ]
+    say.result(found, "\n".join(lines))
+    if any(s.stale for s in found.stages):
+        say.hint("rows of older settings take no part in the run; `rpo status RUN --prune` drops them")
+
+
+def _known(count: int | None) -> int | str:
+    return "?" if count is None else count
+
+
+def counts(say: Output, verb: str, found: Mapping[str, int]) -> None:
+    """One line on stderr: "dropped: images 12, edits 4"."""
+    some = {name: count for name, count in found.items() if count}
+    say.hint(f"{verb}: {counted(some) or 'nothing'}")

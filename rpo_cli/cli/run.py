@@ -1,0 +1,51 @@
+"""`rpo run`: the whole line."""
+
+from typing import Annotated, Literal, get_args
+
+import typer
+
+from rpo_cli.cli import options as o
+from rpo_cli.cli import reports, step
+
+Step = Literal["generate", "critique", "edit", "build-pairs", "train"]
+# the steps that make rows of a table, and the name that plans know them by
+STAGES = {"generate": "generate", "critique": "critique", "edit": "edit", "build-pairs": "score"}
+
+
+def run(
+    context: typer.Context,
+    run: o.RunDir,
+    prompts: o.Prompts = None,
+    column: Annotated[str | None, o.setting("prompts.column")] = None,
+    until: Annotated[Step | None, typer.Option(help="The last step.", show_default=False)] = None,
+    engine: Annotated[str | None, o.setting("run.engine")] = None,
+    device: o.Device = None,
+    limit: o.Limit = None,
+    seed: o.Seed = None,
+    preset: o.Preset = None,
+    config: o.Config = None,
+    assign: o.Assign = None,
+    shard: o.ShardOf = None,
+    dry_run: o.DryRun = False,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Walk the line: generate, critique, edit, build-pairs, train; only what is missing is done.
+
+    Example: rpo run demo --preset shapes --prompts prompts/shapes.txt --limit 24
+    """
+    from rpo_cli.line.plan import plan
+    from rpo_cli.line.run import run as walk
+
+    say, line = step.console(context), step.opened(context, "run")
+    if dry_run:
+        reports.plans(say, plan(line, stages(until)))
+    else:
+        reports.whole(say, walk(line, until, shard=shard), context.params["run"])
+
+
+def stages(until: Step | None) -> list[str]:
+    """The stages of the steps up to and with `until`, all when None."""
+    steps = get_args(Step)
+    last = steps.index(until) if until else len(steps)
+    return [STAGES[name] for name in steps[: last + 1] if name in STAGES]

@@ -1,0 +1,52 @@
+"""What the commands of the line have in common: open the run with the options, then plan, probe or do."""
+
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from rpo_cli.cli import reports
+from rpo_cli.cli.options import given
+from rpo_cli.cli.output import Output
+
+if TYPE_CHECKING:
+    from rpo_cli.line.context import Line
+
+
+def console(context: typer.Context) -> Output:
+    """The output mode; --json and --quiet count before the command and after it."""
+    flags: list[dict[str, Any]] = [context.find_root().params, context.params]
+    if any(flag.get("json") for flag in flags):
+        return Output("json")
+    return Output("quiet" if any(flag.get("quiet") for flag in flags) else "human")
+
+
+def opened(context: typer.Context, section: str) -> "Line":
+    """The run of a command, with its options as settings of `section`."""
+    from rpo_cli.line.context import open_line
+
+    params = context.params
+    return open_line(
+        params["run"],
+        given(section, params),
+        preset=params.get("preset"),
+        config_file=params.get("config"),
+        observer=console(context).observer(),
+    )
+
+
+def stage(context: typer.Context, name: str) -> None:
+    """generate, critique or edit: --dry-run plans, --probe times a few rows, else make what is missing."""
+    from rpo_cli.line.plan import plan, probe
+    from rpo_cli.line.preflight import preflight
+    from rpo_cli.line.stage import run_stage
+
+    params, say = context.params, console(context)
+    line = opened(context, name)
+    preflight(line, [name])
+    if params["dry_run"]:
+        reports.plans(say, plan(line, [name]))
+    elif params["probe"]:
+        reports.probed(say, probe(line, name, params["probe"]))
+    else:
+        made = run_stage(line, name, shard=params["shard"], retry_rejects=params["retry_rejects"])
+        reports.stage(say, made, params["run"])

@@ -1,0 +1,39 @@
+"""`rpo train`: pairs to an adapter or a UNet."""
+
+from typing import Annotated
+
+import typer
+
+from rpo_cli.cli import options as o
+from rpo_cli.cli import reports, step
+
+
+def train(
+    context: typer.Context,
+    run: o.RunDir,
+    method: Annotated[str | None, o.setting("train.method")] = None,
+    model: Annotated[str | None, o.setting("train.model")] = None,
+    name: Annotated[str | None, o.setting("train.name")] = None,
+    beta: Annotated[float | None, o.setting("train.beta")] = None,
+    full: Annotated[bool | None, o.setting("train.full")] = None,
+    rank: Annotated[int | None, o.setting("train.rank")] = None,
+    learning_rate: Annotated[float | None, o.setting("train.learning_rate")] = None,
+    steps: Annotated[int | None, o.setting("train.steps")] = None,
+    global_batch: Annotated[int | None, o.setting("train.global_batch")] = None,
+    batch_size: Annotated[int | None, o.setting("train.batch_size")] = None,
+    dtype: Annotated[str | None, o.setting("train.dtype")] = None,
+    seed: Annotated[int | None, o.setting("train.seed")] = None,
+    device: o.Device = None,
+    preset: o.Preset = None,
+    config: o.Config = None,
+    assign: o.Assign = None,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Tune the generator of RUN on the pairs of RUN/dataset.
+
+    Example: rpo train demo --method dpo --steps 400 --name dpo-400
+    """
+    from rpo_cli.line.training import train as tune
+
+    reports.trained(step.console(context), tune(step.opened(context, "train")))
