@@ -1,7 +1,7 @@
 """Prompt templates: plain text files with `$name` places, found in RUN/templates/ first, then in the package.
 
 A critique style is a folder `critique/<style>/` with critique.txt and instructions.txt (two turns) and
-single.txt (one turn); `vqascore.txt` asks the yes/no question. Values are data, never instructions:
+single.txt (one turn); `reward/vqascore.txt` asks the yes/no question. Values are data, never instructions:
 what looks like a model's control token in them is disarmed, and the templates stand `<prompt>` marks
 around the prompt. To add a style: a folder in prompts/critique/.
 """
@@ -54,37 +54,70 @@ def disarm(text: str) -> str:
     return _BRACKET.sub(r"(\1)", _TAG.sub(r"‹\1›", _TAG.sub(r"‹\1›", text)))
 
 
-def find(name: str, run: str | Path | None = None) -> Template:
-    """The template `name` (path without .txt): the run's own if there is one, else the package's.
+@dataclass(frozen=True)
+class Templates:
+    """The templates of one critique style."""
+
+    critique: Template
+    instructions: Template
+    single: Template
+
+    @classmethod
+    def find(cls, own: str | Path | None, style: str) -> "Templates":
+        """The style's templates, each from RUN/templates (`own`) if it is there, else from the package.
+
+        Raises:
+            UsageError: no such style, or a file of it is missing.
+        """
+        known = styles(own)
+        if style not in known:
+            raise UsageError(
+                f"critique.template: '{style}' is not one of: {', '.join(known)}{nearest(style, known)}",
+                "rpo list templates",
+            )
+        return cls(
+            *(find(f"critique/{style}/{turn}", own) for turn in ("critique", "instructions", "single"))
+        )
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Turn → sha256 of its template; stands in the key of every critique."""
+        return {
+            turn.name.rpartition("/")[2]: turn.sha256
+            for turn in (self.critique, self.instructions, self.single)
+        }
+
+
+def find(name: str, own: str | Path | None = None) -> Template:
+    """The template `name` (its path without .txt) in the folder `own` (RUN/templates), else in the package.
 
     Raises:
         UsageError: no such template (with the nearest name), or the file is no UTF-8 text.
     """
-    for root in _roots(run):
+    for root in _roots(own):
         place = root.joinpath(*f"{name}.txt".split("/"))
         if place.is_file():
             return _read(name, place)
-    known = names(run)
+    known = names(own)
     raise UsageError(
         f"'{name}' is not one of the templates: {', '.join(known)}{nearest(name, known)}",
         f"rpo list templates; a run's own stand in RUN/{FOLDER}/",
     )
 
 
-def names(run: str | Path | None = None) -> list[str]:
-    """Every template of the package and of the run, sorted."""
-    return sorted({name for root in _roots(run) if root.is_dir() for name in _walk(root, "")})
+def names(own: str | Path | None = None) -> list[str]:
+    """Every template of the package and of `own`, sorted."""
+    return sorted({name for root in _roots(own) if root.is_dir() for name in _walk(root, "")})
 
 
-def styles(run: str | Path | None = None) -> list[str]:
+def styles(own: str | Path | None = None) -> list[str]:
     """The critique styles: what `[critique] template` may be."""
-    parts = [name.split("/") for name in names(run)]
+    parts = [name.split("/") for name in names(own)]
     return sorted({part[1] for part in parts if len(part) == 3 and part[0] == "critique"})
 
 
-def _roots(run: str | Path | None) -> list[Traversable]:
-    own: list[Traversable] = [] if run is None or "://" in str(run) else [Path(run) / FOLDER]
-    return [*own, _package()]
+def _roots(own: str | Path | None) -> list[Traversable]:
+    return [_package()] if own is None else [Path(own), _package()]
 
 
 def _package() -> Traversable:
@@ -98,7 +131,7 @@ def _walk(folder: Traversable, above: str) -> list[str]:
     for item in folder.iterdir():
         if item.is_dir():
             found += _walk(item, f"{above}{item.name}/")
-        elif item.name.endswith(".txt"):
+        elif above and item.name.endswith(".txt"):  # files on top (shapes.txt) are lists of prompts
             found.append(above + item.name.removesuffix(".txt"))
     return found
 

@@ -1,0 +1,191 @@
+"""Trains the critic: an Idefics3 of 1.4 M parameters that says what a picture shows and how it misses its prompt.
+
+First its eyes alone, by plain classifiers (`look`), then the whole model on conversations (`critic_talks`).
+Pictures come from `.train/seen` (`train seen`); sets that appear there later are used after a restart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import (
+    GenerationConfig,
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Idefics3Processor,
+    LlamaConfig,
+    PreTrainedTokenizerFast,
+)
+from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+from rpo_cli.shapes.critic_talks import IMAGE_TOKENS, talk, vocabulary_texts
+from rpo_cli.shapes.critic_tokenizer import ASSISTANT, END, IMAGE, build_tokenizer
+from rpo_cli.shapes.export import MODELS, stamp
+from rpo_cli.shapes.look import LOOK_SIZES, label, look_loss
+from rpo_cli.shapes.seen import Seen, augment, load_seen
+from rpo_cli.shapes.training import Settings, Trainer, add_options, load_average, settings_of, step_seed
+
+DEFAULTS = Settings(Path(".train/critic"), minutes=45, batch=32, lr=1.2e-3, decay=0.998)
+SIDE, PATCH, SCALE = 64, 8, 2
+VISION, TEXT = 96, 128
+KINDS = ("two", "two", "ask", "two", "one", "two", "two", "ask", "two", "one")
+ASKED_TIMES = 2  # yes/no conversations are short: so many times the batch
+LONGEST = 240  # tokens of a training conversation; seldom more, and then its end is left out
+IGNORED = -100
+
+
+def build_config(tokenizer: PreTrainedTokenizerFast) -> Idefics3Config:
+    """4 vision layers of width 96 on 8x8 patches, 16 image tokens, 4 text layers of width 128."""
+    vision = {
+        "hidden_size": VISION,
+        "intermediate_size": 256,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "image_size": SIDE,
+        "patch_size": PATCH,
+    }
+    text = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=TEXT,
+        intermediate_size=384,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=2048,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
+    return Idefics3Config(
+        vision_config=vision,
+        text_config=text.to_dict(),
+        scale_factor=SCALE,
+        image_token_id=tokenizer.convert_tokens_to_ids(IMAGE),
+        pad_token_id=tokenizer.pad_token_id,
+        tie_word_embeddings=True,
+    )
+
+
+def build_processor(tokenizer: PreTrainedTokenizerFast) -> Idefics3Processor:
+    """PIL image processor at 64x64 without splitting, and the tokenizer with its chat template."""
+    images = Idefics3ImageProcessorPil(
+        size={"longest_edge": SIDE},
+        max_image_size={"longest_edge": SIDE},
+        do_image_splitting=False,
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
+    return Idefics3Processor(
+        images, tokenizer, image_seq_len=IMAGE_TOKENS, chat_template=tokenizer.chat_template
+    )
+
+
+def build_modules(tokenizer: PreTrainedTokenizerFast) -> dict[str, nn.Module]:
+    """The critic, with fresh weights."""
+    return {"critic": Idefics3ForConditionalGeneration(build_config(tokenizer))}
+
+
+def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> tuple[Tensor, Tensor]:
+    """(ids, labels), both (N, T), padded on the right; only what the assistant says is learned, its end included."""
+    rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    rows = [row[:LONGEST] for row in rows]
+    width = max(len(row) for row in rows)
+    ids = torch.full((len(rows), width), tokenizer.pad_token_id)
+    for index, row in enumerate(rows):
+        ids[index, : len(row)] = torch.tensor(row)
+    begins = (ids == tokenizer.convert_tokens_to_ids(ASSISTANT)).cumsum(1)
+    ends = (ids == tokenizer.convert_tokens_to_ids(END)).cumsum(1)
+    said_before = ends - (ids == tokenizer.convert_tokens_to_ids(END)).long()
+    speaking = (2 * begins - 1 == said_before) & (ids != tokenizer.convert_tokens_to_ids(ASSISTANT))
+    return ids, torch.where(speaking, ids, IGNORED)
+
+
+def talk_loss(critic: Any, ids: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
+    """Mean cross-entropy of the assistant's tokens. ids, labels (N, T), pixels (N, 3, 64, 64) in [-1, 1]."""
+    states = critic.model(input_ids=ids, pixel_values=pixels[:, None], use_cache=False).last_hidden_state
+    learned = labels[:, 1:] != IGNORED
+    logits = critic.lm_head(states[:, :-1][learned])
+    return F.cross_entropy(logits.float(), labels[:, 1:][learned])
+
+
+def draw(seen: Seen, count: int, rng: random.Random) -> tuple[list[int], Tensor]:
+    """Random pictures: their indices and augmented pixels."""
+    chosen = [rng.randrange(len(seen.scenes)) for _ in range(count)]
+    return chosen, augment(seen.pixels[torch.tensor(chosen)])
+
+
+def train_eyes(settings: Settings, critic: Any, seen: Seen) -> None:
+    """Vision tower and connector on plain classification."""
+    core = critic.model
+    head = nn.Linear(IMAGE_TOKENS * TEXT, sum(LOOK_SIZES))
+    trainer = Trainer(settings, {"vision": core.vision_model, "connector": core.connector, "head": head})
+    labels = torch.tensor([label(scene) for scene in seen.scenes])
+
+    def loss_of(step: int) -> Tensor:
+        chosen, pixels = draw(seen, settings.batch, random.Random(step_seed(settings, step)))
+        with torch.autocast(settings.device, dtype=torch.bfloat16):
+            features = core.get_image_features(pixels[:, None]).pooler_output
+            return look_loss(head(features.flatten(1)), labels[torch.tensor(chosen)])
+
+    trainer.run(loss_of)
+    trainer.use_average()
+
+
+def train_talk(settings: Settings, critic: Any, tokenizer: PreTrainedTokenizerFast, seen: Seen) -> None:
+    """The whole model on conversations; a step holds one kind."""
+    trainer = Trainer(settings, {"critic": critic})
+
+    def loss_of(step: int) -> Tensor:
+        rng = random.Random(step_seed(settings, step))
+        kind = KINDS[step % len(KINDS)]
+        chosen, pixels = draw(seen, settings.batch * (ASKED_TIMES if kind == "ask" else 1), rng)
+        ids, labels = encode(tokenizer, [talk(kind, seen.scenes[i], rng) for i in chosen])
+        with torch.autocast(settings.device, dtype=torch.bfloat16):
+            return talk_loss(critic, ids, labels, pixels)
+
+    trainer.run(loss_of)
+
+
+def export(folder: Path, to: Path) -> None:
+    """Write the averaged critic of a training folder as a Hugging Face folder, fp16."""
+    tokenizer = build_tokenizer(vocabulary_texts())
+    modules = build_modules(tokenizer)
+    metadata = load_average(folder, modules)
+    critic: Any = modules["critic"]
+    critic.tie_weights()
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    critic.generation_config = GenerationConfig(do_sample=False, **ends)
+    critic.half().save_pretrained(to)
+    stamp(to / "model.safetensors", {"trained_as": "critic", **metadata})
+    build_processor(tokenizer).save_pretrained(to)
+
+
+def main(arguments: list[str]) -> None:
+    """`python -m rpo_cli.shapes.train critic`."""
+    parser = argparse.ArgumentParser(prog="train critic", description=__doc__)
+    add_options(parser, DEFAULTS)
+    parser.add_argument("--seen", type=Path, default=Path(".train/seen"))
+    parser.add_argument("--eye-minutes", type=float, default=4.0)
+    parser.add_argument("--export", type=Path, help="only write the folder's state as a model here")
+    options = parser.parse_args(arguments)
+    settings = settings_of(options)
+    torch.set_num_threads(settings.threads)
+    if options.export:
+        return export(settings.folder, options.export)
+    torch.manual_seed(settings.seed)
+    tokenizer = build_tokenizer(vocabulary_texts())
+    critic = build_modules(tokenizer)["critic"]
+    seen = load_seen(options.seen)
+    if not (settings.folder / "state").is_dir():
+        eyes = replace(settings, folder=settings.folder / "eyes", minutes=options.eye_minutes, batch=64)
+        train_eyes(eyes, critic, seen)
+    train_talk(settings, critic, tokenizer, seen)
+    export(settings.folder, MODELS / "critic")
