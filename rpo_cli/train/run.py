@@ -71,6 +71,7 @@ def train(
         dataset: a dataset folder (data/train-*.parquet, data/validation-*.parquet).
         model: diffusers folder or hub id; `model_identity` is its commit or weight hash.
         out: RUN/train/<name>. `cache`: RUN/cache.
+        device: a torch device string or "auto".
         seed: of this training, whatever `settings.seed` says.
 
     Raises:
@@ -91,6 +92,7 @@ def train(
         return report
     _claim(out, identity, settings.name)
 
+    from rpo_cli.compute import pick_device
     from rpo_cli.train.loop import Inputs, run_training
 
     inputs = Inputs(
@@ -104,7 +106,7 @@ def train(
         result,
         cache,
         seed,
-        device,
+        pick_device(device),
     )
     pairs, (first, last, held_first, held_last) = run_training(inputs, threads, observer or Silent())
     report = TrainReport(settings.name, settings.steps, pairs, result, first, last, held_first, held_last)
