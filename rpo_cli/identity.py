@@ -141,7 +141,7 @@ def _hub_commit(ref: str, revision: str | None) -> str:
 
     try:
         commit = HfApi().model_info(ref, revision=revision).sha
-    except (HfHubHTTPError, OfflineModeIsEnabled, OSError) as error:
+    except (*HfHubHTTPError.__bases__, OfflineModeIsEnabled) as error:  # its HTTP library's errors, OSError
         for name in CONFIGS:
             cached = try_to_load_from_cache(ref, name, revision=revision)
             if isinstance(cached, str):

@@ -1,7 +1,6 @@
 """The prompts of a run: read once from their source, then taken from the run's own table."""
 
 from collections.abc import Iterator
-from typing import Any
 
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
@@ -15,8 +14,7 @@ def take_prompts(line: Line) -> None:
     """
     prompts = read_prompts(line.settings.prompts)
     group = content_key("prompts", [prompt.prompt_id for prompt in prompts])[:8]
-    known: dict[str, Any] = line.store.read_manifest().get("prompts", {})
-    if known.get("group") == group:
+    if line.store.read_manifest().get("prompts", {}).get("group") == group:
         return
     line.store.commit("prompts", prompts, group=group)
     line.record(prompts={"group": group, "source": prompts[0].source, "count": len(prompts)})
@@ -25,9 +23,5 @@ def take_prompts(line: Line) -> None:
 def live_prompts(line: Line) -> Iterator[tuple[str, str]]:
     """(prompt_id, prompt) of the run's current prompts, in order of prompt_id."""
     group = line.store.read_manifest().get("prompts", {}).get("group")
-    found: dict[str, str] = {}
-    for part in line.store.parts("prompts"):
-        if part.group == group:
-            table = part.read(["prompt_id", "prompt"])
-            found.update(zip(table["prompt_id"].to_pylist(), table["prompt"].to_pylist(), strict=True))
-    yield from sorted(found.items())
+    table = line.store.columns("prompts", ["prompt_id", "prompt"], group=group)
+    yield from sorted(zip(table["prompt_id"].to_pylist(), table["prompt"].to_pylist(), strict=True))

@@ -7,6 +7,7 @@ from rpo_cli.errors import UsageError, nearest
 from rpo_cli.line.context import Line
 from rpo_cli.line.dataset import PairsReport, build_dataset
 from rpo_cli.line.preflight import preflight
+from rpo_cli.line.sheet import draw_contact_sheet
 from rpo_cli.line.stage import STAGES, Shard, StageReport, run_stage
 from rpo_cli.line.training import TrainReport, train
 from rpo_cli.line.work import (
@@ -22,7 +23,7 @@ STEPS = ("generate", "critique", "edit", "build-pairs", "train")
 
 
 def build_pairs(line: Line) -> PairsReport:
-    """Score what is not scored, then candidate pairs, verdicts and the dataset: no model after the scores."""
+    """Candidate pairs, verdicts and the dataset from the tables and scores that are there: no model."""
     if not line.settings.score.rewards:
         raise UsageError("no reward is set", "pass --reward NAME=FOLDER; see `rpo list rewards`")
     with line.store.lock("build-pairs"):

@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any
 
 from rpo_cli import registry
-from rpo_cli.errors import UsageError
+from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.context import Line
 from rpo_cli.line.prompts import live_prompts
-from rpo_cli.pictures import CorruptImage, decode
+from rpo_cli.pictures import decode
 from rpo_cli.protocols import Stage, Task
-from rpo_cli.records import Reject, canonical_json, content_key
+from rpo_cli.records import Edit, Image, Reject, canonical_json, content_key
 from rpo_cli.stages import critique, edit, generate, score
 from rpo_cli.templates import Templates
 
@@ -218,6 +218,7 @@ def hydrate(line: Line, work: Work, tasks: list[Task]) -> Iterator[Task | Reject
         wanted.setdefault(table, {}).setdefault(key, []).append(task)
     for table, by_key in wanted.items():
         for row in line.store.fetch(table, set(by_key)):
+            assert isinstance(row, Image | Edit)
             yield from _with_picture(work, by_key[row.key], row.image.bytes)
 
 

@@ -1,0 +1,293 @@
+"""build-pairs: the run's tables → pairs/ with every candidate and its verdict → dataset/ with the accepted.
+
+A pure function of live rows and settings, recomputed whole; an unchanged build is known by the fingerprint
+in its card and rewrites nothing. The card is the commit: until it is in place the build before counts.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rpo_cli.config import PairSettings
+from rpo_cli.exchange.card import Facts, built, render
+from rpo_cli.exchange.dataset import CARD, Side, SplitFiles, commit, schema, sweep, to_row, write_splits
+from rpo_cli.line.shelf import PictureShelf
+from rpo_cli.parts import told
+from rpo_cli.protocols import Observer
+from rpo_cli.records import FORMAT_VERSION, Edit, Image, Pair, canonical_json
+from rpo_cli.stages.gates import Difference, measure
+from rpo_cli.stages.margins import Scale
+from rpo_cli.stages.pairs import COLUMNS, Candidate, candidates, judge
+from rpo_cli.store import Store
+
+ROWS_PER_PART = 10_000
+CHUNK = 64
+KEYS = {"images": "image_id", "critiques": "critique_id", "edits": "edit_id", "rewards": "score_id"}
+# what the provenance of a picture and the export need beyond the key columns
+MADE = ("seed", "batch_size", "settings", "environment")
+MADE_EDIT = ("attempt", "guidance", "image_guidance", *MADE)
+
+Live = Mapping[str, Set[str]]
+Rows = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class PairsReport:
+    """What came of the candidates; `accepted` counts `reversed` in. `fresh`: something was written."""
+
+    candidates: int
+    accepted: int
+    reversed: int
+    dropped: dict[str, int]
+    train: int
+    validation: int
+    path: str
+    fresh: bool = True
+
+
+def build_dataset(
+    store: Store,
+    settings: PairSettings,
+    *,
+    live: Live,
+    models: Mapping[str, str],
+    notes: Sequence[str],
+    observer: Observer,
+    license: str = "unknown",
+) -> PairsReport:
+    """Candidate pairs, gates, verdicts, pairs/ and dataset/.
+
+    Args:
+        live: table (images, critiques, edits, rewards) → keys of the rows that current settings want.
+        models: role ("generator", "critic", "editor", "reward NAME") → name and identity, for the card.
+        notes: what the preset has to say about its models, for the card's known limits.
+        license: a license of the hub's list, for the card.
+
+    Raises:
+        UsageError: `select_by` names a reward that has scored nothing.
+    """
+    folder = store.path("dataset")
+    around = _around(store, live, models=models, notes=tuple(notes), license=license)
+    build = _fingerprint(store, settings, live, around)
+    group = build[:8]
+    files = _present(folder, build)
+    if files is None:
+        _build(store, settings, live, around, build, observer)
+    else:
+        sweep(folder, files)
+    store.prune("pairs", {group})
+    rows = store.columns("pairs", ["verdict", "reason", "split"], group=group).to_pylist()
+    return _report(rows, folder, fresh=files is None)
+
+
+def _build(
+    store: Store,
+    settings: PairSettings,
+    live: Live,
+    around: Mapping[str, Any],
+    build: str,
+    observer: Observer,
+) -> None:
+    tables = {
+        name: list(_light(store, name, live[name], columns).values()) for name, columns in COLUMNS.items()
+    }
+    found = candidates(tables, settings)
+    rewards = sorted(found.scales)
+    folder = store.path("dataset")
+    with PictureShelf() as shelf, told(str(folder)):
+        _fill(shelf, store, found.pairs)
+        pairs = judge(found.pairs, _measured(found.pairs, shelf, observer), settings)
+        _commit_pairs(store, pairs, build[:8])
+        accepted = [pair for pair in pairs if pair.verdict == "accepted"]
+        export = _Export(shelf, accepted, _tell(store, live, accepted), around["models"])
+        splits = write_splits(folder, accepted, export.row, rewards)
+        facts = _facts(build, pairs, splits, rewards, found.scales, settings, around)
+        commit(folder, render(facts), splits)
+
+
+def _report(rows: Sequence[Mapping[str, Any]], folder: Path, *, fresh: bool) -> PairsReport:
+    accepted = [row for row in rows if row["verdict"] == "accepted"]
+    splits = Counter(row["split"] for row in accepted)
+    return PairsReport(
+        candidates=len(rows),
+        accepted=len(accepted),
+        reversed=sum(row["reason"] == "reversed" for row in accepted),
+        dropped=dict(sorted(Counter(row["reason"] for row in rows if row["verdict"] == "dropped").items())),
+        train=splits["train"],
+        validation=splits["validation"],
+        path=str(folder),
+        fresh=fresh,
+    )
+
+
+# --- what is there -------------------------------------------------------------------------------------
+
+
+def _light(store: Store, table: str, keys: Set[str], columns: Iterable[str]) -> Rows:
+    """Live rows of a table by key, some columns only."""
+    key = KEYS[table]
+    rows = store.columns(table, list(dict.fromkeys((key, *columns)))).to_pylist()
+    return {row[key]: row for row in rows if row[key] in keys}
+
+
+def _around(store: Store, live: Live, **said: Any) -> dict[str, Any]:
+    """What the card says beside the pairs: counts, rejects, sources and what the caller told."""
+    wanted: set[str] = set().union(*live.values())
+    rejects: dict[str, Counter[str]] = {}
+    for row in store.columns("rejects", ["key_of", "stage", "reason"]).to_pylist():
+        if row["key_of"] in wanted:
+            rejects.setdefault(row["stage"], Counter())[row["reason"]] += 1
+    images = _light(store, "images", live["images"], ["prompt_id"])
+    prompts = {row["prompt_id"] for row in images.values()}
+    sources = {
+        row["prompt_id"]: row["source"]
+        for row in store.columns("prompts", ["prompt_id", "source"]).to_pylist()
+        if row["prompt_id"] in prompts
+    }
+    counts = {table: len(store.keys(table) & live[table]) for table in KEYS}
+    return {
+        "counts": {"prompts": len(prompts), **counts},
+        "rejects": {stage: dict(sorted(found.items())) for stage, found in sorted(rejects.items())},
+        "sources": dict(sorted(Counter(sources.values()).items())),
+        **said,
+    }
+
+
+def _fingerprint(store: Store, settings: PairSettings, live: Live, around: Mapping[str, Any]) -> str:
+    """Of all that the build depends on; a row's key stands for the row."""
+    keys = {
+        table: hashlib.sha256("\n".join(sorted(store.keys(table) & live[table])).encode()).hexdigest()
+        for table in sorted(live)
+    }
+    said = canonical_json([FORMAT_VERSION, settings.model_dump(mode="json"), keys, around])
+    return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _present(folder: Path, build: str) -> set[str] | None:
+    """The data files of this very build, when its card and all of them are there."""
+    if not (folder / CARD).is_file():
+        return None
+    found, files = built((folder / CARD).read_text(encoding="utf-8"))
+    whole = found == build and all((folder / name).is_file() for name in files)
+    return set(files) if whole else None
+
+
+# --- pairs ---------------------------------------------------------------------------------------------
+
+
+def _fill(shelf: PictureShelf, store: Store, pairs: Iterable[Candidate]) -> None:
+    wanted: dict[str, set[str]] = {"images": set(), "edits": set()}
+    for pair in pairs:
+        wanted["images"].add(pair.a.id)
+        wanted["edits" if pair.kind == "edit" else "images"].add(pair.b.id)
+    for table, keys in wanted.items():
+        shelf.add(_pictures(store, table, keys))
+
+
+def _pictures(store: Store, table: str, keys: Set[str]) -> Iterator[tuple[str, bytes]]:
+    for row in store.fetch(table, keys):
+        assert isinstance(row, Image | Edit)
+        yield row.sha256, row.image.bytes
+
+
+def _measured(
+    pairs: Sequence[Candidate], shelf: PictureShelf, observer: Observer
+) -> list[Difference | None]:
+    observer.start("build-pairs", len(pairs), 0)
+    values = measure(((pair.a.sha256, pair.b.sha256) for pair in pairs), shelf)
+    measured: list[Difference | None] = []
+    while chunk := list(islice(values, CHUNK)):
+        measured += chunk
+        observer.advance(len(chunk), chunk.count(None))
+    observer.finish()
+    return measured
+
+
+def _commit_pairs(store: Store, pairs: Sequence[Pair], group: str) -> None:
+    """A build's pairs are a group of their own: the rows of a verdict never mix with another build's."""
+    for start in range(0, len(pairs), ROWS_PER_PART):
+        store.commit("pairs", pairs[start : start + ROWS_PER_PART], group=group)
+
+
+# --- dataset -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Light rows by id, and critiques by (prompt_id, picture)."""
+
+    images: Rows
+    edits: Rows
+    critiques: dict[tuple[str, str], dict[str, Any]]
+
+
+def _tell(store: Store, live: Live, accepted: Iterable[Pair]) -> _Told:
+    sides = {side for pair in accepted for side in (pair.a_id, pair.b_id)}
+    critiques = _light(
+        store, "critiques", live["critiques"], ["prompt_id", "image_sha256", "text", "flaws", "settings"]
+    )
+    return _Told(
+        images=_light(store, "images", sides & live["images"], MADE),
+        edits=_light(store, "edits", sides & live["edits"], MADE_EDIT),
+        critiques={
+            (row["prompt_id"], row["image_sha256"]): row
+            for _, row in sorted(critiques.items(), reverse=True)
+        },
+    )
+
+
+class _Export:
+    """Accepted pairs → rows of the dataset."""
+
+    def __init__(
+        self, shelf: PictureShelf, accepted: Sequence[Pair], told: _Told, models: Mapping[str, str]
+    ) -> None:
+        self.shelf, self.told, self.models = shelf, told, models
+        self.examples = Counter(pair.prompt for pair in accepted)
+
+    def row(self, pair: Pair) -> dict[str, Any]:
+        kind = "edits" if pair.pair_kind == "edit" else "images"
+        a = self._side(pair, pair.a_id, pair.a_sha256, "images")
+        b = self._side(pair, pair.b_id, pair.b_sha256, kind)
+        return to_row(pair, a, b, self.examples[pair.prompt])
+
+    def _side(self, pair: Pair, key: str, sha256: str, table: str) -> Side:
+        row = (self.told.edits if table == "edits" else self.told.images)[key]
+        critique = self.told.critiques.get((pair.prompt_id, sha256))
+        return Side(
+            id=key,
+            sha256=sha256,
+            data=self.shelf[sha256],
+            model=self.models.get("editor" if table == "edits" else "generator", ""),
+            critique=critique["text"] if critique else None,
+            flaws=_flaws(critique["flaws"]) if critique else None,
+            made={name: row[name] for name in (MADE_EDIT if table == "edits" else MADE)},
+        )
+
+
+def _flaws(flaws: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    return tuple(f"{flaw['aspect']}: {flaw['detail']}" for flaw in flaws)
+
+
+def _facts(
+    build: str,
+    pairs: Sequence[Pair],
+    splits: Sequence[SplitFiles],
+    rewards: Sequence[str],
+    scales: Mapping[str, Scale],
+    settings: PairSettings,
+    around: Mapping[str, Any],
+) -> Facts:
+    return Facts(
+        build=build,
+        pairs=pairs,
+        splits=splits,
+        columns=schema(rewards),
+        scales={name: (scales[name].sd, scales[name].basis) for name in rewards},
+        settings=settings.model_dump(mode="json"),
+        **around,
+    )

@@ -1,0 +1,39 @@
+"""train: the run's dataset → an adapter or a UNet in RUN/train/<name>."""
+
+from rpo_cli.errors import UsageError
+from rpo_cli.line.context import Line
+from rpo_cli.line.work import required
+from rpo_cli.train.run import TrainReport
+from rpo_cli.train.run import train as train_model
+
+__all__ = ["TrainReport", "train"]
+
+
+def train(line: Line) -> TrainReport:
+    """Fine-tune on the run's dataset; a finished training with the same settings returns at once.
+
+    Raises:
+        UsageError: the run has no dataset yet.
+    """
+    settings, generate, run = line.settings.train, line.settings.generate, line.settings.run
+    model = settings.model or required(generate.generator, "train.model")
+    revision = generate.revision if settings.model is None else None
+    dataset = line.store.path("dataset")
+    if not (dataset / "README.md").is_file():
+        raise UsageError(f"{dataset}: no dataset yet", f"rpo build-pairs {line.store.url}")
+    identity = line.identity(model, revision)
+    with line.store.lock(f"train-{settings.name}"):
+        line.record()
+        return train_model(
+            settings,
+            dataset=dataset,
+            model=model,
+            revision=revision,
+            model_identity=identity.revision,
+            out=line.store.path("train", settings.name),
+            cache=line.store.path("cache"),
+            seed=run.seed if settings.seed is None else settings.seed,
+            device=run.device,
+            threads=run.threads,
+            observer=line.observer,
+        )
