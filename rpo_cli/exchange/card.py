@@ -91,9 +91,18 @@ def render(facts: Facts) -> str:
         *_margins(facts),
         *_splits(facts),
         *_limits(facts),
-        f"{MARK}{facts.build} -->",
+        f"{MARK}{' '.join([facts.build, *(name for split in facts.splits for name in split.files)])} -->",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def built(card: str) -> tuple[str, tuple[str, ...]]:
+    """The build that a card belongs to and its data files, from the card's last line; ("", ()) if none."""
+    last = card.rstrip("\n").rpartition("\n")[2]
+    if not (last.startswith(MARK) and last.endswith(" -->")):
+        return "", ()
+    build, *files = last.removeprefix(MARK).removesuffix(" -->").split()
+    return build, tuple(files)
 
 
 def header(facts: Facts) -> str:

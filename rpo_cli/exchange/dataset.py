@@ -24,6 +24,7 @@ from rpo_cli.records import Pair, canonical_json
 ROWS_PER_GROUP = 100
 BYTES_PER_FILE = 256_000_000
 SPLITS = ("train", "validation")
+CARD, DRAFT = "README.md", ".README.md.draft"
 
 
 @dataclass(frozen=True)
@@ -223,21 +224,21 @@ def _sha256(path: Path) -> str:
 
 def commit(folder: Path, card: str, splits: Iterable[SplitFiles]) -> None:
     """Make the new build count: the card takes its place in one rename, then what it does not name goes."""
-    draft = folder / ".README.md.draft"
+    draft = folder / DRAFT
     with draft.open("w", encoding="utf-8", newline="\n") as file:
         file.write(card)
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(folder / "README.md")
+    draft.replace(folder / CARD)
     sync_folder(folder)
     sweep(folder, {name for split in splits for name in split.files})
 
 
 def sweep(folder: Path, keep: Set[str]) -> None:
     """Remove data files of older builds and drafts of killed ones; nothing that we did not name."""
-    for pattern in ("[tv]*-*-of-*.parquet", ".draft-*.parquet"):
-        for path in sorted((folder / "data").glob(pattern)):
-            if f"data/{path.name}" not in keep:
+    for pattern in ("data/[tv]*-*-of-*.parquet", "data/.draft-*.parquet", DRAFT):
+        for path in sorted(folder.glob(pattern)):
+            if path.relative_to(folder).as_posix() not in keep:
                 path.unlink()
 
 

@@ -1,55 +1,64 @@
-"""The contact sheet of a run: a few pairs from prompt to verdict as one PNG."""
+"""The contact sheet of a run: a few of its pairs, from prompt to verdict, in RUN/contact-sheet.png."""
 
+from collections import Counter
 from pathlib import Path
 
 from rpo_cli.line.context import Line
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Critique, Edit, Image, Pair
-from rpo_cli.report.contact_sheet import Shown, choose, draw
+from rpo_cli.report.contact_sheet import Judged, Shown, choose, draw
+from rpo_cli.store import Store
 
-FILE = "contact-sheet.png"
+NAME = "contact-sheet.png"
 
 
 def draw_contact_sheet(line: Line) -> Path | None:
-    """Write RUN/contact-sheet.png from the run's pairs; None when there is no pair.
+    """Draw the sheet and return its path; None when there is no pair to show.
 
-    The same pairs make the same bytes; nothing is drawn when the file is newer than the pairs.
+    Pairs with an unreadable picture are left out; a sheet that would come out the same is not rewritten.
     """
     store = line.store
-    path = store.path(FILE)
-    parts = [store.path(part.name) for part in store.parts("pairs")]
-    if path.is_file() and parts and path.stat().st_mtime_ns >= max(p.stat().st_mtime_ns for p in parts):
-        return path
-    columns = ("pair_id", "pair_kind", "verdict", "reason", "prompt")
-    light = store.columns("pairs", columns).to_pylist()
-    if not light:
+    rows = store.columns("pairs", list(Judged._fields)).to_pylist()
+    judged = [Judged(**row) for row in rows if row["reason"] != "corrupt_image"]
+    chosen = [pair.pair_id for pair in choose(judged)]
+    if not chosen:
         return None
-    pairs = [
-        row for row in store.fetch("pairs", {item["pair_id"] for item in light}) if isinstance(row, Pair)
-    ]
-    chosen = choose(pairs)
-    counts = {table: len(store.keys(table)) for table in ("images", "critiques", "edits")}
-    counts["candidate pairs"] = len(pairs)
-    counts["accepted"] = sum(pair.verdict == "accepted" for pair in pairs)
-    sheet = draw(_shown(line, chosen), title=Path(store.url).resolve().name, counts=counts)
-    store.files.write(FILE, encode_png(sheet))
+    outcomes = Counter(row["verdict"] for row in rows)
+    counts = {
+        "prompts": len({row["prompt"] for row in rows}),
+        "candidate pairs": len(rows),
+        "accepted": outcomes["accepted"],
+        "of them reversed": sum(
+            row["reason"] == "reversed" for row in rows if row["verdict"] == "accepted"
+        ),
+        "dropped": outcomes["dropped"],
+    }
+    path = store.path(NAME)
+    data = encode_png(draw(_shown(store, chosen), title=path.parent.resolve().name, counts=counts))
+    if not (path.is_file() and path.read_bytes() == data):
+        store.files.write(NAME, data)
     return path
 
 
-def _shown(line: Line, pairs: list[Pair]) -> list[Shown]:
-    ids = {pair.a_id for pair in pairs} | {pair.b_id for pair in pairs}
+def _shown(store: Store, chosen: list[str]) -> list[Shown]:
+    """The chosen pairs, in that order, with their pictures and critiques."""
+    pairs = {row.pair_id: row for row in store.fetch("pairs", chosen) if isinstance(row, Pair)}
+    sides = {side for pair in pairs.values() for side in (pair.a_id, pair.b_id)}
     pictures = {
-        row.key: decode(row.image.bytes)
+        row.key: decode(row.image.bytes, row.key)
         for table in ("images", "edits")
-        for row in line.store.fetch(table, ids)
+        for row in store.fetch(table, sides)
         if isinstance(row, Image | Edit)
     }
-    asked = {pair.critique_id for pair in pairs if pair.critique_id}
-    critiques = {row.key: row for row in line.store.fetch("critiques", asked) if isinstance(row, Critique)}
-    shown = []
-    for pair in pairs:
-        critique = critiques.get(pair.critique_id or "")
-        flaws = tuple(f"{flaw.aspect}: {flaw.detail}" for flaw in critique.flaws) if critique else ()
-        text = critique.text if critique else ""
-        shown.append(Shown(pair, pictures[pair.a_id], pictures[pair.b_id], text, flaws))
-    return shown
+    asked = {pair.critique_id for pair in pairs.values() if pair.critique_id}
+    critiques = {row.key: row for row in store.fetch("critiques", asked) if isinstance(row, Critique)}
+    return [
+        Shown(
+            pair=pairs[key],
+            a=pictures[pairs[key].a_id],
+            b=pictures[pairs[key].b_id],
+            critique=critique.text if (critique := critiques.get(pairs[key].critique_id or "")) else "",
+            flaws=tuple(f"{flaw.aspect}: {flaw.detail}" for flaw in critique.flaws) if critique else (),
+        )
+        for key in chosen
+    ]

@@ -7,6 +7,7 @@ are untrusted; they are clipped to their boxes and stripped of everything that i
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 from PIL.Image import Image as Picture
@@ -50,6 +51,16 @@ HEAD, FOOT = 118, 46
 REACH = 4.0  # margins beyond this many standard deviations end at the edge of their bar
 
 
+class Judged(NamedTuple):
+    """What the choice of pairs looks at: light columns of `pairs`."""
+
+    pair_id: str
+    pair_kind: str
+    prompt: str
+    verdict: str
+    reason: str
+
+
 @dataclass(frozen=True)
 class Shown:
     """A pair with what the sheet shows of it; `flaws` are "aspect: detail"."""
@@ -61,7 +72,7 @@ class Shown:
     flaws: tuple[str, ...]
 
 
-def choose(pairs: Iterable[Pair], limit: int = 8) -> list[Pair]:
+def choose(pairs: Iterable[Judged], limit: int = 8) -> list[Judged]:
     """Up to `limit` pairs, about half won by the edit, a quarter reversed, a quarter dropped.
 
     Within each, one reason and one prompt after the other, by pair_id. Pairs of edits come before pairs of
@@ -76,7 +87,7 @@ def choose(pairs: Iterable[Pair], limit: int = 8) -> list[Pair]:
         groups[kind].append(pair)
     queues = {kind: _varied(found) for kind, found in groups.items()}
     turns = ("won", "reversed", "won", "dropped")
-    chosen: list[Pair] = []
+    chosen: list[Judged] = []
     while len(chosen) < limit and any(queues.values()):
         for kind in turns:
             if queues.get(kind) and len(chosen) < limit:
@@ -85,13 +96,13 @@ def choose(pairs: Iterable[Pair], limit: int = 8) -> list[Pair]:
     return sorted(chosen, key=lambda pair: rank.index(_outcome(pair)))
 
 
-def _outcome(pair: Pair) -> str:
+def _outcome(pair: Judged | Pair) -> str:
     if pair.verdict == "dropped":
         return "dropped"
     return "reversed" if pair.reason == "reversed" else "won"
 
 
-def _varied(pairs: Sequence[Pair]) -> list[Pair]:
+def _varied(pairs: Sequence[Judged]) -> list[Judged]:
     """The same pairs, new reasons and prompts first."""
     seen: dict[str, int] = defaultdict(int)
     keyed = []

@@ -6,7 +6,7 @@ from PIL import Image, ImageColor
 
 from rpo_cli.records import Pair, content_key
 from rpo_cli.report.canvas import Box, Style, clean, font, wrap, write
-from rpo_cli.report.contact_sheet import AMBER, GREEN, Shown, choose, draw
+from rpo_cli.report.contact_sheet import AMBER, GREEN, Judged, Shown, choose, draw
 
 HOSTILE = [
     "line\nbreak\r\ttab \x00 nul \x1b[31mred\x1b[0m bell\x07",
@@ -51,6 +51,11 @@ def pair(number, reason="edit_won", *, kind="edit", prompt=None, **changes):
     return Pair(**{**fields, **changes})
 
 
+def judged(number, reason="edit_won", **changes):
+    row = pair(number, reason, **changes)
+    return Judged(row.pair_id, row.pair_kind, row.prompt, row.verdict, row.reason)
+
+
 def shown(row, *, critique="", flaws=("colour: it is blue",), size=(64, 64)):
     return Shown(row, Image.new("RGB", size, "#102030"), Image.new("RGB", size, "#302010"), critique, flaws)
 
@@ -64,29 +69,29 @@ def count(page, colour):
 
 
 def test_the_choice_shows_won_reversed_and_dropped_pairs_of_different_reasons():
-    pairs = [pair(n) for n in range(50)] + [pair(n, "reversed") for n in range(50, 90)]
-    pairs += [pair(n, reason) for n, reason in enumerate(["unchanged"] * 50 + ["inside_band"], 90)]
+    pairs = [judged(n) for n in range(50)] + [judged(n, "reversed") for n in range(50, 90)]
+    pairs += [judged(n, reason) for n, reason in enumerate(["unchanged"] * 50 + ["inside_band"], 90)]
     chosen = choose(pairs)
     assert [row.reason for row in chosen[:6]] == ["edit_won"] * 4 + ["reversed"] * 2
     assert {row.reason for row in chosen[6:]} == {"unchanged", "inside_band"}
 
 
 def test_the_choice_does_not_depend_on_order_and_prefers_new_prompts():
-    pairs = [pair(n, prompt="the same prompt") for n in range(30)]
-    pairs += [pair(n, prompt=f"other {n}") for n in range(30, 33)]
+    pairs = [judged(n, prompt="the same prompt") for n in range(30)]
+    pairs += [judged(n, prompt=f"other {n}") for n in range(30, 33)]
     shuffled = random.Random(0).sample(pairs, len(pairs))
     assert choose(pairs, 4) == choose(shuffled, 4)
     assert len({row.prompt for row in choose(pairs, 4)}) == 4
 
 
 def test_a_short_kind_leaves_its_room_to_the_others():
-    assert len(choose([pair(n) for n in range(20)])) == 8
-    assert len(choose([pair(n, "unchanged") for n in range(3)])) == 3
+    assert len(choose([judged(n) for n in range(20)])) == 8
+    assert len(choose([judged(n, "unchanged") for n in range(3)])) == 3
     assert choose([]) == []
 
 
 def test_pairs_of_edits_come_before_pairs_of_seeds():
-    pairs = [pair(n, "seed_won", kind="seeds") for n in range(9)] + [pair(n) for n in range(9, 11)]
+    pairs = [judged(n, "seed_won", kind="seeds") for n in range(9)] + [judged(n) for n in range(9, 11)]
     assert sum(row.pair_kind == "edit" for row in choose(pairs, 4)) == 2
 
 
