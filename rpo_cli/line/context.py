@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli import __version__
-from rpo_cli.config import Resolved, Settings, resolve
+from rpo_cli.config import Settings
 from rpo_cli.errors import UsageError
 from rpo_cli.identity import ModelIdentity, identify
 from rpo_cli.protocols import Observer
+from rpo_cli.resolve import Resolved, resolve
 from rpo_cli.store import Store, open_store
 
 LIBRARIES = ("torch", "diffusers", "transformers", "datasets", "peft", "pillow", "pyarrow", "llguidance")
