@@ -79,12 +79,9 @@ def choose(pairs: Iterable[Judged], limit: int = 8) -> list[Judged]:
     seeds. Where one kind is short, the others take its room.
     """
     ordered = sorted(pairs, key=lambda pair: (pair.pair_kind != "edit", pair.pair_id))
-    groups: dict[str, list[Pair]] = defaultdict(list)
+    groups: dict[str, list[Judged]] = defaultdict(list)
     for pair in ordered:
-        kind = (
-            "dropped" if pair.verdict == "dropped" else "reversed" if pair.reason == "reversed" else "won"
-        )
-        groups[kind].append(pair)
+        groups[_outcome(pair)].append(pair)
     queues = {kind: _varied(found) for kind, found in groups.items()}
     turns = ("won", "reversed", "won", "dropped")
     chosen: list[Judged] = []
