@@ -35,7 +35,7 @@ def _parts(error: BaseException, command: str) -> tuple[str, str, int]:
     if isinstance(error, Terminated):
         return "terminated; what was whole is committed", AGAIN, error.exit_code
     if isinstance(error, typer.TyperException):
-        said = error.format_message()
+        said = error.format_message().replace("Value error, ", "")
         return said[:1].lower() + said[1:].rstrip("."), f"{f'rpo {command}'.strip()} --help", 2
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("rpo_cli"):
         return f"the package '{error.name}' is not installed", _install(str(error.name)), 3

@@ -9,7 +9,8 @@ import typer
 from rpo_cli import registry, templates
 from rpo_cli.cli import options as o
 from rpo_cli.cli import step
-from rpo_cli.config import Settings, resolve
+from rpo_cli.config import Settings
+from rpo_cli.resolve import resolve
 
 LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 

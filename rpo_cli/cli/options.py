@@ -36,8 +36,8 @@ def fields() -> dict[str, dict[str, Any]]:
     for section, place in schema["properties"].items():
         properties = schema["$defs"][place["$ref"].rpartition("/")[2]]["properties"]
         for key, field in properties.items():
-            value = next((form for form in field.get("anyOf", ()) if form["type"] != "null"), {})
-            found[f"{section}.{key}"] = {**value, **field}
+            forms = [form for form in field.get("anyOf", ()) if form["type"] != "null"]
+            found[f"{section}.{key}"] = {**(forms[0] if forms else {}), **field}
     return found
 
 

@@ -68,8 +68,8 @@ def probed(say: Output, probe: "Probe") -> None:
 
 def pairs(say: Output, scores: "StageReport", report: "PairsReport", run: str) -> None:
     """Scores, verdicts and the dataset; a failure when candidates came and none was accepted."""
-    lines = [told(scores), _pairs(report), f"dataset: {report.dataset}"]
-    say.result({"score": scores, "pairs": report}, "\n".join(lines), essence=str(report.dataset))
+    lines = [told(scores), _pairs(report), f"dataset: {report.path}"]
+    say.result({"score": scores, "pairs": report}, "\n".join(lines), essence=str(report.path))
     refuse_empty([scores], run)
     _refuse_no_pairs(report, run)
 
@@ -130,7 +130,7 @@ def _places(report: "RunReport") -> dict[str, str | Path]:
     """What a newcomer would open."""
     found = {
         "contact sheet": report.contact_sheet,
-        "dataset": report.pairs.dataset if report.pairs else None,
+        "dataset": report.pairs.path if report.pairs else None,
         "trained": report.train.adapter if report.train else None,
     }
     return {name: path for name, path in found.items() if path is not None}

@@ -1,0 +1,52 @@
+# Everything works from a bare clone: each target sets up first, once.
+# TORCH_INDEX=https://download.pytorch.org/whl/cpu makes a small CPU-only install on Linux.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+DEMO ?= demo
+
+.PHONY: setup demo lint check test test-all bench bench-shapes bench-evidence shapes-models wheel-test clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
+		{ echo "hint: on Debian and Ubuntu: apt install python3-venv" >&2; rm -rf .venv; exit 3; }
+	$(if $(TORCH_INDEX),$(BIN)/pip install --quiet -c constraints.txt --index-url $(TORCH_INDEX) torch)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+demo: setup  ## the whole line on the embedded models, a few minutes on two cores
+	$(BIN)/rpo run $(DEMO) --preset shapes
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+check: lint test
+
+test: setup  ## the default tier
+	$(BIN)/python -m pytest
+
+test-all: setup  ## slow tests too; those for a GPU or a network run where there is one
+	$(BIN)/python -m pytest -m "not gpu and not net"
+
+bench: setup  ## 100,000 synthetic rows: status and resume
+	$(BIN)/python -m tests.bench.scale
+
+bench-shapes: setup  ## the embedded models, by the oracle; only what is missing
+	$(BIN)/python -m tests.bench.shapes_eval
+
+bench-evidence: setup  ## base against tuned; only what is missing
+	$(BIN)/python -m tests.bench.evidence
+
+shapes-models: setup  ## train the embedded models from nothing; goes on where it stopped
+	$(BIN)/python -m rpo_cli.shapes.train all
+
+wheel-test: setup  ## build the wheel and run the line from it, outside the checkout
+	.ci/wheel-test
+
+clean:  ## what can be made again; the environment and runs stay
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache
+	find rpo_cli tests -name __pycache__ -type d -prune -exec rm -rf {} +

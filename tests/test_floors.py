@@ -1,0 +1,203 @@
+"""The architecture as a test: imports go down only, neighbours never meet, nothing heavy loads early.
+
+Reads the source of every module; nothing is imported.
+"""
+
+import ast
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "rpo_cli"
+WORDS = {"errors", "records", "protocols", "registry"}
+WORK = {"stages", "backends", "train", "engines", "exchange", "report", "shapes"}
+FLOORS = {**dict.fromkeys(WORDS, 1), **dict.fromkeys(WORK, 3), "line": 4, "cli": 5}  # other files: PAPER, 2
+PAPER = 2
+HEAVY = {"torch", "diffusers", "transformers", "vllm", "datasets", "ray", "peft"}
+HEAVY_PLACES = ("backends", "train", "exchange", "shapes", "engines.ray")
+MAX_MODULE, MAX_FUNCTION = 300, 60
+
+
+@dataclass(frozen=True)
+class Import:
+    importer: str
+    name: str
+    line: int
+    lazy: bool
+
+    def __str__(self) -> str:
+        return f"{self.importer}:{self.line} imports {self.name}"
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name below rpo_cli → file, for every module but the package itself."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:
+            found[name] = path
+    return found
+
+
+def floor(module: str) -> int:
+    return FLOORS.get(module.partition(".")[0], PAPER)
+
+
+def imports_of(name: str, tree: ast.Module) -> Iterator[Import]:
+    """Every import of a module, those inside functions marked lazy; `if TYPE_CHECKING` does not count."""
+    yield from _imports(name, tree, lazy=False)
+
+
+def _imports(name: str, node: ast.AST, *, lazy: bool) -> Iterator[Import]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (Import(name, alias.name, child.lineno, lazy) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert child.level == 0, f"{name}:{child.lineno}: relative imports hide the floor"
+            yield from (
+                Import(name, f"{child.module}.{alias.name}", child.lineno, lazy) for alias in child.names
+            )
+        elif not (isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"):
+            inside = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            yield from _imports(name, child, lazy=lazy or inside)
+
+
+TREES = {name: ast.parse(path.read_text(encoding="utf-8")) for name, path in modules().items()}
+IMPORTS = [found for name, tree in TREES.items() for found in imports_of(name, tree)]
+
+
+def ours(found: Import) -> str:
+    """The imported module below rpo_cli; "" for a library or the package itself."""
+    if not found.name.startswith("rpo_cli."):
+        return ""
+    target = found.name.removeprefix("rpo_cli.")
+    return target if target in TREES else target.rpartition(".")[0]
+
+
+def is_heavy_place(module: str) -> bool:
+    return any(module == place or module.startswith(f"{place}.") for place in HEAVY_PLACES)
+
+
+def test_imports_only_go_down():
+    """No module imports from a floor above its own, not even inside a function."""
+    up = [str(found) for found in IMPORTS if floor(ours(found) or "errors") > floor(found.importer)]
+
+    assert up == []
+
+
+def test_neighbours_on_work_never_import_each_other():
+    """A package on WORK knows only itself and the floors below, not even inside a function."""
+    meeting = [
+        str(found)
+        for found in IMPORTS
+        if floor(found.importer) == 3 == floor(ours(found) or "errors")
+        and ours(found).partition(".")[0] != found.importer.partition(".")[0]
+    ]
+
+    assert meeting == []
+
+
+def test_heavy_libraries_stand_at_the_top_only_where_they_belong():
+    """torch and its like are imported at the top of a file only in the packages that own them."""
+    early = [
+        str(found)
+        for found in IMPORTS
+        if not found.lazy and found.name.partition(".")[0] in HEAVY and not is_heavy_place(found.importer)
+    ]
+
+    assert early == []
+
+
+def test_modules_that_load_heavy_libraries_are_imported_late():
+    """Outside those packages nobody imports at the top of a file a module that loads a heavy library."""
+    heavy = loads_heavy()
+    early = [
+        str(found)
+        for found in IMPORTS
+        if not found.lazy and ours(found) in heavy and not is_heavy_place(found.importer)
+    ]
+
+    assert early == []
+
+
+def loads_heavy() -> set[str]:
+    """Modules whose import loads a heavy library, directly or through others."""
+    top = [found for found in IMPORTS if not found.lazy]
+    heavy = {found.importer for found in top if found.name.partition(".")[0] in HEAVY}
+    while more := {found.importer for found in top if ours(found) in heavy} - heavy:
+        heavy |= more
+    return heavy
+
+
+def test_only_the_door_talks_to_the_terminal():
+    """typer and rich are imported by cli/ alone."""
+    elsewhere = [
+        str(found)
+        for found in IMPORTS
+        if found.name.partition(".")[0] in {"typer", "rich", "click"} and floor(found.importer) < 5
+    ]
+
+    assert elsewhere == []
+
+
+def test_the_door_uses_documented_names_of_typer_only():
+    """Typer vendors Click: its private modules, and click itself, are never imported."""
+    private = [
+        str(found)
+        for found in IMPORTS
+        if found.name.startswith(("click", "typer._")) or found.name.partition(".")[0] == "click"
+    ]
+
+    assert private == []
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_every_module_fits_on_a_few_screens(name):
+    """At most 300 lines in a module and 60 in a function, its docstring apart."""
+    lines = modules()[name].read_text(encoding="utf-8").count("\n")
+    functions = [node for node in ast.walk(TREES[name]) if isinstance(node, ast.FunctionDef)]
+
+    assert lines <= MAX_MODULE
+    assert [node.name for node in functions if length(node) > MAX_FUNCTION] == []
+
+
+def length(function: ast.FunctionDef) -> int:
+    """Lines of a function without its docstring."""
+    docstring = function.body[0] if ast.get_docstring(function) else None
+    whole = function.end_lineno - function.lineno + 1
+    return whole - (docstring.end_lineno - docstring.lineno + 1 if docstring else 0)
+
+
+def test_the_walk_sees_what_it_must_refuse():
+    """The checks above rest on this reading of imports: lazy ones are seen, type-only ones are not."""
+    source = """
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    import vllm
+import torch.nn
+class A:
+    import diffusers
+def f():
+    from rpo_cli.train import loop
+"""
+    found = [(i.name, i.lazy) for i in imports_of("stages.x", ast.parse(source))]
+
+    assert found == [
+        ("typing.TYPE_CHECKING", False),
+        ("torch.nn", False),
+        ("diffusers", False),
+        ("rpo_cli.train.loop", True),
+    ]
+
+
+def test_the_architecture_page_names_every_package():
+    """rpo_cli/README.md, the page a newcomer reads first, has every package and every file of PAPER and WORDS."""
+    page = (PACKAGE / "README.md").read_text(encoding="utf-8")
+    places = {f"{name.partition('.')[0]}/" if "." in name else name for name in TREES}
+    packages = {place for place in places if place.endswith("/")}
+    files = {f"{place}.py" for place in places - packages if f"{place}/" not in packages}
+
+    assert sorted(name for name in packages | files if name not in page) == []
