@@ -5,6 +5,8 @@ from typing import Any
 import diffusers
 import torch
 from diffusers import DiffusionPipeline
+from diffusers.utils import logging as diffusers_logging
+from transformers.utils import logging as transformers_logging
 
 from rpo_cli.errors import RpoError, UsageError, nearest
 
@@ -24,10 +26,12 @@ def load_pipeline(
         UsageError: no such scheduler.
         RpoError: the folder does not load; the library's reason is in the message.
     """
+    diffusers_logging.disable_progress_bar()
+    transformers_logging.disable_progress_bar()
     scheduler_class = scheduler_named(scheduler) if scheduler else None
     try:
         pipe = DiffusionPipeline.from_pretrained(
-            model, revision=revision, torch_dtype=DTYPES[dtype], use_safetensors=True
+            model, revision=revision, dtype=DTYPES[dtype], use_safetensors=True
         )
     except (OSError, ValueError, AttributeError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
