@@ -1,4 +1,4 @@
-"""Prompt templates: plain text files with `$name` places, found in RUN/templates/ first, then in the package.
+"""Prompt templates: text files with `$name` places, found in RUN/templates/ first, then in the package.
 
 A critique style is a folder `critique/<style>/` with critique.txt and instructions.txt (two turns) and
 single.txt (one turn); `reward/vqascore.txt` asks the yes/no question. Values are data, never instructions:
@@ -8,7 +8,6 @@ around the prompt. To add a style: a folder in prompts/critique/.
 
 import hashlib
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -42,7 +41,8 @@ class Template:
             return Text(self.text).substitute(safe)
         except KeyError as error:
             raise UsageError(
-                f"template {self.name}: no value for ${error.args[0]}{nearest(error.args[0], list(values))}",
+                f"template {self.name}: no value for ${error.args[0]}"
+                f"{nearest(error.args[0], list(values))}",
                 f"a template may use: {', '.join('$' + name for name in sorted(values))}",
             ) from None
         except ValueError as error:
@@ -50,7 +50,7 @@ class Template:
 
 
 def disarm(text: str) -> str:
-    """`text` with control-token look-alikes made harmless: `<image>` becomes `‹image›`, `[INST]` `(INST)`."""
+    """`text` with control-token look-alikes made harmless: `<image>` is `‹image›`, `[INST]` `(INST)`."""
     return _BRACKET.sub(r"(\1)", _TAG.sub(r"‹\1›", _TAG.sub(r"‹\1›", text)))
 
 

@@ -1,0 +1,50 @@
+"""Loading a transformers model and its processor the safe way, with errors in two lines."""
+
+from collections.abc import Callable
+from typing import Any
+
+from rpo_cli.errors import MissingDependency, RpoError
+
+
+def load_model(
+    ref: str, kind: str, model: Any, processor: Any, *, revision: str | None, device: str, dtype: Any
+) -> tuple[Any, Any]:
+    """(processor, model in evaluation mode on its device): safetensors only, no code from the folder.
+
+    Args:
+        ref: a local folder or a hub id.
+        kind: what it should be, for the error: "a vision-language model".
+        model: the transformers class (an Auto class or a plain one) that loads the weights.
+        processor: the class that loads the processor.
+
+    Raises:
+        MissingDependency: the processor needs a package that is not installed.
+        RpoError: the folder does not load; the library's reason is in the message.
+    """
+    safe = {"revision": revision, "trust_remote_code": False}
+    prepared = _told(ref, kind, lambda: processor.from_pretrained(ref, **safe))
+    weights = _told(
+        ref, kind, lambda: model.from_pretrained(ref, dtype=dtype, use_safetensors=True, **safe)
+    )
+    return prepared, weights.eval().to(device)
+
+
+def _told(ref: str, kind: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    except ImportError as error:
+        package = error.name or ("torchvision" if "torchvision" in str(error).lower() else None)
+        raise MissingDependency(
+            f"{ref}: loading it needs {package or 'a package'}: {_first_line(error)}",
+            f"pip install {package}" if package else "install what the message names",
+        ) from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
+        raise RpoError(
+            f"{ref}: cannot be loaded as {kind}: {_first_line(error)}",
+            "the folder must hold config.json, a processor and safetensors weights; see `rpo doctor`",
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__

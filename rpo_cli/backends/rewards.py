@@ -1,0 +1,87 @@
+"""Rewards: how well a picture shows its prompt."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from PIL.Image import Image as Picture
+from transformers import CLIPModel, CLIPProcessor
+
+from rpo_cli import templates
+from rpo_cli.backends.critic import TransformersCritic
+from rpo_cli.backends.loading import load_model
+from rpo_cli.backends.pipelines import DTYPES
+from rpo_cli.protocols import Message
+
+
+class ClipReward:
+    """Any CLIP folder, PickScore's too: the score is exp(logit_scale) times the cosine, no further scaling.
+
+    Texts are cut to what the model reads and padded to that length, so a score does not depend on
+    the other prompts of its batch.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        self._ref, self._revision, self._device, self._dtype = model, revision, device, dtype
+        self._model: Any = None
+        self._processor: Any = None
+
+    def setup(self) -> None:
+        self._processor, self._model = load_model(
+            self._ref,
+            "a CLIP model",
+            CLIPModel,
+            CLIPProcessor,
+            revision=self._revision,
+            device=self._device,
+            dtype=DTYPES[self._dtype],
+        )
+
+    @torch.no_grad()
+    def score(self, prompts: Sequence[str], images: Sequence[Picture]) -> list[float]:
+        """exp(logit_scale) * cos(picture, prompt) per row; unbounded, higher is better."""
+        inputs = self._processor(
+            text=list(prompts),
+            images=[image.convert("RGB") for image in images],
+            padding="max_length",
+            truncation=True,
+            max_length=self._model.config.text_config.max_position_embeddings,
+            return_tensors="pt",
+        ).to(self._device, DTYPES[self._dtype])
+        out = self._model(**inputs)
+        cosines = (out.image_embeds.float() * out.text_embeds.float()).sum(-1)
+        scores: list[float] = (self._model.logit_scale.float().exp() * cosines).tolist()
+        return scores
+
+
+class VqaScore:
+    """The probability that a critic answers yes to "does this picture show the prompt?"."""
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        self._critic = TransformersCritic(model, revision=revision, device=device, dtype=dtype)
+
+    def setup(self) -> None:
+        self._critic.setup()
+
+    def score(self, prompts: Sequence[str], images: Sequence[Picture]) -> list[float]:
+        """P(yes) / (P(yes) + P(no)) per row, in [0, 1]."""
+        question = templates.find("reward/vqascore")
+        asked = [
+            (Message("user", question.fill(prompt=prompt), image),)
+            for prompt, image in zip(prompts, images, strict=True)
+        ]
+        return self._critic.yes_probability(asked)

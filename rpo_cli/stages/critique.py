@@ -1,0 +1,190 @@
+"""critique: a picture and its prompt → a free-text critique, its flaws, and short edit instructions.
+
+Two turns as in RPO (arXiv:2503.11720): first what the picture shows and what differs from the prompt,
+then flaws and instructions as JSON; or both at once (`single_turn`). The first attempt is greedy, in
+batches; a bad reply is asked for again alone, sampled with the row's seed, then rejected with its text.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rpo_cli.config import CritiqueSettings
+from rpo_cli.protocols import Conversation, Critic, Message, Reply, Results, Task
+from rpo_cli.records import Critique, Reject, content_key, row_seed
+from rpo_cli.stages.replies import BadReply, Parsed, check_text, parse, schema
+from rpo_cli.templates import Templates
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as Picture
+
+DETAIL = 2000  # characters of a bad reply that are kept
+
+
+@dataclass(frozen=True)
+class CritiqueTask:
+    image_id: str
+    image_sha256: str
+    prompt_id: str
+    prompt: str
+    seed: int
+    picture: "Picture | None" = None
+
+
+def wanted(images: Iterable[Mapping[str, Any]], *, seed: int, settings: str) -> Iterator[Task]:
+    """One task per picture and prompt, from light image rows (image_id, sha256, prompt_id, prompt)."""
+    seen: set[str] = set()
+    for row in images:
+        own = row_seed(seed, "critique", row["sha256"], row["prompt"])
+        key = content_key("critique", row["sha256"], row["prompt"], own, settings)
+        if key not in seen:
+            seen.add(key)
+            payload = CritiqueTask(row["image_id"], row["sha256"], row["prompt_id"], row["prompt"], own)
+            yield Task(key, row["image_id"], payload)
+
+
+def bucket(task: Task) -> Any:
+    """Pictures of one batch have one size."""
+    return task.payload.picture.size
+
+
+@dataclass(frozen=True)
+class _Said:
+    """What a critic said to one task: the free text (none in a single turn) and the JSON."""
+
+    text: str
+    reply: str
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch of tasks → one Critique or Reject each; see `protocols.Stage.step`."""
+
+    settings: CritiqueSettings
+    templates: Templates
+    settings_json: str
+    environment_json: str
+
+    def __call__(self, tasks: Sequence[Task], critic: Critic, batch_size: int) -> Results:
+        padded = [*tasks, *[tasks[-1]] * (batch_size - len(tasks))]
+        first = self._ask([task.payload for task in padded], critic, None)
+        return [
+            self._row(task, critic, said, batch_size)
+            for task, said in zip(tasks, first[: len(tasks)], strict=True)
+        ]
+
+    def _row(
+        self, task: Task, critic: Critic, said: _Said | BadReply, batch_size: int
+    ) -> Critique | Reject:
+        attempt, seed = 0, task.payload.seed
+        parsed = self._parsed(said)
+        while isinstance(parsed, BadReply) and attempt + 1 < self.settings.attempts:
+            attempt, batch_size = attempt + 1, 1
+            seed = row_seed(task.payload.seed, attempt)
+            (said,) = self._ask([task.payload], critic, [seed])
+            parsed = self._parsed(said)
+        if isinstance(parsed, BadReply):
+            return self._reject(task, parsed)
+        return self._critique(task, parsed, attempt, seed, batch_size)
+
+    def _ask(
+        self, wants: Sequence[CritiqueTask], critic: Critic, seeds: Sequence[int] | None
+    ) -> list[_Said | BadReply]:
+        """All turns of one attempt; the batch keeps its shape in every turn."""
+        if self.settings.single_turn:
+            opened = [(self._opening(want, self.templates.single),) for want in wants]
+            return [_Said("", reply.text) if _whole(reply) else _cut(reply) for reply in
+                    self._reply(critic, opened, seeds, structured=True)]  # fmt: skip
+        opened = [(self._opening(want, self.templates.critique),) for want in wants]
+        heard = [_text_of(reply) for reply in self._reply(critic, opened, seeds, structured=False)]
+        good = [row for row, text in enumerate(heard) if isinstance(text, str)]
+        answers: list[_Said | BadReply] = [
+            text if isinstance(text, BadReply) else _Said(text, "") for text in heard
+        ]
+        if not good:
+            return answers
+        shape = [*good, *[good[-1]] * (len(wants) - len(good))]  # padded, so no row feels its neighbours
+        talks = [(*opened[row], *self._second_turn(wants[row], heard[row])) for row in shape]
+        again = None if seeds is None else [seeds[row] for row in shape]
+        for row, reply in zip(good, self._reply(critic, talks, again, structured=True), strict=False):
+            answers[row] = _Said(str(heard[row]), reply.text) if _whole(reply) else _cut(reply)
+        return answers
+
+    def _opening(self, want: CritiqueTask, template: Any) -> Message:
+        return Message("user", template.fill(**self._values(want)), want.picture)
+
+    def _second_turn(self, want: CritiqueTask, text: object) -> Conversation:
+        asked = self.templates.instructions.fill(**self._values(want))
+        return (Message("assistant", str(text)), Message("user", asked))
+
+    def _values(self, want: CritiqueTask) -> dict[str, Any]:
+        """Everything that any critique template may use."""
+        limits = {"max_instructions": self.settings.max_instructions, "max_words": self.settings.max_words}
+        return {"prompt": want.prompt, **limits}
+
+    def _reply(
+        self, critic: Critic, talks: Sequence[Conversation], seeds: Any, *, structured: bool
+    ) -> list[Reply]:
+        s = self.settings
+        held = schema(s.max_instructions, single=s.single_turn) if structured else None
+        return critic.reply(talks, schema=held, seeds=seeds, max_tokens=s.max_tokens)
+
+    def _parsed(self, said: _Said | BadReply) -> Parsed | BadReply:
+        if isinstance(said, BadReply):
+            return said
+        s = self.settings
+        return parse(
+            said.reply,
+            said.text,
+            single=s.single_turn,
+            max_instructions=s.max_instructions,
+            max_words=s.max_words,
+        )
+
+    def _critique(self, task: Task, parsed: Parsed, attempt: int, seed: int, batch_size: int) -> Critique:
+        want: CritiqueTask = task.payload
+        return Critique(
+            critique_id=task.key,
+            image_id=want.image_id,
+            image_sha256=want.image_sha256,
+            prompt_id=want.prompt_id,
+            prompt=want.prompt,
+            text=parsed.text,
+            flaws=parsed.flaws,
+            instructions=parsed.instructions,
+            reply=parsed.reply,
+            attempt=attempt,
+            seed=seed,
+            batch_size=batch_size,
+            settings=self.settings_json,
+            environment=self.environment_json,
+        )
+
+    def _reject(self, task: Task, bad: BadReply) -> Reject:
+        return Reject(
+            key_of=task.key,
+            stage="critique",
+            input_id=task.input_id,
+            reason="bad_reply",
+            detail=f"{bad.why}: {bad.raw}"[:DETAIL],
+            settings=self.settings_json,
+        )
+
+
+make_step = Step
+
+
+def _whole(reply: Reply) -> bool:
+    return reply.finish == "stop"
+
+
+def _cut(reply: Reply) -> BadReply:
+    return BadReply("cut off by max_tokens", reply.text)
+
+
+def _text_of(reply: Reply) -> str | BadReply:
+    """The free text of turn 1, or why it cannot be used."""
+    if not _whole(reply):
+        return _cut(reply)
+    why = check_text(reply.text)
+    return BadReply(why, reply.text) if why else reply.text
