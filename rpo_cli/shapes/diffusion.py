@@ -1,11 +1,12 @@
 """The denoiser, text encoder and schedule of both pipelines, and the loss they are trained with. No
 data, no loop.
 
-Source: v-prediction, Salimans & Ho 2022, arXiv:2202.00512; min-SNR weights, Hang et al. 2023,
-arXiv:2303.09556.
+Source: v-prediction, Salimans & Ho 2022, arXiv:2202.00512.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditionModel
@@ -17,7 +18,6 @@ from rpo_cli.shapes.tokenizer import MAX_LENGTH
 WIDTH = 96  # of the text encoder
 LATENT_SIDE, LATENT_CHANNELS = 16, 4
 CHANNELS = (32, 64, 120)
-MIN_SNR = 5.0
 TRAIN_STEPS = 1000
 # The usual last beta of .012 would leave the picture's mean readable at the last step (256 latents
 # a channel average the noise away), and a model that has learned to read it there draws washed-out
@@ -25,7 +25,7 @@ TRAIN_STEPS = 1000
 BETAS = {"beta_start": 0.00085, "beta_end": 0.02, "beta_schedule": "scaled_linear"}
 
 
-def build_scheduler() -> DDIMScheduler:
+def build_scheduler() -> Any:
     """The training schedule; v-prediction."""
     return DDIMScheduler(
         num_train_timesteps=TRAIN_STEPS,
@@ -38,7 +38,7 @@ def build_scheduler() -> DDIMScheduler:
     )
 
 
-def sampling_scheduler() -> DPMSolverMultistepScheduler:
+def sampling_scheduler() -> Any:
     """The same schedule with the solver that needs the fewest steps here; what the pipeline folders
     name.
     """
@@ -47,6 +47,7 @@ def sampling_scheduler() -> DPMSolverMultistepScheduler:
         prediction_type="v_prediction",
         algorithm_type="dpmsolver++",
         solver_order=2,
+        steps_offset=1,
         timestep_spacing="trailing",
         **BETAS,
     )
@@ -69,7 +70,7 @@ def build_text_encoder(tokenizer: CLIPTokenizer) -> CLIPTextModel:
     return CLIPTextModel(config)
 
 
-def build_unet(in_channels: int = LATENT_CHANNELS) -> UNet2DConditionModel:
+def build_unet(in_channels: int = LATENT_CHANNELS) -> Any:
     """Three levels, text attention on the lower two (8x8 and 4x4 latents)."""
     return UNet2DConditionModel(
         sample_size=LATENT_SIDE,
@@ -85,21 +86,16 @@ def build_unet(in_channels: int = LATENT_CHANNELS) -> UNet2DConditionModel:
     )
 
 
-def snr(scheduler: DDIMScheduler, timesteps: Tensor) -> Tensor:
-    """Signal-to-noise ratio alpha_bar / (1 - alpha_bar), (N,)."""
-    alpha_bar = scheduler.alphas_cumprod.to(timesteps.device)[timesteps]
-    return alpha_bar / (1 - alpha_bar)
-
-
 def velocity_loss(
-    scheduler: DDIMScheduler, predicted: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor
+    scheduler: Any, predicted: Tensor, latents: Tensor, noise: Tensor, timesteps: Tensor
 ) -> Tensor:
-    """Mean squared error on v, weighted with min(SNR, 5) / (SNR + 1); scalar float32."""
+    """Mean squared error on v, every timestep alike; scalar float32.
+
+    No min-SNR weight: it all but silences the noisy timesteps, where the place of things is
+    settled, and after 50,000 samples under it positions were still at chance.
+    """
     target = scheduler.get_velocity(latents, noise, timesteps)
-    ratio = snr(scheduler, timesteps)
-    weight = ratio.clamp(max=MIN_SNR) / (ratio + 1)
-    error = (predicted.float() - target.float()).square().mean(dim=(1, 2, 3))
-    return (weight * error).mean()
+    return (predicted.float() - target.float()).square().mean()
 
 
 def tokens(tokenizer: CLIPTokenizer, texts: list[str]) -> Tensor:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
-    DiffusionPipeline,
     StableDiffusionInstructPix2PixPipeline,
     StableDiffusionPipeline,
 )
@@ -30,7 +30,7 @@ PIPELINES = {
 }
 
 
-def assemble(name: str, folder: Path, vae_folder: Path) -> tuple[DiffusionPipeline, dict[str, str]]:
+def assemble(name: str, folder: Path, vae_folder: Path) -> tuple[Any, dict[str, str]]:
     """The pipeline of a training folder (averaged weights, float32) and the metadata of its
     weights.
     """
@@ -52,12 +52,15 @@ def assemble(name: str, folder: Path, vae_folder: Path) -> tuple[DiffusionPipeli
 def stamp(file: Path, metadata: dict[str, str]) -> None:
     """Write `metadata` into a safetensors file."""
     save_file(load_file(file), file, metadata={"format": "pt"} | metadata)
+    file.chmod(0o644)
 
 
 def export(name: str, folder: Path, vae_folder: Path, to: Path) -> None:
     """Write the pipeline folder, fp16."""
     pipeline, metadata = assemble(name, folder, vae_folder)
-    pipeline.to(torch.float16).save_pretrained(to, safe_serialization=True)
+    for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
+        part.half()
+    pipeline.save_pretrained(to, safe_serialization=True)
     made_with = {"trained_as": name, **metadata}
     for part in ("unet", "text_encoder"):
         for file in (to / part).glob("*.safetensors"):

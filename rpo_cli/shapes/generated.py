@@ -11,9 +11,9 @@ import argparse
 import pickle
 import random
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import StableDiffusionPipeline
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -52,9 +52,7 @@ def _load_triplets(file: Path) -> list[Triplet]:
     return found
 
 
-def sample_pictures(
-    pipeline: StableDiffusionPipeline, scenes: list[Scene], rng: random.Random
-) -> list[Image.Image]:
+def sample_pictures(pipeline: Any, scenes: list[Scene], rng: random.Random) -> list[Image.Image]:
     """One picture per scene, sampled cheaply."""
     prompts = [caption(scene, rng.randrange(CAPTION_VARIANTS)) for scene in scenes]
     generator = torch.Generator().manual_seed(rng.randrange(2**31))
@@ -71,7 +69,7 @@ def sample_pictures(
     return pictures
 
 
-def make_file(pipeline: StableDiffusionPipeline, folder: Path, number: int) -> int:
+def make_file(pipeline: Any, folder: Path, number: int) -> int:
     """Sample, read, plan and encode one file of examples; its number of triplets."""
     rng = random.Random(77_000 + number)
     triplets: list[Triplet] = []
@@ -85,7 +83,7 @@ def make_file(pipeline: StableDiffusionPipeline, folder: Path, number: int) -> i
                 if triplet is not None:
                     triplets.append(triplet)
                     pictures.append(picture)
-    tensors = {}
+    tensors: dict[str, torch.Tensor] = {}
     after = [draw(t.after, t.after_layout) for t in triplets]
     for place, images in enumerate((pictures, after)):
         mean, std = encode(pipeline.vae, images)

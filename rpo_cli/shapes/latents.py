@@ -10,10 +10,10 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -38,7 +38,7 @@ class Latents:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, pictures: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+def encode(vae: Any, pictures: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
     """(means, standard deviations) of 64x64 pictures, float16 on the CPU."""
     pixels = to_tensor(np.stack([np.asarray(picture) for picture in pictures]))
     pixels = pixels.to(vae.device, memory_format=torch.channels_last)
@@ -47,7 +47,7 @@ def encode(vae: AutoencoderKL, pictures: Sequence[Image.Image]) -> tuple[Tensor,
 
 
 def cached_latents(
-    vae: AutoencoderKL,
+    vae: Any,
     folder: Path,
     count: int,
     pictures_of: Callable[[random.Random], list[Image.Image]],
@@ -77,7 +77,7 @@ def draw_seed(seed: int, index: int) -> int:
 
 
 def _encode_draws(
-    vae: AutoencoderKL,
+    vae: Any,
     draws: range,
     pictures_of: Callable[[random.Random], list[Image.Image]],
     seed: int,

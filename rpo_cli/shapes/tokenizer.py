@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from typing import Any
 
 from transformers import CLIPTokenizer
 
@@ -66,7 +67,7 @@ def world_merges(words: list[str]) -> list[tuple[str, str]]:
 def build_tokenizer() -> CLIPTokenizer:
     """The tokenizer of both pipelines, some 700 entries."""
     characters = byte_characters()
-    merges = world_merges(world_words())
+    merges: Any = world_merges(world_words())  # the stub says list[str]; pairs are what it takes
     entries = [*characters, *(c + END_OF_WORD for c in characters), *(a + b for a, b in merges)]
     entries += [START, END]
     vocabulary = {entry: index for index, entry in enumerate(dict.fromkeys(entries))}

@@ -11,9 +11,9 @@ import argparse
 import random
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from rpo_cli.shapes import diffusion, train_text_to_image
@@ -76,7 +76,7 @@ def sampler_of(triplets: list[Triplet], before: Latents, after: Latents) -> Samp
     return sample
 
 
-def rendered_sampler(vae: AutoencoderKL, folder: Path, count: int, seed: int) -> Sampler:
+def rendered_sampler(vae: Any, folder: Path, count: int, seed: int) -> Sampler:
     """Samples rendered triplets, encoded once."""
     before, after = cached_latents(vae, folder, count, rendered_pictures, seed)
     triplets = [rendered_triplet(random.Random(draw_seed(seed, i))) for i in range(count)]

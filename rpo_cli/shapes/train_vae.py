@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import random
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -36,7 +37,7 @@ KL_WEIGHT = 1e-4
 EDGE_WEIGHT = 3.0
 
 
-def build_vae() -> AutoencoderKL:
+def build_vae() -> Any:
     """A fresh autoencoder, about 0.6 M parameters."""
     return AutoencoderKL(
         block_out_channels=(24, 48, 64),
@@ -51,7 +52,7 @@ def build_vae() -> AutoencoderKL:
     )
 
 
-def load_vae(folder: Path) -> AutoencoderKL:
+def load_vae(folder: Path) -> Any:
     """The averaged autoencoder of a training folder, with its measured scaling factor."""
     return AutoencoderKL.from_pretrained(folder / "export", use_safetensors=True).eval()
 
@@ -85,7 +86,7 @@ def edge_map(pictures: Tensor) -> Tensor:
     return 1.0 + EDGE_WEIGHT * (wide.amax(1, keepdim=True) > 0.1).float()
 
 
-def vae_loss(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+def vae_loss(vae: Any, pictures: Tensor) -> Tensor:
     """L1 + 2 MSE, weighted about edges, plus a small KL (per latent element)."""
     posterior = vae.encode(pictures).latent_dist
     made = vae.decode(posterior.sample()).sample.float()
@@ -97,13 +98,13 @@ def vae_loss(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def measure_scale(vae: AutoencoderKL, count: int = 256) -> float:
+def measure_scale(vae: Any, count: int = 256) -> float:
     """1 / standard deviation of the latents of training scenes."""
     pictures = frames(random.Random(1), count, None)
     return float(1.0 / vae.encode(pictures).latent_dist.sample().std())
 
 
-def export(trainer: Trainer, vae: AutoencoderKL) -> None:
+def export(trainer: Trainer, vae: Any) -> None:
     """Write the averaged autoencoder with its scaling factor to FOLDER/export, float32."""
     trainer.use_average()
     vae.eval().to("cpu")
