@@ -133,7 +133,7 @@ class PairSettings(Section):
         default=None, description="Reward that chooses among attempts; none: the first."
     )
     keep_reversed: bool = Field(default=True, description="Pairs whose edit lost stay, labelled so.")
-    max_pairs_per_prompt: int | None = Field(default=None, ge=1, description="First come, first kept.")
+    max_pairs_per_prompt: int | None = Field(default=None, ge=1, description="The widest margins stay.")
     val_fraction: float = Field(default=0.1, ge=0, lt=1, description="Share of prompts, by hash.")
 
 

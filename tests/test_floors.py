@@ -194,7 +194,7 @@ def f():
 
 
 def test_the_architecture_page_names_every_package():
-    """rpo_cli/README.md, the page a newcomer reads first, has every package and every file of PAPER and WORDS."""
+    """rpo_cli/README.md, the page a newcomer reads first, has every package and every single file."""
     page = (PACKAGE / "README.md").read_text(encoding="utf-8")
     places = {f"{name.partition('.')[0]}/" if "." in name else name for name in TREES}
     packages = {place for place in places if place.endswith("/")}

@@ -1,0 +1,56 @@
+"""Every module imports, and the door opens without loading a model library."""
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "rpo_cli"
+HEAVY = {"torch", "diffusers", "transformers", "vllm", "datasets", "ray", "peft"}
+OPTIONAL = {"rpo_cli.engines.ray": "ray"}  # module → the extra's package
+
+# runs one rpo command line, then prints which of the heavy libraries are loaded
+PROBE = f"""
+import json, sys
+from rpo_cli.cli.app import call
+code = call(sys.argv[1:])
+print(json.dumps([code, sorted({HEAVY!r} & set(sys.modules))]), file=sys.stderr)
+"""
+
+
+def module_names():
+    files = [path.relative_to(PACKAGE.parent).with_suffix("") for path in sorted(PACKAGE.rglob("*.py"))]
+    return [".".join(file.parts).removesuffix(".__init__") for file in files]
+
+
+@pytest.mark.parametrize("name", module_names())
+def test_every_module_imports(name):
+    """An undefined name at the top of a file or a missing dependency shows here, not at a user's desk."""
+    if name in OPTIONAL:
+        pytest.importorskip(OPTIONAL[name])
+
+    assert importlib.import_module(name).__doc__
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], ["list"], ["genrate"]])
+def test_the_door_opens_without_a_model_library(arguments):
+    """Help, names and usage errors load none of the libraries that take seconds."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *arguments], capture_output=True, text=True, check=True
+    )
+
+    code, loaded = json.loads(done.stderr.splitlines()[-1])
+
+    assert loaded == []
+    assert code == (2 if arguments == ["genrate"] else 0)
+
+
+def test_importing_the_package_defines_and_does_nothing():
+    """`import rpo_cli` loads no library and touches no file; the names of the line load on first use."""
+    script = f"import sys, rpo_cli; print({HEAVY | {'pyarrow', 'typer', 'pydantic'}!r} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,96 @@
+"""Every registered name loads, explains itself, and meets the protocol of its kind."""
+
+import inspect
+import pickle
+
+import pytest
+
+from rpo_cli import protocols, registry
+from rpo_cli.cli.explain import explain
+from rpo_cli.errors import UsageError
+
+# kind → the protocol its classes implement
+PROTOCOLS = {
+    "generators": protocols.Generator,
+    "critics": protocols.Critic,
+    "editors": protocols.Editor,
+    "rewards": protocols.Reward,
+    "engines": protocols.Engine,
+}
+BACKENDS = ["generators", "critics", "editors", "rewards"]
+NAMES = [(kind, name) for kind in registry.KINDS for name in registry.KINDS[kind]]
+
+
+def named(*kinds):
+    return [(kind, name) for kind, name in NAMES if kind in kinds]
+
+
+def methods_of(protocol):
+    """Public methods of a protocol and of those it extends, by name."""
+    return {
+        name: inspect.signature(member)
+        for name, member in inspect.getmembers(protocol, inspect.isfunction)
+        if not name.startswith("_")
+    }
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMES)
+def test_every_name_loads(kind, name):
+    assert callable(registry.load(kind, name)) or kind == "objectives"
+
+
+@pytest.mark.parametrize(("kind", "name"), NAMES)
+def test_every_name_explains_itself(kind, name):
+    """`rpo list` has a sentence or a source for it, read from the file itself."""
+    summary, source = explain(registry.KINDS[kind][name])
+
+    assert summary or source
+
+
+@pytest.mark.parametrize(("kind", "name"), named("rewards", "objectives"))
+def test_every_method_names_its_source(kind, name):
+    """A reward or objective comes from a paper or public code, and says which."""
+    summary, source = explain(registry.KINDS[kind][name])
+
+    assert any(mark in summary + source for mark in ("arXiv", "http", "et al."))
+
+
+@pytest.mark.parametrize(("kind", "name"), named(*PROTOCOLS))
+def test_every_class_meets_its_protocol(kind, name):
+    """Each method of the protocol is there, with the same parameters."""
+    found = registry.load(kind, name)
+    wanted = methods_of(PROTOCOLS[kind])
+
+    assert wanted
+    for method, signature in wanted.items():
+        parameters = inspect.signature(getattr(found, method)).parameters
+        assert list(parameters) == list(signature.parameters), f"{kind} {name}: {method}"
+
+
+@pytest.mark.parametrize(("kind", "name"), named(*BACKENDS))
+def test_a_backend_is_cheap_to_construct_and_travels_to_a_worker(kind, name, tmp_path):
+    """Constructing one reads no file (there is none), and it can be pickled: weights load in setup."""
+    backend = registry.load(kind, name)(
+        str(tmp_path / "no-model"), revision=None, device="cpu", dtype="float32"
+    )
+
+    assert type(pickle.loads(pickle.dumps(backend))) is type(backend)
+
+
+def test_an_unknown_name_is_a_usage_error_with_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'dpo'"):
+        registry.load("objectives", "dpoo")
+
+
+def test_third_parties_add_names_and_cannot_replace_ours(monkeypatch):
+    """An entry point of the group rpo.<kind> is a name like any other; ours win."""
+
+    class Point:
+        def __init__(self, name, value):
+            self.name, self.value = name, value
+
+    theirs = [Point("mine", "json:dumps"), Point("clip", "json:loads")]
+    monkeypatch.setattr(registry, "entry_points", lambda group: theirs if group == "rpo.rewards" else [])
+
+    assert registry.locate("rewards", "mine") == "json:dumps"
+    assert registry.locate("rewards", "clip") == registry.rewards["clip"]
