@@ -11,17 +11,17 @@ from rpo_cli.cli.output import counted
 
 def merge(
     context: typer.Context,
-    run: o.ExistingRun,
+    run: o.RunDir,
     others: Annotated[list[str], typer.Argument(metavar="OTHER...", help="Run directories of shards.")],
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Copy the rows of OTHER runs that RUN lacks into RUN; a row that both have is taken once.
+    """Copy into RUN the parts of OTHER runs that RUN lacks; a row that both have counts once.
 
     Example: rpo merge demo demo-shard-1 demo-shard-2
     """
-    from rpo_cli.line.merge import merge as join
+    from rpo_cli.store import merge as join
+    from rpo_cli.store import open_store
 
-    copied = join(run, others)
-    text = f"copied: {counted(copied) or 'nothing'}"
-    step.console(context).result(copied, text)
+    copied = join(open_store(run, create=True), [open_store(other) for other in others])
+    step.console(context).result(copied, f"parts copied: {counted(copied) or 'none'}")

@@ -26,5 +26,5 @@ def status(
     if prune:
         reports.counts(say, "dropped", line.prune(run))
     if compact:
-        line.compact(run)
+        reports.counts(say, "files joined", line.compact(run))
     reports.status(say, line.status(run))

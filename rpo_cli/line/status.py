@@ -7,6 +7,7 @@ from rpo_cli.errors import RpoError
 from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.work import Work, works
+from rpo_cli.store import open_store
 
 TABLES = {"generate": "images", "critique": "critiques", "edit": "edits", "score": "rewards"}
 
@@ -94,3 +95,13 @@ def prune(path: str | Path) -> dict[str, int]:
             line.store.prune(table, keep)
             dropped[table] = sum(count for group, count in counts.items() if group not in keep)
     return dropped
+
+
+def compact(path: str | Path) -> dict[str, int]:
+    """Join small parts into large ones; returns how many files of each table were replaced."""
+    store = open_store(path)
+    replaced = {}
+    for name, table in TABLES.items():
+        with store.lock(name):
+            replaced[table] = store.compact(table)
+    return replaced
