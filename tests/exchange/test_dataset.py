@@ -1,6 +1,7 @@
 import hashlib
 import io
 import json
+from itertools import pairwise
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -299,7 +300,7 @@ def test_hostile_names_stay_words_in_the_card():
     assert sum(line.startswith("# ") for line in card.splitlines()) == 1
     assert all(char.isprintable() or char == "\n" for char in card)
     lines = [line.replace("\\|", "") for line in body.splitlines()]
-    for above, line in zip(lines, lines[1:], strict=False):
+    for above, line in pairwise(lines):
         assert not (above.startswith("|") and line) or line.count("|") == above.count("|")
 
 
