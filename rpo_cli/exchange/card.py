@@ -43,7 +43,7 @@ REASONS = {
     "corrupt_image": "a picture cannot be read",
 }
 LIMITS = (
-    "A label says which picture these rewards prefer by how much, not what a person would choose.",
+    "A label says which of two pictures these rewards prefer, not which one a person would choose.",
     "Margins are in standard deviations of each reward over the seeds of one prompt, a scale that belongs "
     "to this generator and these prompts.",
     "Where an edit was chosen from several attempts (`tries` > 1), the reward that chose it is flattered; "

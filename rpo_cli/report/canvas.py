@@ -46,10 +46,16 @@ def font(size: int) -> ImageFont.FreeTypeFont:
 
 
 def clean(text: str) -> str:
-    """Untrusted text as one harmless line: control, direction and unassigned characters are gone."""
-    text = unicodedata.normalize("NFC", text[:LONGEST])
-    visible = (char if unicodedata.category(char)[0] not in "CM" else " " for char in text)
-    return " ".join("".join(visible).split())
+    """Untrusted text as one harmless line: control, direction and unassigned characters are gone.
+
+    Accents go too: the bundled font has no letters that carry them.
+    """
+    kept = []
+    for char in unicodedata.normalize("NFKD", text[:LONGEST]):
+        category = unicodedata.category(char)[0]
+        if category != "M":
+            kept.append(" " if category == "C" else char)
+    return " ".join("".join(kept).split())
 
 
 def wrap(text: str, style: Style, width: int) -> list[str]:

@@ -18,7 +18,7 @@ from rpo_cli.report.canvas import Box, Style, place, rounded, width_of, write
 # reason → how the verdict is told
 VERDICTS = {
     "edit_won": "edit wins",
-    "seed_won": "winner",
+    "seed_won": "better seed wins",
     "reversed": "reversed: original wins",
     "unchanged": "dropped: nothing changed",
     "too_different": "dropped: changed too much",

@@ -142,6 +142,10 @@ def test_a_row_of_hostile_text_is_drawn_at_the_usual_size(text):
     assert sheet(shown(row, critique=text, flaws=(text,))).size == sheet(shown(pair(1))).size
 
 
+def test_accents_are_dropped_because_the_font_lacks_their_letters():
+    assert clean("café Zoë, naïve") == "cafe Zoe, naive"
+
+
 def test_text_that_fits_is_shown_whole_and_longer_text_ends_in_an_ellipsis():
     style = Style(17, "black", lines=2)
     assert wrap("a red circle", style, 200) == ["a red circle"]
