@@ -14,7 +14,6 @@ from rpo_cli.line.work import (
     critique_work,
     edit_work,
     generate_work,
-    live_images,
     reward_models,
     score_works,
 )
@@ -28,7 +27,7 @@ def build_pairs(line: Line) -> PairsReport:
         raise UsageError("no reward is set", "pass --reward NAME=FOLDER; see `rpo list rewards`")
     with line.store.lock("build-pairs"):
         live = {
-            "images": {row["image_id"] for row in live_images(line)},
+            "images": generate_work(line).keys,
             "critiques": critique_work(line).keys,
             "edits": edit_work(line).keys,
             "rewards": {key for work in score_works(line) for key in work.keys},
