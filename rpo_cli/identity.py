@@ -139,9 +139,11 @@ def _hub_commit(ref: str, revision: str | None) -> str:
     from huggingface_hub import HfApi, try_to_load_from_cache
     from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 
+    # the base classes of the hub's own error are those of whichever HTTP library it is built on
+    unreachable: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, OfflineModeIsEnabled)
     try:
         commit = HfApi().model_info(ref, revision=revision).sha
-    except (*HfHubHTTPError.__bases__, OfflineModeIsEnabled) as error:  # its HTTP library's errors, OSError
+    except unreachable as error:
         for name in CONFIGS:
             cached = try_to_load_from_cache(ref, name, revision=revision)
             if isinstance(cached, str):

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rpo_cli.errors import RpoError, UsageError, nearest
@@ -87,11 +88,7 @@ class Store:
     def rejected(self, stage: str) -> set[str]:
         """Keys that a stage has rejected."""
         table = self.columns("rejects", ["key_of", "stage"])
-        return {
-            k
-            for k, s in zip(table["key_of"].to_pylist(), table["stage"].to_pylist(), strict=True)
-            if s == stage
-        }
+        return set(table.filter(pc.field("stage") == stage)["key_of"].to_pylist())
 
     def counts(self, table: str) -> dict[str, int]:
         """group → rows, from the files' footers."""
@@ -243,46 +240,6 @@ def _siblings(local: Path | None) -> str:
     if local is None or not local.parent.is_dir():
         return ""
     return nearest(local.name, [item.name for item in local.parent.iterdir() if item.is_dir()])
-
-
-def merge(target: Store, sources: Sequence[Store]) -> dict[str, int]:
-    """Join the tables of shards that ran elsewhere into `target`; returns parts copied per table.
-
-    Raises:
-        UsageError: a source was made with other settings.
-    """
-    for source in sources:
-        _same_settings(target, source)
-    copied: dict[str, int] = {}
-    for source in sources:
-        if not target.read_manifest():
-            target.write_manifest(source.read_manifest())
-        for table in TABLES:
-            present = {part.name for part in target.parts(table)}
-            for part in source.parts(table):
-                if part.name not in present:
-                    target.files.write(part.name, source.files.read(part.name))
-                    copied[table] = copied.get(table, 0) + 1
-    return copied
-
-
-def _same_settings(target: Store, source: Store) -> None:
-    ours, theirs = target.read_manifest().get("settings"), source.read_manifest().get("settings")
-    if not ours or not theirs:
-        return
-    changed = [
-        f"{section}.{key}"
-        for section in sorted(ours.keys() & theirs.keys())
-        for key in sorted(ours[section].keys() | theirs[section].keys())
-        if section != "run" and ours[section].get(key) != theirs[section].get(key)
-    ]
-    if ours["run"]["seed"] != theirs["run"]["seed"]:
-        changed.append("run.seed")
-    if changed:
-        raise UsageError(
-            f"{source.url}: made with other settings than {target.url}: {', '.join(changed)}",
-            "merge only shards of one run",
-        )
 
 
 def key_of(table: str) -> str:

@@ -23,7 +23,7 @@ class InstructPix2PixEditor:
         steps: int = 50,
         scheduler: str | None = None,
     ) -> None:
-        self._load = {
+        self._load: dict[str, Any] = {
             "model": model,
             "revision": revision,
             "device": device,

@@ -28,7 +28,7 @@ class DiffusersGenerator:
         scheduler: str | None = None,
         lora: str | None = None,
     ) -> None:
-        self._load = {
+        self._load: dict[str, Any] = {
             "model": model,
             "revision": revision,
             "device": device,

@@ -18,7 +18,7 @@ class ClipReward:
     """Any CLIP folder, PickScore's too: the score is exp(logit_scale) times the cosine, no further scaling.
 
     Texts are cut to what the model reads and padded to that length, so a score does not depend on
-    the other prompts of its batch.
+    the other prompts of its batch. Source: Radford et al. 2021, arXiv:2103.00020.
     """
 
     def __init__(
@@ -62,7 +62,10 @@ class ClipReward:
 
 
 class VqaScore:
-    """The probability that a critic answers yes to "does this picture show the prompt?"."""
+    """The probability that a critic answers yes to "does this picture show the prompt?".
+
+    Source: VQAScore, Lin et al. 2024, arXiv:2404.01291.
+    """
 
     def __init__(
         self,

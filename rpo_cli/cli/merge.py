@@ -20,8 +20,7 @@ def merge(
 
     Example: rpo merge demo demo-shard-1 demo-shard-2
     """
-    from rpo_cli.store import merge as join
-    from rpo_cli.store import open_store
+    from rpo_cli.line.merge import merge as join
 
-    copied = join(open_store(run, create=True), [open_store(other) for other in others])
+    copied = join(run, others)
     step.console(context).result(copied, f"parts copied: {counted(copied) or 'none'}")

@@ -59,7 +59,8 @@ class Pace:
         if self.rejects:
             parts.append(f"{self.rejects:,} rejected")
         if rate := self.rate(now):
-            parts += [f"{rate:.3g} rows/s", f"{(self.total - self.done) / rate:,.0f} s left"]
+            parts.append(f"{rate:.3g} rows/s")
+            parts += [f"{(self.total - self.done) / rate:,.0f} s left"] if self.done < self.total else []
         return ", ".join(parts)
 
 
