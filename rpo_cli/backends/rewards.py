@@ -15,10 +15,12 @@ from rpo_cli.protocols import Message
 
 
 class ClipReward:
-    """Any CLIP folder, PickScore's too: the score is exp(logit_scale) times the cosine, no further scaling.
+    """Any CLIP folder (Radford et al. 2021, arXiv:2103.00020): exp(logit_scale) times the cosine.
+
+    PickScore is one too. No further scaling.
 
     Texts are cut to what the model reads and padded to that length, so a score does not depend on
-    the other prompts of its batch. Source: Radford et al. 2021, arXiv:2103.00020.
+    the other prompts of its batch.
     """
 
     def __init__(
