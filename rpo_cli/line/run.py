@@ -19,6 +19,7 @@ from rpo_cli.line.work import (
 )
 
 STEPS = ("generate", "critique", "edit", "build-pairs", "train")
+ROLES = {"generate": "generator", "critique": "critic", "edit": "editor"}
 
 
 def build_pairs(line: Line) -> PairsReport:
@@ -26,18 +27,13 @@ def build_pairs(line: Line) -> PairsReport:
     if not line.settings.score.rewards:
         raise UsageError("no reward is set", "pass --reward NAME=FOLDER; see `rpo list rewards`")
     with line.store.lock("build-pairs"):
-        live = {
-            "images": generate_work(line).keys,
-            "critiques": critique_work(line).keys,
-            "edits": edit_work(line).keys,
-            "rewards": {key for work in score_works(line) for key in work.keys},
-        }
-        models = {
-            "generator": generate_work(line).models[0],
-            "critic": critique_work(line).models[0],
-            "editor": edit_work(line).models[0],
-            **{f"reward {name}": line.identity(ref) for name, ref in reward_models(line)},
-        }
+        judged = [generate_work(line)]
+        if line.settings.pairs.strategy != "seeds":
+            judged += [critique_work(line), edit_work(line)]
+        live = {"critiques": set[str](), "edits": set[str](), **{work.table: work.keys for work in judged}}
+        live["rewards"] = {key for work in score_works(line) for key in work.keys}
+        models = {ROLES[work.name]: work.models[0] for work in judged}
+        models |= {f"reward {name}": line.identity(ref) for name, ref in reward_models(line)}
         line.record()
         return build_dataset(
             line.store,
@@ -64,6 +60,8 @@ def run(line: Line, until: str | None = None, *, shard: Shard | None = None) -> 
     if until is not None and until not in STEPS:
         raise UsageError(f"'{until}' is no step{nearest(until, STEPS)}", f"one of {', '.join(STEPS)}")
     steps = STEPS[: STEPS.index(until) + 1] if until else STEPS
+    if line.settings.pairs.strategy == "seeds":  # pairs of two seeds need no critic and no editor
+        steps = tuple(step for step in steps if step not in ("critique", "edit"))
     preflight(line, steps)
     stages = [run_stage(line, name, shard=shard) for name in steps if name in STAGES]
     pairs = train_report = sheet = None

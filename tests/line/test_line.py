@@ -1,0 +1,228 @@
+"""The whole line on the embedded models: few rows, few steps, real files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rpo_cli import build_pairs, open_line, plan, registry, run, run_stage, status
+from rpo_cli.line.work import generate_work, live_images
+
+SMALL: dict[str, Any] = {
+    "prompts.limit": 4,
+    "generate.steps": 3,
+    "generate.batch_size": 4,
+    "critique.batch_size": 4,
+    "edit.steps": 3,
+    "edit.batch_size": 4,
+    "score.batch_size": 8,
+    "pairs.min_margin": 0.0,
+    "pairs.min_agreement": 0.0,
+    "train.steps": 2,
+    "train.global_batch": 2,
+    "train.batch_size": 2,
+    "run.rows_per_part": 3,
+    "run.threads": 1,
+}
+PARTIPROMPTS = Path(__file__).parents[3] / "shared" / "data" / "prompts" / "PartiPrompts.tsv"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that has walked the whole line."""
+    path = tmp_path_factory.mktemp("line") / "run"
+    run(open_line(path, SMALL, preset="shapes"))
+    return path
+
+
+def pictures(path: Path, options: dict[str, Any] | None = None) -> dict[str, bytes]:
+    line = open_line(path, {**SMALL, **(options or {})}, preset="shapes")
+    run_stage(line, "generate")
+    ids = {row["image_id"] for row in live_images(line)}
+    return {row.key: row.image.bytes for row in line.store.fetch("images", ids)}
+
+
+def test_the_line_makes_a_dataset_a_contact_sheet_and_an_adapter(finished: Path) -> None:
+    found = status(finished)
+
+    assert [(stage.stage, stage.missing) for stage in found.stages] == [
+        ("generate", 0),
+        ("critique", 0),
+        ("edit", 0),
+        ("score", 0),
+    ]
+    assert found.pairs > 0
+    assert found.trained == ["default"]
+    assert (finished / "contact-sheet.png").stat().st_size > 10_000
+    assert (finished / "train/default/adapter/pytorch_lora_weights.safetensors").is_file()
+
+
+def test_a_finished_line_called_again_builds_no_backend(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = registry.load
+
+    def refuse(kind: str, name: str) -> Any:
+        assert kind in ("presets", "engines"), f"a finished run loaded {kind} {name}"
+        return load(kind, name)
+
+    monkeypatch.setattr(registry, "load", refuse)
+
+    report = run(open_line(finished))
+
+    assert [stage.made for stage in report.stages] == [0, 0, 0, 0]
+    assert report.train is not None
+    assert report.train.skipped
+
+
+def test_a_finished_command_imports_no_heavy_library(finished: Path) -> None:
+    code = (
+        "import sys; from rpo_cli import open_line, run; run(open_line(sys.argv[1]));"
+        "print([m for m in ('torch', 'diffusers', 'transformers', 'datasets') if m in sys.modules])"
+    )
+
+    out = subprocess.run(
+        [sys.executable, "-c", code, str(finished)], capture_output=True, text=True, check=True
+    )
+
+    assert out.stdout.strip() == "[]"
+
+
+def test_the_settings_and_their_origins_stand_in_the_manifest(finished: Path) -> None:
+    manifest = json.loads((finished / "run.json").read_text())
+
+    assert manifest["settings"]["generate"]["steps"] == 3
+    assert manifest["origins"]["generate.steps"] == "option"
+    assert manifest["origins"]["generate.guidance"] == "preset shapes"
+    assert manifest["origins"]["train.beta"] == "default"
+    assert all(len(revision) == 64 for revision in manifest["models"].values())
+
+
+def test_a_later_command_keeps_to_the_options_of_an_earlier_one(finished: Path) -> None:
+    line = open_line(finished)
+
+    assert line.settings.generate.steps == 3
+    assert run_stage(line, "generate").made == 0
+
+
+def test_a_changed_edit_setting_makes_only_edits_wanted_again(finished: Path) -> None:
+    line = open_line(finished, {"edit.steps": 4})
+
+    before = {item.stage: item.to_make for item in plan(line, ["critique", "edit"])}
+
+    assert before["critique"] == 0
+    assert before["edit"] > 0
+
+
+def test_neither_order_nor_neighbours_change_a_picture(tmp_path: Path) -> None:
+    few = tmp_path / "few.txt"
+    more = tmp_path / "more.txt"
+    few.write_text("a large red circle on the left of a white background\n")
+    more.write_text("a small blue star\n\nxyzzy\na large red circle on the left of a white background\n")
+    options = {"prompts.limit": None, "generate.images_per_prompt": 1}
+
+    alone = pictures(tmp_path / "alone", {**options, "prompts.file": str(few)})
+    together = pictures(tmp_path / "together", {**options, "prompts.file": str(more)})
+
+    (key,) = alone
+    assert together[key] == alone[key]
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_rows_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rpo_cli.backends.generator import DiffusersGenerator
+
+    generate = DiffusersGenerator.generate
+
+    def tight(self: Any, prompts: Any, seeds: Any) -> Any:
+        if len(prompts) > 2:
+            raise MemoryError("CUDA out of memory")
+        return generate(self, prompts, seeds)
+
+    monkeypatch.setattr(DiffusersGenerator, "generate", tight)
+    line = open_line(tmp_path / "run", SMALL, preset="shapes")
+
+    report = run_stage(line, "generate")
+
+    assert report.made == report.wanted == 8
+    rows = line.store.fetch("images", generate_work(line).keys)
+    assert {row.batch_size for row in rows} == {2}
+
+
+def test_a_black_picture_is_a_reject_with_a_reason_and_is_final(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rpo_cli.backends.generator import DiffusersGenerator
+
+    monkeypatch.setattr(DiffusersGenerator, "generate", lambda self, prompts, seeds: [None] * len(prompts))
+    line = open_line(tmp_path / "run", SMALL, preset="shapes")
+
+    first = run_stage(line, "generate")
+    monkeypatch.undo()
+    second = run_stage(line, "generate")
+    retried = run_stage(line, "generate", retry_rejects=True)
+
+    assert (first.made, first.rejects) == (0, {"black_image": 8})
+    assert (second.made, second.rejected) == (0, 8)
+    assert (retried.made, retried.rejected) == (8, 0)
+
+
+def test_strategy_seeds_needs_no_critic_and_no_editor(tmp_path: Path) -> None:
+    options = {**SMALL, "pairs.strategy": "seeds", "critique.critic": "/nowhere", "edit.editor": "/nowhere"}
+    line = open_line(tmp_path / "run", options, preset="shapes")
+
+    run_stage(line, "generate")
+    run_stage(line, "score")
+    report = build_pairs(line)
+
+    assert report.candidates > 0
+
+
+def test_shards_share_the_work_without_overlap(tmp_path: Path) -> None:
+    line = open_line(tmp_path / "run", SMALL, preset="shapes")
+
+    reports = [run_stage(line, "generate", shard=(index, 3)) for index in range(3)]
+
+    assert sum(report.made for report in reports) == 8
+    assert run_stage(line, "generate").made == 0
+
+
+@pytest.mark.slow
+def test_sigterm_commits_what_is_whole_and_exits_143(tmp_path: Path) -> None:
+    sets = [f"--set={name}={json.dumps(value)}" for name, value in SMALL.items() if name != "prompts.limit"]
+    command = [str(Path(sys.executable).parent / "rpo"), "generate", str(tmp_path / "run"), *sets]
+    process = subprocess.Popen([*command, "--set=run.rows_per_part=1000"], stderr=subprocess.PIPE)
+    while not list((tmp_path / "run").glob("images")) and process.poll() is None:
+        time.sleep(0.5)
+        if (tmp_path / "run/run.json").is_file() and time.monotonic() % 1 > 0:
+            time.sleep(12)
+            break
+    os.kill(process.pid, signal.SIGTERM)
+    process.wait(timeout=60)
+
+    assert process.returncode == 143
+    line = open_line(tmp_path / "run")
+    assert len(line.store.keys("images")) % 4 == 0  # whole batches
+
+
+@pytest.mark.slow
+def test_partiprompts_run_through_generate_and_critique(tmp_path: Path) -> None:
+    if not PARTIPROMPTS.is_file():
+        if os.environ.get("RPO_CI"):
+            pytest.fail(f"{PARTIPROMPTS} is missing")
+        pytest.skip(f"{PARTIPROMPTS} is missing")
+    options = {**SMALL, "prompts.file": str(PARTIPROMPTS), "prompts.column": "Prompt", "prompts.limit": 48}
+    line = open_line(tmp_path / "run", options, preset="shapes")
+
+    made = run_stage(line, "generate")
+    told = run_stage(line, "critique")
+
+    assert made.made == made.wanted == 96
+    assert told.made + told.rejected == told.wanted == 96
