@@ -95,7 +95,7 @@ class TransformersCritic:
         width = inputs["input_ids"].shape[1]
         grammar = LogitsProcessorList()
         if schema is not None:
-            grammar.append(JsonGrammar(self._table, schema, len(inputs["input_ids"])))
+            grammar.append(JsonGrammar(self._table, schema, len(inputs["input_ids"]), self._ends[0]))
         plain = {"temperature": None, "top_p": None, "top_k": None, "num_beams": 1}
         pad = self._processor.tokenizer.pad_token_id
         out = self._model.generate(
@@ -169,8 +169,9 @@ class TransformersCritic:
 
     def _harmless(self, text: str) -> str:
         """Text with this model's own control tokens broken up: what is said in a turn stays in it."""
-        for token in (*self._processor.tokenizer.all_special_tokens, "<image>"):
-            if token.strip() and token in text:
+        added = self._processor.tokenizer.added_tokens_decoder.values()
+        for token in (str(token) for token in added if token.special):
+            if token.strip():
                 text = text.replace(token, f"{token[0]} {token[1:]}")
         return text
 

@@ -31,29 +31,31 @@ class JsonGrammar(LogitsProcessor):
     """Forbids every token that cannot continue valid JSON of the schema; one instance per generate call.
 
     JSON comes out compact, without free white space, so that a small model's token budget lasts.
+    After the closing brace only the end token is left.
     """
 
-    def __init__(self, table: LLTokenizer, schema: dict[str, Any], rows: int) -> None:
+    def __init__(self, table: LLTokenizer, schema: dict[str, Any], rows: int, end: int) -> None:
         compiled = LLMatcher.grammar_from_json_schema(
             json.dumps(schema), overrides={"whitespace_flexible": False}
         )
         self._matchers = [LLMatcher(table, compiled, log_level=0) for _ in range(rows)]
         if message := self._matchers[0].get_error():
             raise RpoError(f"the schema is no grammar: {message}", "report this: the schema is rpo's own")
-        self._started = False
+        self._started, self._end = False, end
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        """scores (rows, vocabulary) with forbidden tokens at -inf; rows that have ended stay free."""
+        """scores (rows, vocabulary) with forbidden tokens at -inf."""
         if self._started:
             for matcher, token in zip(self._matchers, input_ids[:, -1].tolist(), strict=True):
                 if not matcher.is_stopped():
                     matcher.consume_token(token)
         self._started = True
-        allowed = np.ones(scores.shape, dtype=bool)
+        allowed = np.zeros(scores.shape, dtype=bool)
         for row, matcher in enumerate(self._matchers):
-            if not matcher.is_stopped():
-                bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
-                known = np.unpackbits(bits, bitorder="little")[: scores.shape[1]].astype(bool)
-                allowed[row] = False
-                allowed[row, : len(known)] = known
+            if matcher.is_stopped():
+                allowed[row, self._end] = True
+                continue
+            bits = np.frombuffer(matcher.compute_bitmask(), dtype=np.uint8)
+            known = np.unpackbits(bits, bitorder="little")[: scores.shape[1]].astype(bool)
+            allowed[row, : len(known)] = known
         return scores.masked_fill(~torch.from_numpy(allowed).to(scores.device), float("-inf"))

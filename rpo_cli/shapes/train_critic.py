@@ -37,7 +37,7 @@ SIDE, PATCH, SCALE = 64, 8, 2
 VISION, TEXT = 96, 128
 KINDS = ("two", "two", "ask", "two", "one", "two", "two", "ask", "two", "one")
 ASKED_TIMES = 2  # yes/no conversations are short: so many times the batch
-LONGEST = 240  # tokens of a training conversation; seldom more, and then its end is left out
+WIDTHS = {"two": 224, "one": 224, "ask": 72}  # tokens; seldom more, and then the end is left out
 IGNORED = -100
 
 
@@ -93,11 +93,10 @@ def build_modules(tokenizer: PreTrainedTokenizerFast) -> dict[str, nn.Module]:
     return {"critic": Idefics3ForConditionalGeneration(build_config(tokenizer))}
 
 
-def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str]) -> tuple[Tensor, Tensor]:
-    """(ids, labels), both (N, T), padded on the right; only what the assistant says is learned, its end included."""
+def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str], width: int) -> tuple[Tensor, Tensor]:
+    """(ids, labels), both (N, width), padded on the right; learned is what the assistant says, its end included."""
     rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    rows = [row[:LONGEST] for row in rows]
-    width = max(len(row) for row in rows)
+    rows = [row[:width] for row in rows]
     ids = torch.full((len(rows), width), tokenizer.pad_token_id)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = torch.tensor(row)
@@ -120,6 +119,13 @@ def draw(seen: Seen, count: int, rng: random.Random) -> tuple[list[int], Tensor]
     """Random pictures: their indices and augmented pixels."""
     chosen = [rng.randrange(len(seen.scenes)) for _ in range(count)]
     return chosen, augment(seen.pixels[torch.tensor(chosen)])
+
+
+def compile_layers(critic: Any) -> None:
+    """Fuse each layer for the few shapes of training: 1.8 times faster on one AMX core (0.37 s for 0.66 s a step)."""
+    critic.set_attn_implementation({"text_config": "eager", "vision_config": "eager"})
+    for layer in [*critic.model.text_model.layers, *critic.model.vision_model.encoder.layers]:
+        layer.compile(dynamic=False)
 
 
 def train_eyes(settings: Settings, critic: Any, seen: Seen) -> None:
@@ -147,7 +153,7 @@ def train_talk(settings: Settings, critic: Any, tokenizer: PreTrainedTokenizerFa
         rng = random.Random(step_seed(settings, step))
         kind = KINDS[step % len(KINDS)]
         chosen, pixels = draw(seen, settings.batch * (ASKED_TIMES if kind == "ask" else 1), rng)
-        ids, labels = encode(tokenizer, [talk(kind, seen.scenes[i], rng) for i in chosen])
+        ids, labels = encode(tokenizer, [talk(kind, seen.scenes[i], rng) for i in chosen], WIDTHS[kind])
         with torch.autocast(settings.device, dtype=torch.bfloat16):
             return talk_loss(critic, ids, labels, pixels)
 
@@ -174,6 +180,7 @@ def main(arguments: list[str]) -> None:
     add_options(parser, DEFAULTS)
     parser.add_argument("--seen", type=Path, default=Path(".train/seen"))
     parser.add_argument("--eye-minutes", type=float, default=4.0)
+    parser.add_argument("--compile", action="store_true", help="faster; needs a C++ compiler")
     parser.add_argument("--export", type=Path, help="only write the folder's state as a model here")
     options = parser.parse_args(arguments)
     settings = settings_of(options)
@@ -187,5 +194,7 @@ def main(arguments: list[str]) -> None:
     if not (settings.folder / "state").is_dir():
         eyes = replace(settings, folder=settings.folder / "eyes", minutes=options.eye_minutes, batch=64)
         train_eyes(eyes, critic, seen)
+    if options.compile:
+        compile_layers(critic)
     train_talk(settings, critic, tokenizer, seen)
     export(settings.folder, MODELS / "critic")
