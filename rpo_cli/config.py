@@ -123,7 +123,9 @@ class ScoreSettings(Section):
 class PairSettings(Section):
     """`[pairs]`: verdicts and gates. Margins are in standard deviations of each reward."""
 
-    strategy: Literal["edits", "seeds", "all"] = "edits"
+    strategy: Literal["edits", "seeds", "all"] = Field(
+        default="edits", description="Original and edit, best and worst seed of a prompt, or both."
+    )
     min_margin: float = Field(default=0.5, ge=0, description="tau: the band in which no side wins.")
     min_agreement: float = Field(default=1.0, ge=0, le=1, description="Share of rewards agreeing.")
     min_change: float = Field(default=0.002, ge=0, le=1, description="Mean |a - b|; less: dropped.")
@@ -142,7 +144,11 @@ class TrainSettings(Section):
 
     method: str = Field(default="dpo", description="See `rpo list objectives`.")
     model: str | None = Field(default=None, description="None: the generator of the run.")
-    name: str = Field(default="default", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    name: str = Field(
+        default="default",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Folder of this training in RUN/train/.",
+    )
     beta: float = Field(default=5000.0, gt=0, description="Salesforce's: mean over C,H,W and the 1/2.")
     full: bool = Field(default=False, description="Tune every weight of the UNet instead of LoRA.")
     rank: int = Field(default=16, ge=1, le=1024, description="Of the LoRA.")

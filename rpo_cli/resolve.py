@@ -72,9 +72,9 @@ def resolve(
     """
     own = read_toml(run_file) if run_file else {}
     config = read_toml(config_file) if config_file else {}
-    chosen = preset or config.pop("preset", None) or own.get("preset") or earlier_preset or "shapes"
-    own.pop("preset", None)
-    defaults = dict(registry.load("presets", str(chosen))())
+    named = (preset, config.pop("preset", None), own.pop("preset", None), earlier_preset, "shapes")
+    chosen = str(next(name for name in named if name is not None))
+    defaults = dict(registry.load("presets", chosen)())
     notes = tuple(defaults.pop("notes", ()))
     layers = [
         (f"preset {chosen}", _flat(defaults)),
@@ -86,7 +86,7 @@ def resolve(
     values = {name: value for _, layer in layers for name, value in layer.items()}
     origins = {name: origin for origin, layer in layers for name in layer}
     settings = _validate(values, origins)
-    return Resolved(settings, dict.fromkeys(setting_names(), "default") | origins, str(chosen), notes)
+    return Resolved(settings, dict.fromkeys(setting_names(), "default") | origins, chosen, notes)
 
 
 def read_toml(path: Path) -> dict[str, Any]:

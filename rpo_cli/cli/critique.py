@@ -24,7 +24,7 @@ def critique(
     preset: o.Preset = None,
     config: o.Config = None,
     assign: o.Assign = None,
-    shard: o.ShardOf = None,
+    shard: o.Shard = None,
     retry_rejects: o.RetryRejects = False,
     dry_run: o.DryRun = False,
     probe: o.ProbeRows = None,

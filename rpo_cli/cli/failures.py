@@ -38,7 +38,8 @@ def _parts(error: BaseException, command: str) -> tuple[str, str, int]:
         said = error.format_message().replace("Value error, ", "")
         return said[:1].lower() + said[1:].rstrip("."), f"{f'rpo {command}'.strip()} --help", 2
     if isinstance(error, ModuleNotFoundError) and not str(error.name).startswith("rpo_cli"):
-        return f"the package '{error.name}' is not installed", _install(str(error.name)), 3
+        package = str(error.name).partition(".")[0]
+        return f"the package '{package}' is not installed", _install(package), 3
     if isinstance(error, OSError) and error.errno is not None:
         return _system(error)
     return f"{type(error).__name__}: {error}", DEBUG, 1
@@ -57,9 +58,8 @@ def _system(error: OSError) -> tuple[str, str, int]:
 
 def _install(package: str) -> str:
     """The pip command: an extra of ours when the package is one."""
-    top = package.partition(".")[0]
     try:
         extras = metadata("rpo-cli").get_all("Provides-Extra") or []
     except PackageNotFoundError:
         extras = []
-    return f"pip install 'rpo-cli[{top}]'" if top in extras else f"pip install {top}"
+    return f"pip install 'rpo-cli[{package}]'" if package in extras else f"pip install {package}"

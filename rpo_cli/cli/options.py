@@ -87,10 +87,15 @@ def _toml_value(text: str) -> Any:
     return value if plain else text
 
 
-def _shard(text: str) -> tuple[int, int]:
+def shard_of(text: str | None) -> tuple[int, int] | None:
+    """ "I/N" as numbers."""
+    if text is None:
+        return None
     index, slash, count = text.partition("/")
     if not (slash and index.isdecimal() and count.isdecimal() and int(index) < int(count)):
-        raise typer.BadParameter(f"'{text}' is not I/N with 0 <= I < N, e.g. 0/4")
+        raise UsageError(
+            f"--shard {text}: not I/N with 0 <= I < N", "for example --shard 0/4 to --shard 3/4"
+        )
     return int(index), int(count)
 
 
@@ -117,11 +122,9 @@ ProbeRows = Annotated[
         "--probe", metavar="K", min=1, help="Make K rows, time them, extrapolate.", show_default=False
     ),
 ]
-ShardOf = Annotated[
-    tuple[int, int] | None,
-    typer.Option(
-        "--shard", metavar="I/N", parser=_shard, help="Only share I of N, 0 <= I < N.", show_default=False
-    ),
+Shard = Annotated[
+    str | None,
+    typer.Option(metavar="I/N", help="Only share I of N, 0 <= I < N.", show_default=False),
 ]
 RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Try rejected rows again.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]

@@ -25,7 +25,7 @@ def run(
     preset: o.Preset = None,
     config: o.Config = None,
     assign: o.Assign = None,
-    shard: o.ShardOf = None,
+    shard: o.Shard = None,
     dry_run: o.DryRun = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -37,11 +37,12 @@ def run(
     from rpo_cli.line.plan import plan
     from rpo_cli.line.run import run as walk
 
-    say, line = step.console(context), step.opened(context, "run")
+    say, part = step.console(context), o.shard_of(shard)
+    line = step.opened(context, "run")
     if dry_run:
         reports.plans(say, plan(line, stages(until)))
     else:
-        reports.whole(say, walk(line, until, shard=shard), context.params["run"])
+        reports.whole(say, walk(line, until, shard=part), context.params["run"])
 
 
 def stages(until: Step | None) -> list[str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from rpo_cli.cli import reports
-from rpo_cli.cli.options import given
+from rpo_cli.cli.options import given, shard_of
 from rpo_cli.cli.output import Output
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def stage(context: typer.Context, name: str) -> None:
     from rpo_cli.line.stage import run_stage
 
     params, say = context.params, console(context)
+    shard, again = shard_of(params["shard"]), params["retry_rejects"]
     line = opened(context, name)
     preflight(line, [name])
     if params["dry_run"]:
@@ -48,5 +49,4 @@ def stage(context: typer.Context, name: str) -> None:
     elif params["probe"]:
         reports.probed(say, probe(line, name, params["probe"]))
     else:
-        made = run_stage(line, name, shard=params["shard"], retry_rejects=params["retry_rejects"])
-        reports.stage(say, made, params["run"])
+        reports.stage(say, run_stage(line, name, shard=shard, retry_rejects=again), params["run"])

@@ -6,6 +6,7 @@ from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, SettingsError
+from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
 from rpo_cli.line.work import required, reward_models
 from rpo_cli.templates import Templates
@@ -37,6 +38,8 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
     s = line.settings
     return {
         "generate": [
+            # a file is quick to read; a dataset of the hub is read once, by the stage
+            *([partial(read_prompts, s.prompts)] if s.prompts.dataset is None else []),
             partial(_model, line, s.generate.generator, "generate.generator", s.generate.revision),
             *([partial(_scheduler, s.generate.scheduler)] if s.generate.scheduler else []),
             *([partial(line.identity, s.generate.lora)] if s.generate.lora else []),

@@ -1,0 +1,149 @@
+"""The commands on a run: what they pass on, print and leave behind."""
+
+import json
+
+import pytest
+
+from rpo_cli.cli import app
+from rpo_cli.line import work
+from rpo_cli.store import open_store
+
+PAINTER = "rpo_cli.line.work._backend"
+
+
+def test_version_and_bare_call(rpo):
+    """`rpo --version` is one line; `rpo` alone shows the commands."""
+    assert rpo("--version").out.startswith("rpo ")
+    assert "build-pairs" in rpo().out
+
+
+@pytest.mark.parametrize("command", app.COMMANDS)
+def test_every_command_has_help_with_an_example(rpo, command):
+    done = rpo(command, "--help")
+
+    assert done.code == 0
+    assert f"rpo {command}" in done.out
+
+
+def test_generate_makes_what_is_missing_and_nothing_twice(rpo, place):
+    """A second call makes no row; a third, with one more image per prompt, makes just those."""
+    first = rpo("generate", place.run, *place.options)
+    second = rpo("generate", place.run)
+    third = rpo("generate", place.run, "--images-per-prompt", 3)
+
+    assert first.out.startswith("generate: 4 of 4 rows (0 were there, 4 made)")
+    assert second.out.startswith("generate: 4 of 4 rows (4 were there, 0 made)")
+    assert third.out.startswith("generate: 6 of 6 rows (4 were there, 2 made)")
+    assert len(open_store(place.run).keys("images")) == 6
+
+
+def test_data_goes_to_stdout_and_progress_to_stderr(rpo, place):
+    done = rpo("generate", place.run, *place.options)
+
+    assert done.out.count("\n") == 1
+    assert done.err.splitlines()[0] == "generate 0/4"
+    assert done.err.splitlines()[-1].endswith("done")
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_json_is_one_document_before_or_after_the_command(rpo, place, where):
+    call = ["--json", "generate"] if where == "before" else ["generate", "--json"]
+
+    report = json.loads(rpo(*call, place.run, *place.options).out)
+
+    assert report["stage"] == "generate"
+    assert (report["wanted"], report["made"], report["rejects"]) == (4, 4, {})
+
+
+def test_quiet_says_nothing(rpo, place):
+    done = rpo("generate", "--quiet", place.run, *place.options)
+
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_rejects_are_counted_and_a_stage_that_accepted_nothing_fails(rpo, place, monkeypatch):
+    """Every picture black: the report is still printed, the exit code is 1, and the rejects are final."""
+    painter = work._backend
+    monkeypatch.setattr(PAINTER, lambda *parts, **options: type(painter())(censored=True))
+    done = rpo("generate", place.run, *place.options)
+    again = rpo("generate", place.run, *place.options)
+
+    assert (done.code, again.code) == (1, 1)
+    assert "4 rejected" in done.out
+    assert done.err.splitlines()[-2].startswith("error: generate: none of 4 rows was accepted")
+
+    monkeypatch.setattr(PAINTER, painter)
+    kept = rpo("generate", place.run, *place.options)
+    retried = rpo("generate", place.run, *place.options, "--retry-rejects")
+
+    assert kept.code == 1
+    assert (retried.code, retried.out.split(",")[0]) == (0, "generate: 4 of 4 rows (0 were there")
+
+
+def test_dry_run_plans_and_makes_no_row(rpo, place):
+    done = rpo("generate", place.run, *place.options, "--dry-run", "--json")
+
+    (plan,) = json.loads(done.out)
+    assert (plan["stage"], plan["wanted"], plan["to_make"]) == ("generate", 4, 4)
+    assert str(place.model) in plan["models"][0]
+    assert open_store(place.run).keys("images") == set()
+
+
+def test_probe_makes_a_few_rows_and_extrapolates(rpo, place):
+    done = rpo("generate", place.run, *place.options, "--batch-size", 1, "--probe", 3, "--json")
+
+    probe = json.loads(done.out)
+    assert (probe["rows"], probe["remaining"]) == (3, 1)
+    assert probe["rows_per_second"] > 0
+    assert len(open_store(place.run).keys("images")) == 3
+
+
+def test_shards_share_the_rows_and_merge_joins_them(rpo, place):
+    """Two shards on two run directories hold every row between them, each once."""
+    runs = [place.run.with_name(f"shard-{index}") for index in range(2)]
+    for index, run in enumerate(runs):
+        # a shard may hold no row of so small a run, which is no failure
+        assert rpo("generate", run, *place.options, "--shard", f"{index}/2").code == 0
+    parts = [open_store(run).keys("images") for run in runs]
+
+    done = rpo("merge", place.run, *runs)
+
+    assert done.code == 0
+    assert parts[0].isdisjoint(parts[1])
+    assert open_store(place.run).keys("images") == parts[0] | parts[1]
+    assert rpo("generate", place.run, *place.options).out.startswith("generate: 4 of 4 rows (4 were there")
+
+
+def test_status_counts_old_rows_and_prune_drops_them(rpo, place):
+    """Rows of older settings are counted apart; --prune deletes them and no other."""
+    rpo("generate", place.run, *place.options)
+    rpo("generate", place.run, *place.options, "--steps", 9)
+
+    before = json.loads(rpo("status", place.run, "--json").out)["stages"][0]
+    pruned = rpo("status", place.run, "--prune", "--json")
+    after = json.loads(pruned.out)["stages"][0]
+
+    assert (before["wanted"], before["present"], before["stale"]) == (4, 4, 4)
+    assert (after["wanted"], after["present"], after["stale"]) == (4, 4, 0)
+
+
+def test_compact_joins_parts_and_keeps_every_row(rpo, place):
+    for count in (1, 2, 3):
+        rpo("generate", place.run, *place.options, "--images-per-prompt", count)
+    keys = open_store(place.run).keys("images")
+
+    assert rpo("status", place.run, "--compact").code == 0
+
+    assert len(open_store(place.run).parts("images")) == 1
+    assert open_store(place.run).keys("images") == keys
+
+
+def test_what_a_model_wrote_cannot_steer_the_terminal(rpo, place):
+    """A folder name with an escape sequence comes out without it."""
+    model = place.model.rename(place.model.with_name("mo\x1b[31mdel"))
+    options = ["--prompts", place.prompts, "--generator", model]
+
+    done = rpo("generate", place.run, *options, "--dry-run")
+
+    assert "\x1b" not in done.out + done.err
+    assert "model (" in done.out

@@ -1,0 +1,48 @@
+"""`rpo list` shows every name with what its own source says."""
+
+import json
+
+import pytest
+
+from rpo_cli import registry
+from rpo_cli.cli.explain import explain
+
+
+def test_every_registered_name_is_listed(rpo):
+    listed = {(item["kind"], item["name"]) for item in json.loads(rpo("list", "--json").out)}
+
+    assert listed >= {(kind, name) for kind, table in registry.KINDS.items() for name in table}
+    assert ("templates", "rpo") in listed
+
+
+def test_one_kind_quietly_is_one_name_a_line(rpo):
+    assert rpo("list", "rewards", "--quiet").out.splitlines() == sorted(registry.rewards)
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A package whose import would fail, with things in it that explain themselves."""
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "__init__.py").write_text("raise RuntimeError('imported')\n")
+    (tmp_path / "theirs" / "things.py").write_text(
+        'class A:\n    """Does a\n    thing.\n\n    More.\n\n    Source: Doe 2020,\n    arXiv:1.\n    """\n'
+        'B = make(summary="A value.", source="Roe 2021")\nC = 3\n'
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("A", ("Does a thing.", "Doe 2020, arXiv:1.")),
+        ("B", ("A value.", "Roe 2021")),
+        ("C", ("", "")),
+        ("missing", ("", "")),
+    ],
+)
+def test_explaining_reads_the_source_and_imports_nothing(package, name, told):
+    assert explain(f"theirs.things:{name}") == told
+
+
+def test_what_is_not_installed_explains_nothing():
+    assert explain("no_such_package.module:Thing") == ("", "")

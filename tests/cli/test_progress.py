@@ -1,0 +1,49 @@
+"""Progress: rate and time left without the model's loading time, lines for logs, a bar for terminals."""
+
+from rpo_cli.cli.progress import Bar, Lines, Pace
+
+
+def test_the_rate_counts_from_the_first_batch_on():
+    """100 s of loading before the first batch of 8 do not make the next 16 rows in 4 s slow: 4 rows/s."""
+    pace = Pace("generate", total=64, present=0)
+    pace.advance(8, 0, now=100.0)
+    pace.advance(16, 0, now=104.0)
+
+    assert pace.rate(104.0) == 4.0
+    assert pace.told(104.0) == "generate 24/64, 4 rows/s, 10 s left"
+
+
+def test_rejects_are_done_and_said():
+    pace = Pace("critique", total=10, present=4)
+    pace.advance(2, 1, now=0.0)
+
+    assert pace.told(0.0) == "critique 7/10, 1 rejected"
+
+
+def test_a_log_gets_a_line_at_the_start_every_ten_seconds_and_at_the_end():
+    said, clock = [], iter([0.0, 1.0, 11.0, 12.0, 20.0])
+    lines = Lines(said.append, lambda: next(clock))
+
+    lines.start("edit", 5, 2)
+    for _ in range(3):
+        lines.advance(1, 0)
+    lines.note("halved")
+    lines.finish()
+
+    assert said == [
+        "edit 2/5",
+        "edit 4/5, 0.1 rows/s, 10 s left",
+        "halved",
+        "edit 5/5, 0.105 rows/s, done",
+    ]
+
+
+def test_the_bar_survives_a_stage_without_rows_and_one_after_the_other(capsys):
+    bar = Bar()
+    for stage in ("generate", "score clip"):
+        bar.start(stage, 0, 0)
+        bar.advance(0, 0)
+        bar.finish()
+    bar.note("[not markup]")
+
+    assert "[not markup]" in capsys.readouterr().err
