@@ -14,6 +14,7 @@ from rpo_cli import __version__
 from rpo_cli.cli import options as o
 from rpo_cli.cli import step
 from rpo_cli.cli.output import size, table
+from rpo_cli.errors import MissingDependency, RpoError
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,21 @@ def doctor(context: typer.Context, json: o.Json = False, quiet: o.Quiet = False)
     words = {True: "ok", False: "WRONG", None: ""}
     rows = [[f.topic, f.name, f.found, words[f.ok]] for f in found]
     step.console(context).result(found, table(["topic", "name", "found", ""], rows))
-    wrong = [finding for finding in found if finding.ok is False]
+    refuse_wrong([finding for finding in found if finding.ok is False])
+
+
+def refuse_wrong(wrong: list[Finding]) -> None:
+    """Fail when something is missing or broken.
+
+    Raises:
+        MissingDependency: a package is missing.
+        RpoError: a model file is missing or changed, or Python is too old.
+    """
+    names = ", ".join(finding.name for finding in wrong)
+    if any(finding.topic in ("package", "device") for finding in wrong):
+        raise MissingDependency(f"not usable: {names}", "pip install --upgrade rpo-cli")
     if wrong:
-        raise typer.Exit(3 if any(finding.topic == "package" for finding in wrong) else 1)
+        raise RpoError(f"not usable: {names}", "reinstall rpo-cli; in a checkout: make shapes-models")
 
 
 def packages() -> list[Finding]:
