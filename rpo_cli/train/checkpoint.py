@@ -50,9 +50,17 @@ def restore(
         for index, (name, parameter) in enumerate(parameters.items()):
             parameter.data.copy_(file.get_tensor(f"weight.{name}"))
             found = [moment for moment in MOMENTS if f"{moment}.{name}" in present]
-            moments[index] = {moment: file.get_tensor(f"{moment}.{name}") for moment in found}
+            stored = {moment: file.get_tensor(f"{moment}.{name}") for moment in found}
+            moments[index] = {moment: _laid_out_like(parameter, value) for moment, value in stored.items()}
         state = json.loads(file.metadata()["state"])
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
     scaler.load_state_dict(state["scaler"])
     return int(state["step"])
+
+
+def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
+    """Fused AdamW walks raw memory: moments in another layout than the weight meet the wrong weights."""
+    if value.shape != parameter.shape:  # the step count
+        return value
+    return torch.empty_like(parameter, device="cpu").copy_(value)

@@ -96,11 +96,10 @@ class StableDiffusion1:
             )
         return NoiseSchedule.from_alphas_cumprod(DDPMScheduler.from_config(config).alphas_cumprod, kind)
 
-    def load_unet(self) -> Any:
-        """In float32, in evaluation mode: no dropout, so both sides and the reference see one function."""
-        unet = self._load(
-            "unet", UNet2DConditionModel.from_pretrained, self.model, subfolder="unet", **_SAFE
-        )
+    def load_unet(self, dtype: torch.dtype = torch.float32) -> Any:
+        """In evaluation mode: no dropout, so both sides and the reference see one function."""
+        how = {**_SAFE, "torch_dtype": dtype}
+        unet = self._load("unet", UNet2DConditionModel.from_pretrained, self.model, subfolder="unet", **how)
         if unet.config.in_channels != unet.config.out_channels:
             raise UsageError(
                 f"{self.model}: its UNet takes {unet.config.in_channels} channels, as an editor's does",

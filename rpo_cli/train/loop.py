@@ -17,7 +17,7 @@ from rpo_cli.train.draws import DrawSettings
 from rpo_cli.train.export import export, portable_name
 from rpo_cli.train.families import StableDiffusion1
 from rpo_cli.train.metrics import MetricsFile, Numbers, spread_warning, summarise
-from rpo_cli.train.policy import Policy, build_policy
+from rpo_cli.train.policy import Policy, build_policy, weight_dtype
 from rpo_cli.train.step import Job, State, timed_step, validate, validation_errors
 
 ENDS = ("train, first", "train, last", "validation, first", "validation, last")
@@ -51,7 +51,7 @@ def run_training(inputs: Inputs, threads: int, observer: Observer) -> tuple[int,
     family.check()
     job = prepare(inputs, family, observer)
     observer.note(start_line(job))
-    unet = family.load_unet()
+    unet = family.load_unet(weight_dtype(job.settings))
     policy = build_policy(unet, job.settings, family.lora_targets, inputs.seed, inputs.device)
     state = start_or_resume(job, policy, inputs.out)
     metrics = MetricsFile(inputs.out / "metrics.jsonl")
@@ -134,7 +134,7 @@ def start_or_resume(job: Job, policy: Policy, out: Path) -> State:
 def loop(job: Job, state: State, metrics: MetricsFile, out: Path, observer: Observer) -> None:
     """Steps, validation before, during and after, checkpoints; the last step is always saved."""
     settings = job.settings
-    reference = validation_errors(job, state, with_reference=True) if job.held_out else None
+    reference = validation_errors(job, state, observer, with_reference=True) if job.held_out else None
     if state.step == 0 and reference is not None:
         metrics.append("validation", 0, summarise(reference, job.objective, settings.beta))
     while state.step < settings.steps:
@@ -145,6 +145,6 @@ def loop(job: Job, state: State, metrics: MetricsFile, out: Path, observer: Obse
             observer.note(advice)
         last = state.step == settings.steps
         if reference is not None and (last or state.step % settings.validate_every == 0):
-            metrics.append("validation", state.step, validate(job, state, reference))
+            metrics.append("validation", state.step, validate(job, state, reference, observer))
         if last or state.step % settings.save_every == 0:
             checkpoint.save(out, state.step, state.policy.parameters, state.optimiser, state.scaler)

@@ -41,7 +41,7 @@ class Policy:
 def build_policy(
     unet: Any, settings: TrainSettings, targets: tuple[str, ...], seed: int, device: str
 ) -> Policy:
-    """Prepare a loaded UNet for training on `device`. Before the first step it equals its reference."""
+    """Prepare a UNet that was loaded in `weight_dtype`. It starts equal to its reference."""
     unet.requires_grad_(settings.full)
     unet.to(device, memory_format=torch.channels_last)
     reference = _frozen_copy(unet) if settings.full else _adapters_off(unet, settings, targets, seed)
@@ -49,6 +49,11 @@ def build_policy(
         unet.enable_gradient_checkpointing()
     parameters = {name: value for name, value in unet.named_parameters() if value.requires_grad}
     return Policy(unet, reference, parameters, _autocast(settings.dtype, device))
+
+
+def weight_dtype(settings: TrainSettings) -> torch.dtype:
+    """Of the base weights: what is trained stays in float32, what is frozen needs no more than `dtype`."""
+    return torch.float32 if settings.full else DTYPES[settings.dtype]
 
 
 def _frozen_copy(unet: Any) -> Callable[[], AbstractContextManager[nn.Module]]:
@@ -59,7 +64,6 @@ def _frozen_copy(unet: Any) -> Callable[[], AbstractContextManager[nn.Module]]:
 def _adapters_off(
     unet: Any, settings: TrainSettings, targets: tuple[str, ...], seed: int
 ) -> Callable[[], AbstractContextManager[nn.Module]]:
-    unet.to(DTYPES[settings.dtype])
     unet.add_adapter(LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=list(targets)))
     for name, parameter in unet.named_parameters():
         if parameter.requires_grad:

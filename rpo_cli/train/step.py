@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -15,13 +16,14 @@ from rpo_cli.train.batch import assemble, pair_errors
 from rpo_cli.train.cache import Cache
 from rpo_cli.train.data import Pair
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.draws import Draw, DrawSettings, training_draw, validation_draw
+from rpo_cli.train.draws import DrawSettings, training_draw, validation_draw
 from rpo_cli.train.families import StableDiffusion1
 from rpo_cli.train.metrics import Numbers, join, summarise
 from rpo_cli.train.objective import Errors, Objective
 from rpo_cli.train.policy import Policy
 
 VALIDATION_ITEMS = 128  # fixed draws; small splits are drawn several times, large ones in part
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,12 +53,22 @@ class State:
 
 
 def timed_step(job: Job, state: State, observer: Observer) -> Numbers:
-    """One optimiser step; when memory runs out, the same step again in smaller forward passes."""
+    """One optimiser step, with its speed."""
     began = time.perf_counter()
+    numbers = in_memory(lambda: train_step(job, state), state, observer)
+    seconds = time.perf_counter() - began
+    return numbers | {"pairs_per_second": round(job.settings.global_batch / seconds, 2)}
+
+
+def in_memory(work: Callable[[], T], state: State, observer: Observer) -> T:
+    """Do `work`; when memory runs out, do it again in forward passes of half the size.
+
+    Raises:
+        RpoError: one pair does not fit.
+    """
     while True:
         try:
-            numbers = train_step(job, state)
-            break
+            return work()
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -67,8 +79,6 @@ def timed_step(job: Job, state: State, observer: Observer) -> Numbers:
                 ) from error
         state.batch_size //= 2
         observer.note(f"out of memory, going on with {state.batch_size} pairs per forward pass")
-    seconds = time.perf_counter() - began
-    return numbers | {"pairs_per_second": round(job.settings.global_batch / seconds, 2)}
 
 
 def train_step(job: Job, state: State) -> Numbers:
@@ -132,28 +142,23 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
     return settings.learning_rate * min(1.0, (step + 1) / settings.warmup_steps)
 
 
-def validation_errors(job: Job, state: State, *, with_reference: bool) -> Errors:
+def validation_errors(job: Job, state: State, observer: Observer, *, with_reference: bool) -> Errors:
     """Errors on the held-out pairs, at the same draws every time; the reference's too when asked."""
     fixed = DrawSettings(job.draws.seed, len(job.held_out), job.schedule.steps, job.draws.shape, False, 0.0)
     draws = [validation_draw(fixed, item) for item in range(VALIDATION_ITEMS)]
-    return join(
-        [
-            pair_errors(
-                state.policy,
-                job.family,
-                assemble(chunk, job.held_out, job.cache, job.schedule, job.device),
-                with_reference=with_reference,
-                grad=False,
-            )
-            for chunk in chunks(draws, state.batch_size)
-        ]
-    )
+
+    def part(start: int) -> Errors:
+        chunk = draws[start : start + state.batch_size]
+        batch = assemble(chunk, job.held_out, job.cache, job.schedule, job.device)
+        return pair_errors(state.policy, job.family, batch, with_reference=with_reference, grad=False)
+
+    def whole() -> Errors:
+        return join([part(start) for start in range(0, VALIDATION_ITEMS, state.batch_size)])
+
+    return in_memory(whole, state, observer)
 
 
-def validate(job: Job, state: State, reference: Errors) -> Numbers:
-    errors = Errors(validation_errors(job, state, with_reference=False).policy, reference.reference)
-    return summarise(errors, job.objective, job.settings.beta)
-
-
-def chunks(draws: Sequence[Draw], size: int) -> list[Sequence[Draw]]:
-    return [draws[start : start + size] for start in range(0, len(draws), size)]
+def validate(job: Job, state: State, reference: Errors, observer: Observer) -> Numbers:
+    """Numbers of the policy on the held-out pairs, beside the reference's errors at the same draws."""
+    policy = validation_errors(job, state, observer, with_reference=False).policy
+    return summarise(Errors(policy, reference.reference), job.objective, job.settings.beta)

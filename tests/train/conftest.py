@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -113,6 +114,18 @@ def bright_beats_dark(count: int, first_seed: int) -> list[dict]:
 
 
 @pytest.fixture(scope="session")
+def tiny() -> SimpleNamespace:
+    """The functions of this file, for tests that build their own data."""
+    return SimpleNamespace(
+        write_model=write_model,
+        picture=picture,
+        write_split=write_split,
+        bright_beats_dark=bright_beats_dark,
+        side=SIDE,
+    )
+
+
+@pytest.fixture(scope="session")
 def model(tmp_path_factory) -> Path:
     return write_model(tmp_path_factory.mktemp("epsilon"))
 
@@ -136,8 +149,9 @@ def shared_cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run_train(model, dataset, shared_cache, tmp_path):
+def run_train(model, dataset, shared_cache, tmp_path, monkeypatch):
     """Call `train` on the tiny model; any argument or setting may be given."""
+    monkeypatch.setattr("rpo_cli.train.step.VALIDATION_ITEMS", 8)
 
     def call(out: str | Path = "out", **given):
         arguments = {

@@ -1,0 +1,152 @@
+"""The cache holds what the encoders give, is built once, and is never trusted when it should not be."""
+
+import hashlib
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from rpo_cli.errors import CorruptImage
+from rpo_cli.pictures import decode
+from rpo_cli.train.cache import Builder, Shelf
+from rpo_cli.train.data import read_pairs
+from rpo_cli.train.families import StableDiffusion1, to_pixels
+from rpo_cli.train.run import Silent
+
+
+@pytest.fixture
+def build(model, tmp_path):
+    def call(dataset, *, identity="m", flip=False, drop_captions=False, folder="cache"):
+        builder = Builder(tmp_path / folder, StableDiffusion1(str(model)), identity, "cpu", Silent())
+        return builder.build(dataset, read_pairs(dataset, "train"), flip=flip, drop_captions=drop_captions)
+
+    return call
+
+
+@pytest.fixture
+def no_encoders(monkeypatch):
+    def forbid():
+        monkeypatch.setattr(
+            StableDiffusion1, "load_encoders", lambda *args: pytest.fail("encoders were loaded")
+        )
+
+    return forbid
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def test_cached_latents_are_the_scaled_posterior(build, dataset, tiny, model):
+    data = tiny.bright_beats_dark(1, 0)[0]["jpg_0"]
+    mean, std = build(dataset).latent(sha(data), flip=False)
+    encoders = StableDiffusion1(str(model)).load_encoders("cpu")
+    pixels = to_pixels(decode(data), tiny.side)[None].expand(8, -1, -1, -1)
+    with torch.no_grad():
+        posterior = encoders.vae.encode(pixels).latent_dist
+    assert torch.equal(mean, posterior.mean[0] * encoders.vae.config.scaling_factor)
+    assert torch.equal(std, posterior.std[0] * encoders.vae.config.scaling_factor)
+
+
+def test_cached_prompts_are_what_the_pipeline_encodes(build, dataset, model):
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
+    expected, _ = pipeline.encode_prompt("a red thing", "cpu", 1, False)
+    found = build(dataset).prompt("a red thing")["hidden"]
+    torch.testing.assert_close(found, expected[0].detach())
+
+
+def test_a_mirrored_picture_has_its_own_entry(build, dataset, tiny, model):
+    data = tiny.bright_beats_dark(1, 0)[0]["jpg_0"]
+    cache = build(dataset, flip=True)
+    encoders = StableDiffusion1(str(model)).load_encoders("cpu")
+    mean, _ = encoders.encode_images([ImageOps.mirror(decode(data))] * 8)
+    assert torch.equal(cache.latent(sha(data), flip=True)[0], mean[0])
+    assert not torch.equal(cache.latent(sha(data), flip=False)[0], mean[0])
+
+
+def test_a_second_build_loads_no_encoder_and_gives_the_same(build, dataset, no_encoders):
+    pair = read_pairs(dataset, "train")[3]
+    first = build(dataset).latent(pair.winner, flip=False)
+    no_encoders()
+    again = build(dataset).latent(pair.winner, flip=False)
+    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
+
+
+def test_only_what_is_missing_is_encoded(build, dataset, tiny, tmp_path, monkeypatch):
+    build(dataset)
+    new = tiny.bright_beats_dark(1, 300)
+    tiny.write_split(tmp_path / "more", "train", [*tiny.bright_beats_dark(10, 0), *new])
+    decoded = []
+    monkeypatch.setattr(
+        "rpo_cli.train.cache.decode", lambda data, where: decoded.append(data) or decode(data)
+    )
+    build(tmp_path / "more")
+    assert decoded == [new[0]["jpg_0"], new[0]["jpg_1"]]
+
+
+def test_another_model_identity_shares_nothing(build, dataset, monkeypatch):
+    build(dataset)
+    monkeypatch.setattr(StableDiffusion1, "load_encoders", lambda *args: pytest.fail("asked for encoders"))
+    with pytest.raises(pytest.fail.Exception, match="asked for encoders"):
+        build(dataset, identity="other")
+
+
+def test_the_empty_caption_is_there_when_captions_are_dropped(build, dataset):
+    assert build(dataset, drop_captions=True).prompt("")["hidden"].shape == (16, 16)
+
+
+def test_a_corrupt_picture_is_an_error_that_names_its_row(build, tiny, tmp_path):
+    rows = tiny.bright_beats_dark(3, 0)
+    rows[1]["jpg_1"] = rows[1]["jpg_1"][:60]
+    tiny.write_split(tmp_path / "d", "train", rows)
+    with pytest.raises(CorruptImage, match=r"train-00000\.parquet row 1, jpg_1"):
+        build(tmp_path / "d")
+
+
+def test_a_damaged_block_is_made_again(build, dataset, tmp_path):
+    pair = read_pairs(dataset, "train")[0]
+    before = build(dataset).latent(pair.winner, flip=False)
+    (block,) = (tmp_path / "cache" / "latents").rglob("*.safetensors")
+    whole = block.read_bytes()
+    block.unlink()  # never shorten a mapped file in place
+    block.write_bytes(whole[: len(whole) // 2])
+    after = build(dataset).latent(pair.winner, flip=False)
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert block.read_bytes() == whole
+
+
+def test_neighbours_and_order_change_no_latent(build, tiny, tmp_path):
+    rows = tiny.bright_beats_dark(9, 0)
+    tiny.write_split(tmp_path / "all", "train", rows)
+    tiny.write_split(tmp_path / "some", "train", rows[:2:-1])
+    whole, part = build(tmp_path / "all", folder="a"), build(tmp_path / "some", folder="b")
+    for pair in read_pairs(tmp_path / "some", "train"):
+        assert torch.equal(whole.latent(pair.winner, False)[0], part.latent(pair.winner, False)[0])
+
+
+def test_a_shelf_keeps_values_bit_for_bit(tmp_path):
+    values = {"a.mean": torch.randn(4, 3, 3), "b.mean": torch.randn(2)}
+    Shelf(tmp_path).add(values)
+    again = Shelf(tmp_path)
+    assert all(torch.equal(again.get(name), value) for name, value in values.items())
+    assert "c.mean" not in again
+
+
+@pytest.mark.parametrize("size", [(16, 16), (20, 16), (16, 33), (64, 48)])
+def test_pictures_are_resized_by_the_shorter_side_and_cropped_in_the_centre(size):
+    array = np.zeros((size[1], size[0], 3), np.uint8)
+    array[:, : size[0] // 2] = 255
+    pixels = to_pixels(Image.fromarray(array), 16)
+    assert pixels.shape == (3, 16, 16)
+    assert pixels[:, :, 0].mean() == 1
+    assert pixels[:, :, -1].mean() == -1
+
+
+def test_pixels_cover_minus_one_to_one_exactly():
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[[0, 0, 0], [255, 255, 255]]] * 2, np.uint8)).save(buffer, "PNG")
+    assert to_pixels(decode(buffer.getvalue()), 2).unique().tolist() == [-1.0, 1.0]

@@ -1,0 +1,122 @@
+"""The dataset at the door: what is read, and what is refused with file and row."""
+
+import hashlib
+
+import pytest
+
+from rpo_cli.errors import UsageError
+from rpo_cli.train.data import Pair, fingerprint, pictures, read_pairs
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def row(tiny):
+    def make(**changed) -> dict:
+        pair = {"jpg_0": tiny.picture(1), "jpg_1": tiny.picture(2)}
+        return pair | {"label_0": 1.0, "label_1": 0.0, "caption": "c"} | changed
+
+    return make
+
+
+def test_the_winner_is_the_side_whose_label_is_one(tiny, row, tmp_path):
+    tiny.write_split(tmp_path, "train", [row(), row(label_0=0.0, label_1=1.0, caption=None)])
+    first, second = sha(tiny.picture(1)), sha(tiny.picture(2))
+    assert read_pairs(tmp_path, "train") == [Pair(first, second, "c"), Pair(second, first, "")]
+
+
+def test_integer_labels_count_too(tiny, row, tmp_path):
+    tiny.write_split(tmp_path, "train", [row(label_0=0)])
+    assert read_pairs(tmp_path, "train")[0].winner == sha(tiny.picture(2))
+
+
+def test_a_missing_split_is_empty(tiny, row, tmp_path):
+    tiny.write_split(tmp_path, "train", [row()])
+    assert read_pairs(tmp_path, "validation") == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"label_0": 0.5}, "row 1: label_0 is 0.5, a tie"),
+        ({"label_0": None}, "row 1: label_0 is None"),
+        ({"label_0": float("nan")}, "row 1: label_0 is nan"),
+        ({"label_0": 2.0}, "row 1: label_0 is 2.0"),
+        ({"jpg_1": None}, "row 1: jpg_1 holds no image bytes"),
+        ({"jpg_0": b""}, "row 1: jpg_0 holds no image bytes"),
+    ],
+)
+def test_a_pair_without_a_clear_winner_is_refused_by_row(tiny, row, tmp_path, changed, message):
+    tiny.write_split(tmp_path, "train", [row(), row(**changed)])
+    with pytest.raises(UsageError, match=message):
+        read_pairs(tmp_path, "train")
+
+
+def test_an_image_struct_instead_of_bytes_is_refused(tiny, row, tmp_path):
+    image = {"bytes": tiny.picture(1), "path": None}
+    tiny.write_split(tmp_path, "train", [row(jpg_0=image)])
+    with pytest.raises(UsageError, match="jpg_0 holds no image bytes"):
+        read_pairs(tmp_path, "train")
+
+
+def test_a_missing_column_is_named(tiny, row, tmp_path):
+    rows = [{key: value for key, value in row().items() if key != "caption"}]
+    tiny.write_split(tmp_path, "train", rows)
+    with pytest.raises(UsageError, match="no column caption"):
+        read_pairs(tmp_path, "train")
+
+
+def test_a_cut_off_parquet_file_is_a_usage_error(tiny, row, tmp_path):
+    tiny.write_split(tmp_path, "train", [row()])
+    path = next((tmp_path / "data").iterdir())
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(UsageError, match="not a readable Parquet file"):
+        read_pairs(tmp_path, "train")
+
+
+def test_pictures_gives_each_wanted_one_once_with_its_place(tiny, row, tmp_path):
+    tiny.write_split(tmp_path, "train", [row(), row(), row(jpg_1=tiny.picture(3))])
+    tiny.write_split(tmp_path, "validation", [row(jpg_0=tiny.picture(4))])
+    wanted = {sha(tiny.picture(seed)) for seed in (2, 3, 4)}
+    found = list(pictures(tmp_path, wanted))
+    assert [(digest, data) for digest, data, _ in found] == [
+        (sha(tiny.picture(seed)), tiny.picture(seed)) for seed in (2, 3, 4)
+    ]
+    assert found[1][2] == "train-00000.parquet row 2, jpg_1"
+
+
+def test_rows_are_counted_across_reading_batches(tiny, row, tmp_path):
+    rows = [row(caption=str(index)) for index in range(150)]
+    rows[140]["label_0"] = 0.5
+    tiny.write_split(tmp_path, "train", rows)
+    with pytest.raises(UsageError, match=r"row 140: label_0 is 0\.5"):
+        read_pairs(tmp_path, "train")
+
+
+def test_the_fingerprint_changes_with_content_and_split_and_not_with_file_names(tiny, row, tmp_path):
+    rows = tiny.bright_beats_dark(2, 0)
+    seen = set()
+    for name, split, content in [
+        ("a", "train", rows),
+        ("b", "train", tiny.bright_beats_dark(2, 50)),
+    ]:
+        tiny.write_split(tmp_path / name, split, content)
+        seen.add(fingerprint(tmp_path / name))
+    tiny.write_split(tmp_path / "a", "validation", rows)
+    seen.add(fingerprint(tmp_path / "a"))
+    assert len(seen) == 3
+    before = fingerprint(tmp_path / "b")
+    path = next((tmp_path / "b" / "data").iterdir())
+    path.rename(path.with_name("train-renamed.parquet"))
+    assert fingerprint(tmp_path / "b") == before
+
+
+@pytest.mark.parametrize("split", [None, "validation"])
+def test_no_training_split_is_a_usage_error_with_a_hint(tiny, row, tmp_path, split):
+    if split:
+        tiny.write_split(tmp_path, split, [row()])
+    with pytest.raises(UsageError, match="no training pairs") as caught:
+        fingerprint(tmp_path)
+    assert "rpo build-pairs" in caught.value.hint

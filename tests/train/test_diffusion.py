@@ -1,0 +1,77 @@
+"""The forward process against diffusers' own schedulers and against theory."""
+
+import pytest
+import torch
+from diffusers import DDPMScheduler
+
+from rpo_cli.train.diffusion import NoiseSchedule, add_noise, image_errors, target
+
+CONFIGS = {
+    "sd15": {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"},
+    "zero_terminal_snr": {"beta_schedule": "scaled_linear", "rescale_betas_zero_snr": True},
+}
+
+
+def of(scheduler, kind="epsilon") -> NoiseSchedule:
+    return NoiseSchedule.from_alphas_cumprod(scheduler.alphas_cumprod, kind)
+
+
+@pytest.fixture
+def batch():
+    generator = torch.Generator().manual_seed(0)
+    latents, noise = torch.randn(2, 5, 4, 6, 6, generator=generator)
+    return latents, noise, torch.tensor([0, 1, 500, 998, 999])
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_noised_latents_are_those_of_diffusers(config, batch):
+    scheduler = DDPMScheduler(**CONFIGS[config])
+    latents, noise, timesteps = batch
+    ours = add_noise(of(scheduler), latents, noise, timesteps)
+    torch.testing.assert_close(ours, scheduler.add_noise(latents, noise, timesteps))
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_velocity_is_that_of_diffusers(config, batch):
+    scheduler = DDPMScheduler(**CONFIGS[config])
+    latents, noise, timesteps = batch
+    ours = target(of(scheduler, "v_prediction"), latents, noise, timesteps)
+    torch.testing.assert_close(ours, scheduler.get_velocity(latents, noise, timesteps))
+
+
+def test_epsilon_is_the_noise_and_sample_the_latents(batch):
+    scheduler = DDPMScheduler()
+    latents, noise, timesteps = batch
+    assert target(of(scheduler), latents, noise, timesteps) is noise
+    assert target(of(scheduler, "sample"), latents, noise, timesteps) is latents
+
+
+def test_velocity_and_noised_latents_give_back_both_parts(batch):
+    schedule = of(DDPMScheduler(), "v_prediction")
+    latents, noise, timesteps = batch
+    x, v = add_noise(schedule, latents, noise, timesteps), target(schedule, latents, noise, timesteps)
+    alpha, sigma = schedule.at(timesteps)
+    torch.testing.assert_close(alpha * x - sigma * v, latents, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(sigma * x + alpha * v, noise, rtol=1e-4, atol=1e-5)
+
+
+def test_variance_is_preserved():
+    schedule = of(DDPMScheduler(**CONFIGS["zero_terminal_snr"]))
+    torch.testing.assert_close(schedule.alpha**2 + schedule.sigma**2, torch.ones(schedule.steps))
+
+
+def test_errors_are_means_over_channels_and_pixels():
+    prediction = torch.zeros(2, 4, 2, 2)
+    wanted = torch.stack([torch.full((4, 2, 2), 3.0), torch.zeros(4, 2, 2)])
+    wanted[1, 0, 0, 0] = 4.0
+    assert image_errors(prediction, wanted).tolist() == [9.0, 1.0]
+
+
+def test_half_precision_predictions_are_reduced_in_float32():
+    generator = torch.Generator().manual_seed(0)
+    prediction, wanted = torch.randn(2, 8, 4, 32, 32, generator=generator)
+    half = prediction.bfloat16()
+    found = image_errors(half, wanted)
+    assert found.dtype == torch.float32
+    truth = (half.double() - wanted.double()).flatten(1).pow(2).mean(1)
+    torch.testing.assert_close(found.double(), truth, rtol=1e-6, atol=0)

@@ -1,0 +1,75 @@
+"""Draws are functions of (seed, step, position) and of nothing else."""
+
+import torch
+
+from rpo_cli.train.draws import DrawSettings, epoch_order, training_draw, validation_draw
+
+SETTINGS = DrawSettings(seed=3, pairs=7, timesteps=1000, shape=(4, 3, 3), flip=True, caption_dropout=0.25)
+
+
+def same(a, b) -> bool:
+    return (a.pair, a.timestep, a.flip, a.drop_caption) == (
+        b.pair,
+        b.timestep,
+        b.flip,
+        b.drop_caption,
+    ) and (torch.equal(a.noise, b.noise) and torch.equal(a.posterior, b.posterior))
+
+
+def test_a_draw_is_the_same_whatever_was_drawn_before():
+    first = training_draw(SETTINGS, 5, 2, 4)
+    torch.rand(100)
+    training_draw(SETTINGS, 0, 0, 4)
+    epoch_order.cache_clear()
+    assert same(first, training_draw(SETTINGS, 5, 2, 4))
+
+
+def test_other_steps_positions_and_seeds_give_other_draws():
+    base = training_draw(SETTINGS, 1, 1, 4)
+    others = [
+        training_draw(SETTINGS, 1, 2, 4),
+        training_draw(SETTINGS, 2, 1, 4),
+        training_draw(DrawSettings(4, 7, 1000, (4, 3, 3), True, 0.25), 1, 1, 4),
+    ]
+    assert not any(torch.equal(base.noise, other.noise) for other in others)
+    assert not torch.equal(base.noise, base.posterior)
+
+
+def test_every_pair_is_used_once_per_epoch_in_an_order_of_its_own():
+    used = [training_draw(SETTINGS, i // 4, i % 4, 4).pair for i in range(28)]
+    epochs = [used[start : start + 7] for start in range(0, 28, 7)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_a_global_batch_larger_than_the_data_goes_on_into_the_next_epoch():
+    used = [training_draw(SETTINGS, 0, position, 14).pair for position in range(14)]
+    assert sorted(used) == sorted([*range(7), *range(7)])
+
+
+def test_timesteps_flips_and_dropped_captions_have_their_rates():
+    draws = [training_draw(SETTINGS, step, position, 8) for step in range(50) for position in range(8)]
+    assert 0.42 < sum(draw.flip for draw in draws) / 400 < 0.58
+    assert 0.17 < sum(draw.drop_caption for draw in draws) / 400 < 0.33
+    times = torch.tensor([float(draw.timestep) for draw in draws])
+    assert 450 < times.mean() < 550
+    assert times.min() >= 0
+    assert times.max() <= 999
+
+
+def test_noise_is_standard_normal():
+    values = torch.stack([training_draw(SETTINGS, step, 0, 1).noise for step in range(300)])
+    assert abs(values.mean().item()) < 0.05
+    assert abs(values.std().item() - 1) < 0.05
+
+
+def test_validation_draws_are_fixed_and_keep_pictures_and_captions_as_they_are():
+    draws = [validation_draw(SETTINGS, item) for item in range(70)]
+    assert all(same(draw, validation_draw(SETTINGS, item)) for item, draw in enumerate(draws))
+    assert not any(draw.flip or draw.drop_caption for draw in draws)
+    assert [draw.pair for draw in draws[:8]] == [0, 1, 2, 3, 4, 5, 6, 0]
+    assert not torch.equal(draws[0].noise, draws[7].noise)
+
+
+def test_validation_draws_do_not_repeat_training_draws():
+    assert not torch.equal(validation_draw(SETTINGS, 0).noise, training_draw(SETTINGS, 0, 0, 1).noise)

@@ -1,0 +1,103 @@
+"""What training writes is read back by diffusers to the same output."""
+
+import json
+
+import pytest
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from safetensors import safe_open
+
+from rpo_cli.train import loop as loop_module
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Collects the policy of the training that runs in this test."""
+    held = {}
+    build = loop_module.build_policy
+
+    def remember(*args):
+        held["policy"] = build(*args)
+        return held["policy"]
+
+    monkeypatch.setattr(loop_module, "build_policy", remember)
+    return held
+
+
+def predictions(unet) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(1)
+    noisy, hidden = (
+        torch.randn(2, 4, 8, 8, generator=generator),
+        torch.randn(2, 16, 16, generator=generator),
+    )
+    with torch.no_grad():
+        return unet(noisy, torch.tensor([10, 900]), encoder_hidden_states=hidden).sample
+
+
+def test_a_lora_read_back_by_the_pipeline_gives_the_trainers_output(run_train, trained, model):
+    report = run_train(learning_rate=1e-2)
+    pipeline = StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
+    before = predictions(pipeline.unet)
+    pipeline.load_lora_weights(report.adapter)
+    after = predictions(pipeline.unet)
+    expected = predictions(trained["policy"].unet)
+    assert (after - before).abs().max() > 1e-3
+    torch.testing.assert_close(after, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_pipeline_draws_another_picture_with_the_lora(run_train, model):
+    report = run_train(learning_rate=1e-2)
+    pipeline = StableDiffusionPipeline.from_pretrained(model, safety_checker=None)
+    pipeline.set_progress_bar_config(disable=True)
+
+    def draw():
+        generator = torch.Generator().manual_seed(0)
+        return pipeline("a red thing", num_inference_steps=2, generator=generator, output_type="pt").images
+
+    before = draw()
+    pipeline.load_lora_weights(report.adapter)
+    assert not torch.equal(before, draw())
+
+
+def test_a_fully_tuned_unet_loads_as_a_unet_and_gives_the_trainers_output(run_train, trained, model):
+    report = run_train(full=True)
+    assert report.adapter.name == "unet"
+    unet = UNet2DConditionModel.from_pretrained(report.adapter, use_safetensors=True).eval()
+    torch.testing.assert_close(predictions(unet), predictions(trained["policy"].unet), rtol=1e-5, atol=1e-5)
+    pipeline = StableDiffusionPipeline.from_pretrained(model, unet=unet, safety_checker=None)
+    assert pipeline.unet is unet
+
+
+def test_the_file_carries_settings_and_inputs_and_no_path(run_train, model):
+    report = run_train()
+    with safe_open(report.adapter / "pytorch_lora_weights.safetensors", framework="pt") as file:
+        facts = json.loads(file.metadata()["rpo"])
+    assert facts["settings"]["beta"] == 5000.0
+    assert facts["seed"] == 0
+    assert facts["pairs"] == 10
+    assert facts["model"] == model.name
+
+
+def test_the_card_tells_settings_numbers_and_use(run_train, model):
+    card = (run_train(model_identity="weights-123").adapter / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: diffusers\n")
+    for text in (
+        "| beta | 5000.0 |",
+        "| implicit_accuracy | 0.5 |",
+        "load_lora_weights",
+        "2311.12908",
+        "weights-123",
+    ):
+        assert text in card
+    assert "pairs_per_second" not in card
+    assert str(model) not in card
+
+
+def test_the_last_checkpoint_is_gone_when_the_result_is_there(run_train, tmp_path):
+    run_train()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "adapter",
+        "done.json",
+        "metrics.jsonl",
+        "settings.json",
+    ]
