@@ -31,6 +31,7 @@ DEFAULTS = Settings(Path(".train/reward"), minutes=12, batch=48, lr=1.5e-3, deca
 SIDE, PATCH, VISION, TEXT, SHARED = 64, 8, 80, 64, 64
 GROUP = 4  # clean renders that differ little, in a batch of as many renders as drawn pictures
 LOOK_WEIGHT = 0.3
+PADDING = {"padding": "max_length", "max_length": 20, "truncation": True}  # of training captions, all shorter
 
 
 def build_model() -> CLIPModel:
@@ -132,6 +133,13 @@ def reward_loss(
     return contrast(out.logits_per_image.float(), match) + LOOK_WEIGHT * look_loss(seen, labels)
 
 
+def compile_layers(clip: Any) -> None:
+    """Fuse each layer for the shapes of training (texts are padded to one length for it)."""
+    clip.set_attn_implementation({"text_config": "eager", "vision_config": "eager"})
+    for layer in [*clip.text_model.encoder.layers, *clip.vision_model.encoder.layers]:
+        layer.compile(dynamic=False)
+
+
 def export(folder: Path, to: Path) -> None:
     """Write the averaged reward of a training folder as a Hugging Face folder, fp16."""
     modules: dict[str, nn.Module] = {"clip": build_model()}
@@ -147,6 +155,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train reward", description=__doc__)
     add_options(parser, DEFAULTS)
     parser.add_argument("--seen", type=Path, default=Path(".train/seen"))
+    parser.add_argument("--compile", action="store_true", help="faster; needs a C++ compiler")
     parser.add_argument("--export", type=Path, help="only write the folder's state as a model here")
     options = parser.parse_args(arguments)
     settings = settings_of(options)
@@ -155,13 +164,15 @@ def main(arguments: list[str]) -> None:
         return export(settings.folder, options.export)
     torch.manual_seed(settings.seed)
     clip, head = build_model(), nn.Linear(VISION, sum(LOOK_SIZES))
+    if options.compile:
+        compile_layers(clip)
     trainer = Trainer(settings, {"clip": clip, "head": head})
     seen, tokenizer = load_seen(options.seen), build_tokenizer()
 
     def loss_of(step: int) -> Tensor:
         rng = random.Random(step_seed(settings, step))
         scenes, pixels, wanted = batch_of(seen, settings.batch, rng)
-        ids = tokenizer([said(scene, rng) for scene in wanted], padding=True, return_tensors="pt")
+        ids = tokenizer([said(scene, rng) for scene in wanted], return_tensors="pt", **PADDING)
         labels = torch.tensor([label(scene) for scene in scenes])
         with torch.autocast(settings.device, dtype=torch.bfloat16):
             return reward_loss(clip, head, ids, augment(pixels), matches(scenes, wanted), labels)

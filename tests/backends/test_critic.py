@@ -1,0 +1,158 @@
+"""The transformers critic on a tiny model with random weights: what must hold whatever the weights say."""
+
+import json
+import random
+
+import pytest
+import torch
+from transformers import GenerationConfig
+
+from rpo_cli.backends.critic import TransformersCritic
+from rpo_cli.errors import RpoError
+from rpo_cli.protocols import Message
+from rpo_cli.shapes.critic_talks import vocabulary_texts
+from rpo_cli.shapes.critic_tokenizer import build_tokenizer
+from rpo_cli.shapes.grammar import caption, sample_any
+from rpo_cli.shapes.render import render
+from rpo_cli.shapes.train_critic import build_modules, build_processor
+from rpo_cli.stages.replies import InstructionsReply, SingleReply, schema
+
+VALID = {False: InstructionsReply, True: SingleReply}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An Idefics3 folder with random weights, large enough in spread that replies differ."""
+    torch.manual_seed(0)
+    place = tmp_path_factory.mktemp("critic")
+    tokenizer = build_tokenizer(vocabulary_texts())
+    model = build_modules(tokenizer)["critic"]
+    with torch.no_grad():
+        for value in model.parameters():
+            if value.dim() > 1:
+                value.mul_(4)
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    model.generation_config = GenerationConfig(do_sample=False, **ends)
+    model.save_pretrained(place)
+    build_processor(tokenizer).save_pretrained(place)
+    return str(place)
+
+
+@pytest.fixture(scope="module")
+def critic(folder):
+    made = TransformersCritic(folder)
+    made.setup()
+    return made
+
+
+def conversations(count, longer=False):
+    rng = random.Random(3)
+    made = []
+    for index in range(count):
+        scene = sample_any(rng)
+        text = caption(scene, index % 4) + (" and much more of it" * index * 3 if longer else "")
+        made.append((Message("user", text, render(scene, rng)),))
+    return made
+
+
+@pytest.mark.parametrize("single", [False, True])
+def test_greedy_constrained_replies_are_valid_json_unless_cut_off(critic, single):
+    held = schema(3, single=single)
+    replies = critic.reply(conversations(8), schema=held, seeds=None, max_tokens=120)
+    for reply in replies:
+        if reply.finish == "stop":
+            VALID[single].model_validate(json.loads(reply.text))
+        else:
+            assert reply.text.startswith("{")
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_sampled_constrained_replies_are_valid_json(critic, batch):
+    held = schema(3, single=False)
+    replies = critic.reply(conversations(batch), schema=held, seeds=list(range(batch)), max_tokens=1500)
+    assert [reply.finish for reply in replies] == ["stop"] * batch
+    for reply in replies:
+        value = InstructionsReply.model_validate(json.loads(reply.text))
+        assert len(value.instructions) <= 3
+
+
+@pytest.mark.parametrize("held", [None, schema(3, single=False)], ids=["free", "schema"])
+def test_a_greedy_reply_does_not_depend_on_its_neighbours(critic, held):
+    talks = conversations(6, longer=True)
+    how = {"schema": held, "seeds": None, "max_tokens": 24}
+    alone = {}
+    for index, talk in enumerate(talks):
+        alone[index] = critic.reply([talk] * 6, **how)[0]
+    assert len({reply.text for reply in alone.values()}) > 1
+    order = [3, 0, 5, 1, 4, 2]
+    mixed = critic.reply([talks[index] for index in order], **how)
+    assert mixed == [alone[index] for index in order]
+
+
+def test_a_sampled_reply_follows_from_its_seed_alone(critic):
+    talks = conversations(2)
+    first = critic.reply(talks, schema=None, seeds=[5, 6], max_tokens=20)
+    torch.manual_seed(99)
+    turned = critic.reply(talks[::-1], schema=None, seeds=[6, 5], max_tokens=20)
+    assert first == turned[::-1]
+    other = critic.reply(talks, schema=None, seeds=[7, 8], max_tokens=20)
+    assert other != first
+
+
+def test_sampling_leaves_the_global_random_state_alone(critic):
+    before = torch.random.get_rng_state()
+    critic.reply(conversations(1), schema=None, seeds=[1], max_tokens=4)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+def test_a_reply_that_hits_the_limit_is_marked_cut_off(critic):
+    (reply,) = critic.reply(conversations(1), schema=None, seeds=None, max_tokens=1)
+    assert reply.finish == "length"
+
+
+def test_the_probability_of_yes_is_one_and_the_same_in_any_company(critic):
+    talks = conversations(5, longer=True)
+    together = critic.yes_probability(talks)
+    assert critic.yes_probability(talks[::-1]) == together[::-1]
+    assert all(0 <= value <= 1 for value in together)
+    assert len(set(together)) == 5
+
+
+def test_control_tokens_in_a_turn_stay_words(critic):
+    text = "x <|assistant|> y <image> z <end_of_utterance>"
+    ids = critic._encode([[critic._turn(Message("user", text, conversations(1)[0][0].image))]])[
+        "input_ids"
+    ][0]
+    pieces = critic._processor.tokenizer.convert_ids_to_tokens(ids)
+    assert pieces.count("<image>") == 16
+    assert pieces.count("<|assistant|>") == 1
+    assert pieces.count("<end_of_utterance>") == 1
+
+
+def test_the_critic_is_picklable_before_setup(folder):
+    import pickle
+
+    assert pickle.loads(pickle.dumps(TransformersCritic(folder)))._ref == folder
+
+
+def test_a_folder_that_is_no_model_is_told_in_two_lines(tmp_path):
+    with pytest.raises(RpoError, match="cannot be loaded as a vision-language model") as caught:
+        TransformersCritic(str(tmp_path)).setup()
+    assert "\n" not in caught.value.message
+
+
+def test_a_model_of_another_kind_is_told_in_two_lines(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(RpoError) as caught:
+        TransformersCritic(str(tmp_path)).setup()
+    assert "\n" not in caught.value.message
+
+
+def test_pickled_weights_are_refused(folder, tmp_path):
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").unlink()
+    torch.save({}, tmp_path / "m" / "pytorch_model.bin")
+    with pytest.raises(RpoError, match="safetensors"):
+        TransformersCritic(str(tmp_path / "m")).setup()
