@@ -64,7 +64,7 @@ def given(section: str, params: Mapping[str, Any]) -> dict[str, Any]:
     told = {
         name: value
         for option, value in params.items()
-        if value is not None and value != [] and (name := setting_of(section, option)) is not None
+        if value not in (None, [], ()) and (name := setting_of(section, option)) is not None
     }
     return told | dict(_assignment(text) for text in params.get("assign") or ())
 

@@ -52,7 +52,12 @@ def test_every_setting_has_a_description():
 
 
 def test_options_that_were_not_given_set_nothing():
-    assert options.given("edit", {"steps": None, "guidance": [], "run": "demo", "assign": None}) == {}
+    assert options.given("edit", {"steps": None, "guidance": (), "run": "demo", "assign": None}) == {}
+
+
+def test_zero_and_false_are_values():
+    assert options.given("generate", {"guidance": 0.0}) == {"generate.guidance": 0.0}
+    assert options.given("train", {"full": False}) == {"train.full": False}
 
 
 def test_an_option_names_the_setting_of_its_own_section_first():

@@ -1,0 +1,105 @@
+"""run, build-pairs and train: what the door hands to the line, with the line's own function replaced."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rpo_cli.line import run as line_run
+from rpo_cli.line import stage as line_stage
+from rpo_cli.line import training
+from rpo_cli.line.dataset import PairsReport
+from rpo_cli.line.run import RunReport
+from rpo_cli.line.stage import StageReport
+from rpo_cli.line.training import TrainReport
+
+SCORES = StageReport("score", 4, 0, 4, 0, {}, 1.0, None)
+PAIRS = PairsReport(2, 2, 0, {}, train=2, validation=0, path="demo/dataset")
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """What the line was called with: (name, line, options)."""
+    seen = []
+
+    def stand_in(name, report):
+        def call(line, *arguments, **options):
+            seen.append((name, line.settings, arguments, options))
+            return report
+
+        return call
+
+    monkeypatch.setattr(line_run, "run", stand_in("run", RunReport([SCORES], PAIRS, None, None)))
+    monkeypatch.setattr(line_run, "build_pairs", stand_in("build_pairs", PAIRS))
+    monkeypatch.setattr(line_stage, "run_stage", stand_in("run_stage", SCORES))
+    monkeypatch.setattr(
+        training, "train", stand_in("train", TrainReport("dpo", 9, 2, Path("demo/adapter")))
+    )
+    return seen
+
+
+def test_run_hands_on_settings_last_step_and_shard(rpo, calls, tmp_path):
+    done = rpo("run", tmp_path, "--limit", 3, "--seed", 5, "--until", "edit", "--shard", "1/4", "--quiet")
+
+    ((name, settings, arguments, options),) = calls
+    assert (done.code, done.out) == (0, f"{tmp_path}\n")
+    assert (name, arguments, options) == ("run", ("edit",), {"shard": (1, 4)})
+    assert (settings.prompts.limit, settings.run.seed) == (3, 5)
+
+
+def test_build_pairs_scores_before_it_judges(rpo, calls, tmp_path):
+    options = ["--reward", "clip=a", "--reward", "vqascore=b", "--strategy", "all", "--retry-rejects"]
+    done = rpo("build-pairs", tmp_path, *options, "--json")
+
+    (scored, judged) = calls
+    assert json.loads(done.out)["pairs"]["accepted"] == 2
+    assert (scored[0], scored[2:], judged[0]) == (
+        "run_stage",
+        (("score",), {"retry_rejects": True}),
+        "build_pairs",
+    )
+    assert scored[1].score.rewards == ("clip=a", "vqascore=b")
+    assert judged[1].pairs.strategy == "all"
+
+
+def test_train_hands_on_its_settings(rpo, calls, tmp_path):
+    done = rpo(
+        "train", tmp_path, "--method", "sft", "--full", "--learning-rate", "1e-5", "--seed", 7, "--quiet"
+    )
+
+    ((name, settings, _, _),) = calls
+    assert (done.code, done.out, name) == (0, "demo/adapter\n", "train")
+    assert (settings.train.method, settings.train.full) == ("sft", True)
+    assert (settings.train.learning_rate, settings.train.seed, settings.run.seed) == (1e-5, 7, 0)
+
+
+def test_edit_takes_a_grid_of_strengths(rpo, tmp_path, monkeypatch):
+    """A repeated option is a list; here a plan, which makes nothing."""
+    seen = []
+    monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps: None)
+    monkeypatch.setattr(
+        "rpo_cli.line.plan.plan", lambda line, names: seen.append((line.settings.edit, names)) or []
+    )
+
+    rpo("edit", tmp_path, "--guidance", 3, "--guidance", 7.5, "--mode", "each", "--dry-run")
+
+    ((edit, names),) = seen
+    assert (edit.guidance, edit.mode, names) == ((3.0, 7.5), "each", ["edit"])
+
+
+@pytest.mark.parametrize(
+    ("until", "stages"),
+    [
+        (["--until", "generate"], ["generate"]),
+        (["--until", "build-pairs"], ["generate", "critique", "edit", "score"]),
+        ([], ["generate", "critique", "edit", "score"]),
+    ],
+)
+def test_a_dry_run_plans_the_steps_that_a_run_would_walk(rpo, calls, tmp_path, monkeypatch, until, stages):
+    planned = []
+    monkeypatch.setattr("rpo_cli.line.plan.plan", lambda line, names: planned.extend(names) or [])
+
+    assert rpo("run", tmp_path, *until, "--dry-run").code == 0
+
+    assert planned == stages
+    assert calls == []
