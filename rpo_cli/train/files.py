@@ -23,7 +23,7 @@ def write_atomically(path: Path, data: bytes) -> None:
         StorageError: no space, or no permission.
     """
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    with _storage(path):
+    with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
             file.write(data)
@@ -37,7 +37,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 def folder_atomically(path: Path) -> Iterator[Path]:
     """A temporary folder to fill that becomes `path` at the end, replacing what stood there."""
     temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
-    with _storage(path):
+    with storage_errors(path):
         temporary.mkdir(parents=True)
         yield temporary
         for file in temporary.rglob("*"):
@@ -73,7 +73,8 @@ def safetensors_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str
 
 
 @contextlib.contextmanager
-def _storage(path: Path) -> Iterator[None]:
+def storage_errors(path: Path) -> Iterator[None]:
+    """Make a failing write a StorageError that names `path`."""
     try:
         yield
     except OSError as error:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rpo_cli.train.files import write_atomically
+from rpo_cli.train.files import storage_errors, write_atomically
 from rpo_cli.train.objective import Errors, Objective, implicit_accuracy, implicit_margin, sides
 
 Numbers = dict[str, float]
@@ -75,7 +75,7 @@ class MetricsFile:
 
     def append(self, split: str, step: int, numbers: Numbers) -> None:
         line = json.dumps({"split": split, "step": step, **numbers}, separators=(",", ":"))
-        with self._path.open("a", encoding="utf-8") as file:
+        with storage_errors(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
 
     def rows(self) -> list[dict[str, Any]]:

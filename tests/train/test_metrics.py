@@ -1,0 +1,83 @@
+"""Numbers about training: joined, summarised, kept and rewound."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from rpo_cli.errors import StorageError
+from rpo_cli.train.metrics import MetricsFile, join, spread_warning, summarise
+from rpo_cli.train.objective import DPO, Errors
+
+
+def test_joined_micro_batches_read_like_one_batch():
+    policy, reference = torch.rand(2, 12)
+    whole = Errors(policy, reference)
+    parts = [
+        Errors(
+            torch.cat([policy[a:b], policy[6 + a : 6 + b]]),
+            torch.cat([reference[a:b], reference[6 + a : 6 + b]]),
+        )
+        for a, b in ((0, 4), (4, 6))
+    ]
+    joined = join(parts)
+    assert torch.equal(joined.policy, whole.policy)
+    assert torch.equal(joined.reference, whole.reference)
+
+
+def test_the_summary_has_the_hand_computed_values():
+    # margins s_l - s_w: 0.2 and -0.4; logits β/2 times that
+    errors = Errors(torch.tensor([0.1, 0.6, 0.3, 0.2]), torch.tensor([0.2, 0.4, 0.2, 0.4]))
+    found = summarise(errors, DPO, 10.0)
+    assert found["winner_error"] == pytest.approx(0.35)
+    assert found["reference_loser_error"] == pytest.approx(0.3)
+    assert found["logit_mean"] == pytest.approx(-0.5)
+    assert found["logit_std"] == pytest.approx(1.5)
+    assert found["implicit_accuracy"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("step", "spread", "expected"),
+    [
+        (1, 50.0, "lower beta"),
+        (10, 50.0, "lower beta"),
+        (11, 50.0, None),
+        (9, 0.0, None),
+        (10, 1e-6, "raise beta"),
+        (10, 0.5, None),
+    ],
+)
+def test_the_spread_is_judged_within_ten_steps(step, spread, expected):
+    advice = spread_warning(step, spread)
+    assert (advice is None) if expected is None else expected in advice
+
+
+def test_rewinding_forgets_later_lines_and_a_cut_off_one(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    file.append("validation", 0, {"loss": 0.7})
+    for step in (1, 2, 3):
+        file.append("train", step, {"loss": step / 10})
+    with (tmp_path / "metrics.jsonl").open("a") as handle:
+        handle.write('{"split":"train","st')
+    file.rewind(2)
+    assert [(row["split"], row["step"]) for row in file.rows()] == [
+        ("validation", 0),
+        ("train", 1),
+        ("train", 2),
+    ]
+    file.rewind(None)
+    assert file.rows() == []
+
+
+def test_first_and_last_leave_out_the_clock(tmp_path):
+    file = MetricsFile(tmp_path / "metrics.jsonl")
+    assert file.first_and_last("train") == ({}, {})
+    for step in (1, 2):
+        file.append("train", step, {"loss": step / 10, "pairs_per_second": 3.0})
+    assert file.first_and_last("train") == ({"step": 1, "loss": 0.1}, {"step": 2, "loss": 0.2})
+
+
+def test_a_full_disk_is_told_in_two_lines():
+    with pytest.raises(StorageError, match="No space left on device") as caught:
+        MetricsFile(Path("/dev/full")).append("train", 1, {"loss": 1.0})
+    assert "nothing is lost" in caught.value.hint
