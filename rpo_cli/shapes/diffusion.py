@@ -19,6 +19,7 @@ WIDTH = 96  # of the text encoder
 LATENT_SIDE, LATENT_CHANNELS = 16, 4
 CHANNELS = (32, 64, 120)
 TRAIN_STEPS = 1000
+TIME_MEAN, TIME_SPREAD = 0.5, 1.2
 # The usual last beta of .012 would leave the picture's mean readable at the last step (256 latents
 # a channel average the noise away), and a model that has learned to read it there draws washed-out
 # backgrounds from pure noise.
@@ -84,6 +85,16 @@ def build_unet(in_channels: int = LATENT_CHANNELS) -> Any:
         attention_head_dim=4,
         norm_num_groups=8,
     )
+
+
+def draw_timesteps(count: int) -> Tensor:
+    """Timesteps from torch's global generator, (count,), most between 350 and 850.
+
+    There shape, place and relation are settled; logit-normal as in Esser et al. 2024,
+    arXiv:2403.03206.
+    """
+    drawn = torch.sigmoid(TIME_MEAN + TIME_SPREAD * torch.randn(count))
+    return (drawn * TRAIN_STEPS).long().clamp(max=TRAIN_STEPS - 1)
 
 
 def velocity_loss(

@@ -142,7 +142,7 @@ def _loss_of(
         texts, image = drop_conditions(rng, texts, image)
         clean, image = (target * scale).to(settings.device), image.to(settings.device)
         noise = torch.randn_like(clean)
-        timesteps = torch.randint(diffusion.TRAIN_STEPS, (len(texts),), device=settings.device)
+        timesteps = diffusion.draw_timesteps(len(texts)).to(settings.device)
         noisy = scheduler.add_noise(clean, noise, timesteps)
         both = torch.cat([noisy, image], dim=1).contiguous(memory_format=torch.channels_last)
         states = modules["text_encoder"](diffusion.tokens(tokenizer, texts).to(settings.device))[0]

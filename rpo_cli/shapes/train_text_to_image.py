@@ -77,7 +77,7 @@ def main(arguments: list[str]) -> None:
         captions = [training_caption(scenes[i], rng) for i in chosen]
         clean = (latents.sample(torch.tensor(chosen)) * scale).to(settings.device)
         noise = torch.randn_like(clean)
-        timesteps = torch.randint(diffusion.TRAIN_STEPS, (len(chosen),), device=settings.device)
+        timesteps = diffusion.draw_timesteps(len(chosen)).to(settings.device)
         noisy = scheduler.add_noise(clean, noise, timesteps).contiguous(memory_format=torch.channels_last)
         ids = diffusion.tokens(tokenizer, captions).to(settings.device)
         states = modules["text_encoder"](ids)[0]
