@@ -1,6 +1,8 @@
 """train: the run's dataset → an adapter or a UNet in RUN/train/<name>."""
 
 from rpo_cli.errors import UsageError
+from rpo_cli.exchange.card import built
+from rpo_cli.exchange.dataset import sweep
 from rpo_cli.line.context import Line
 from rpo_cli.line.work import required
 from rpo_cli.train.run import TrainReport
@@ -19,8 +21,11 @@ def train(line: Line) -> TrainReport:
     model = settings.model or required(generate.generator, "train.model")
     revision = generate.revision if settings.model is None else None
     dataset = line.store.path("dataset")
-    if not (dataset / "README.md").is_file():
+    card = dataset / "README.md"
+    if not card.is_file():
         raise UsageError(f"{dataset}: no dataset yet", f"rpo build-pairs {line.store.url}")
+    with line.store.lock("build-pairs"):  # a rebuild that was killed may have left files of two builds
+        sweep(dataset, set(built(card.read_text(encoding="utf-8"))[1]))
     identity = line.identity(model, revision)
     with line.store.lock(f"train-{settings.name}"):
         line.record()
