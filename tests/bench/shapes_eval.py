@@ -21,19 +21,15 @@ from pathlib import Path
 import torch
 from diffusers import (
     DiffusionPipeline,
-    StableDiffusionInstructPix2PixPipeline,
     StableDiffusionPipeline,
 )
 from PIL import Image
 
 from rpo_cli.shapes import manifest
-from rpo_cli.shapes.draws import sample_edit
-from rpo_cli.shapes.edits import KINDS, apply_instruction
-from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, canonical, caption, sample_scene
+from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, caption, sample_scene
 from rpo_cli.shapes.latents import encode
-from rpo_cli.shapes.oracle import Reading, compare, fully_right, read
+from rpo_cli.shapes.oracle import Reading, compare, read
 from rpo_cli.shapes.render import render
-from rpo_cli.shapes.towards import assign, edits_towards, flaws
 
 RESULTS = Path(__file__).parent / "results" / "shapes"
 BATCH = 32
@@ -168,25 +164,6 @@ def generate(
     return list(made.images)
 
 
-def edit(
-    pipeline: StableDiffusionInstructPix2PixPipeline,
-    pictures: list[Image.Image],
-    texts: list[str],
-    sampling: Sampling,
-    seed: int,
-) -> list[Image.Image]:
-    """One edit per picture."""
-    made = pipeline(
-        texts,
-        image=pictures,
-        num_inference_steps=sampling.steps,
-        guidance_scale=sampling.guidance,
-        image_guidance_scale=sampling.image_guidance,
-        generator=[torch.Generator().manual_seed(seed + i) for i in range(len(texts))],
-    )
-    return list(made.images)
-
-
 def measure_text_to_image(folder: Path, split: str, cases: int, sampling: Sampling) -> dict[str, object]:
     """Generated pictures against their prompts."""
     pipeline, rows = load(folder), []
@@ -194,141 +171,6 @@ def measure_text_to_image(folder: Path, split: str, cases: int, sampling: Sampli
         pictures = generate(pipeline, scenes, sampling, 1000 + number * BATCH)
         rows += [verdict_row(read(picture), scene) for picture, scene in zip(pictures, scenes, strict=True)]
     return table(rows, VERDICTS)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A picture, what is asked of it, what it shows and what it should show then."""
-
-    picture: Image.Image
-    before: Scene
-    text: str
-    after: Scene
-    kind: str
-
-
-def clean_cases(split: str, cases: int) -> list[Case]:
-    """Clean renders of held-out scenes with random edits that lead to any scene; kinds in turn
-    where possible.
-    """
-    rng, found = random.Random(f"clean-{split}"), []
-    for index, scene in enumerate(held_out(split, cases, seed=1)):
-        wanted = KINDS[index // 2 % len(KINDS)]
-        text, after, kind = sample_edit(scene, rng)
-        while kind != wanted and (wanted, len(scene.things)) not in (("add", 2), ("remove", 1)):
-            text, after, kind = sample_edit(scene, rng)
-        found.append(Case(render(scene, rng), scene, text, after, kind))
-    return found
-
-
-def flawed_cases(model: Path, split: str, cases: int, joined: int) -> list[Case]:
-    """The text-to-image model's own flawed pictures of held-out prompts, with the instructions that
-    would mend them.
-    """
-    pipeline, found, number = load(model), [], 0
-    while len(found) < cases:
-        scenes = held_out(split, BATCH, seed=100 + number)
-        pictures = generate(pipeline, scenes, TEXT_TO_IMAGE, 500_000 + number * BATCH)
-        for picture, scene in zip(pictures, scenes, strict=True):
-            case = flawed_case(picture, scene, joined)
-            if case is not None:
-                found.append(case)
-        number += 1
-    return found[:cases]
-
-
-def flawed_case(picture: Image.Image, wanted: Scene, joined: int) -> Case | None:
-    """The case of one picture; None when nothing is wrong or no instruction can be worded on what
-    is seen.
-    """
-    seen = read(picture).loose
-    texts = edits_towards(seen, wanted)[:joined]
-    text = "; ".join(texts)
-    after = apply_instruction(seen, text) if texts else None
-    named = after is not None and len(seen.things) in (1, 2)
-    return (
-        Case(picture, seen, text, after, "several" if len(texts) > 1 else kind_of(texts[0]))
-        if named
-        else None
-    )
-
-
-def kind_of(text: str) -> str:
-    """The kind of one instruction, by its first words."""
-    first = text.split()[0]
-    if "background" in text:
-        return "background"
-    return {
-        "turn": "reshape",
-        "make": "recolour/resize",
-        "add": "add",
-        "remove": "remove",
-        "move": "move",
-    }[first]
-
-
-def asked_and_rest(case: Case, seen: Scene) -> tuple[bool, bool]:
-    """Whether every asked attribute is fixed, and whether everything else is as it was.
-
-    A flaw of the result against the wanted scene belongs to what was asked when the same aspect of
-    the same thing was a flaw before the edit; every other flaw is damage. With a wrong count the
-    things cannot be told apart: it is held against what was asked only if the count was asked to
-    change, else against the rest.
-    """
-    asked = {(flaw.aspect, flaw.object_index) for flaw in flaws(case.before, case.after)}
-    left = {(flaw.aspect, flaw.object_index) for flaw in flaws(seen, case.after)}
-    fixed = not (asked & left)
-    if ("count", None) in asked:
-        added = len(case.after.things) > len(case.before.things)
-        new = set(range(len(case.after.things))) - set(kept_indices(case)) if added else set()
-        of_new = {item for item in left if item[1] in new or item[0] in ("relation", "position")}
-        fixed, left = fixed and not of_new, left - of_new
-    return fixed, not (left - asked)
-
-
-def kept_indices(case: Case) -> list[int]:
-    """Indices of the wanted things that were there before."""
-    return [index for index, at in enumerate(assign(case.before, case.after)) if at is not None]
-
-
-def case_row(case: Case, picture: Image.Image) -> Row:
-    """One row of the editor's table."""
-    reading = read(picture)
-    fixed, kept = asked_and_rest(case, reading.loose)
-    return {
-        "count": len(case.before.things),
-        "kind": case.kind,
-        "fixed": fixed,
-        "kept": kept,
-        "whole": fully_right(reading, case.after),
-        "readable": reading.scene is not None,
-        "unchanged": canonical(reading.loose) == canonical(case.before),
-    }
-
-
-EDIT_MEASURES = ("fixed", "kept", "whole", "readable", "unchanged")
-
-
-def measure_editor(folder: Path, cases: list[Case], sampling: Sampling) -> dict[str, object]:
-    """Edited pictures against what was asked, by stratum and by kind."""
-    pipeline, rows = load(folder), []
-    for number, some in enumerate(batches(cases)):
-        made = edit(
-            pipeline,
-            [c.picture for c in some],
-            [c.text for c in some],
-            sampling,
-            9000 + number * BATCH,
-        )
-        rows += [case_row(case, picture) for case, picture in zip(some, made, strict=True)]
-    kinds = sorted({str(row["kind"]) for row in rows})
-    by_kind = {
-        kind: {
-            m: asdict(share_of(bool(r[m]) for r in rows if r["kind"] == kind)) for m in EDIT_MEASURES[:3]
-        }
-        for kind in kinds
-    }
-    return {**table(rows, EDIT_MEASURES), "by_kind": by_kind}
 
 
 # ---- cells ---------------------------------------------------------------------------------------
@@ -421,31 +263,9 @@ def measure(options: argparse.Namespace) -> None:
             )
         )
     if options.part == "editor":
+        from tests.bench.shapes_editor_eval import measure_editor_cells  # it builds on this module
+
         measure_editor_cells(options, model, editor, common)
-
-
-def measure_editor_cells(
-    options: argparse.Namespace, model: Path, editor: Path, common: dict[str, object]
-) -> None:
-    """Clean renders; flawed generated pictures with the first instruction alone and with up to
-    three joined.
-    """
-    sampling = sampling_of(options, EDITOR)
-    settings = {**common, "weights": weights_hash(editor), **asdict(sampling)}
-    made_of = {
-        "editor-clean": (settings, lambda: clean_cases(options.split, options.cases)),
-    }
-    drawn = settings | {
-        "pictures": weights_hash(model),
-        **{f"t2i_{k}": v for k, v in asdict(TEXT_TO_IMAGE).items()},
-    }
-    for joined in (1, 3):
-        made_of[f"editor-flawed-{joined}"] = (
-            drawn | {"joined": joined},
-            lambda joined=joined: flawed_cases(model, options.split, options.cases, joined),
-        )
-    for name, (said, cases) in made_of.items():
-        show(cell(name, said, lambda cases=cases: measure_editor(editor, cases(), sampling)))
 
 
 if __name__ == "__main__":
