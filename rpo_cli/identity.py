@@ -4,10 +4,10 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from rpo_cli.errors import RpoError, UsageError, nearest
 
@@ -15,17 +15,38 @@ RELEVANT = {".json", ".txt", ".safetensors", ".model", ".jinja"}
 PICKLES = {".bin", ".pt", ".ckpt", ".pth", ".pkl"}
 CONFIGS = ("model_index.json", "config.json", "adapter_config.json")
 ADAPTER = "pytorch_lora_weights.safetensors"
-HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-CHUNK = 2**20
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
+SECONDS = 10.0  # that the hub may take to answer
 
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """`revision` is a commit (hub) or the SHA-256 over a folder's relevant files."""
+    """A model, told apart from every other content of the same name.
+
+    Attributes:
+        revision: the commit (hub), or SHA-256 over the names and contents of a folder's relevant files.
+        asked: the branch, tag or commit that was asked for; None: the default branch, or a folder.
+    """
 
     ref: str
     kind: Literal["folder", "hub"]
     revision: str
+    asked: str | None = None
+
+    @property
+    def pin(self) -> str:
+        """The name under which run.json keeps the commit."""
+        return pin_name(self.ref, self.asked)
+
+    @property
+    def commit(self) -> str | None:
+        """What a loader must be given as `revision`, so that it loads what was identified."""
+        return self.revision if self.kind == "hub" else None
+
+
+def pin_name(ref: str, revision: str | None) -> str:
+    return f"{ref}@{revision}" if revision else ref
 
 
 def identify(
@@ -38,46 +59,74 @@ def identify(
     """Identify a model without loading it.
 
     Args:
+        ref: a local folder, which wins, or a hub id "org/name".
+        revision: branch, tag or commit of a hub id; a folder has none.
         cache: JSON file of file hashes by path, size and mtime; None: the user's cache directory.
-        pinned: ref → commit that this run resolved before; a moving branch stays where it was.
+        pinned: `ModelIdentity.pin` → commit that this run resolved before; a moving branch stays there.
 
     Raises:
-        UsageError: no such folder, no model in it, pickled weights only, or no hub name.
-        RpoError: the hub cannot be reached.
+        UsageError: no such folder, no model in it, pickled weights only, no such hub name or revision.
+        RpoError: the hub cannot be reached, or wants a login.
     """
     folder = Path(ref)
-    if folder.is_dir():
+    if _is_folder(folder):
         return ModelIdentity(ref, "folder", _folder_hash(folder, cache or _user_cache()))
-    if folder.exists() or _looks_like_path(ref) or not HUB_ID.fullmatch(ref) or ".." in ref:
+    if _exists(folder) or not HUB_ID.fullmatch(ref) or ".." in ref or _near_folder(folder):
         raise UsageError(
             f"{ref}: no such model folder{_siblings(folder)}", "give a folder or a hub id org/name"
         )
-    return ModelIdentity(ref, "hub", (pinned or {}).get(ref) or _hub_commit(ref, revision))
+    if revision is not None and COMMIT.fullmatch(revision):
+        return ModelIdentity(ref, "hub", revision, revision)
+    known = (pinned or {}).get(pin_name(ref, revision), "")
+    commit = known if COMMIT.fullmatch(known) else _hub_commit(ref, revision)
+    return ModelIdentity(ref, "hub", commit, revision)
 
 
-def _looks_like_path(ref: str) -> bool:
-    return ref.startswith((".", "/", "~")) or ref.count("/") != 1
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):  # a name too long, forbidden, or with a zero byte
+        return False
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def _near_folder(folder: Path) -> bool:
+    """Whether "models/misspelt" is meant as a path: the folder is here and holds a like name."""
+    return _is_folder(folder.parent) and bool(_siblings(folder))
 
 
 def _siblings(folder: Path) -> str:
-    parent = folder.parent
-    names = [item.name for item in parent.iterdir() if item.is_dir()] if parent.is_dir() else []
+    try:
+        names = [item.name for item in folder.parent.iterdir() if item.is_dir()]
+    except (OSError, ValueError):
+        return ""
     return nearest(folder.name, names)
 
 
 def _folder_hash(folder: Path, cache: Path) -> str:
+    if not any((folder / name).is_file() for name in (*CONFIGS, ADAPTER)):
+        raise UsageError(
+            f"{folder}: is no model folder: it has none of {', '.join(CONFIGS)}",
+            "give the folder that holds model_index.json (pipelines) or config.json (critics, rewards)",
+        )
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
-    _check_folder(folder, files)
+    _refuse_pickles(folder, files)
     known = _read_cache(cache)
     digest = hashlib.sha256()
-    fresh = dict(known)
+    fresh = {}
     for path in files:
         if path.suffix in RELEVANT:
-            place, value = _file_hash(path, known)
-            fresh[place] = value
+            place, state, value = _file_hash(path, known)
+            fresh[place] = {"state": state, "sha256": value}
             digest.update(f"{path.relative_to(folder).as_posix()}\0{value}\n".encode())
-    if fresh != known:
-        _write_cache(cache, fresh)
+    if any(known.get(place) != entry for place, entry in fresh.items()):
+        _write_cache(cache, {**known, **fresh})
     return digest.hexdigest()
 
 
@@ -85,47 +134,63 @@ def _hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _check_folder(folder: Path, files: list[Path]) -> None:
-    names = {path.relative_to(folder).as_posix() for path in files}
-    if not names & {*CONFIGS, ADAPTER}:
-        raise UsageError(
-            f"{folder}: is no model folder: it has none of {', '.join(CONFIGS)}",
-            "give the folder that holds model_index.json (pipelines) or config.json (critics, rewards)",
-        )
+def _refuse_pickles(folder: Path, files: list[Path]) -> None:
+    """Every part of a model that has weights must have them as safetensors."""
+    parts = [folder, *(folder / name for name in _components(folder))]
+    for part in parts:
+        inside = [path for path in files if path.parent == part]
+        pickles = [path.relative_to(folder).as_posix() for path in inside if path.suffix in PICKLES]
+        if pickles and not any(path.suffix == ".safetensors" for path in inside):
+            raise UsageError(
+                f"{folder}: holds only pickled weights ({', '.join(pickles[:3])}); a pickle can run code "
+                "when it is loaded, so none is",
+                "get the safetensors version of this model, or convert it with its own library",
+            )
     if not any(path.suffix == ".safetensors" for path in files):
-        pickles = sorted(path.name for path in files if path.suffix in PICKLES)
-        what = f"only pickled weights ({', '.join(pickles[:3])})" if pickles else "no weights"
-        raise UsageError(
-            f"{folder}: holds {what}; a pickle can run code when it is loaded, so none is",
-            "get the safetensors version of this model, or convert it with its own library",
-        )
+        raise UsageError(f"{folder}: holds no weights (no .safetensors file)", "download the model again")
 
 
-def _file_hash(path: Path, known: Mapping[str, str]) -> tuple[str, str]:
-    status = path.stat()
-    place = f"{path.resolve()}|{status.st_size}|{status.st_mtime_ns}"
-    if place in known:
-        return place, known[place]
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return place, digest.hexdigest()
+def _components(folder: Path) -> Iterator[str]:
+    """Folders of a pipeline's parts; names that are no plain folder names are left out."""
+    index: Any = _read_json(folder / "model_index.json")
+    for name in index if isinstance(index, dict) else ():
+        if re.fullmatch(r"[A-Za-z0-9]\w*", name):
+            yield name
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _file_hash(path: Path, known: Mapping[str, Any]) -> tuple[str, str, str]:
+    """(path, its size and mtime, SHA-256), from the cache where size and mtime are the same."""
+    try:
+        place, status = str(path.resolve()), path.stat()
+        state = f"{status.st_size} {status.st_mtime_ns}"
+        entry = known.get(place)
+        if isinstance(entry, dict) and entry.get("state") == state and isinstance(entry.get("sha256"), str):
+            return place, state, entry["sha256"]
+        with path.open("rb") as file:
+            return place, state, hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}", "check its permissions") from error
 
 
 def _user_cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "rpo" / "hashes.json"
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(home) if os.path.isabs(home) else Path(os.path.expanduser("~")) / ".cache"
+    return base / "rpo" / "hashes.json"
 
 
-def _read_cache(cache: Path) -> dict[str, str]:
-    try:
-        return dict(json.loads(cache.read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        return {}  # a cache: its loss costs time only
+def _read_cache(cache: Path) -> dict[str, Any]:
+    found = _read_json(cache)
+    return found if isinstance(found, dict) else {}  # a cache: its loss costs time only
 
 
-def _write_cache(cache: Path, hashes: Mapping[str, str]) -> None:
+def _write_cache(cache: Path, hashes: Mapping[str, Any]) -> None:
     temporary = cache.with_name(f"{cache.name}.{os.getpid()}")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
@@ -136,20 +201,45 @@ def _write_cache(cache: Path, hashes: Mapping[str, str]) -> None:
 
 
 def _hub_commit(ref: str, revision: str | None) -> str:
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     # the base classes of the hub's own error are those of whichever HTTP library it is built on
     unreachable: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, OfflineModeIsEnabled)
     try:
-        commit = HfApi().model_info(ref, revision=revision).sha
+        info = HfApi().model_info(ref, revision=revision, timeout=SECONDS)
+    except GatedRepoError as error:
+        hint = f"accept its licence on https://huggingface.co/{ref}, then: hf auth login"
+        raise RpoError(f"{ref}: the hub gives this model only after a licence is accepted", hint) from error
+    except RevisionNotFoundError as error:
+        raise UsageError(f"{ref}: has no revision '{revision}'", "see its branches on the hub") from error
+    except RepositoryNotFoundError as error:
+        hint = "check the spelling; for a private model: hf auth login"
+        raise UsageError(f"{ref}: no such folder here, and no such model on the hub", hint) from error
     except unreachable as error:
-        for name in CONFIGS:
-            cached = try_to_load_from_cache(ref, name, revision=revision)
-            if isinstance(cached, str):
-                return Path(cached).relative_to(Path(cached).parents[1]).parts[0]
+        if commit := _cached_commit(ref, revision):
+            return commit
         raise RpoError(
-            f"{ref}: the hub cannot be reached and the model is not in the local cache",
+            f"{ref}: cannot reach the hub, and the model is not in its local cache",
             "check the name and the network, give a local folder, or use --preset shapes",
         ) from error
-    return str(commit)
+    if not info.sha:
+        raise RpoError(f"{ref}: the hub told no commit", "give one with --revision")
+    return info.sha
+
+
+def _cached_commit(ref: str, revision: str | None) -> str | None:
+    """The commit that the hub's local cache holds under this revision."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in CONFIGS:
+        cached = try_to_load_from_cache(ref, name, revision=revision)
+        if isinstance(cached, str):  # .../snapshots/<commit>/<name>
+            return Path(cached).parent.name
+    return None

@@ -53,7 +53,7 @@ class Line:
     def record(self, **entries: Any) -> None:
         """Write the resolved settings, their origins, versions and `entries` into run.json."""
         manifest = self.store.read_manifest()
-        models = {item.ref: item.revision for item in self.identities.values()}
+        models = {item.pin: item.revision for item in self.identities.values()}
         for key, value in entries.items():
             old = manifest.get(key)
             manifest[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
