@@ -3,10 +3,11 @@
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 from rpo_cli.errors import RunLocked
+from rpo_cli.parts import told
 
 Shard = tuple[int, int]
 
@@ -17,33 +18,51 @@ def stage_lock(folder: Path, stage: str, shard: Shard | None) -> Iterator[None]:
 
     Raises:
         RunLocked: another process holds it.
+        StorageError: the lock's file cannot be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with ExitStack() as held:
-        whole = fcntl.LOCK_EX if shard is None else fcntl.LOCK_SH
-        held.enter_context(_flock(folder / f"{stage}.lock", stage, whole))
-        if shard is not None:
-            name = f"{stage}.{shard[0]}-of-{shard[1]}.lock"
-            held.enter_context(
-                _flock(folder / name, f"{stage}, shard {shard[0]}/{shard[1]}", fcntl.LOCK_EX)
-            )
+    with told(str(folder)):
+        folder.mkdir(parents=True, exist_ok=True)
+    if shard is None:
+        with _flock(folder / f"{stage}.lock", stage, fcntl.LOCK_EX):
+            yield
+        return
+    own = folder / f"{stage}.{shard[0]}-of-{shard[1]}.lock"
+    what = f"{stage}, shard {shard[0]}/{shard[1]},"
+    with _flock(folder / f"{stage}.lock", stage, fcntl.LOCK_SH), _flock(own, what, fcntl.LOCK_EX):
         yield
 
 
 @contextmanager
 def _flock(path: Path, what: str, kind: int) -> Iterator[None]:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    with told(str(path)):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        try:
-            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
-            raise RunLocked(
-                f"another rpo (process {holder}) is working on {what} of this run",
-                "wait for it to end, or give each process its own --shard i/n",
-            ) from error
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        with told(str(path)):
+            _take(descriptor, what, kind)
         yield
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int, what: str, kind: int) -> None:
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise RunLocked(
+            f"another rpo{_holder(descriptor)} is working on {what} of this run",
+            "wait for it to end, or give each process its own --shard i/n",
+        ) from error
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+
+
+def _holder(descriptor: int) -> str:
+    """The process that took the lock last, unless it has ended: of several shards another may go on."""
+    pid = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+    try:
+        os.kill(int(pid), 0)
+    except PermissionError:  # it lives, under another user
+        pass
+    except (OSError, ValueError):
+        return ""
+    return f" (process {pid})"

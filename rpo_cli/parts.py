@@ -3,14 +3,16 @@
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
+from pydantic import ValidationError
 
-from rpo_cli.errors import StorageError
+from rpo_cli.errors import MissingDependency, RpoError, StorageError, UsageError, nearest
 
 TEMPORARY = ".rpo-tmp-"
 _REASONS = {
@@ -20,7 +22,12 @@ _REASONS = {
     errno.EPERM: ("no permission to write", "choose a directory you may write to, or change its mode"),
     errno.EROFS: ("the file system is read-only", "choose another directory"),
     errno.ENOTDIR: ("a part of the path is a file", "choose another directory"),
+    errno.EEXIST: (
+        "a file stands where a directory is needed",
+        "move it away, or choose another directory",
+    ),
 }
+_ANOTHER = "see that the disk is sound, then run the same command again: what is committed is whole"
 
 
 @dataclass(frozen=True)
@@ -33,7 +40,22 @@ class Files:
 
     @classmethod
     def at(cls, url: str | Path) -> "Files":
-        system, root = fsspec.core.url_to_fs(str(url))
+        """The folder at a local path or fsspec URL; nothing is touched yet.
+
+        Raises:
+            UsageError: no such kind of URL.
+            MissingDependency: the package for this kind of URL is not installed.
+        """
+        try:
+            system, root = fsspec.core.url_to_fs(str(url))
+        except ValueError as error:
+            kinds = fsspec.available_protocols()
+            close = nearest(str(url).partition(":")[0], kinds)
+            raise UsageError(
+                f"{url}: {error}{close}", "give a directory, or a URL such as s3://"
+            ) from error
+        except ImportError as error:
+            raise MissingDependency(f"{url}: no support for this kind of URL", str(error)) from error
         local = Path(root) if "file" in _protocols(system) else None
         return cls(system, root.rstrip("/"), local)
 
@@ -45,25 +67,32 @@ class Files:
 
     def find(self, folder: str, suffix: str) -> dict[str, int]:
         """name relative to the root → size in bytes, of every finished file under a folder, sorted."""
-        listing = self.system.find(self.join(folder), detail=True) if self.exists(folder) else {}
-        names = {
-            path[len(self.root) + 1 :] if path.startswith(self.root) else path: info
-            for path, info in listing.items()
-        }
         return {
-            name: int(info["size"] or 0)
-            for name, info in sorted(names.items())
+            name: size
+            for name, size in self._list(folder).items()
             if name.endswith(suffix) and TEMPORARY not in name
         }
 
-    def open(self, name: str) -> Any:
-        return self.system.open(self.join(name), "rb")
+    def leftovers(self, folder: str) -> list[str]:
+        """Temporary files that killed processes have left under a folder, or that one is writing now."""
+        return [name for name in self._list(folder) if TEMPORARY in name]
+
+    def _list(self, folder: str) -> dict[str, int]:
+        listing = self.system.find(self.join(folder), detail=True)
+        return {
+            path[len(self.root) + 1 :]: int(info["size"] or 0) for path, info in sorted(listing.items())
+        }
+
+    def source(self, name: str) -> Any:
+        """What pyarrow reads a file from: a local path, which is quicker, or an open file."""
+        return self.join(name) if self.local is not None else self.system.open(self.join(name), "rb")
 
     def read(self, name: str) -> bytes:
         return bytes(self.system.cat_file(self.join(name)))
 
     def delete(self, name: str) -> None:
-        if self.exists(name):
+        """Delete a file; one that is gone already is no error."""
+        with told(self.join(name)), suppress(FileNotFoundError):
             self.system.rm_file(self.join(name))
 
     def write(self, name: str, data: bytes) -> None:
@@ -87,7 +116,7 @@ def _protocols(system: Any) -> tuple[str, ...]:
 
 
 def _write_local(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder(path.parent)
     temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
     try:
         with temporary.open("wb") as file:
@@ -97,11 +126,23 @@ def _write_local(path: Path, data: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
+    _sync_folder(path.parent)
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and those above it; a power cut after this does not lose their names."""
+    if not folder.is_dir():
+        _make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(folder)
+        os.fsync(descriptor)
     finally:
-        os.close(folder)
+        os.close(descriptor)
 
 
 @contextmanager
@@ -110,7 +151,25 @@ def told(where: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _REASONS:
+        if error.errno is None:  # not the system's word: some library's own error
             raise
-        reason, hint = _REASONS[error.errno]
+        reason, hint = _REASONS.get(error.errno, (os.strerror(error.errno), _ANOTHER))
         raise StorageError(f"{where}: {reason}", hint) from error
+
+
+@contextmanager
+def reading(where: str) -> Iterator[None]:
+    """Turn what goes wrong in reading a part into two lines that name the file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise RpoError(
+            f"{where}: gone while it was read: another rpo has tidied this run", "run the command again"
+        ) from error
+    except (pa.ArrowException, OSError, ValidationError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise RpoError(f"{where}: {os.strerror(error.errno)}", "see that you may read it") from error
+        raise RpoError(
+            f"{where}: not a whole part of this table: {str(error).splitlines()[0]}",
+            "delete this file and run the command again: it makes the missing rows",
+        ) from error

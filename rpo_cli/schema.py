@@ -1,21 +1,24 @@
-"""Rows as Arrow tables: the one place where a table's schema is derived from its pydantic row.
+"""Rows as Arrow tables and Parquet bytes: the one place where a schema is derived from its pydantic row.
 
 dict[str, float] becomes list<struct<name, value>>: pandas, DuckDB and `datasets` all read it, and unlike
 a struct its schema does not change with the names of the rewards.
 """
 
+import io
 import json
 import types
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from rpo_cli.records import FORMAT_VERSION, ImageData, Row
+from rpo_cli.records import FORMAT_VERSION, TABLES, ImageData, Row
 
+ROWS_PER_GROUP = 100
 SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), bytes: pa.binary()}
 # enough of the features format of `datasets` to make it decode our image columns
 FEATURES = {
@@ -77,28 +80,72 @@ def _feature_of(kind: pa.DataType) -> Any:
     return FEATURES[kind]
 
 
+def key_of(table: str) -> str:
+    """Name of a table's key column: the first field of its row."""
+    return next(iter(TABLES[table].model_fields))
+
+
+@cache
+def _mappings(row: type[Row]) -> frozenset[str]:
+    """Names of the dict[str, ...] fields, optional ones too."""
+    fields = row.model_fields.items()
+    return frozenset(name for name, field in fields if _is_mapping(field.annotation))
+
+
+def _is_mapping(annotation: Any) -> bool:
+    return dict in (get_origin(annotation), *map(get_origin, get_args(annotation)))
+
+
+def _items(value: dict[str, Any] | None) -> list[dict[str, Any]] | None:
+    return None if value is None else [{"name": k, "value": v} for k, v in sorted(value.items())]
+
+
 def to_table(row: type[Row], rows: Iterable[Row]) -> pa.Table:
     """Rows → table, in the order given."""
-    return pa.Table.from_pylist([_plain(item.model_dump()) for item in rows], schema=schema_of(row))
+    records = [item.model_dump() for item in rows]
+    for record in records:
+        record |= {name: _items(record[name]) for name in _mappings(row)}
+    return pa.Table.from_pylist(records, schema=schema_of(row))
 
 
-def _plain(dumped: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: [{"name": k, "value": v} for k, v in sorted(value.items())]
-        if _is_mapping(name, value)
-        else value
-        for name, value in dumped.items()
-    }
+def from_table(row: type[Row], table: pa.Table) -> list[Row]:
+    """Table → rows; a column that an older part lacks takes the field's default.
+
+    Raises:
+        pydantic.ValidationError: the table holds something else than these rows.
+    """
+    records = table.to_pylist()
+    for record in records:
+        for name in _mappings(row) & record.keys():
+            items = record[name]
+            record[name] = items if items is None else {item["name"]: item["value"] for item in items}
+    return [row.model_validate(record) for record in records]
 
 
-def _is_mapping(name: str, value: Any) -> bool:
-    return isinstance(value, dict) and name != "image"
+def complete(row: type[Row], data: pa.Table, columns: Sequence[str]) -> pa.Table:
+    """`data` with exactly these columns in today's types; those that an older part lacks are filled."""
+    schema = schema_of(row)
+    arrays = [
+        data.column(name).cast(schema.field(name).type)
+        if name in data.column_names
+        else _default_column(row, name, data.num_rows)
+        for name in columns
+    ]
+    fields = [schema.field(name) for name in columns]
+    whole = [field.name for field in fields] == schema.names
+    return pa.table(arrays, schema=schema if whole else pa.schema(fields))
 
 
-def from_table(row: type[Row], table: pa.Table) -> Iterator[Row]:
-    """Table → rows; a column that an older part lacks takes the field's default."""
-    mappings = {name for name, field in row.model_fields.items() if get_origin(field.annotation) is dict}
-    for record in table.to_pylist():
-        for name in mappings & record.keys():
-            record[name] = {item["name"]: item["value"] for item in record[name]}
-        yield row.model_validate(record)
+def _default_column(row: type[Row], name: str, rows: int) -> pa.Array:
+    field = row.model_fields[name]
+    value = None if field.is_required() else field.get_default(call_default_factory=True)
+    if name in _mappings(row):
+        value = _items(value)
+    return pa.array([value] * rows, type=schema_of(row).field(name).type)
+
+
+def encode(table: pa.Table) -> bytes:
+    """Parquet bytes that depend on the table only."""
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, row_group_size=ROWS_PER_GROUP, compression="zstd", write_statistics=False)
+    return buffer.getvalue()

@@ -5,7 +5,6 @@ second writer does no harm. Readers meet every key once and never a half-written
 """
 
 import hashlib
-import io
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -20,13 +19,12 @@ import pyarrow.parquet as pq
 
 from rpo_cli.errors import RpoError, UsageError, nearest
 from rpo_cli.locks import stage_lock
-from rpo_cli.parts import Files
-from rpo_cli.records import TABLES, Row
-from rpo_cli.schema import from_table, schema_of, to_table
+from rpo_cli.parts import Files, reading
+from rpo_cli.records import FORMAT_VERSION, TABLES, Row
+from rpo_cli.schema import complete, encode, from_table, key_of, schema_of, to_table
 
 MANIFEST = "run.json"
-ROWS_PER_GROUP = 100
-BYTES_PER_PART = 256 * 2**20
+BYTES_PER_PART = 250_000_000  # of pictures: with its text a part stays below 256 MB
 COMPACT = "compact-"
 
 
@@ -41,44 +39,49 @@ class Part:
 
 @dataclass
 class Store:
-    """An open run directory (local path or fsspec URL)."""
+    """An open run directory (local path or fsspec URL).
+
+    The listing of a table is read anew for every question, so rows of other processes are seen; what a
+    part holds never changes under its name, so keys are read once.
+    """
 
     url: str
     files: Files
     _keys: dict[str, list[str]] = field(default_factory=dict)
+    _replaced: dict[str, list[str]] = field(default_factory=dict)
 
     def parts(self, table: str) -> list[Part]:
-        """Finished parts of a table by name, without those that a compacted part replaces."""
+        """Finished parts of a table by group and name, without those that a compacted part replaces."""
         found = self.files.find(table, ".parquet")
-        replaced = {
-            f"{name.rpartition('/')[0]}/{old}"
-            for name in found
-            if name.rpartition("/")[2].startswith(COMPACT)
-            for old in self._replaces(name)
-        }
-        return [
+        replaced = {old for name in found for old in self._replaces(name)}
+        parts = [
             Part(name, name.rpartition("/")[0].removeprefix(table).strip("/"), size)
             for name, size in found.items()
             if name not in replaced
         ]
+        return sorted(parts, key=lambda part: (part.group, part.name))
 
     def _replaces(self, name: str) -> list[str]:
-        metadata = self._open(name).schema_arrow.metadata or {}
-        return list(json.loads(metadata.get(b"rpo_replaces", b"[]")))
+        folder, _, file = name.rpartition("/")
+        if not file.startswith(COMPACT):
+            return []
+        if name not in self._replaced:
+            listed = (self._open(name).schema_arrow.metadata or {}).get(b"rpo_replaces", b"[]")
+            self._replaced[name] = [f"{folder}/{old}" for old in json.loads(listed)]
+        return self._replaced[name]
 
     def _open(self, name: str) -> pq.ParquetFile:
-        try:
-            return pq.ParquetFile(self.files.open(name))
-        except (pa.ArrowInvalid, OSError) as error:
-            raise RpoError(
-                f"{self.files.join(name)}: not a readable Parquet file: {error}",
-                "delete this file and run the command again: it makes the missing rows",
-            ) from error
+        with reading(self.files.join(name)):
+            file = pq.ParquetFile(self.files.source(name))
+        version = (file.schema_arrow.metadata or {}).get(b"rpo_format", b"1")
+        if int(version) > FORMAT_VERSION:
+            raise RpoError(f"{self.files.join(name)}: written by a newer rpo", "upgrade rpo-cli")
+        return file
 
     def _part_keys(self, table: str, part: Part) -> list[str]:
         if part.name not in self._keys:
-            column = self._open(part.name).read([key_of(table)]).column(0)
-            self._keys[part.name] = column.to_pylist()
+            keys = self._read(table, part, [key_of(table)])
+            self._keys[part.name] = keys.column(0).to_pylist()
         return self._keys[part.name]
 
     def keys(self, table: str) -> set[str]:
@@ -91,11 +94,10 @@ class Store:
         return set(table.filter(pc.field("stage") == stage)["key_of"].to_pylist())
 
     def counts(self, table: str) -> dict[str, int]:
-        """group → rows, from the files' footers."""
-        parts = self.parts(table)
+        """group → rows, every key once."""
         return {
-            group: sum(self._open(part.name).metadata.num_rows for part in members)
-            for group, members in groupby(parts, key=lambda part: part.group)
+            group: len({key for part in members for key in self._part_keys(table, part)})
+            for group, members in groupby(self.parts(table), key=lambda part: part.group)
         }
 
     def size(self, table: str) -> int:
@@ -108,29 +110,29 @@ class Store:
         """One table per part (of one group, when given), every key at its first place only."""
         seen: set[str] = set()
         for part in self.parts(table):
-            if group is not None and part.group != group:
-                continue
-            keys = self._part_keys(table, part)
-            fresh = [key not in seen for key in keys]
-            seen.update(keys)
-            data = self._read(table, part, columns)
-            yield data if all(fresh) else data.filter(pa.array(fresh))
+            if group is None or part.group == group:
+                yield self._fresh(table, part, columns, seen)
 
-    def _read(self, table: str, part: Part, columns: Sequence[str] | None) -> pa.Table:
+    def _fresh(self, table: str, part: Part, columns: Sequence[str] | None, seen: set[str]) -> pa.Table:
+        """The rows of a part whose keys are not in `seen`, which then holds them."""
+        keys = self._part_keys(table, part)
+        fresh = [key not in seen for key in keys]
+        seen.update(keys)
+        data = self._read(table, part, columns)
+        return data if all(fresh) else data.filter(pa.array(fresh))
+
+    def _read(self, table: str, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+        wanted = schema_of(TABLES[table]).names if columns is None else columns
         file = self._open(part.name)
-        schema = schema_of(TABLES[table])
-        wanted = list(columns) if columns is not None else schema.names
-        data = file.read([name for name in wanted if name in file.schema_arrow.names])
-        for name in wanted:
-            if name not in data.column_names:
-                data = data.append_column(name, default_column(table, name, data.num_rows))
-        return data.select(wanted)
+        with reading(self.files.join(part.name)):
+            present = [name for name in wanted if name in file.schema_arrow.names]
+            return complete(TABLES[table], file.read(present, use_threads=False), wanted)
 
     def columns(self, table: str, columns: Sequence[str], *, group: str | None = None) -> pa.Table:
         """Light columns of all parts in one table; never ask for image columns here."""
         schema = pa.schema([schema_of(TABLES[table]).field(name) for name in columns])
-        tables = [data.cast(schema) for data in self.scan(table, columns, group=group)]
-        return pa.concat_tables(tables) if tables else schema.empty_table()
+        tables = [data.replace_schema_metadata() for data in self.scan(table, columns, group=group)]
+        return pa.concat_tables([schema.empty_table(), *tables])
 
     def fetch(self, table: str, keys: Collection[str]) -> Iterator[Row]:
         """Whole rows of the given keys, in part order, then row order; memory is bounded by a row group."""
@@ -145,51 +147,63 @@ class Store:
 
     def _rows_at(self, table: str, part: Part, places: list[int]) -> Iterator[Row]:
         file, start, wanted = self._open(part.name), 0, set(places)
+        known = [name for name in schema_of(TABLES[table]).names if name in file.schema_arrow.names]
         for index in range(file.num_row_groups):
             count = file.metadata.row_group(index).num_rows
             inside = [i - start for i in range(start, start + count) if i in wanted]
             if inside:
-                # at most ROWS_PER_GROUP rows: far from the 2 GB at which `take` overflows
-                yield from from_table(TABLES[table], file.read_row_group(index).take(pa.array(inside)))
+                with reading(self.files.join(part.name)):
+                    # at most ROWS_PER_GROUP rows: far from the 2 GB at which `take` overflows
+                    data = file.read_row_group(index, known, use_threads=False).take(pa.array(inside))
+                    rows = from_table(TABLES[table], data)
+                yield from rows
             start += count
 
     def commit(self, table: str, rows: Sequence[Row], *, group: str = "") -> None:
-        """Write rows as immutable parts: sorted by key, each at most 256 MB."""
+        """Write rows as immutable parts: sorted by key, each at most 256 MB.
+
+        Raises:
+            StorageError: a part could not be written; those before it are whole.
+        """
         ordered = sorted({row.key: row for row in rows}.values(), key=lambda row: row.key)
         for chunk in _chunks(ordered):
-            name = "/".join(filter(None, [table, group, f"part-{_hash(row.key for row in chunk)}.parquet"]))
+            name = _place(table, group, f"part-{_hash(row.key for row in chunk)}.parquet")
             self.files.write(name, encode(to_table(TABLES[table], chunk)))
 
     def compact(self, table: str) -> int:
         """Join small parts of each group into larger ones; returns how many files were replaced.
 
-        A kill between the write and the deletes leaves both: readers skip what the new part lists.
+        Nobody may write to the table meanwhile: hold its stage's lock.
         """
         self._sweep(table)
         replaced = 0
         for group, members in groupby(self.parts(table), key=lambda part: part.group):
-            for bin_ in _bins(list(members)):
-                names = [part.name for part in bin_]
-                data = pa.concat_tables(_unique(table, [self._read(table, part, None) for part in bin_]))
-                old = json.dumps([name.rpartition("/")[2] for name in names])
-                metadata = {**(data.schema.metadata or {}), b"rpo_replaces": old.encode()}
-                stem = f"{COMPACT}{_hash(names)}.parquet"
-                target = "/".join(filter(None, [table, group, stem]))
-                self.files.write(target, encode(data.replace_schema_metadata(metadata)))
-                for name in names:
-                    self.files.delete(name)
-                replaced += len(names)
+            for parts in _bins(list(members)):
+                self._join(table, group, parts)
+                replaced += len(parts)
         return replaced
 
+    def _join(self, table: str, group: str, parts: list[Part]) -> None:
+        """A kill between the write and the deletes leaves both: readers skip what the new part lists."""
+        seen: set[str] = set()
+        data = pa.concat_tables([self._fresh(table, part, None, seen) for part in parts])
+        old = [part.name.rpartition("/")[2] for part in parts]
+        metadata = {**data.schema.metadata, b"rpo_replaces": json.dumps(old).encode()}
+        target = _place(table, group, f"{COMPACT}{_hash(old)}.parquet")
+        self.files.write(target, encode(data.replace_schema_metadata(metadata)))
+        for part in parts:
+            self.files.delete(part.name)
+
     def _sweep(self, table: str) -> None:
-        """Delete files that a compacted part already replaces (a kill came before their deletion)."""
+        """Delete what kills have left: files that a compacted part replaces, and temporary ones."""
         live = {part.name for part in self.parts(table)}
-        for name in self.files.find(table, ".parquet"):
+        for name in [*self.files.find(table, ".parquet"), *self.files.leftovers(table)]:
             if name not in live:
                 self.files.delete(name)
 
     def prune(self, table: str, keep_groups: Collection[str]) -> None:
-        """Delete every part whose group is not to be kept."""
+        """Delete every part whose group is not to be kept. Nobody may write to the table meanwhile."""
+        self._sweep(table)  # first: what a pruned part replaces must not come back
         for part in self.parts(table):
             if part.group not in keep_groups:
                 self.files.delete(part.name)
@@ -214,12 +228,21 @@ class Store:
 
     def read_manifest(self) -> dict[str, Any]:
         """run.json, or {} in a new run."""
-        return dict(json.loads(self.files.read(MANIFEST))) if self.files.exists(MANIFEST) else {}
+        if not self.files.exists(MANIFEST):
+            return {}
+        try:
+            return dict(json.loads(self.files.read(MANIFEST)))
+        except (ValueError, TypeError) as error:
+            raise RpoError(
+                f"{self.files.join(MANIFEST)}: not the JSON that rpo writes: {error}",
+                "restore it, or delete it and run the command again: the rows stay",
+            ) from error
 
     def write_manifest(self, manifest: dict[str, Any]) -> None:
-        text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False)
-        if not (self.files.exists(MANIFEST) and self.files.read(MANIFEST).decode() == text + "\n"):
-            self.files.write(MANIFEST, (text + "\n").encode())
+        """Write run.json in one step, when it says something new."""
+        text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        if not (self.files.exists(MANIFEST) and self.files.read(MANIFEST) == text.encode()):
+            self.files.write(MANIFEST, text.encode())
 
 
 def open_store(path: str | Path, *, create: bool = False) -> Store:
@@ -242,23 +265,8 @@ def _siblings(local: Path | None) -> str:
     return nearest(local.name, [item.name for item in local.parent.iterdir() if item.is_dir()])
 
 
-def key_of(table: str) -> str:
-    """Name of a table's key column: the first field of its row."""
-    return next(iter(TABLES[table].model_fields))
-
-
-def default_column(table: str, name: str, rows: int) -> pa.Array:
-    """A column that an older part lacks: the field's default, or null."""
-    info = TABLES[table].model_fields[name]
-    value = None if info.is_required() else info.get_default(call_default_factory=True)
-    return pa.array([value] * rows, type=schema_of(TABLES[table]).field(name).type)
-
-
-def encode(table: pa.Table) -> bytes:
-    """Parquet bytes that depend on the rows only."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, row_group_size=ROWS_PER_GROUP, compression="zstd", write_statistics=False)
-    return buffer.getvalue()
+def _place(table: str, group: str, file: str) -> str:
+    return f"{table}/{group}/{file}" if group else f"{table}/{file}"
 
 
 def _hash(names: Iterable[str]) -> str:
@@ -290,11 +298,3 @@ def _bins(parts: list[Part]) -> Iterator[list[Part]]:
         bin_.append(part)
     if len(bin_) > 1:
         yield bin_
-
-
-def _unique(table: str, tables: list[pa.Table]) -> Iterator[pa.Table]:
-    seen: set[str] = set()
-    for data in tables:
-        keys = data.column(key_of(table)).to_pylist()
-        yield data.filter(pa.array([key not in seen for key in keys]))
-        seen.update(keys)
