@@ -33,7 +33,7 @@ def train(line: Line) -> TrainReport:
             settings,
             dataset=dataset,
             model=model,
-            revision=revision,
+            revision=identity.commit,
             model_identity=identity.revision,
             out=line.store.path("train", settings.name),
             cache=line.store.path("cache"),

@@ -72,8 +72,9 @@ def generate_work(line: Line) -> Work:
     tasks = generate.wanted(live_prompts(line), count=s.images_per_prompt, seed=seed, settings=settings)
 
     def stage(device: str, environment: str) -> Stage:
-        options = s.model_dump(exclude={"generator", "images_per_prompt", "batch_size"})
-        build = partial(_backend, "generators", "diffusers", model.ref, device=device, **options)
+        options = s.model_dump(exclude={"generator", "revision", "images_per_prompt", "batch_size"})
+        options |= {"revision": model.commit, "device": device}
+        build = partial(_backend, "generators", "diffusers", model.ref, **options)
         finish = generate.Finish(settings, environment)
         return Stage("generate", "images", s.batch_size, build, generate.step, finish)
 
@@ -98,7 +99,7 @@ def critique_work(line: Line) -> Work:
     tasks = critique.wanted(live_images(line), seed=seed, settings=settings)
 
     def stage(device: str, environment: str) -> Stage:
-        options = {"revision": s.revision, "dtype": s.dtype}
+        options = {"revision": model.commit, "dtype": s.dtype}
         build = partial(_backend, "critics", s.backend, model.ref, device=device, **options)
         step = critique.make_step(s, templates, settings, environment)
         return Stage("critique", "critiques", s.batch_size, build, step, bucket=critique.bucket)
@@ -132,8 +133,9 @@ def edit_work(line: Line) -> Work:
     )
 
     def stage(device: str, environment: str) -> Stage:
-        options = s.model_dump(include={"revision", "steps", "scheduler", "dtype"})
-        build = partial(_backend, "editors", s.backend, model.ref, device=device, **options)
+        options = s.model_dump(include={"steps", "scheduler", "dtype"})
+        options |= {"revision": model.commit, "device": device}
+        build = partial(_backend, "editors", s.backend, model.ref, **options)
         finish = edit.Finish(settings, environment)
         return Stage("edit", "edits", s.batch_size, build, edit.step, finish, edit.bucket)
 
@@ -184,7 +186,8 @@ def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.Scor
     settings = canonical_json({"reward": reward, "model": model.revision, "dtype": s.dtype})
 
     def stage(device: str, environment: str) -> Stage:
-        build = partial(_backend, "rewards", reward, ref, revision=None, device=device, dtype=s.dtype)
+        options = {"revision": model.commit, "dtype": s.dtype}
+        build = partial(_backend, "rewards", reward, ref, device=device, **options)
         finish = score.Finish(reward, settings, environment)
         return Stage(f"score {reward}", "rewards", s.batch_size, build, score.step, finish, score.bucket)
 
