@@ -61,8 +61,8 @@ def picture(task: Task, settings: str) -> Image:
     )
 
 
-def measured(*command: str) -> tuple[float, float, str]:
-    """Seconds, peak memory in MB and the first line of stdout of one `rpo` command."""
+def measured(*command: str) -> tuple[float, float, float, str]:
+    """Seconds, CPU seconds, peak memory in MB and the first line of stdout of one `rpo` command."""
     rpo = Path(sys.executable).with_name("rpo")
     started = time.monotonic()
     process = subprocess.Popen([rpo, *command], stdout=subprocess.PIPE, text=True)
@@ -72,7 +72,8 @@ def measured(*command: str) -> tuple[float, float, str]:
     if os.waitstatus_to_exitcode(status) != 0:
         raise SystemExit(f"{' '.join(command)} failed")
     scale = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes elsewhere
-    return time.monotonic() - started, usage.ru_maxrss / scale, out.splitlines()[0]
+    seconds = time.monotonic() - started
+    return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / scale, out.splitlines()[0]
 
 
 def main() -> None:
@@ -85,9 +86,10 @@ def main() -> None:
         parts = len(list(Path(run, "images").rglob("*.parquet")))
         say(f"{rows:,} pictures in {parts:,} parts, written in {time.monotonic() - started:.1f} s")
         for command in (["status", run], ["generate", run], ["status", run, "--compact"], ["status", run]):
-            seconds, megabytes, first = measured(*command)
+            seconds, cpu, megabytes, first = measured(*command)
             name = " ".join(["rpo", command[0], "RUN", *command[2:]])
-            say(f"{name:<28} {seconds:6.1f} s  {megabytes:6.0f} MB  {first.replace(run, 'RUN')}")
+            told = first.replace(run, "RUN")
+            say(f"{name:<28} {seconds:6.1f} s ({cpu:.1f} s CPU)  {megabytes:6.0f} MB  {told}")
 
 
 def say(text: str) -> None:
