@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 from PIL.Image import Image as Picture
 from torch import Tensor, nn
 from transformers import CLIPTextModel, CLIPTokenizer
+from transformers.utils import logging as transformers_logging
 
 from rpo_cli.errors import UsageError
 from rpo_cli.train.diffusion import NoiseSchedule
@@ -133,6 +135,8 @@ class StableDiffusion1:
         return output
 
     def _load(self, what: str, loader: Any, *args: Any, **kwargs: Any) -> Any:
+        diffusers_logging.disable_progress_bar()  # progress is the observer's to show
+        transformers_logging.disable_progress_bar()
         try:
             return loader(*args, revision=self.revision, **kwargs)
         except (OSError, ValueError, KeyError, TypeError) as error:
