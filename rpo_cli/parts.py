@@ -117,7 +117,8 @@ def _protocols(system: Any) -> tuple[str, ...]:
 
 def _write_local(path: Path, data: bytes) -> None:
     _make_folder(path.parent)
-    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.name}"
+    # no suffix: DuckDB's glob "*.parquet" matches hidden names too
+    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.stem}"
     try:
         with temporary.open("wb") as file:
             file.write(data)

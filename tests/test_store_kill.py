@@ -37,7 +37,7 @@ NURSERY = """
         return time.monotonic() - began
 
     def kill_within(span, work):
-        #Kill at a random moment; the next span, so that about half the kills come in time
+        # the next span is such that about half the kills come in time
         child = start(work)
         time.sleep(moments.uniform(0, span))
         os.kill(child, signal.SIGKILL)
@@ -147,7 +147,7 @@ def test_work_killed_again_and_again_ends_with_the_files_of_one_undisturbed_run(
 
 
 def contents(run):
-    """name → bytes of the finished files."""
+    """name → bytes of what any tool takes for a part: some globs match hidden names, so `rglob` does."""
     return {path.name: path.read_bytes() for path in (run / "images").rglob("*.parquet")}
 
 
