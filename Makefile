@@ -3,6 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+TRAIN := $(BIN)/python -m rpo_cli.shapes.train
 DEMO ?= demo
 
 .PHONY: setup demo lint check test test-all bench bench-shapes bench-evidence shapes-models wheel-test clean
@@ -36,13 +37,23 @@ bench: setup  ## 100,000 synthetic rows: status and resume
 	$(BIN)/python -m tests.bench.scale
 
 bench-shapes: setup  ## the embedded models, by the oracle; only what is missing
-	$(BIN)/python -m tests.bench.shapes_eval
+	for part in oracle vae text-to-image editor; do $(BIN)/python -m tests.bench.shapes_eval $$part || exit; done
+	for part in critic reward vqascore; do $(BIN)/python -m tests.bench.critic_eval $$part || exit; done
 
 bench-evidence: setup  ## base against tuned; only what is missing
 	$(BIN)/python -m tests.bench.evidence
 
 shapes-models: setup  ## train the embedded models from nothing; goes on where it stopped
-	$(BIN)/python -m rpo_cli.shapes.train all
+	$(TRAIN) vae
+	$(TRAIN) text-to-image
+	$(TRAIN) export text-to-image
+	$(TRAIN) generated
+	$(TRAIN) editor
+	$(TRAIN) export editor
+	$(TRAIN) seen
+	$(TRAIN) critic
+	$(TRAIN) reward
+	$(TRAIN) manifest
 
 wheel-test: setup  ## build the wheel and run the line from it, outside the checkout
 	.ci/wheel-test
