@@ -50,7 +50,7 @@ shapes-models: setup  ## train the embedded models from nothing; goes on where i
 	$(TRAIN) generated
 	$(TRAIN) editor
 	$(TRAIN) export editor
-	$(TRAIN) seen
+	for seed in 1 2 3 4 5 6; do $(TRAIN) seen --seed $$seed || exit; done
 	$(TRAIN) critic
 	$(TRAIN) reward
 	$(TRAIN) manifest
