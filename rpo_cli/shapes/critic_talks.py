@@ -1,4 +1,4 @@
-"""The critic's training conversations: two turns, one turn, and yes/no questions, in the words of the shipped templates."""
+"""The critic's training conversations, by the shipped templates: two turns, one, yes or no."""
 
 from __future__ import annotations
 

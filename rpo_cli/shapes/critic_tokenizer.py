@@ -1,10 +1,11 @@
-"""Byte-level BPE tokenizers in which every word, mark and number of given texts is one token; any other text has tokens too.
+"""A byte-level BPE tokenizer: every word and mark of given texts is one token, other text has tokens too.
 
-Nothing is learned: merges are laid down piece by piece. Serves the critic and the reward.
+Nothing is learned: merges are laid down piece by piece. The reward uses the pipelines' tokenizer.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 
 from tokenizers import Tokenizer, decoders, pre_tokenizers
@@ -38,9 +39,7 @@ def _splitter() -> pre_tokenizers.ByteLevel:
 def _merged(piece: str, ranks: dict[tuple[str, str], int]) -> list[str]:
     parts = list(piece)
     while True:
-        found = [
-            (ranks[pair], i) for i, pair in enumerate(zip(parts, parts[1:], strict=False)) if pair in ranks
-        ]
+        found = [(ranks[pair], i) for i, pair in enumerate(itertools.pairwise(parts)) if pair in ranks]
         if not found:
             return parts
         index = min(found)[1]
@@ -48,7 +47,7 @@ def _merged(piece: str, ranks: dict[tuple[str, str], int]) -> list[str]:
 
 
 def merges_for(pieces: Iterable[str]) -> list[tuple[str, str]]:
-    """Merges that make each piece one token; a later merge ranks below all earlier ones and breaks none of them."""
+    """Merges that make each piece one token; a later merge ranks below all earlier and breaks none."""
     ranks: dict[tuple[str, str], int] = {}
     for piece in pieces:
         parts = _merged(piece, ranks)

@@ -1,7 +1,7 @@
-"""What a perfect critic of the shapes world says: the picture in words, the flaws, the replies of both turns.
+"""What a perfect critic of the shapes world says: the picture in words, its flaws, both turns' replies.
 
-Standard library only. The critic says first what it sees, things in the prompt's order, then what differs: so comparing
-is a matter of words, not of pixels. To add an aspect: its sentence in `detail`.
+Standard library only. The critic says first what it sees, things in the prompt's order, then what
+differs: so comparing is a matter of words, not of pixels. To add an aspect: its sentence in `detail`.
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def instructions(seen: Scene, wanted: Scene | None) -> list[str]:
     if wanted is None:
         return []
     told = in_prompt_order(seen, wanted)
-    return [say(told, edit) for edit in plan(told, wanted)][:MAX_INSTRUCTIONS]
+    said = dict.fromkeys(say(told, edit) for edit in plan(told, wanted))  # twins have one name
+    return [*said][:MAX_INSTRUCTIONS]
 
 
 def reply_json(seen: Scene, wanted: Scene | None, *, single: bool = False) -> str:

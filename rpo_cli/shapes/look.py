@@ -1,4 +1,4 @@
-"""What a picture shows as class numbers, and the classifiers that teach a vision tower to see before it learns to talk.
+"""What a picture shows, as class numbers: classifying teaches a vision tower to see before it talks.
 
 Things are told in canonical order (left or top first), so that a label follows from the picture alone.
 """

@@ -1,7 +1,8 @@
-"""Pictures as a model may draw them, with what the oracle reads in them: what critic and reward learn to see on.
+"""Pictures as a model may draw them, with what the oracle reads in them: critic and reward learn on these.
 
-Clean renders, and flawed ones: warped and blended outlines, wrong sizes and colours, no, three or touching things, the
-autoencoder's smear. Photometric noise is added per batch (`augment`), after the label. Only training combinations.
+Clean renders, and flawed ones: warped and blended outlines, wrong sizes and colours, no, three or
+touching things, the autoencoder's smear. Photometric noise is added per batch (`augment`), after the
+label. Only training combinations.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Seen:
 
 
 def _radii(shape: str) -> np.ndarray:
-    """The outline as its distance from the centre at POINTS even angles (all four shapes are star-shaped)."""
+    """The outline as its distance from the centre at POINTS even angles (every shape allows it)."""
     corners = np.array(OUTLINES[shape])
     ends = np.roll(corners, -1, axis=0)
     steps = np.linspace(0, 1, 200, endpoint=False)[:, None, None]
@@ -64,7 +65,7 @@ _RADII: dict[str, np.ndarray] = {}
 
 
 def _warped(shape: str, rng: random.Random, at: Placement) -> list[tuple[float, float]]:
-    """An outline in oversampled pixels: blended with another shape, wobbling, turned and stretched a little."""
+    """An outline in oversampled pixels: blended with another, wobbling, turned, stretched a little."""
     if not _RADII:
         _RADII.update({name: _radii(name) for name in SHAPES})
     blend = rng.random() ** 2 * 0.7 if rng.random() < 0.6 else 0.0
@@ -198,7 +199,7 @@ def _scenes(file: Path) -> list[Scene]:
 
 
 def augment(pixels: Tensor) -> Tensor:
-    """uint8 (N, H, W, 3) to float (N, 3, H, W) in [-1, 1], half of them with mild noise, blur, tint or a shift."""
+    """uint8 (N, H, W, 3) to float (N, 3, H, W) in [-1, 1], half of them noisy, blurred or tinted."""
     count = len(pixels)
     x = pixels.permute(0, 3, 1, 2).float() / 127.5 - 1
     gain = 1 + 0.05 * torch.randn(count, 3, 1, 1)
@@ -211,7 +212,7 @@ def augment(pixels: Tensor) -> Tensor:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m rpo_cli.shapes.train seen --count 4000 --seed 1`: one set, through the autoencoder if there is one."""
+    """`python -m rpo_cli.shapes.train seen --count 4000 --seed 1`: one set of pictures."""
     parser = argparse.ArgumentParser(prog="train seen", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(".train/seen"))
     parser.add_argument("--vae", type=Path, default=Path(".train/vae"))

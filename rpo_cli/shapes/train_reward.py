@@ -1,7 +1,8 @@
-"""Trains the reward: a CLIP of 0.5 M parameters on pictures, their prompts, and hard negatives on both sides.
+"""Trains the reward: a CLIP of 0.5 M parameters on pictures, prompts, and hard negatives of both.
 
-A batch holds pictures as a generator may draw them (`seen`) and groups of clean renders that differ by an attribute or
-two; every picture meets every prompt. A classifier on the picture's embedding (`look`) helps it to see early.
+A batch holds pictures as a generator may draw them (`seen`) and groups of clean renders that differ by
+an attribute or two; every picture meets every prompt. A classifier on the picture's state (`look`)
+helps it to see early.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -31,7 +31,7 @@ DEFAULTS = Settings(Path(".train/reward"), minutes=12, batch=48, lr=1.5e-3, deca
 SIDE, PATCH, VISION, TEXT, SHARED = 64, 8, 80, 64, 64
 GROUP = 4  # clean renders that differ little, in a batch of as many renders as drawn pictures
 LOOK_WEIGHT = 0.3
-PADDING = {"padding": "max_length", "max_length": 20, "truncation": True}  # of training captions, all shorter
+PADDING = {"padding": "max_length", "max_length": 20, "truncation": True}  # captions have at most 19
 
 
 def build_model() -> CLIPModel:
@@ -107,7 +107,7 @@ def contrast(similarity: Tensor, match: Tensor) -> Tensor:
 
 
 def batch_of(seen: Seen, count: int, rng: random.Random) -> tuple[list[Scene], Tensor, list[Scene]]:
-    """Seen scenes, their pixels, and the scenes of all prompts (a near miss for each, and the right one where it can be)."""
+    """Seen scenes, their pixels, and the scenes of all prompts: for each the right one and a near miss."""
     chosen = [rng.randrange(len(seen.scenes)) for _ in range(count)]
     groups, rendered = render_groups(count // GROUP, rng)
     scenes = [*(seen.scenes[i] for i in chosen), *groups]
