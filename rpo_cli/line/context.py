@@ -37,6 +37,7 @@ class Line:
     store: Store
     resolved: Resolved
     observer: Observer = field(default_factory=Silent)
+    planned: list[tuple[str, str]] | None = None  # prompts of a dry run, which writes nothing
     identities: dict[tuple[str, str | None], ModelIdentity] = field(default_factory=dict)
 
     @property

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
+from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
-from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.work import Work, works
 
@@ -39,9 +39,10 @@ class Probe:
 
 
 def plan(line: Line, names: list[str]) -> list[StagePlan]:
-    """One plan per model of the named stages; makes no row and loads no model."""
+    """One plan per model of the named stages; loads no model and writes nothing."""
     if "generate" in names:
-        take_prompts(line)
+        found = read_prompts(line.settings.prompts)
+        line.planned = sorted((prompt.prompt_id, prompt.prompt) for prompt in found)
     return [_plan(line, work) for name in names for work in works(line, name)]
 
 

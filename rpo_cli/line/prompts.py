@@ -22,6 +22,9 @@ def take_prompts(line: Line) -> None:
 
 def live_prompts(line: Line) -> Iterator[tuple[str, str]]:
     """(prompt_id, prompt) of the run's current prompts, in order of prompt_id."""
+    if line.planned is not None:
+        yield from line.planned
+        return
     group = line.store.read_manifest().get("prompts", {}).get("group")
     table = line.store.columns("prompts", ["prompt_id", "prompt"], group=group)
     yield from sorted(zip(table["prompt_id"].to_pylist(), table["prompt"].to_pylist(), strict=True))
