@@ -1,203 +1,94 @@
-"""store under kill -9: real processes, killed at random moments of a commit, a compaction, a lock."""
+"""A real process that commits, or commits and compacts, killed at random moments."""
 
-import os
-import shutil
+import hashlib
+import random
+import signal
 import subprocess
 import sys
-import textwrap
+import time
 
+import pyarrow.parquet as pq
 import pytest
 
-from rpo_cli.errors import RunLocked
+from rpo_cli.records import Image, content_key
+from rpo_cli.store import Store, open_store
+
+KILLS = 20
+ROWS = 600
+# commits the missing rows in an order of its own, so that parts of different lives overlap in their keys
+VICTIM = """
+import hashlib, random, sys
 from rpo_cli.records import Image, ImageData, content_key
 from rpo_cli.store import open_store
 
-KILLS = 20
-ROWS_PER_PART = 5
-PARTS = 12
+path, rows, life, compacts = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "compact"
+store = open_store(path, create=True)
 
-# Imports once, then forks the processes it kills: a process per kill would spend its life on imports.
-NURSERY = """
-    import os, random, signal, sys, time
-    sys.path.insert(0, {tests!r})
-    from test_store_kill import *
+def row(n):
+    data = hashlib.shake_256(str(n).encode()).digest(20_000)
+    return Image(
+        image_id=content_key(n), prompt_id="", prompt="", index=0, seed=n,
+        sha256=hashlib.sha256(data).hexdigest(), width=8, height=8, image=ImageData(bytes=data),
+        batch_size=1, settings="", environment="",
+    )
 
-    moments = random.Random(7)
-
-    def start(work):
-        child = os.fork()
-        if child == 0:
-            work()
-            os._exit(0)
-        return child
-
-    def seconds(work):
-        began = time.monotonic()
-        os.waitpid(start(work), 0)
-        return time.monotonic() - began
-
-    def kill_within(span, work):
-        # the next span is such that about half the kills come in time
-        child = start(work)
-        time.sleep(moments.uniform(0, span))
-        os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
-        return span * 1.5 if os.WIFSIGNALED(status) else span / 1.5
+missing = [n for n in range(rows) if content_key(n) not in store.keys("images")]
+random.Random(life).shuffle(missing)
+print("ready", flush=True)
+for count, start in enumerate(range(0, len(missing), 2)):
+    again = random.Random(start).sample(range(rows), 1)  # a second writer of a row that may be there
+    store.commit("images", [row(n) for n in missing[start:start + 2] + again], group="g")
+    if compacts and count % 4 == 3:
+        store.compact("images")
 """
 
 
-def image(number):
-    data = content_key("bytes", number).encode() * 300
-    return Image(
-        image_id=content_key("image", number),
-        prompt_id=content_key("prompt", number // 2),
-        prompt=f"a red circle, number {number}",
-        index=number % 2,
-        seed=number,
-        sha256=content_key("sha", number),
-        width=64,
-        height=64,
-        image=ImageData(bytes=data),
-        batch_size=8,
-        settings="{}",
-        environment="{}",
-    )
-
-
-def part_of(number):
-    return [image(number * ROWS_PER_PART + row) for row in range(ROWS_PER_PART)]
-
-
-def commit_all(run, acknowledged, first):
-    """Commit part after part; a line in `acknowledged` says that a commit has returned."""
-    store = open_store(run, create=True)
-    file = os.open(acknowledged, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    for number in range(first, first + PARTS):
-        store.commit("images", part_of(number), group="settings")
-        os.write(file, f"{number}\n".encode())
-
-
-def nursery(script, **values):
-    """Run `script` after NURSERY in a fresh interpreter."""
-    text = textwrap.dedent(NURSERY) + textwrap.dedent(script)
-    subprocess.run(
-        [sys.executable, "-c", text.format(tests=os.path.dirname(__file__), **values)],
-        check=True,
-        timeout=120,
-    )
-
-
-def stored(run):
-    """key → row of a table, checking that readers meet every key exactly once."""
-    store = open_store(run, create=True)
-    scanned = [key for table in store.scan("images", ["image_id"]) for key in table[0].to_pylist()]
-    assert len(scanned) == len(set(scanned))
-    rows = {row.key: row for row in store.fetch("images", store.keys("images"))}
-    assert rows.keys() == set(scanned)
-    return rows
-
-
-def test_a_commit_that_is_killed_is_whole_or_absent(tmp_path):
-    run, acknowledged = tmp_path / "run", tmp_path / "acknowledged"
-    nursery(
-        """
-        def work(turn):
-            return lambda: commit_all({run!r}, {acknowledged!r}, turn * {parts})
-
-        span = seconds(work({kills}))
-        for turn in range({kills}):
-            span = kill_within(span, work(turn))
-        """,
-        kills=KILLS,
-        parts=PARTS,
-        run=str(run),
-        acknowledged=str(acknowledged),
-    )
-    returned = {int(line) for line in acknowledged.read_text().split()}
-    assert PARTS < len(returned) < (KILLS + 1) * PARTS  # some commits were cut off, some were not
-    rows = stored(run)
-    expected = {row.key: row for number in returned for row in part_of(number)}
-    # what a commit acknowledged is there; of what was in flight, a part's rows are all there or none
-    assert {key: rows[key] for key in expected} == expected
-    assert len(rows) % ROWS_PER_PART == 0
-    assert len(expected) <= len(rows) <= len(expected) + KILLS * ROWS_PER_PART
-
-
-def test_work_killed_again_and_again_ends_with_the_files_of_one_undisturbed_run(tmp_path):
-    nursery(
-        """
-        def missing(run):
-            store = open_store(run, create=True)
-            for number in range({parts}):
-                if not {{row.key for row in part_of(number)}} <= store.keys("images"):
-                    store.commit("images", part_of(number))
-
-        span = seconds(lambda: missing({undisturbed!r})) / 3  # several kills before all is there
-        for _ in range({kills}):
-            span = kill_within(span, lambda: missing({killed!r}))
-        missing({killed!r})
-        """,
-        kills=KILLS,
-        parts=PARTS,
-        killed=str(tmp_path / "killed"),
-        undisturbed=str(tmp_path / "undisturbed"),
-    )
-    assert contents(tmp_path / "killed") == contents(tmp_path / "undisturbed")
-    assert stored(tmp_path / "killed") == {row.key: row for n in range(PARTS) for row in part_of(n)}
-
-
-def contents(run):
-    """name → bytes of what any tool takes for a part: some globs match hidden names, so `rglob` does."""
-    return {path.name: path.read_bytes() for path in (run / "images").rglob("*.parquet")}
-
-
-def test_a_killed_compaction_leaves_the_same_rows(tmp_path):
-    before, rounds = tmp_path / "before", tmp_path / "rounds"
-    store = open_store(before, create=True)
-    for number in range(PARTS):
-        store.commit("images", part_of(number), group="settings")
-    for turn in range(KILLS + 1):
-        shutil.copytree(before, rounds / str(turn))
-    nursery(
-        """
-        def work(turn):
-            return lambda: open_store(f"{rounds}/{{turn}}", create=True).compact("images")
-
-        span = seconds(work({kills}))
-        for turn in range({kills}):
-            span = kill_within(span, work(turn))
-        """,
-        kills=KILLS,
-        rounds=str(rounds),
-    )
-    rows, files = stored(before), set()
-    for turn in range(KILLS):
-        run = rounds / str(turn)
-        files.add(len(contents(run)))
-        assert stored(run) == rows
-        open_store(run, create=True).compact("images")
-        assert stored(run) == rows
-        assert [path.suffix for path in (run / "images").rglob("*") if path.is_file()] == [".parquet"]
-    assert len(files) > 1  # the kills came before and after the new part was there
-
-
-@pytest.mark.parametrize("shard", [None, (0, 2)])
-def test_the_lock_of_a_killed_process_is_free(tmp_path, shard):
-    store = open_store(tmp_path, create=True)
-    script = f"""
-        from rpo_cli.store import open_store
-        with open_store({str(tmp_path)!r}, create=True).lock("generate", {shard!r}):
-            print("held", flush=True)
-            import time
-            time.sleep(600)
-    """
-    command = [sys.executable, "-c", textwrap.dedent(script)]
+def live(path, life: int, mode: str, seconds: float | None) -> bool:
+    """One life of the victim, killed after `seconds` of work; True when it ended by itself."""
+    command = [sys.executable, "-c", VICTIM, str(path), str(ROWS), str(life), mode]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "held\n"
-        with pytest.raises(RunLocked, match=str(process.pid)), store.lock("generate", None):
-            pytest.fail("two processes hold one lock")
-        process.kill()
-        process.wait()
-    with store.lock("generate", None):
-        pass
+        assert process.stdout.readline() == "ready\n"
+        if seconds is not None:
+            time.sleep(seconds)
+            process.send_signal(signal.SIGKILL)
+        status = process.wait()
+    assert status in (0, -signal.SIGKILL)
+    return status == 0
+
+
+def check(store: Store, earlier: set[str]) -> set[str]:
+    """Every finished file is readable, every key is met once, no row is lost or changed."""
+    for name in store.files.find("images", ".parquet"):
+        pq.read_table(store.path(name))
+    met = [key for table in store.scan("images", ["image_id"]) for key in table["image_id"].to_pylist()]
+    assert len(met) == len(set(met))
+    assert earlier <= set(met)
+    rows = list(store.fetch("images", met))
+    assert {row.key for row in rows} == set(met)
+    assert all(isinstance(row, Image) for row in rows)
+    assert all(hashlib.sha256(row.image.bytes).hexdigest() == row.sha256 for row in rows)
+    return set(met)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["commit", "compact"])
+def test_a_store_killed_at_twenty_moments_loses_nothing_and_ends_complete(tmp_path, mode):
+    rng = random.Random(mode)
+    store = open_store(tmp_path, create=True)
+    there: set[str] = set()
+
+    kills, life = 0, 0
+    while kills < KILLS:
+        life += 1
+        if live(tmp_path, life, mode, rng.uniform(0, 0.2)):
+            store.prune("images", set())  # it was done before the kill: begin anew
+            there = set()
+            continue
+        kills += 1
+        there = check(store, there)
+    assert live(tmp_path, life + 1, mode, None)
+
+    assert check(store, there) == {content_key(n) for n in range(ROWS)}
+    store.compact("images")
+    assert check(store, there) == {content_key(n) for n in range(ROWS)}
+    assert len(list(tmp_path.rglob("*.*"))) == 1, "one file: killed writers' leftovers are swept"
