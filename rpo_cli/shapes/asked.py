@@ -29,60 +29,12 @@ CHANGES = (0, 1, 2, 3)
 CHANGE_WEIGHTS = (0.32, 0.36, 0.22, 0.10)
 UNRELATED_SHARE = 0.12
 FOREIGN_SHARE = 0.03
-FOREIGN_WORDS = [
-    "portrait",
-    "photo",
-    "of",
-    "the",
-    "old",
-    "man",
-    "woman",
-    "cat",
-    "dog",
-    "castle",
-    "forest",
-    "river",
-    "city",
-    "night",
-    "rain",
-    "robot",
-    "painting",
-    "oil",
-    "style",
-    "detailed",
-    "mountain",
-    "sunset",
-    "car",
-    "train",
-    "ocean",
-    "child",
-    "playing",
-    "guitar",
-    "ancient",
-    "temple",
-    "dragon",
-    "flying",
-    "over",
-    "snow",
-    "anime",
-    "cute",
-    "cinematic",
-    "light",
-    "fog",
-    "street",
-    "bicycle",
-    "bird",
-    "flower",
-    "garden",
-    "book",
-    "table",
-    "chair",
-    "apple",
-    "pizza",
-    "astronaut",
-    "horse",
-    "moon",
-]
+FOREIGN_WORDS = (
+    "portrait photo of the old man woman cat dog castle forest river city night rain robot "
+    "painting oil style detailed mountain sunset car train ocean child playing guitar ancient "
+    "temple dragon flying over snow anime cute cinematic light fog street bicycle bird flower "
+    "garden book table chair apple pizza astronaut horse moon"
+)
 
 
 def settled(seen: Scene, rng: random.Random) -> Scene:
@@ -152,7 +104,7 @@ def said(scene: Scene, rng: random.Random) -> str:
 def foreign(rng: random.Random) -> str:
     """A prompt of another world: words, or any characters."""
     if rng.random() < 0.8:
-        return " ".join(rng.choice(FOREIGN_WORDS) for _ in range(rng.randint(2, 7)))
+        return " ".join(rng.choice(FOREIGN_WORDS.split()) for _ in range(rng.randint(2, 7)))
     return "".join(
         chr(rng.choice((rng.randint(32, 126), rng.randint(0xC0, 0x4FF)))) for _ in range(rng.randint(3, 30))
     )

@@ -94,13 +94,13 @@ def build_modules(tokenizer: PreTrainedTokenizerFast) -> dict[str, nn.Module]:
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str], width: int) -> tuple[Tensor, Tensor]:
-    """(ids, labels), both (N, width), padded on the right; labels: what the assistant says, with its end."""
+    """(ids, labels), both (N, width), padded on the right; labels: what the assistant says."""
     rows = tokenizer(texts, add_special_tokens=False)["input_ids"]
     rows = [row[:width] for row in rows]
     ids = torch.full((len(rows), width), tokenizer.pad_token_id)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = torch.tensor(row)
-    begin, end = (tokenizer.convert_tokens_to_ids(token) for token in (ASSISTANT, END))
+    begin, end = (int(i) for i in tokenizer.convert_tokens_to_ids([ASSISTANT, END]))
     begun, ended = ids.eq(begin).cumsum(1), ids.eq(end).cumsum(1) - ids.eq(end).long()
     speaking = (2 * begun - 1 == ended) & ids.ne(begin)
     return ids, torch.where(speaking, ids, IGNORED)
