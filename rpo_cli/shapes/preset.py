@@ -9,14 +9,14 @@ from typing import Any
 MODELS = Path(__file__).parent / "models"
 
 NOTES = (
-    "The embedded critic and rewards were trained on the ground truth of a closed world of coloured shapes. "
+    "The embedded critic and rewards were trained on the ground truth of a closed world of shapes. "
     "Figures from this preset show what the line does with a critic and rewards of their accuracy, "
     "not what models trained on the web would do.",
 )
 
 
 def settings() -> dict[str, Any]:
-    """Settings for the embedded shapes world: 64x64 pictures, small models that learned from ground truth."""
+    """Settings for the embedded shapes world: 64x64 pictures, small models that learned from truth."""
     critic = str(MODELS / "critic")
     return {
         "notes": NOTES,

@@ -1,4 +1,4 @@
-"""Prompt lists of the shapes world: `python -m rpo_cli.shapes.prompts train 96 --seed 7 > prompts/shapes.txt`."""
+"""Prompt lists: `python -m rpo_cli.shapes.prompts train 96 --seed 7 > prompts/shapes.txt`."""
 
 import argparse
 import random
