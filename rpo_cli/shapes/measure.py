@@ -1,4 +1,4 @@
-"""The oracle as a measure a bench can name: does a picture show what its prompt says? Never part of a run."""
+"""The oracle as a measure that a bench can name: does a picture show what its prompt says?"""
 
 from PIL.Image import Image as Picture
 
