@@ -1,8 +1,7 @@
-"""The text-to-image model's own pictures as editing examples: sampled once, read by the oracle,
-encoded, kept on disk.
+"""Flawed pictures as editing examples: the text-to-image model's own and synthetic ones (`seen`), read
+by the oracle, encoded, kept on disk.
 
-`python -m rpo_cli.shapes.train generated --count 4000`. Each picture gives one triplet (see
-`triplets`).
+`python -m rpo_cli.shapes.train generated --sort synthetic --files 4`. See `triplets`.
 """
 
 from __future__ import annotations
@@ -10,21 +9,27 @@ from __future__ import annotations
 import argparse
 import pickle
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, caption, sample_scene
+from rpo_cli.shapes.draws import draw_edits
+from rpo_cli.shapes.grammar import CAPTION_VARIANTS, SHAPES, UNKNOWN, Scene, caption, sample_scene
 from rpo_cli.shapes.latents import Latents, encode
 from rpo_cli.shapes.oracle import read
 from rpo_cli.shapes.render import draw
+from rpo_cli.shapes.seen import load_seen
 from rpo_cli.shapes.triplets import Triplet, generated_triplet
 
+Examples = list[tuple[Triplet, Image.Image]]
 BATCH = 32
 PER_FILE = 512
+SEEN_PER_FILE = 2000
 STEPS, GUIDANCE = (
     12,
     (1.5, 3.0),
@@ -69,11 +74,38 @@ def sample_pictures(pipeline: Any, scenes: list[Scene], rng: random.Random) -> l
     return pictures
 
 
-def make_file(pipeline: Any, folder: Path, number: int) -> int:
-    """Sample, read, plan and encode one file of examples; its number of triplets."""
-    rng = random.Random(77_000 + number)
-    triplets: list[Triplet] = []
-    pictures: list[Image.Image] = []
+def wanted_near(before: Scene, rng: random.Random) -> Scene | None:
+    """What a flawed picture may have been meant to show: unknown shapes named, then an edit or two."""
+    names = (before.background, *(thing.colour for thing in before.things))
+    if not 1 <= len(before.things) <= 2 or UNKNOWN in names:
+        return None
+    named = (
+        replace(thing, shape=rng.choice(SHAPES)) if thing.shape == UNKNOWN else thing
+        for thing in before.things
+    )
+    scene = replace(before, things=tuple(named))
+    if len(set(scene.things)) < len(scene.things):
+        return None
+    _, change = draw_edits(scene, rng, rng.choice((1, 1, 2)))
+    return change.scene
+
+
+def synthetic_examples(rng: random.Random, pictures: Tensor) -> Examples:
+    """Triplets of synthetically flawed pictures, uint8 (N, 64, 64, 3), one each where one can be told."""
+    found: Examples = []
+    for pixels in pictures:
+        picture = Image.fromarray(pixels.numpy())
+        reading = read(picture)
+        wanted = wanted_near(reading.loose, rng)
+        triplet = generated_triplet(reading, wanted, rng) if wanted else None
+        if triplet is not None:
+            found.append((triplet, picture))
+    return found
+
+
+def generated_examples(rng: random.Random, pipeline: Any) -> Examples:
+    """Triplets of one file's worth of the model's own pictures."""
+    found: Examples = []
     for _ in range(PER_FILE // BATCH):
         scenes = [sample_scene(rng, "train", rng.choice((1, 2, 2))) for _ in range(BATCH)]
         for scene, picture in zip(scenes, sample_pictures(pipeline, scenes, rng), strict=True):
@@ -81,17 +113,22 @@ def make_file(pipeline: Any, folder: Path, number: int) -> int:
             for _ in range(EDITS_PER_PICTURE):
                 triplet = generated_triplet(reading, scene, rng)
                 if triplet is not None:
-                    triplets.append(triplet)
-                    pictures.append(picture)
-    tensors: dict[str, torch.Tensor] = {}
-    after = [draw(t.after, t.after_layout) for t in triplets]
-    for place, images in enumerate((pictures, after)):
-        mean, std = encode(pipeline.vae, images)
-        tensors |= {f"mean{place}": mean, f"std{place}": std}
-    file = folder / f"{number:04d}.safetensors"
-    file.with_suffix(".pickle").write_bytes(pickle.dumps(triplets))
-    save_file(tensors, file)
-    return len(triplets)
+                    found.append((triplet, picture))
+    return found
+
+
+def write(file: Path, vae: Any, examples: Examples) -> None:
+    """Encode and write one file of examples."""
+    tensors: dict[str, list[Tensor]] = {}
+    for start in range(0, len(examples), BATCH):
+        some = examples[start : start + BATCH]
+        after = [draw(triplet.after, triplet.after_layout) for triplet, _ in some]
+        for place, images in enumerate(([picture for _, picture in some], after)):
+            mean, std = encode(vae, images)
+            tensors.setdefault(f"mean{place}", []).append(mean)
+            tensors.setdefault(f"std{place}", []).append(std)
+    file.with_suffix(".pickle").write_bytes(pickle.dumps([triplet for triplet, _ in examples]))
+    save_file({key: torch.cat(values).contiguous() for key, values in tensors.items()}, file)
 
 
 def main(arguments: list[str]) -> None:
@@ -102,13 +139,21 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--folder", type=Path, default=Path(".train/generated"))
     parser.add_argument("--model", type=Path, default=Path(".train/text-to-image"))
     parser.add_argument("--vae", type=Path, default=Path(".train/vae"))
-    parser.add_argument("--count", type=int, default=4096)
+    parser.add_argument("--seen", type=Path, default=Path(".train/seen"))
+    parser.add_argument("--files", type=int, default=4, help="Files of each sort.")
+    parser.add_argument("--sort", choices=("synthetic", "generated"), default="generated")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
     options.folder.mkdir(parents=True, exist_ok=True)
     pipeline, _ = assemble("text-to-image", options.model, options.vae)
     pipeline.set_progress_bar_config(disable=True)
-    for number in range(options.count // PER_FILE):
-        if not (options.folder / f"{number:04d}.safetensors").is_file():
-            make_file(pipeline, options.folder, number)
+    seen = load_seen(options.seen).pixels if options.sort == "synthetic" else None
+    for number in range(options.files):
+        file = options.folder / f"{options.sort}-{number:04d}.safetensors"
+        if file.is_file():
+            continue
+        rng = random.Random(f"{options.sort} {number}")
+        some = None if seen is None else seen[number * SEEN_PER_FILE : (number + 1) * SEEN_PER_FILE]
+        examples = generated_examples(rng, pipeline) if some is None else synthetic_examples(rng, some)
+        write(file, pipeline.vae, examples)

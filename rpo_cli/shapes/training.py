@@ -52,6 +52,7 @@ class Progress:
 
     step: int = 0
     seconds: float = 0.0
+    samples: int = 0
 
 
 def add_options(parser: argparse.ArgumentParser, defaults: Settings) -> None:
@@ -145,6 +146,7 @@ class Trainer:
         nn.utils.clip_grad_norm_(list(self.parameters.values()), 1.0)
         self.optimizer.step()
         self.progress.step += 1
+        self.progress.samples += self.settings.batch
         decay = min(self.settings.decay, self.progress.step / (self.progress.step + 10))
         with torch.no_grad():
             torch._foreach_lerp_(list(self.average.values()), list(self.parameters.values()), 1 - decay)
@@ -159,15 +161,12 @@ class Trainer:
     def metadata(self) -> dict[str, str]:
         """What the weights carry: settings, seed, samples seen, commit, versions."""
         said = {name: str(value) for name, value in asdict(self.settings).items() if name != "folder"}
-        seen = self.progress.step * self.settings.batch
         minutes = f"{self.progress.seconds / 60:.1f}"
         commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
         versions = {"torch": torch.__version__, "commit": commit.stdout.strip()}
-        return (
-            said
-            | {"steps_done": str(self.progress.step), "samples": str(seen), "minutes_done": minutes}
-            | versions
-        )
+        steps, samples = str(self.progress.step), str(self.progress.samples)
+        done = {"steps_done": steps, "samples": samples, "minutes_done": minutes}
+        return said | done | versions
 
     def save(self) -> None:
         """Write the whole state beside the old one, then swap: a kill leaves one of them whole."""
