@@ -38,7 +38,7 @@ def export(
     metadata = {"rpo": json.dumps({**facts, "settings": settings.model_dump(mode="json")}, sort_keys=True)}
     with folder_atomically(folder) as temporary:
         if settings.full:
-            policy.unet.save_config(temporary)
+            (temporary / "config.json").write_text(portable_config(policy.unet), encoding="utf-8")
             weights = safetensors_bytes(policy.unet.state_dict(), metadata | {"format": "pt"})
             (temporary / UNET_FILE).write_bytes(weights)
         else:
@@ -129,6 +129,13 @@ def _metrics_table(metrics: Mapping[str, Numbers]) -> list[str]:
         for name in names
     }
     return _table(["", *metrics], rows)
+
+
+def portable_config(unet: Any) -> str:
+    """config.json of a UNet without the folder it was loaded from."""
+    config = json.loads(unet.to_json_string())
+    config.pop("_name_or_path", None)
+    return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
 
 def portable_name(model: str) -> str:

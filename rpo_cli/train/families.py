@@ -100,7 +100,7 @@ class StableDiffusion1:
 
     def load_unet(self, dtype: torch.dtype = torch.float32) -> Any:
         """In evaluation mode: no dropout, so both sides and the reference see one function."""
-        how = {**_SAFE, "torch_dtype": dtype}
+        how = {**_SAFE, "dtype": dtype}
         unet = self._load("unet", UNet2DConditionModel.from_pretrained, self.model, subfolder="unet", **how)
         if unet.config.in_channels != unet.config.out_channels:
             raise UsageError(
@@ -148,7 +148,7 @@ class StableDiffusion1:
             ) from error
 
 
-_SAFE = {"use_safetensors": True, "torch_dtype": torch.float32}
+_SAFE = {"use_safetensors": True, "dtype": torch.float32}
 
 
 def to_pixels(picture: Picture, size: int) -> Tensor:

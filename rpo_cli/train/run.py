@@ -19,6 +19,7 @@ from rpo_cli.records import content_key
 
 # settings that say when to look, not what to compute
 SCHEDULE_ONLY = frozenset({"name", "model", "save_every", "validate_every", "seed"})
+CHECKPOINTS = "checkpoint-*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ def _claim(out: Path, identity: dict[str, Any], name: str) -> None:
     from rpo_cli.train.files import remove_temporaries, write_atomically
 
     path = out / "settings.json"
-    if path.exists():
+    if path.exists() and any(out.glob(CHECKPOINTS)):  # there is work to lose
         _refuse_other(out, json.loads(path.read_text(encoding="utf-8"))["identity"], identity, name)
     else:
         write_atomically(path, _json({"key": content_key("train", identity), "identity": identity}))
@@ -162,7 +163,7 @@ def _commit(out: Path, identity: dict[str, Any], report: TrainReport) -> None:
 
 
 def _drop_checkpoints(out: Path) -> None:
-    for checkpoint in out.glob("checkpoint-*.safetensors"):
+    for checkpoint in out.glob(CHECKPOINTS):
         checkpoint.unlink(missing_ok=True)
 
 

@@ -68,6 +68,15 @@ def test_a_fully_tuned_unet_loads_as_a_unet_and_gives_the_trainers_output(run_tr
     assert pipeline.unet is unet
 
 
+@pytest.mark.parametrize("full", [False, True])
+def test_no_local_path_gets_into_the_result(run_train, model, tmp_path, full):
+    report = run_train(full=full, steps=1, model_identity="weights-123")
+    for file in report.adapter.iterdir():
+        content = file.read_bytes()
+        assert str(model.parent).encode() not in content, file.name
+        assert str(tmp_path).encode() not in content, file.name
+
+
 def test_the_file_carries_settings_and_inputs_and_no_path(run_train, model):
     report = run_train()
     with safe_open(report.adapter / "pytorch_lora_weights.safetensors", framework="pt") as file:

@@ -247,6 +247,15 @@ def test_other_settings_under_the_same_name_are_refused_and_named(run_train, cha
     assert "--name" in caught.value.hint
 
 
+def test_a_training_that_failed_before_its_first_checkpoint_binds_nobody(run_train, tiny, tmp_path):
+    rows = tiny.bright_beats_dark(3, 0)
+    tiny.write_split(tmp_path / "d", "train", [{**row, "label_0": 0.5} for row in rows])
+    with pytest.raises(UsageError, match="a tie"):
+        run_train(dataset=tmp_path / "d")
+    tiny.write_split(tmp_path / "d", "train", rows)
+    assert run_train(dataset=tmp_path / "d").steps == 4
+
+
 def test_looking_more_often_is_not_another_training(run_train):
     run_train()
     assert run_train(validate_every=1, save_every=1).skipped
