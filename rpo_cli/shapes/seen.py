@@ -39,6 +39,7 @@ from rpo_cli.shapes.train_vae import load_vae
 OVERSAMPLING = 4
 POINTS = 60
 MOST_THINGS = 3
+SAMPLED, TIMES = "sampled", 4  # how the sets of the text-to-image model begin, and how often they count
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,22 @@ def labelled(pixels: Tensor) -> Seen:
     return Seen(pixels[torch.tensor(keep, dtype=torch.long)], [scenes[index] for index in keep])
 
 
+def sampled(model: Path, count: int, seed: int) -> Seen:
+    """`count` labelled pictures of a text-to-image folder, for training prompts."""
+    from diffusers import StableDiffusionPipeline
+
+    from rpo_cli.shapes.generated import sample_pictures  # which itself builds on this module
+
+    pipeline = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    rng = random.Random(seed)
+    pictures: list[Image.Image] = []
+    while len(pictures) < count:
+        scenes = [sample_scene(rng, "train", rng.choice((1, 2, 2))) for _ in range(32)]
+        pictures += sample_pictures(pipeline, scenes, rng)
+    return labelled(torch.from_numpy(np.stack([np.asarray(p) for p in pictures])))
+
+
 def join(parts: list[Seen]) -> Seen:
     """Several sets as one."""
     return Seen(torch.cat([p.pixels for p in parts]), [scene for p in parts for scene in p.scenes])
@@ -184,8 +201,10 @@ def save_seen(seen: Seen, file: Path) -> None:
 
 
 def load_seen(folder: Path) -> Seen:
-    """Every set that `save_seen` wrote in `folder`."""
-    files = sorted(folder.glob("*.npy"))
+    """Every set that `save_seen` wrote in `folder`; sampled ones, which are few, several times."""
+    files = [
+        f for f in sorted(folder.glob("*.npy")) for _ in range(TIMES if f.stem.startswith(SAMPLED) else 1)
+    ]
     return join(
         [Seen(torch.from_numpy(np.load(file)), _scenes(file.with_suffix(".json"))) for file in files]
     )
@@ -218,7 +237,13 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--vae", type=Path, default=Path(".train/vae"))
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--model", type=Path, help="sample from this text-to-image folder instead of drawing"
+    )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    if options.model:
+        name = f"{SAMPLED}-{options.seed:03d}"
+        return save_seen(sampled(options.model, options.count, options.seed), options.folder / name)
     vae = load_vae(options.vae) if (options.vae / "export").is_dir() else None
     save_seen(make_seen(options.count, options.seed, vae), options.folder / f"{options.seed:03d}")

@@ -68,7 +68,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> Idefics3Config:
         vision_config=vision,
         text_config=text.to_dict(),
         scale_factor=SCALE,
-        image_token_id=int(tokenizer.convert_tokens_to_ids([IMAGE])[0]),
+        image_token_id=tokenizer.get_vocab()[IMAGE],
         pad_token_id=tokenizer.pad_token_id,
         tie_word_embeddings=True,
     )
@@ -100,7 +100,7 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str], width: int) -> 
     ids = torch.full((len(rows), width), tokenizer.pad_token_id)
     for index, row in enumerate(rows):
         ids[index, : len(row)] = torch.tensor(row)
-    begin, end = (int(i) for i in tokenizer.convert_tokens_to_ids([ASSISTANT, END]))
+    begin, end = (tokenizer.get_vocab()[token] for token in (ASSISTANT, END))
     begun, ended = ids.eq(begin).cumsum(1), ids.eq(end).cumsum(1) - ids.eq(end).long()
     speaking = (2 * begun - 1 == ended) & ids.ne(begin)
     return ids, torch.where(speaking, ids, IGNORED)
