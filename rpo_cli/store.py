@@ -41,8 +41,7 @@ class Part:
 class Store:
     """An open run directory (local path or fsspec URL).
 
-    The listing of a table is read anew for every question, so rows of other processes are seen; what a
-    part holds never changes under its name, so keys are read once.
+    Tables are listed anew for every question, so rows of other processes are seen; keys are read once.
     """
 
     url: str
@@ -78,7 +77,8 @@ class Store:
             raise RpoError(f"{self.files.join(name)}: written by a newer rpo", "upgrade rpo-cli")
         return file
 
-    def _part_keys(self, table: str, part: Part) -> list[str]:
+    def part_keys(self, table: str, part: Part) -> list[str]:
+        """The keys of one part, in the order of its rows."""
         if part.name not in self._keys:
             keys = self._read(table, part, [key_of(table)])
             self._keys[part.name] = keys.column(0).to_pylist()
@@ -86,7 +86,7 @@ class Store:
 
     def keys(self, table: str) -> set[str]:
         """Every key of a table; reads key columns only."""
-        return {key for part in self.parts(table) for key in self._part_keys(table, part)}
+        return {key for part in self.parts(table) for key in self.part_keys(table, part)}
 
     def rejected(self, stage: str) -> set[str]:
         """Keys that a stage has rejected."""
@@ -96,7 +96,7 @@ class Store:
     def counts(self, table: str) -> dict[str, int]:
         """group → rows, every key once."""
         return {
-            group: len({key for part in members for key in self._part_keys(table, part)})
+            group: len({key for part in members for key in self.part_keys(table, part)})
             for group, members in groupby(self.parts(table), key=lambda part: part.group)
         }
 
@@ -115,7 +115,7 @@ class Store:
 
     def _fresh(self, table: str, part: Part, columns: Sequence[str] | None, seen: set[str]) -> pa.Table:
         """The rows of a part whose keys are not in `seen`, which then holds them."""
-        keys = self._part_keys(table, part)
+        keys = self.part_keys(table, part)
         fresh = [key not in seen for key in keys]
         seen.update(keys)
         data = self._read(table, part, columns)
@@ -138,9 +138,9 @@ class Store:
         """Whole rows of the given keys, in part order, then row order; memory is bounded by a row group."""
         left = set(keys)
         for part in self.parts(table):
-            places = [i for i, key in enumerate(self._part_keys(table, part)) if key in left]
+            places = [i for i, key in enumerate(self.part_keys(table, part)) if key in left]
             if places:
-                left -= {self._part_keys(table, part)[i] for i in places}
+                left -= {self.part_keys(table, part)[i] for i in places}
                 yield from self._rows_at(table, part, places)
             if not left:
                 return

@@ -39,6 +39,7 @@ class Line:
     observer: Observer = field(default_factory=Silent)
     planned: list[tuple[str, str]] | None = None  # prompts of a dry run, which writes nothing
     identities: dict[tuple[str, str | None], ModelIdentity] = field(default_factory=dict)
+    memory: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # of `work.once`
 
     @property
     def settings(self) -> Settings:

@@ -39,10 +39,10 @@ def merge(path: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
 
 
 def _copy_settings(source: Store, target: Store) -> None:
-    """The user's files, then run.json: with it `path` is a run."""
-    names = [*source.files.find("rpo.toml", ""), *source.files.find("templates", "")]
-    for name in names:
-        target.files.write(name, source.files.read(name))
+    """The user's files that are not there, then run.json: with it the target is a run."""
+    for name in [*source.files.find("rpo.toml", ""), *source.files.find("templates", "")]:
+        if not target.files.exists(name):
+            target.files.write(name, source.files.read(name))
     target.write_manifest(source.read_manifest())
 
 
@@ -50,21 +50,28 @@ def _check_same(ours: Store, theirs: Store) -> None:
     changed = list(_changed(ours.read_manifest(), theirs.read_manifest()))
     if changed:
         raise UsageError(
-            f"{theirs.url}: made with others than {ours.url}: {', '.join(changed)}",
+            f"{theirs.url}: its rows are made otherwise than those of {ours.url}: {'; '.join(changed)}",
             "merge only shards of one run",
         )
 
 
 def _changed(ours: dict[str, Any], theirs: dict[str, Any]) -> Iterator[str]:
-    """Names of the settings, prompts and models that differ; what only one of them has does not count."""
-    mine, other = ours.get("settings", {}), theirs.get("settings", {})
-    for section in sorted(mine.keys() & other.keys()):
-        for key in sorted(mine[section].keys() & other[section].keys()):
-            if mine[section][key] != other[section][key] and (section != "run" or key == "seed"):
-                yield f"{section}.{key}"
-    if {ours.get("prompts", {}).get("group"), theirs.get("prompts", {}).get("group"), None} - {None} > 1:
-        yield "prompts"
-    models = [manifest.get("models", {}) for manifest in (ours, theirs)]
-    for name in sorted(models[0].keys() & models[1].keys()):
-        if models[0][name] != models[1][name]:
-            yield f"model {name}"
+    """Stages whose rows differ in anything but the machine: a model may lie at another path there."""
+    if _different("group", ours.get("prompts", {}), theirs.get("prompts", {})):
+        yield "other prompts"
+    before, after = ours.get("groups", {}), theirs.get("groups", {})
+    for stage in sorted(before.keys() & after.keys()):
+        if before[stage] != after[stage]:
+            yield f"{stage} ({_reasons(stage, ours.get('settings', {}), theirs.get('settings', {}))})"
+
+
+def _reasons(stage: str, ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+    section = stage.partition(" ")[0]
+    mine, other = ours.get(section, {}), theirs.get(section, {})
+    names = [f"{section}.{key}" for key in sorted(mine) if _different(key, mine, other)]
+    seed = ["run.seed"] if _different("seed", ours.get("run", {}), theirs.get("run", {})) else []
+    return ", ".join(names + seed) or "another model, template or version"
+
+
+def _different(key: str, ours: dict[str, Any], theirs: dict[str, Any]) -> bool:
+    return key in ours and key in theirs and ours[key] != theirs[key]

@@ -161,7 +161,7 @@ def _make(
     run = line.settings.run
     set_threads(run.threads)
     device = pick_device(run.device)
-    line.record(groups={work.table: {work.name: work.group}})
+    line.record(groups={work.name: work.group})
     engine = registry.load("engines", run.engine)(line.observer.note)
     line.observer.start(work.name, total, present)
     try:

@@ -1,5 +1,6 @@
 """What is done in a run, what is missing, what was rejected and why, and what belongs to older settings."""
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,8 +104,7 @@ def prune(path: str | Path) -> dict[str, int]:
 def compact(path: str | Path) -> dict[str, int]:
     """Join small parts into large ones; returns how many files of each table were replaced."""
     store = open_store(path)
-    replaced = {}
-    for name, table in TABLES.items():
-        with store.lock(name):
-            replaced[table] = store.compact(table)
-    return replaced
+    with ExitStack() as held:
+        for name in TABLES:  # every stage writes rejects
+            held.enter_context(store.lock(name))
+        return {table: store.compact(table) for table in (*TABLES.values(), "rejects")}

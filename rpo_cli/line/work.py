@@ -6,8 +6,8 @@ so rows of older settings or prompts never reach a later stage.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from functools import cached_property, partial, wraps
+from typing import Any, TypeVar
 
 from rpo_cli import registry
 from rpo_cli.errors import CorruptImage, UsageError
@@ -19,6 +19,30 @@ from rpo_cli.protocols import Stage, Task
 from rpo_cli.records import Edit, Image, Reject, canonical_json, content_key
 from rpo_cli.stages import critique, edit, generate, score
 from rpo_cli.templates import Templates
+
+Made = TypeVar("Made")
+
+
+def once(*tables: str) -> Callable[[Callable[[Line], Made]], Callable[[Line], Made]]:
+    """Compute again only when the prompts are others or one of these tables has other parts.
+
+    Every stage asks for the wanted rows of all stages before it, and they are many. Settings, models and
+    templates are looked at once per Line.
+    """
+
+    def decorate(function: Callable[[Line], Made]) -> Callable[[Line], Made]:
+        @wraps(function)
+        def remembered(line: Line) -> Made:
+            parts = [part.name for table in tables for part in line.store.parts(table)]
+            state = (line.planned, line.store.read_manifest().get("prompts"), parts)
+            if line.memory.get(function.__name__, (None,))[0] != state:
+                line.memory[function.__name__] = (state, function(line))
+            found: Made = line.memory[function.__name__][1]
+            return found
+
+        return remembered
+
+    return decorate
 
 
 @dataclass(frozen=True)
@@ -41,7 +65,7 @@ class Work:
     stage: Callable[[str, str], Stage]
     picture_of: Callable[[Task], tuple[str, str]] | None = None
 
-    @property
+    @cached_property
     def keys(self) -> set[str]:
         return {task.key for task in self.tasks}
 
@@ -58,6 +82,7 @@ def _light(line: Line, table: str, keys: set[str], columns: list[str]) -> list[d
     return [live[key] for key in sorted(live)]
 
 
+@once()
 def generate_work(line: Line) -> Work:
     s = line.settings.generate
     model = line.identity(required(s.generator, "generate.generator"), s.revision)
@@ -83,12 +108,14 @@ def generate_work(line: Line) -> Work:
     return Work("generate", "images", group, settings, list(tasks), models, stage)
 
 
+@once("images")
 def live_images(line: Line) -> list[dict[str, Any]]:
     """Light rows of the pictures that the settings want and that are there."""
     columns = ["image_id", "sha256", "prompt_id", "prompt", "index"]
     return _light(line, "images", generate_work(line).keys, columns)
 
 
+@once("images")
 def critique_work(line: Line) -> Work:
     s = line.settings.critique
     model = line.identity(required(s.critic, "critique.critic"), s.revision)
@@ -116,6 +143,7 @@ def critique_work(line: Line) -> Work:
     )
 
 
+@once("images", "critiques")
 def edit_work(line: Line) -> Work:
     s = line.settings.edit
     model = line.identity(required(s.editor, "edit.editor"), s.revision)

@@ -1,0 +1,215 @@
+"""What is wanted: computed once for the tables as they are, and again when they have changed."""
+
+import shutil
+
+import pytest
+
+from rpo_cli import open_line
+from rpo_cli.errors import UsageError
+from rpo_cli.line import work
+from rpo_cli.line.merge import merge
+from rpo_cli.line.prompts import take_prompts
+from rpo_cli.line.stage import reject_reasons
+from rpo_cli.records import Image, ImageData, Reject, content_key
+from rpo_cli.store import open_store
+
+
+@pytest.fixture
+def options(tmp_path):
+    """Settings of a run whose models are folders without weights: nothing here loads one."""
+    model = tmp_path / "model"
+    model.mkdir()
+    (model / "config.json").write_text("{}")
+    (model / "model.safetensors").write_bytes(b"")
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("one\ntwo\nthree\n")
+    return {
+        "prompts.file": str(prompts),
+        "generate.generator": str(model),
+        "generate.images_per_prompt": 2,
+        "critique.critic": str(model),
+        "edit.editor": str(model),
+        "score.rewards": (f"clip={model}",),
+    }
+
+
+def image(task) -> Image:
+    return Image(
+        image_id=task.key,
+        prompt_id=task.payload.prompt_id,
+        prompt=task.payload.prompt,
+        index=task.payload.index,
+        seed=0,
+        sha256=content_key(task.key),
+        width=8,
+        height=8,
+        image=ImageData(bytes=b""),
+        batch_size=1,
+        settings="{}",
+        environment="{}",
+    )
+
+
+def opened(path, options):
+    line = open_line(path, options)
+    take_prompts(line)
+    return line
+
+
+def test_what_is_wanted_is_computed_once_for_the_tables_as_they_are(tmp_path, options, monkeypatch):
+    line = opened(tmp_path / "run", options)
+    counted = []
+    original = work.generate.wanted
+
+    def spy(*args, **kwargs):
+        counted.append(1)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(work.generate, "wanted", spy)
+
+    for name in ("generate", "critique", "edit", "score", "generate"):
+        work.works(line, name)
+
+    assert len(counted) == 1
+
+
+def test_rows_of_another_process_are_wanted_downstream_at_once(tmp_path, options):
+    line = opened(tmp_path / "run", options)
+    assert work.critique_work(line).tasks == []
+    images = work.generate_work(line)
+
+    other = open_store(tmp_path / "run")
+    other.commit("images", [image(task) for task in images.tasks[:2]], group=images.group)
+    assert len(work.critique_work(line).tasks) == 2
+    other.commit("images", [image(task) for task in images.tasks[2:5]], group=images.group)
+    assert len(work.critique_work(line).tasks) == 5
+    assert len(work.score_works(line)[0].tasks) == 5
+
+
+def test_other_prompts_of_the_same_line_are_seen(tmp_path, options):
+    line = opened(tmp_path / "run", options)
+    before = work.generate_work(line).keys
+    (tmp_path / "prompts.txt").write_text("one\ntwo\n")
+    take_prompts(line)
+
+    assert len(before) == 6
+    assert work.generate_work(line).keys < before
+    (tmp_path / "prompts.txt").write_text("one\ntwo\nthree\n")
+    take_prompts(line)  # the parts are those of the beginning, yet the prompts are not those of before
+    assert work.generate_work(line).keys == before
+
+
+def test_a_model_of_the_hub_is_loaded_at_the_commit_that_its_rows_name(tmp_path, options, monkeypatch):
+    """A branch moves; what run.json pinned is what the backend must be given."""
+    commit = "0123456789abcdef" * 2 + "01234567"
+    line = open_line(
+        tmp_path / "run", {**options, "generate.generator": "org/model", "generate.revision": "main"}
+    )
+    line.store.write_manifest({"models": {"org/model@main": commit}})
+    built = {}
+
+    def backend(model, **given):
+        built[model] = given["revision"]
+
+    monkeypatch.setattr(work.registry, "load", lambda kind, name: backend)
+    for stage in (work.generate_work(line), work.edit_work(line), *work.score_works(line)):
+        stage.stage("cpu", "{}").build()
+
+    assert built == {"org/model": commit, options["edit.editor"]: None}
+
+
+def test_a_reject_counts_until_its_row_is_there(tmp_path, options):
+    line = opened(tmp_path / "run", options)
+    images = work.generate_work(line)
+    first, second, *_ = images.tasks
+    line.store.commit(
+        "rejects",
+        [
+            Reject(key_of=key, stage="generate", input_id="", reason="black_image", detail="", settings="")
+            for key in (first.key, second.key, "a key of older settings")
+        ],
+    )
+    assert reject_reasons(line, images, images.keys) == {"black_image": 2}
+
+    line.store.commit("images", [image(second)], group=images.group)
+    assert reject_reasons(line, images, images.keys) == {"black_image": 1}
+
+
+# merge
+
+
+def made(path, options, share=slice(None)):
+    """A run on another machine that has made its share of the pictures."""
+    line = opened(path, options)
+    images = work.generate_work(line)
+    line.record(groups={"generate": images.group})
+    line.store.commit("images", [image(task) for task in images.tasks[share]], group=images.group)
+    return path
+
+
+def shards(tmp_path, options, count: int = 3):
+    return [made(tmp_path / f"shard-{n}", options, slice(n, None, count)) for n in range(count)]
+
+
+def test_merge_joins_shards_into_a_new_run_and_is_called_again_without_harm(tmp_path, options):
+    sources = shards(tmp_path, options)
+    (sources[0] / "rpo.toml").write_text("[run]\nthreads = 3\n")
+    (sources[0] / "templates" / "critique").mkdir(parents=True)
+    (sources[0] / "templates" / "critique" / "mine.txt").write_text("look")
+
+    copied = merge(tmp_path / "joined", sources)
+
+    line = open_line(tmp_path / "joined", {})
+    assert line.store.keys("images") == work.generate_work(line).keys
+    assert copied["images"] == len(line.store.parts("images"))
+    assert (tmp_path / "joined" / "rpo.toml").read_text() == "[run]\nthreads = 3\n"
+    assert (tmp_path / "joined" / "templates" / "critique" / "mine.txt").read_text() == "look"
+    assert merge(tmp_path / "joined", sources) == {}
+
+
+def test_merge_into_a_compacted_run_copies_only_what_it_lacks(tmp_path, options):
+    first, second, third = shards(tmp_path, options)
+    merge(first, [second])
+    store = open_store(first)
+    assert store.compact("images") == 2
+
+    assert merge(first, [second]) == {}
+    assert merge(first, [second, third])["images"] == 1
+    assert len(store.keys("images")) == 6
+
+
+def test_merge_refuses_rows_of_other_settings_prompts_or_weights(tmp_path, options):
+    target = made(tmp_path / "run", options)
+    before = {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+    made(tmp_path / "steps", {**options, "generate.steps": 7, "run.seed": 5})
+    (tmp_path / "prompts.txt").write_text("one\nfour\n")
+    made(tmp_path / "prompts", options)
+    (tmp_path / "prompts.txt").write_text("one\ntwo\nthree\n")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"other weights")
+    made(tmp_path / "weights", options)
+
+    for other, words in (
+        ("steps", r"generate \(generate\.steps, run\.seed\)$"),
+        ("prompts", "other prompts$"),
+        ("weights", r"generate \(another model, template or version\)$"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            merge(target, [tmp_path / other])
+    assert {path: path.read_bytes() for path in target.rglob("*") if path.is_file()} == before
+
+
+def test_merge_takes_rows_whose_model_lay_at_another_path(tmp_path, options):
+    target = made(tmp_path / "here", options, slice(0, 2))
+    shutil.copytree(tmp_path / "model", tmp_path / "moved")
+    moved = {**options, "generate.generator": str(tmp_path / "moved"), "run.threads": 3}
+    other = made(tmp_path / "there", moved, slice(2, 6))
+
+    merge(target, [other])
+
+    assert len(open_store(target).keys("images")) == 6
+
+
+def test_merge_needs_runs(tmp_path, options):
+    with pytest.raises(UsageError, match="no run here"):
+        merge(tmp_path / "joined", [tmp_path / "nothing"])
+    assert not (tmp_path / "joined").exists()
