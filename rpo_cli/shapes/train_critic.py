@@ -7,6 +7,7 @@ Pictures come from `.train/seen` (`train seen`); sets that appear there later ar
 from __future__ import annotations
 
 import argparse
+import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -38,6 +39,7 @@ VISION, TEXT = 96, 128
 KINDS = ("two", "two", "ask", "two", "one", "two", "two", "ask", "two", "one")
 ASKED_TIMES = 2  # yes/no conversations are short: so many times the batch
 WIDTHS = {"two": 224, "one": 224, "ask": 72}  # tokens; seldom more, and then the end is left out
+LOOK_BATCH, LOOK_WEIGHT = 64, 0.2
 IGNORED = -100
 
 
@@ -106,9 +108,11 @@ def encode(tokenizer: PreTrainedTokenizerFast, texts: list[str], width: int) -> 
     return ids, torch.where(speaking, ids, IGNORED)
 
 
-def talk_loss(critic: Any, ids: Tensor, labels: Tensor, pixels: Tensor) -> Tensor:
-    """Mean cross-entropy of the assistant's tokens; ids (N, T), pixels (N, 3, 64, 64) in [-1, 1]."""
-    states = critic.model(input_ids=ids, pixel_values=pixels[:, None], use_cache=False).last_hidden_state
+def talk_loss(critic: Any, ids: Tensor, labels: Tensor, images: Tensor) -> Tensor:
+    """Mean cross-entropy of the assistant's tokens; ids (N, T), images as `features_of` gives them."""
+    core = critic.model
+    embedded = core.inputs_merger(ids, core.get_input_embeddings()(ids), images)
+    states = core.text_model(inputs_embeds=embedded, use_cache=False).last_hidden_state
     learned = labels[:, 1:] != IGNORED
     logits = critic.lm_head(states[:, :-1][learned])
     return F.cross_entropy(logits.float(), labels[:, 1:][learned])
@@ -127,34 +131,49 @@ def compile_layers(critic: Any) -> None:
         layer.compile(dynamic=False)
 
 
+def features_of(critic: Any, pixels: Tensor) -> Tensor:
+    """What the text model gets of pictures (N, 3, 64, 64): (N, IMAGE_TOKENS, TEXT)."""
+    features: Tensor = critic.model.get_image_features(pixels[:, None]).pooler_output
+    return features
+
+
+def build_head() -> nn.Module:
+    """The classifier that the eyes learn with; it is not shipped."""
+    return nn.Sequential(nn.Flatten(), nn.Linear(IMAGE_TOKENS * TEXT, sum(LOOK_SIZES)))
+
+
 def train_eyes(settings: Settings, critic: Any, seen: Seen) -> None:
     """Vision tower and connector on plain classification."""
-    core = critic.model
-    head = nn.Linear(IMAGE_TOKENS * TEXT, sum(LOOK_SIZES))
+    core, head = critic.model, build_head()
     trainer = Trainer(settings, {"vision": core.vision_model, "connector": core.connector, "head": head})
     labels = torch.tensor([label(scene) for scene in seen.scenes])
 
     def loss_of(step: int) -> Tensor:
         chosen, pixels = draw(seen, settings.batch, random.Random(step_seed(settings, step)))
         with torch.autocast(settings.device, dtype=torch.bfloat16):
-            features = core.get_image_features(pixels[:, None]).pooler_output
-            return look_loss(head(features.flatten(1)), labels[torch.tensor(chosen)])
+            return look_loss(head(features_of(critic, pixels)), labels[torch.tensor(chosen)])
 
     trainer.run(loss_of)
     trainer.use_average()
 
 
 def train_talk(settings: Settings, critic: Any, tokenizer: PreTrainedTokenizerFast, seen: Seen) -> None:
-    """The whole model on conversations; a step holds one kind."""
-    trainer = Trainer(settings, {"critic": critic})
+    """The whole model on conversations, one kind a step; its eyes also on LOOK_BATCH pictures as before."""
+    head = build_head()
+    trainer = Trainer(settings, {"critic": critic, "head": head})
+    classes = torch.tensor([label(scene) for scene in seen.scenes])
 
     def loss_of(step: int) -> Tensor:
         rng = random.Random(step_seed(settings, step))
         kind = KINDS[step % len(KINDS)]
-        chosen, pixels = draw(seen, settings.batch * (ASKED_TIMES if kind == "ask" else 1), rng)
-        ids, labels = encode(tokenizer, [talk(kind, seen.scenes[i], rng) for i in chosen], WIDTHS[kind])
+        told = settings.batch * (ASKED_TIMES if kind == "ask" else 1)
+        chosen, pixels = draw(seen, max(LOOK_BATCH, told), rng)
+        talks = [talk(kind, seen.scenes[i], rng) for i in chosen[:told]]
+        ids, labels = encode(tokenizer, talks, WIDTHS[kind])
         with torch.autocast(settings.device, dtype=torch.bfloat16):
-            return talk_loss(critic, ids, labels, pixels)
+            images = features_of(critic, pixels)
+            looked = look_loss(head(images), classes[torch.tensor(chosen)])
+            return talk_loss(critic, ids, labels, images[:told]) + LOOK_WEIGHT * looked
 
     trainer.run(loss_of)
 
@@ -169,7 +188,10 @@ def export(folder: Path, to: Path) -> None:
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     critic.generation_config = GenerationConfig(do_sample=False, **ends)
     critic.half().save_pretrained(to)
-    stamp(to / "model.safetensors", {"trained_as": "critic", **metadata})
+    earlier = folder / "start.json"
+    before = json.loads(earlier.read_text()) if earlier.is_file() else {}
+    before = {f"before_{key}": value for key, value in before.items()}
+    stamp(to / "model.safetensors", {"trained_as": "critic", **before, **metadata})
     build_processor(tokenizer).save_pretrained(to)
 
 
@@ -179,6 +201,7 @@ def main(arguments: list[str]) -> None:
     add_options(parser, DEFAULTS)
     parser.add_argument("--seen", type=Path, default=Path(".train/seen"))
     parser.add_argument("--eye-minutes", type=float, default=4.0)
+    parser.add_argument("--start", type=Path, help="a training folder whose critic to begin with")
     parser.add_argument("--compile", action="store_true", help="faster; needs a C++ compiler")
     parser.add_argument("--export", type=Path, help="only write the folder's state as a model here")
     options = parser.parse_args(arguments)
@@ -190,7 +213,11 @@ def main(arguments: list[str]) -> None:
     tokenizer = build_tokenizer(vocabulary_texts())
     critic = build_modules(tokenizer)["critic"]
     seen = load_seen(options.seen)
-    if not (settings.folder / "state").is_dir():
+    if options.start:
+        before = load_average(options.start, {"critic": critic})
+        settings.folder.mkdir(parents=True, exist_ok=True)
+        (settings.folder / "start.json").write_text(json.dumps(before))
+    elif not (settings.folder / "state").is_dir():
         eyes = replace(settings, folder=settings.folder / "eyes", minutes=options.eye_minutes, batch=64)
         train_eyes(eyes, critic, seen)
     if options.compile:
