@@ -23,7 +23,6 @@ from rpo_cli.shapes.grammar import CAPTION_VARIANTS, SHAPES, UNKNOWN, Scene, cap
 from rpo_cli.shapes.latents import Latents, encode
 from rpo_cli.shapes.oracle import read
 from rpo_cli.shapes.render import draw
-from rpo_cli.shapes.seen import load_seen
 from rpo_cli.shapes.triplets import Triplet, generated_triplet
 
 Examples = list[tuple[Triplet, Image.Image]]
@@ -133,7 +132,8 @@ def write(file: Path, vae: Any, examples: Examples) -> None:
 
 def main(arguments: list[str]) -> None:
     """`python -m rpo_cli.shapes.train generated`."""
-    from rpo_cli.shapes.export import assemble  # export builds on the trainers, which build on this
+    from rpo_cli.shapes.export import assemble  # export and seen build on this module
+    from rpo_cli.shapes.seen import load_seen
 
     parser = argparse.ArgumentParser(prog="train generated", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(".train/generated"))
