@@ -45,6 +45,16 @@ class Line:
     def settings(self) -> Settings:
         return self.resolved.settings
 
+    @property
+    def templates(self) -> Path | None:
+        """RUN/templates; None on an object store that has none.
+
+        Raises:
+            UsageError: an object store has templates: they are read from a local disk only.
+        """
+        remote = self.store.files.local is None and not self.store.files.find("templates", "")
+        return None if remote else self.store.path("templates")
+
     def identity(self, model: str, revision: str | None = None) -> ModelIdentity:
         """The model's commit or content hash; a moving branch is resolved once per run."""
         if (model, revision) not in self.identities:

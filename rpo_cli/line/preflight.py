@@ -46,7 +46,7 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
         ],
         "critique": [
             partial(_model, line, s.critique.critic, "critique.critic", s.critique.revision),
-            partial(Templates.find, line.store.path("templates"), s.critique.template),
+            partial(Templates.find, line.templates, s.critique.template),
         ],
         "edit": [
             partial(_model, line, s.edit.editor, "edit.editor", s.edit.revision),

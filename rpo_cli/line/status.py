@@ -50,16 +50,16 @@ class RunStatus:
 def status(path: str | Path) -> RunStatus:
     """Count the rows of a run by stage; reads key columns only and loads no model."""
     line = open_line(path, create=False)
-    dataset = line.store.path("dataset", "README.md")
-    runs = sorted(item.parent.name for item in line.store.path("train").glob("*/done.json"))
+    files = line.store.files
+    done = [name.split("/") for name in files.find("train", "/done.json")]
     return RunStatus(
         path=str(path),
         preset=line.resolved.preset,
         prompts=line.store.read_manifest().get("prompts", {}).get("count", 0),
         stages=[_stage(line, name) for name in TABLES],
         pairs=len(line.store.keys("pairs")),
-        dataset=str(dataset.parent) if dataset.is_file() else None,
-        trained=runs,
+        dataset=files.join("dataset") if files.exists("dataset/README.md") else None,
+        trained=sorted(parts[1] for parts in done if len(parts) == 3),
     )
 
 

@@ -119,7 +119,7 @@ def live_images(line: Line) -> list[dict[str, Any]]:
 def critique_work(line: Line) -> Work:
     s = line.settings.critique
     model = line.identity(required(s.critic, "critique.critic"), s.revision)
-    templates = Templates.find(line.store.path("templates"), s.template)
+    templates = Templates.find(line.templates, s.template)
     said = s.model_dump(exclude={"critic", "revision", "template", "batch_size"})
     settings = canonical_json({**said, "model": model.revision, "templates": templates.hashes})
     seed = line.settings.run.seed

@@ -10,6 +10,7 @@ from rpo_cli.line import work
 from rpo_cli.line.merge import merge
 from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.stage import reject_reasons
+from rpo_cli.line.status import status
 from rpo_cli.records import Image, ImageData, Reject, content_key
 from rpo_cli.store import open_store
 
@@ -133,6 +134,37 @@ def test_a_reject_counts_until_its_row_is_there(tmp_path, options):
 
     line.store.commit("images", [image(second)], group=images.group)
     assert reject_reasons(line, images, images.keys) == {"black_image": 1}
+
+
+def test_a_run_on_an_object_store_tells_what_is_wanted(options):
+    """Its row stages need no local directory; templates of its own would."""
+    url = "memory://bucket/wanted"
+    line = opened(url, options)
+    images = work.generate_work(line)
+    line.store.commit("images", [image(task) for task in images.tasks[:4]], group=images.group)
+
+    found = {stage.stage: (stage.wanted, stage.present, stage.problem) for stage in status(url).stages}
+    assert found == {
+        "generate": (6, 4, None),
+        "critique": (4, 0, None),
+        "edit": (0, 0, None),
+        "score": (4, 0, None),
+    }
+    line.store.files.write("templates/critique/mine/critique.txt", b"look")
+    with pytest.raises(UsageError, match="local run directory"):
+        work.works(open_line(url), "critique")
+
+
+def test_status_names_the_dataset_and_the_trainings(tmp_path, options):
+    line = opened(tmp_path / "run", options)
+    assert (status(tmp_path / "run").dataset, status(tmp_path / "run").trained) == (None, [])
+    for name in ("dataset/README.md", "train/b/done.json", "train/a/done.json", "train/c/metrics.jsonl"):
+        line.store.files.write(name, b"{}")
+    line.store.files.write("train/a/rounds/0/done.json", b"{}")
+
+    found = status(tmp_path / "run")
+    assert found.dataset == str(tmp_path / "run" / "dataset")
+    assert found.trained == ["a", "b"]
 
 
 # merge
