@@ -79,7 +79,7 @@ def test_a_policy_that_differs_from_its_reference_at_the_start_is_an_error(run_t
 
 @pytest.mark.parametrize("how", [{"rank": 8, "learning_rate": 1e-2}, {"full": True, "learning_rate": 3e-4}])
 def test_held_out_loss_goes_down_and_accuracy_up_on_learnable_pairs(run_train, how):
-    report = run_train(steps=40, global_batch=8, batch_size=8, beta=1000.0, validate_every=40, **how)
+    report = run_train(steps=30, global_batch=8, batch_size=8, beta=1000.0, validate_every=30, **how)
     assert report.train_first["loss"] == pytest.approx(0.6931472)
     assert report.validation_first["implicit_accuracy"] == 0.5
     assert report.validation_last["loss"] < 0.6

@@ -77,8 +77,8 @@ def test_terminations_between_any_two_lines_lose_nothing(run_train, tmp_path):
     generator = random.Random(0)
     stopped = 0
     try:
-        for _ in range(12):
-            signal.setitimer(signal.ITIMER_REAL, generator.uniform(0.01, 0.5))
+        for _ in range(8):
+            signal.setitimer(signal.ITIMER_REAL, generator.uniform(0.01, 0.4))
             try:
                 run_train("cut", cache=tmp_path / "cache", **settings)
             except (Terminated, RpoError):  # a C extension may turn the first into an error of its own
