@@ -39,7 +39,7 @@ from rpo_cli.shapes.train_vae import load_vae
 OVERSAMPLING = 4
 POINTS = 60
 MOST_THINGS = 3
-SAMPLED, TIMES = "sampled", 4  # how the sets of the text-to-image model begin, and how often they count
+SAMPLED, TIMES = "sampled", (4, 24)  # names of sampled sets; how often their clear, unclear pictures count
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def sampled(model: Path, count: int, seed: int) -> Seen:
     rng = random.Random(seed)
     pictures: list[Image.Image] = []
     while len(pictures) < count:
-        scenes = [sample_scene(rng, "train", rng.choice((1, 2, 2))) for _ in range(32)]
+        scenes = [sample_scene(rng, "train", rng.choice((1, 2, 2, 2))) for _ in range(32)]
         pictures += sample_pictures(pipeline, scenes, rng)
     return labelled(torch.from_numpy(np.stack([np.asarray(p) for p in pictures])))
 
@@ -201,13 +201,16 @@ def save_seen(seen: Seen, file: Path) -> None:
 
 
 def load_seen(folder: Path) -> Seen:
-    """Every set that `save_seen` wrote in `folder`; sampled ones, which are few, several times."""
-    files = [
-        f for f in sorted(folder.glob("*.npy")) for _ in range(TIMES if f.stem.startswith(SAMPLED) else 1)
-    ]
-    return join(
-        [Seen(torch.from_numpy(np.load(file)), _scenes(file.with_suffix(".json"))) for file in files]
-    )
+    """Every set that `save_seen` wrote in `folder`; sampled pictures several times, unclear ones most."""
+    parts = []
+    for file in sorted(folder.glob("*.npy")):
+        part = Seen(torch.from_numpy(np.load(file)), _scenes(file.with_suffix(".json")))
+        if file.stem.startswith(SAMPLED):
+            odd = [any(UNKNOWN in (t.shape, t.colour) for t in scene.things) for scene in part.scenes]
+            rows = [i for i, unclear in enumerate(odd) for _ in range(TIMES[unclear])]
+            part = Seen(part.pixels[torch.tensor(rows)], [part.scenes[i] for i in rows])
+        parts.append(part)
+    return join(parts)
 
 
 def _scenes(file: Path) -> list[Scene]:

@@ -30,6 +30,7 @@ from rpo_cli.shapes.training import Settings, Trainer, add_options, load_average
 DEFAULTS = Settings(Path(".train/reward"), minutes=12, batch=48, lr=1.5e-3, decay=0.998)
 SIDE, PATCH, VISION, TEXT, SHARED = 64, 8, 80, 64, 64
 GROUP = 4  # clean renders that differ little, in a batch of as many renders as drawn pictures
+TWINS = 16  # clean renders of the prompts of drawn pictures, so that an unclear picture has a better rival
 LOOK_WEIGHT = 0.3
 PADDING = {"padding": "max_length", "max_length": 20, "truncation": True}  # captions have at most 19
 
@@ -109,10 +110,13 @@ def contrast(similarity: Tensor, match: Tensor) -> Tensor:
 def batch_of(seen: Seen, count: int, rng: random.Random) -> tuple[list[Scene], Tensor, list[Scene]]:
     """Seen scenes, their pixels, and the scenes of all prompts: for each the right one and a near miss."""
     chosen = [rng.randrange(len(seen.scenes)) for _ in range(count)]
-    groups, rendered = render_groups(count // GROUP, rng)
-    scenes = [*(seen.scenes[i] for i in chosen), *groups]
-    pixels = torch.cat([seen.pixels[torch.tensor(chosen)], rendered])
-    wanted = [wanted_for(scene, rng, 0) for scene in scenes[:count]]
+    chosen.sort(key=lambda i: clear(seen.scenes[i]))  # the unclear first: they get a twin
+    groups, rendered = render_groups((count - TWINS) // GROUP, rng)
+    scenes = [seen.scenes[i] for i in chosen]
+    wanted = [wanted_for(scene, rng, 0) for scene in scenes]
+    twins = torch.from_numpy(np.stack([np.asarray(render(scene, rng)) for scene in wanted[:TWINS]]))
+    scenes += [*wanted[:TWINS], *groups]
+    pixels = torch.cat([seen.pixels[torch.tensor(chosen)], twins, rendered])
     wanted += [wanted_for(scene, rng, rng.choice((1, 1, 2))) for scene in scenes[:count]]
     return scenes, pixels, wanted + [swapped(s) if rng.random() < 0.5 else s for s in groups]
 
