@@ -29,10 +29,7 @@ Examples = list[tuple[Triplet, Image.Image]]
 BATCH = 32
 PER_FILE = 512
 SEEN_PER_FILE = 2000
-STEPS, GUIDANCE = (
-    12,
-    (1.5, 3.0),
-)  # guidance is drawn between the two, so that flaws of many strengths are seen
+STEPS, GUIDANCE = 10, (1.2, 3.5)  # guidance is drawn between the two: flaws of many strengths
 EDITS_PER_PICTURE = 2
 
 

@@ -1,5 +1,5 @@
 """Measures the shapes models with the oracle: `python -m tests.bench.shapes_eval
-{oracle,vae,text-to-image,editor}`.
+{oracle,vae,text-to-image,editor,editor-flawed}`.
 
 Writes one JSON cell per measurement to tests/bench/results/shapes/, named by what was measured, the
 weights' hash and the settings; a cell that exists is not measured again. Held-out: attribute
@@ -44,8 +44,8 @@ class Sampling:
     image_guidance: float = 0.0
 
 
-TEXT_TO_IMAGE = Sampling(steps=12, guidance=2.5)
-EDITOR = Sampling(steps=12, guidance=2.5, image_guidance=2.0)
+TEXT_TO_IMAGE = Sampling(steps=12, guidance=4.0)
+EDITOR = Sampling(steps=12, guidance=1.8, image_guidance=1.5)
 
 
 @dataclass(frozen=True)
@@ -224,13 +224,14 @@ def told(entry: dict[str, object]) -> str:
 def main() -> None:
     """Measure one part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=("oracle", "vae", "text-to-image", "editor"))
+    parser.add_argument("part", choices=("oracle", "vae", "text-to-image", "editor", "editor-flawed"))
     parser.add_argument("--split", choices=("dev", "test"), default="test")
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--models", type=Path, default=manifest.MODELS)
     parser.add_argument("--steps", type=int)
     parser.add_argument("--guidance", type=float)
     parser.add_argument("--image-guidance", type=float)
+    parser.add_argument("--joined", type=int, default=1, help="Instructions at once (editor-flawed).")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -262,7 +263,7 @@ def measure(options: argparse.Namespace) -> None:
                 lambda: measure_text_to_image(model, options.split, options.cases, sampling),
             )
         )
-    if options.part == "editor":
+    if options.part in ("editor", "editor-flawed"):
         from tests.bench.shapes_editor_eval import measure_editor_cells  # it builds on this module
 
         measure_editor_cells(options, model, editor, common)
