@@ -176,7 +176,7 @@ WHOLE = ("valid", "whole_list", "seen_right", "flawless_told_right", "instructio
 
 def measure_critic(folder: Path, groups: list[list[Case]], single_turn: bool) -> dict[str, object]:
     """Agreement of flaw lists with the oracle, by attribute and by picture."""
-    cases = [case for group in groups for case in group[:2]]
+    cases = [case for group in groups for case in group]
     rows = critiques(folder, cases, single_turn)
     attributes = [one for case, row in zip(cases, rows, strict=True) for one in attribute_rows(case, row)]
     pictures = [picture_row(case, row) for case, row in zip(cases, rows, strict=True)]
@@ -249,7 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("critic", "reward", "vqascore"))
     parser.add_argument("--split", choices=("dev", "test"), default="test")
-    parser.add_argument("--prompts", type=int, default=500)
+    parser.add_argument("--prompts", type=int, default=250)
     parser.add_argument("--pictures", choices=("clean", "generated", "both"), default="both")
     parser.add_argument("--single-turn", action="store_true")
     parser.add_argument("--models", type=Path, default=manifest.MODELS)
