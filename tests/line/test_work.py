@@ -107,16 +107,17 @@ def test_a_model_of_the_hub_is_loaded_at_the_commit_that_its_rows_name(tmp_path,
         tmp_path / "run", {**options, "generate.generator": "org/model", "generate.revision": "main"}
     )
     line.store.write_manifest({"models": {"org/model@main": commit}})
-    built = {}
+    built = []
 
     def backend(model, **given):
-        built[model] = given["revision"]
+        built.append((model, given["revision"]))
 
     monkeypatch.setattr(work.registry, "load", lambda kind, name: backend)
     for stage in (work.generate_work(line), work.edit_work(line), *work.score_works(line)):
         stage.stage("cpu", "{}").build()
 
-    assert built == {"org/model": commit, options["edit.editor"]: None}
+    folder = options["edit.editor"]
+    assert built == [("org/model", commit), (folder, None), (folder, None)]
 
 
 def test_a_reject_counts_until_its_row_is_there(tmp_path, options):
@@ -197,6 +198,17 @@ def test_merge_joins_shards_into_a_new_run_and_is_called_again_without_harm(tmp_
     assert (tmp_path / "joined" / "rpo.toml").read_text() == "[run]\nthreads = 3\n"
     assert (tmp_path / "joined" / "templates" / "critique" / "mine.txt").read_text() == "look"
     assert merge(tmp_path / "joined", sources) == {}
+
+
+def test_merge_leaves_the_settings_that_a_user_has_written(tmp_path, options):
+    (source,) = shards(tmp_path, options, 1)
+    (source / "rpo.toml").write_text("[run]\nthreads = 3\n")
+    (tmp_path / "joined").mkdir()
+    (tmp_path / "joined" / "rpo.toml").write_text("[run]\nthreads = 1\n")
+
+    merge(tmp_path / "joined", [source])
+
+    assert (tmp_path / "joined" / "rpo.toml").read_text() == "[run]\nthreads = 1\n"
 
 
 def test_merge_into_a_compacted_run_copies_only_what_it_lacks(tmp_path, options):
