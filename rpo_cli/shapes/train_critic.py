@@ -33,7 +33,7 @@ from rpo_cli.shapes.look import LOOK_SIZES, label, look_loss
 from rpo_cli.shapes.seen import Seen, augment, load_seen
 from rpo_cli.shapes.training import Settings, Trainer, add_options, load_average, settings_of, step_seed
 
-DEFAULTS = Settings(Path(".train/critic"), minutes=45, batch=32, lr=1.2e-3, decay=0.998)
+DEFAULTS = Settings(Path(".train/critic"), minutes=45.0, batch=32, lr=1.2e-3, decay=0.998)
 SIDE, PATCH, SCALE = 64, 8, 2
 VISION, TEXT = 96, 128
 KINDS = ("two", "two", "ask", "two", "one", "two", "two", "ask", "two", "one")

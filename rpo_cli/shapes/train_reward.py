@@ -27,7 +27,7 @@ from rpo_cli.shapes.seen import Seen, augment, load_seen
 from rpo_cli.shapes.tokenizer import MAX_LENGTH, build_tokenizer
 from rpo_cli.shapes.training import Settings, Trainer, add_options, load_average, settings_of, step_seed
 
-DEFAULTS = Settings(Path(".train/reward"), minutes=12, batch=48, lr=1.5e-3, decay=0.998)
+DEFAULTS = Settings(Path(".train/reward"), minutes=12.0, batch=48, lr=1.5e-3, decay=0.998)
 SIDE, PATCH, VISION, TEXT, SHARED = 64, 8, 80, 64, 64
 GROUP = 4  # clean renders that differ little, in a batch of as many renders as drawn pictures
 TWINS = 16  # clean renders of the prompts of drawn pictures, so that an unclear picture has a better rival
