@@ -147,4 +147,4 @@ def test_nothing_given_is_the_shapes_preset_on_the_defaults():
 
     assert resolved.preset == "shapes"
     assert resolved.notes
-    assert resolved.settings.train == Settings().train
+    assert resolved.settings.run == Settings().run
