@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from rpo_cli import build_pairs, open_line, plan, registry, run, run_stage, status
+from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.work import generate_work, live_images
 
 SMALL: dict[str, Any] = {
@@ -98,10 +99,18 @@ def test_the_settings_and_their_origins_stand_in_the_manifest(finished: Path) ->
     manifest = json.loads((finished / "run.json").read_text())
 
     assert manifest["settings"]["generate"]["steps"] == 3
-    assert manifest["origins"]["generate.steps"] in ("option", "earlier option")
     assert manifest["origins"]["generate.guidance"] == "preset shapes"
     assert manifest["origins"]["train.rank"] == "default"
     assert all(len(revision) == 64 for revision in manifest["models"].values())
+
+
+def test_an_option_is_an_earlier_option_to_the_next_command(tmp_path: Path) -> None:
+    take_prompts(open_line(tmp_path / "run", SMALL, preset="shapes"))
+    first = json.loads((tmp_path / "run/run.json").read_text())["origins"]["generate.steps"]
+
+    again = open_line(tmp_path / "run").resolved.origins["generate.steps"]
+
+    assert (first, again) == ("option", "earlier option")
 
 
 def test_a_later_command_keeps_to_the_options_of_an_earlier_one(finished: Path) -> None:
