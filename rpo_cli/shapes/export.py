@@ -21,7 +21,7 @@ from torch import nn
 from rpo_cli.shapes import diffusion, train_editor, train_text_to_image
 from rpo_cli.shapes.tokenizer import build_tokenizer
 from rpo_cli.shapes.train_vae import load_vae
-from rpo_cli.shapes.training import load_average
+from rpo_cli.shapes.training import load_average, metadata_before
 
 MODELS = Path(__file__).parent / "models"
 PIPELINES = {
@@ -61,7 +61,7 @@ def export(name: str, folder: Path, vae_folder: Path, to: Path) -> None:
     for part in (pipeline.vae, pipeline.unet, pipeline.text_encoder):
         part.half()
     pipeline.save_pretrained(to, safe_serialization=True)
-    made_with = {"trained_as": name, **metadata}
+    made_with = {"trained_as": name, **metadata_before(folder), **metadata}
     for part in ("unet", "text_encoder"):
         for file in (to / part).glob("*.safetensors"):
             stamp(file, made_with)

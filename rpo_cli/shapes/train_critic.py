@@ -7,7 +7,6 @@ Pictures come from `.train/seen` (`train seen`); sets that appear there later ar
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -28,10 +27,19 @@ from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3I
 
 from rpo_cli.shapes.critic_talks import IMAGE_TOKENS, talk, vocabulary_texts
 from rpo_cli.shapes.critic_tokenizer import ASSISTANT, END, IMAGE, build_tokenizer
-from rpo_cli.shapes.export import MODELS, stamp
+from rpo_cli.shapes.export import stamp
 from rpo_cli.shapes.look import LOOK_SIZES, label, look_loss
 from rpo_cli.shapes.seen import Seen, augment, load_seen
-from rpo_cli.shapes.training import Settings, Trainer, add_options, load_average, settings_of, step_seed
+from rpo_cli.shapes.training import (
+    Settings,
+    Trainer,
+    add_options,
+    begin_with,
+    load_average,
+    metadata_before,
+    settings_of,
+    step_seed,
+)
 
 DEFAULTS = Settings(Path(".train/critic"), minutes=45.0, batch=32, lr=1.2e-3, decay=0.998)
 SIDE, PATCH, SCALE = 64, 8, 2
@@ -188,10 +196,7 @@ def export(folder: Path, to: Path) -> None:
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     critic.generation_config = GenerationConfig(do_sample=False, **ends)
     critic.half().save_pretrained(to)
-    earlier = folder / "start.json"
-    before = json.loads(earlier.read_text()) if earlier.is_file() else {}
-    before = {f"before_{key}": value for key, value in before.items()}
-    stamp(to / "model.safetensors", {"trained_as": "critic", **before, **metadata})
+    stamp(to / "model.safetensors", {"trained_as": "critic", **metadata_before(folder), **metadata})
     build_processor(tokenizer).save_pretrained(to)
 
 
@@ -214,13 +219,10 @@ def main(arguments: list[str]) -> None:
     critic = build_modules(tokenizer)["critic"]
     seen = load_seen(options.seen)
     if options.start:
-        before = load_average(options.start, {"critic": critic})
-        settings.folder.mkdir(parents=True, exist_ok=True)
-        (settings.folder / "start.json").write_text(json.dumps(before))
+        begin_with(options.start, {"critic": critic}, settings.folder)
     elif not (settings.folder / "state").is_dir():
         eyes = replace(settings, folder=settings.folder / "eyes", minutes=options.eye_minutes, batch=64)
         train_eyes(eyes, critic, seen)
     if options.compile:
         compile_layers(critic)
     train_talk(settings, critic, tokenizer, seen)
-    export(settings.folder, MODELS / "critic")

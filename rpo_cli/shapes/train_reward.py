@@ -19,13 +19,22 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from rpo_cli.shapes.asked import askable, changed, said, wanted_for
-from rpo_cli.shapes.export import MODELS, stamp
+from rpo_cli.shapes.export import stamp
 from rpo_cli.shapes.grammar import UNKNOWN, Scene, canonical, sample_scene, swapped
 from rpo_cli.shapes.look import LOOK_SIZES, label, look_loss
 from rpo_cli.shapes.render import render
 from rpo_cli.shapes.seen import Seen, augment, load_seen
 from rpo_cli.shapes.tokenizer import MAX_LENGTH, build_tokenizer
-from rpo_cli.shapes.training import Settings, Trainer, add_options, load_average, settings_of, step_seed
+from rpo_cli.shapes.training import (
+    Settings,
+    Trainer,
+    add_options,
+    begin_with,
+    load_average,
+    metadata_before,
+    settings_of,
+    step_seed,
+)
 
 DEFAULTS = Settings(Path(".train/reward"), minutes=12.0, batch=48, lr=1.5e-3, decay=0.998)
 SIDE, PATCH, VISION, TEXT, SHARED = 64, 8, 80, 64, 64
@@ -150,7 +159,7 @@ def export(folder: Path, to: Path) -> None:
     metadata = load_average(folder, modules)
     model: Any = modules["clip"]
     model.half().save_pretrained(to)
-    stamp(to / "model.safetensors", {"trained_as": "reward", **metadata})
+    stamp(to / "model.safetensors", {"trained_as": "reward", **metadata_before(folder), **metadata})
     build_processor().save_pretrained(to)
 
 
@@ -159,6 +168,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train reward", description=__doc__)
     add_options(parser, DEFAULTS)
     parser.add_argument("--seen", type=Path, default=Path(".train/seen"))
+    parser.add_argument("--start", type=Path, help="a training folder whose reward to begin with")
     parser.add_argument("--compile", action="store_true", help="faster; needs a C++ compiler")
     parser.add_argument("--export", type=Path, help="only write the folder's state as a model here")
     options = parser.parse_args(arguments)
@@ -168,6 +178,8 @@ def main(arguments: list[str]) -> None:
         return export(settings.folder, options.export)
     torch.manual_seed(settings.seed)
     clip, head = build_model(), nn.Linear(VISION, sum(LOOK_SIZES))
+    if options.start:
+        begin_with(options.start, {"clip": clip, "head": head}, settings.folder)
     if options.compile:
         compile_layers(clip)
     trainer = Trainer(settings, {"clip": clip, "head": head})
@@ -182,4 +194,3 @@ def main(arguments: list[str]) -> None:
             return reward_loss(clip, head, ids, augment(pixels), matches(scenes, wanted), labels)
 
     trainer.run(loss_of)
-    export(settings.folder, MODELS / "reward")

@@ -235,3 +235,17 @@ def load_average(folder: Path, modules: dict[str, nn.Module]) -> dict[str, str]:
                 value.copy_(tensors[f"average.{name}.{key}"])
     metadata: dict[str, str] = json.loads((state / "metadata.json").read_text())
     return metadata
+
+
+def begin_with(start: Path, modules: dict[str, nn.Module], folder: Path) -> None:
+    """Begin a training in `folder` with the averaged weights of `start`, and note where they are from."""
+    before = load_average(start, modules)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "start.json").write_text(json.dumps(before))
+
+
+def metadata_before(folder: Path) -> dict[str, str]:
+    """Metadata of the training that this one began with, as `before_...`; empty when it began afresh."""
+    file = folder / "start.json"
+    before: dict[str, str] = json.loads(file.read_text()) if file.is_file() else {}
+    return {f"before_{key}": value for key, value in before.items()}
