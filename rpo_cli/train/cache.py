@@ -80,8 +80,8 @@ class Cache:
         name = entry(picture, flip)
         return self._latents.get(f"{name}.mean"), self._latents.get(f"{name}.std")
 
-    def prompt(self, caption: str) -> Condition:
-        """Condition of one prompt, without a batch axis."""
+    def prompt(self, caption: str, picture: str | None = None) -> Condition:
+        """Condition of one prompt, and of the picture's size where the family has one; no batch axis."""
         return {part: self._prompts.get(f"{prompt_name(caption)}.{part}") for part in self._parts}
 
 

@@ -19,7 +19,7 @@ class FakeCache:
         value = VALUES[f"{picture}.flip" if flip else picture]
         return torch.full((1, 2, 2), value), torch.full((1, 2, 2), value / 10)
 
-    def prompt(self, caption):
+    def prompt(self, caption, picture):
         return {"hidden": torch.full((3, 2), float(len(caption)))}
 
 
