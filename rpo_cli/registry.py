@@ -16,7 +16,13 @@ rewards = {
     "clip": "rpo_cli.backends.rewards:ClipReward",
     "vqascore": "rpo_cli.backends.rewards:VqaScore",
 }
-families = {"sd1": "rpo_cli.train.families:StableDiffusion1"}
+reward_templates = {"vqascore": "reward/vqascore"}  # what a reward asks is part of its rows' key
+families = {
+    "sd1": "rpo_cli.train.families.unet:StableDiffusion1",
+    "sdxl": "rpo_cli.train.families.unet:StableDiffusionXL",
+    "sd3": "rpo_cli.train.families.flow:StableDiffusion3",
+    "flux": "rpo_cli.train.families.flow:Flux",
+}
 objectives = {
     "dpo": "rpo_cli.train.objective:DPO",
     "sft": "rpo_cli.train.objective:SFT",

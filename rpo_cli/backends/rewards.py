@@ -7,7 +7,7 @@ import torch
 from PIL.Image import Image as Picture
 from transformers import CLIPModel, CLIPProcessor
 
-from rpo_cli import templates
+from rpo_cli import registry, templates
 from rpo_cli.backends.critic import TransformersCritic
 from rpo_cli.backends.loading import load_model
 from rpo_cli.backends.pipelines import DTYPES
@@ -84,7 +84,7 @@ class VqaScore:
 
     def score(self, prompts: Sequence[str], images: Sequence[Picture]) -> list[float]:
         """P(yes) / (P(yes) + P(no)) per row, in [0, 1]."""
-        question = templates.find("reward/vqascore")
+        question = templates.find(registry.reward_templates["vqascore"])
         asked = [
             (Message("user", question.fill(prompt=prompt), image),)
             for prompt, image in zip(prompts, images, strict=True)

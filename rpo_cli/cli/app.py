@@ -78,7 +78,9 @@ def call(arguments: Sequence[str]) -> int:
         # without standalone mode typer returns the code of an Exit and lets its usage errors through
         code = app(list(arguments), prog_name="rpo", standalone_mode=False)
     except (Exception, Terminated) as error:  # noqa: BLE001 -- the one place where all failures end
-        return failures.tell(error, command)
+        # a C extension may turn the signal's exception into one of its own
+        stopped = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+        return failures.tell(Terminated() if stopped else error, command)
     if code == failures.INTERRUPTED:
         output.fail("interrupted", failures.AGAIN)
     return code or 0

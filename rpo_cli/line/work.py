@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial, wraps
 from typing import Any, TypeVar
 
-from rpo_cli import registry
+from rpo_cli import registry, templates
 from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.context import Line
@@ -18,7 +18,6 @@ from rpo_cli.pictures import decode
 from rpo_cli.protocols import Stage, Task
 from rpo_cli.records import Edit, Image, Reject, canonical_json, content_key
 from rpo_cli.stages import critique, edit, generate, score
-from rpo_cli.templates import Templates
 
 Made = TypeVar("Made")
 
@@ -119,16 +118,16 @@ def live_images(line: Line) -> list[dict[str, Any]]:
 def critique_work(line: Line) -> Work:
     s = line.settings.critique
     model = line.identity(required(s.critic, "critique.critic"), s.revision)
-    templates = Templates.find(line.templates, s.template)
+    asked = templates.Templates.find(line.templates, s.template)
     said = s.model_dump(exclude={"critic", "revision", "template", "batch_size"})
-    settings = canonical_json({**said, "model": model.revision, "templates": templates.hashes})
+    settings = canonical_json({**said, "model": model.revision, "templates": asked.hashes})
     seed = line.settings.run.seed
     tasks = critique.wanted(live_images(line), seed=seed, settings=settings)
 
     def stage(device: str, environment: str) -> Stage:
         options = {"revision": model.commit, "dtype": s.dtype}
         build = partial(_backend, "critics", s.backend, model.ref, device=device, **options)
-        step = critique.make_step(s, templates, settings, environment)
+        step = critique.make_step(s, asked, settings, environment)
         return Stage("critique", "critiques", s.batch_size, build, step, bucket=critique.bucket)
 
     return Work(
@@ -211,7 +210,9 @@ def reward_models(line: Line) -> list[tuple[str, str]]:
 def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.ScoreTask]) -> Work:
     s = line.settings.score
     model = line.identity(ref)
-    settings = canonical_json({"reward": reward, "model": model.revision, "dtype": s.dtype})
+    asked = registry.reward_templates.get(reward)
+    template = {"template": templates.find(asked).sha256} if asked else {}
+    settings = canonical_json({"reward": reward, "model": model.revision, "dtype": s.dtype, **template})
 
     def stage(device: str, environment: str) -> Stage:
         options = {"revision": model.commit, "dtype": s.dtype}

@@ -10,7 +10,7 @@ import time
 import pytest
 import typer
 
-from rpo_cli.cli import failures
+from rpo_cli.cli import app, failures
 from rpo_cli.errors import MissingDependency, RpoError, StorageError, Terminated, UsageError
 
 CASES = [
@@ -107,3 +107,20 @@ def test_a_signal_lets_the_stage_commit_and_sets_the_exit_code(number, code):
     assert out == "committed\n"
     assert err.startswith("error: ")
     assert err.endswith(f"hint: {failures.AGAIN}\n")
+
+
+def test_a_signal_that_a_library_turns_into_its_own_error_still_ends_as_terminated(monkeypatch, capsys):
+    def stuck(path):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except Terminated:
+            raise RuntimeError("a worker was interrupted") from None
+
+    monkeypatch.setattr("rpo_cli.line.status.status", stuck)
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGTERM, app._terminate)
+    try:
+        assert app.call(["status", "demo"]) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert capsys.readouterr().err.startswith("error: terminated")

@@ -74,6 +74,17 @@ def test_what_is_wanted_is_computed_once_for_the_tables_as_they_are(tmp_path, op
     assert len(counted) == 1
 
 
+def test_scores_of_another_question_are_wanted_again(tmp_path, options, monkeypatch):
+    rewards = (f"vqascore={options['critique.critic']}", *options["score.rewards"])
+    asking, plain = work.score_works(opened(tmp_path / "run", options | {"score.rewards": rewards}))
+    monkeypatch.setitem(work.registry.reward_templates, "vqascore", "critique/rpo/critique")
+
+    changed, same = work.score_works(opened(tmp_path / "run", {}))
+
+    assert changed.settings != asking.settings
+    assert same.settings == plain.settings
+
+
 def test_rows_of_another_process_are_wanted_downstream_at_once(tmp_path, options):
     line = opened(tmp_path / "run", options)
     assert work.critique_work(line).tasks == []
