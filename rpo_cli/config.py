@@ -161,6 +161,11 @@ class TrainSettings(Section):
     max_grad_norm: float = Field(default=1.0, gt=0, description="Gradients are clipped to this norm.")
     caption_dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of pairs without caption.")
     flip: bool = Field(default=False, description="Random mirror, the same for both sides.")
+    resolution: int | None = Field(default=None, ge=8, description="Pixels of a side; none: the model's.")
+    buckets: bool = Field(default=False, description="Keep the pictures' shapes instead of squares.")
+    size_condition: Literal["real", "target"] = Field(
+        default="real", description="What SDXL is told of sizes; target: never larger nor cropped."
+    )
     gradient_checkpointing: bool = Field(default=False, description="Less memory, more time.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
     save_every: int = Field(default=50, ge=1, description="Optimiser steps between checkpoints.")

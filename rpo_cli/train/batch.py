@@ -11,7 +11,7 @@ from rpo_cli.train.cache import Cache
 from rpo_cli.train.data import Pair
 from rpo_cli.train.diffusion import NoiseSchedule, add_noise, image_errors, target
 from rpo_cli.train.draws import Draw
-from rpo_cli.train.families import Condition, StableDiffusion1
+from rpo_cli.train.families import Condition, Family
 from rpo_cli.train.objective import Errors
 from rpo_cli.train.policy import Policy
 
@@ -74,7 +74,7 @@ def assemble(
 
 
 def pair_errors(
-    policy: Policy, family: StableDiffusion1, batch: Batch, *, with_reference: bool, grad: bool
+    policy: Policy, family: Family, batch: Batch, *, with_reference: bool, grad: bool
 ) -> Errors:
     """Winner and loser in one forward pass of the policy, and one of the reference without gradient.
 

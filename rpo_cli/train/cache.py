@@ -2,16 +2,19 @@
 
     CACHE/latents/<fingerprint>/<block>.safetensors     tensors "<picture>.mean", "<picture>.std"
     CACHE/prompts/<fingerprint>/<block>.safetensors     tensors "<prompt>.<part>", e.g. ".hidden"
+    CACHE/sizes/<block>.safetensors                     tensors "<picture>", (width, height)
 
-A picture is named by the SHA-256 of its encoded bytes (".flip" for its mirror image), a prompt by that
-of its text. The fingerprint hashes the model's identity, picture size and number format, so nothing
-stale is ever read. Blocks are whole or absent and are never changed; the folder may be deleted at will.
+A picture is named by the SHA-256 of its encoded bytes ("@WxH" in a bucket that is not the square, ".flip"
+for its mirror image), a prompt by that of its text. The fingerprint hashes the model's identity, picture
+size and number format, so nothing stale is ever read. Blocks are whole or absent and are never changed;
+the folder may be deleted at will.
 Mean and standard deviation are kept, so the loop can still sample the posterior.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from dataclasses import dataclass
+from itertools import groupby, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,13 +25,14 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rpo_cli.compute import run_halving
-from rpo_cli.errors import RpoError
+from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train.data import Pair, pictures
-from rpo_cli.train.families import Condition, Encoders, StableDiffusion1
+from rpo_cli.train.families import Condition, Encoders, Family
 from rpo_cli.train.files import safetensors_bytes, write_atomically
+from rpo_cli.train.frames import Frame, Size, SizeCondition, aspect_buckets, frames
 
 ENCODE_BATCH = 8
 BLOCK = 256  # entries of one file
@@ -67,26 +71,62 @@ class Shelf:
         self._blocks.update(dict.fromkeys(block.keys(), block))
 
 
-class Cache:
-    """What the loop reads: latents by picture, embeddings by caption."""
+@dataclass(frozen=True)
+class Framing:
+    """How large pictures are trained, see `frames.py`.
 
-    def __init__(self, latents: Shelf, prompts: Shelf, parts: Sequence[str] = ("hidden",)) -> None:
+    Attributes:
+        resolution: side of the square in pixels; None: the model's.
+        buckets: keep a picture's shape, at the square's area.
+        size_condition: what a family that is told sizes is told.
+    """
+
+    resolution: int | None = None
+    buckets: bool = False
+    size_condition: SizeCondition = "real"
+
+
+class Cache:
+    """What the loop reads: latents by picture, embeddings by caption.
+
+    Attributes:
+        shape: (C, h, w), large enough for the latents of every picture.
+    """
+
+    def __init__(
+        self,
+        latents: Shelf,
+        prompts: Shelf,
+        parts: Sequence[str],
+        framed: dict[str, Frame],
+        square: Size,
+        size_condition: SizeCondition | None,
+        shape: tuple[int, int, int],
+    ) -> None:
         self._latents = latents
         self._prompts = prompts
         self._parts = parts
+        self._framed = framed
+        self._square = square
+        self._size_condition = size_condition
+        self.shape = shape
 
     def latent(self, picture: str, flip: bool) -> tuple[Tensor, Tensor]:
         """Posterior mean and standard deviation, (C, h, w) float32 each."""
-        name = entry(picture, flip)
+        name = entry(picture, flip, self._framed[picture].bucket, self._square)
         return self._latents.get(f"{name}.mean"), self._latents.get(f"{name}.std")
 
     def prompt(self, caption: str, picture: str | None = None) -> Condition:
         """Condition of one prompt, and of the picture's size where the family has one; no batch axis."""
-        return {part: self._prompts.get(f"{prompt_name(caption)}.{part}") for part in self._parts}
+        found = {part: self._prompts.get(f"{prompt_name(caption)}.{part}") for part in self._parts}
+        if self._size_condition is not None and picture is not None:
+            found["time_ids"] = self._framed[picture].time_ids(self._size_condition)
+        return found
 
 
-def entry(picture: str, flip: bool) -> str:
-    return f"{picture}.flip" if flip else picture
+def entry(picture: str, flip: bool, bucket: Size, square: Size) -> str:
+    framed = picture if bucket == square else f"{picture}@{bucket[0]}x{bucket[1]}"
+    return f"{framed}.flip" if flip else framed
 
 
 def prompt_name(caption: str) -> str:
@@ -94,18 +134,39 @@ def prompt_name(caption: str) -> str:
 
 
 class Builder:
-    """Fills a cache; the encoders are loaded at the first entry that is missing, on `device`."""
+    """Fills a cache; the encoders are loaded at the first entry that is missing, on `device`.
+
+    Raises:
+        UsageError: the model cannot work at the resolution that `framing` asks for.
+    """
 
     def __init__(
-        self, folder: Path, family: StableDiffusion1, model_identity: str, device: str, observer: Observer
+        self,
+        folder: Path,
+        family: Family,
+        model_identity: str,
+        device: str,
+        observer: Observer,
+        framing: Framing = Framing(),
     ) -> None:
         self._family = family
         self._device = device
         self._observer = observer
+        self._framing = framing
         self._encoders: Encoders | None = None
-        _, size = family.latent_size()
-        self._latents = Shelf(folder / "latents" / content_key(model_identity, size, FORMAT))
+        (self._channels, latent_side, _), own = family.latent_size()
+        self._factor = own // latent_side
+        side = framing.resolution or own
+        if side % family.grain():
+            raise UsageError(
+                f"a resolution of {side} pixels is no multiple of {family.grain()}, as this model needs",
+                f"e.g. train.resolution = {max(1, round(side / family.grain())) * family.grain()}",
+            )
+        self._square = (side, side)
+        self._buckets = aspect_buckets(side, family.grain()) if framing.buckets else [self._square]
+        self._latents = Shelf(folder / "latents" / content_key(model_identity, side, FORMAT))
         self._prompts = Shelf(folder / "prompts" / content_key(model_identity, FORMAT))
+        self._sizes = Shelf(folder / "sizes")
 
     def build(self, dataset: Path, pairs: Iterable[Pair], *, flip: bool, drop_captions: bool) -> Cache:
         """A cache with everything that training on `pairs` reads.
@@ -114,43 +175,87 @@ class Builder:
             CorruptImage: a picture does not decode; file and row are named.
         """
         pairs = list(pairs)
-        shas = {sha for pair in pairs for sha in (pair.winner, pair.loser)}
+        framed = self._frames(dataset, pairs)
         lacking = {
             sha
-            for sha in shas
-            if any(f"{entry(sha, side)}.std" not in self._latents for side in {False, flip})
+            for sha, frame in framed.items()
+            if any(f"{self._entry(sha, side, frame)}.std" not in self._latents for side in {False, flip})
         }
         captions = {pair.caption for pair in pairs} | ({""} if drop_captions else set())
         texts = sorted(c for c in captions if f"{prompt_name(c)}.hidden" not in self._prompts)
         if lacking or texts:
-            wanted = len(shas) + len(captions)
+            wanted = len(framed) + len(captions)
             self._observer.start("encode", wanted, wanted - len(lacking) - len(texts))
-            self._add_pictures(dataset, lacking, flip)
+            self._add_pictures(dataset, {sha: framed[sha] for sha in lacking}, flip)
             self._add_prompts(texts)
             self._observer.finish()
         self._encoders = None
-        return Cache(self._latents, self._prompts)
+        height, width = (max(frame.bucket[axis] for frame in framed.values()) for axis in (1, 0))
+        return Cache(
+            self._latents,
+            self._prompts,
+            self._family.prompt_parts,
+            framed,
+            self._square,
+            self._framing.size_condition if self._family.sized else None,
+            (self._channels, height // self._factor, width // self._factor),
+        )
 
-    def _add_pictures(self, dataset: Path, lacking: set[str], flip: bool) -> None:
-        for block in _blocks(pictures(dataset, lacking)):
+    def _entry(self, picture: str, flip: bool, frame: Frame) -> str:
+        return entry(picture, flip, frame.bucket, self._square)
+
+    def _frames(self, dataset: Path, pairs: Sequence[Pair]) -> dict[str, Frame]:
+        """The frame of every picture; pictures are opened for it only when their sizes matter."""
+        shas = {sha for pair in pairs for sha in (pair.winner, pair.loser)}
+        if not (self._family.sized or self._framing.buckets):
+            return dict.fromkeys(shas, Frame(self._square, self._square))
+        for block in _blocks(pictures(dataset, {sha for sha in shas if sha not in self._sizes})):
+            self._sizes.add({sha: torch.tensor(decode(data, where).size) for sha, data, where in block})
+        sizes = {sha: (int(size[0]), int(size[1])) for sha in shas for size in [self._sizes.get(sha)]}
+        unlike = sum(sizes[pair.winner] != sizes[pair.loser] for pair in pairs)
+        if unlike:
+            self._observer.note(
+                f"{unlike} of {len(pairs)} pairs hold pictures of two sizes: both are framed by "
+                "the smaller width and height"
+            )
+        return frames(sizes, ((pair.winner, pair.loser) for pair in pairs), self._buckets)
+
+    def _add_pictures(self, dataset: Path, lacking: dict[str, Frame], flip: bool) -> None:
+        for block in _blocks(pictures(dataset, lacking.keys())):
             named = [
-                (entry(sha, mirrored), ImageOps.mirror(picture) if mirrored else picture, where)
+                (self._entry(sha, mirrored, lacking[sha]), picture, lacking[sha].bucket, where)
                 for sha, data, where in block
-                for picture in [decode(data, where)]
+                for upright in [decode(data, where)]
                 for mirrored in sorted({False, flip})
+                for picture in [ImageOps.mirror(upright) if mirrored else upright]
             ]
-            results = self._encode(self._encode_pictures, [picture for _, picture, _ in named])
             tensors: dict[str, Tensor] = {}
-            for (name, _, where), (mean, std) in zip(named, results, strict=True):
-                if not bool(torch.isfinite(mean).all() and torch.isfinite(std).all()):
-                    raise RpoError(f"{where}: the VAE gives non-finite latents", "leave this picture out")
-                tensors |= {f"{name}.mean": mean, f"{name}.std": std}
+            named.sort(key=lambda item: item[2])  # pictures of one batch have one size
+            for bucket, items in groupby(named, key=lambda item: item[2]):
+                tensors |= self._latents_of(list(items), bucket)
             self._latents.add(tensors)
             self._observer.advance(len(block), 0)
 
+    def _latents_of(
+        self, named: Sequence[tuple[str, Picture, Size, str]], bucket: Size
+    ) -> dict[str, Tensor]:
+        def encode(batch: Sequence[Picture]) -> list[tuple[Tensor, Tensor]]:
+            mean, std = self._loaded().encode_images(batch, bucket)
+            return list(zip(mean, std, strict=True))
+
+        tensors: dict[str, Tensor] = {}
+        results = self._encode(encode, [picture for _, picture, _, _ in named])
+        for (name, _, _, where), (mean, std) in zip(named, results, strict=True):
+            if not bool(torch.isfinite(mean).all() and torch.isfinite(std).all()):
+                raise RpoError(f"{where}: the VAE gives non-finite latents", "leave this picture out")
+            tensors |= {f"{name}.mean": mean, f"{name}.std": std}
+        return tensors
+
     def _add_prompts(self, texts: Sequence[str]) -> None:
+        too_long = 0
         for block in _blocks(iter(texts)):
             results = self._encode(self._encode_prompts, block)
+            too_long += len(self._loaded().too_long(block))
             self._prompts.add(
                 {
                     f"{prompt_name(text)}.{part}": value
@@ -159,21 +264,23 @@ class Builder:
                 }
             )
             self._observer.advance(len(block), 0)
+        if too_long:
+            self._observer.note(
+                f"{too_long} of {len(texts)} captions are longer than the text encoder reads: "
+                "their ends are not seen"
+            )
 
-    def _encode(self, step: Callable, items: Sequence[T]) -> list:
+    def _loaded(self) -> Encoders:
         if self._encoders is None:
             self._encoders = self._family.load_encoders(self._device)
+        return self._encoders
+
+    def _encode(self, step: Callable, items: Sequence[T]) -> list:
         results, _ = run_halving(step, items, ENCODE_BATCH, what="encoding", note=self._observer.note)
         return results
 
-    def _encode_pictures(self, batch: Sequence[Picture]) -> list[tuple[Tensor, Tensor]]:
-        assert self._encoders is not None
-        mean, std = self._encoders.encode_images(batch)
-        return list(zip(mean, std, strict=True))
-
     def _encode_prompts(self, batch: Sequence[str]) -> list[Condition]:
-        assert self._encoders is not None
-        encoded = self._encoders.encode_prompts(batch)
+        encoded = self._loaded().encode_prompts(batch)
         return [{part: values[i] for part, values in encoded.items()} for i in range(len(batch))]
 
 

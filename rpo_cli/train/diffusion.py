@@ -1,6 +1,7 @@
 """The forward process and its per-image error: x_t = α_t x_0 + σ_t ε, and what the model should say.
 
-Source: Ho et al. 2020, arXiv:2006.11239 (ε); Salimans & Ho 2022, arXiv:2202.00512 (v = α ε − σ x_0).
+Source: Ho et al. 2020, arXiv:2006.11239 (ε); Salimans & Ho 2022, arXiv:2202.00512 (v = α ε − σ x_0);
+Esser et al. 2024, arXiv:2403.03206 (rectified flow: α = 1 − σ, target ε − x_0).
 """
 
 from dataclasses import dataclass
@@ -9,16 +10,22 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-PredictionType = Literal["epsilon", "v_prediction", "sample"]
+PredictionType = Literal["epsilon", "v_prediction", "sample", "flow"]
 
 
 @dataclass(frozen=True)
 class NoiseSchedule:
-    """α_t and σ_t of every training timestep, (T,) float32 each, and what the model predicts."""
+    """α_t and σ_t of every training timestep, (T,) float32 each, and what the model predicts.
+
+    Attributes:
+        prediction_type: of the model's output; "flow" is ε − x_0.
+        told: what the denoiser is told at each timestep, (T,) float32; None: its index.
+    """
 
     alpha: Tensor
     sigma: Tensor
     prediction_type: PredictionType
+    told: Tensor | None = None
 
     @classmethod
     def from_alphas_cumprod(
@@ -27,6 +34,13 @@ class NoiseSchedule:
         """From a scheduler's own table (zero terminal SNR and trained betas included)."""
         squared = alphas_cumprod.float().cpu()
         return cls(squared.sqrt(), (1 - squared).sqrt(), prediction_type)
+
+    @classmethod
+    def from_sigmas(cls, sigmas: Tensor, told: Tensor) -> "NoiseSchedule":
+        """A flow, from the tables of its scheduler; here too a later timestep is a noisier one."""
+        order = sigmas.argsort()
+        levels = sigmas[order].float().cpu()
+        return cls(1 - levels, levels, "flow", told[order].float().cpu())
 
     @property
     def steps(self) -> int:
@@ -37,6 +51,10 @@ class NoiseSchedule:
         index = timesteps.to(self.alpha.device)
         return self.alpha[index].view(-1, 1, 1, 1), self.sigma[index].view(-1, 1, 1, 1)
 
+    def times(self, timesteps: Tensor) -> Tensor:
+        """What the denoiser is told at `timesteps` (N,)."""
+        return timesteps if self.told is None else self.told.to(timesteps.device)[timesteps]
+
 
 def add_noise(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     """x_t, (N, C, H, W) float32."""
@@ -45,11 +63,13 @@ def add_noise(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps
 
 
 def target(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """What the model is asked for at x_t: ε, v or x_0, (N, C, H, W) float32."""
+    """What the model is asked for at x_t: ε, v, x_0 or ε − x_0, (N, C, H, W) float32."""
     if schedule.prediction_type == "epsilon":
         return noise
     if schedule.prediction_type == "sample":
         return latents
+    if schedule.prediction_type == "flow":
+        return noise - latents
     alpha, sigma = schedule.at(timesteps)
     return alpha * noise - sigma * latents
 

@@ -11,11 +11,11 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
 from rpo_cli.train import checkpoint
-from rpo_cli.train.cache import Builder
+from rpo_cli.train.cache import Builder, Framing
 from rpo_cli.train.data import read_pairs
 from rpo_cli.train.draws import DrawSettings
 from rpo_cli.train.export import export, portable_name
-from rpo_cli.train.families import StableDiffusion1
+from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.metrics import MetricsFile, Numbers, spread_warning, summarise
 from rpo_cli.train.policy import Policy, build_policy, weight_dtype
 from rpo_cli.train.step import Job, State, timed_step, validate, validation_errors
@@ -47,12 +47,12 @@ def run_training(inputs: Inputs, threads: int, observer: Observer) -> tuple[int,
         The number of training pairs, and the numbers that `ENDS` names.
     """
     set_threads(threads)
-    family = registry.load("families", "sd1")(inputs.model, inputs.revision)
+    family = open_family(inputs.model, inputs.revision)
     family.check()
     job = prepare(inputs, family, observer)
     observer.note(start_line(job))
-    unet = family.load_unet(weight_dtype(job.settings))
-    policy = build_policy(unet, job.settings, family.lora_targets, inputs.seed, inputs.device)
+    denoiser = family.load_denoiser(weight_dtype(job.settings))
+    policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device)
     state = start_or_resume(job, policy, inputs.out)
     metrics = MetricsFile(inputs.out / "metrics.jsonl")
     metrics.rewind(state.step or None)
@@ -71,7 +71,7 @@ def run_training(inputs: Inputs, threads: int, observer: Observer) -> tuple[int,
     return len(job.pairs), numbers
 
 
-def prepare(inputs: Inputs, family: StableDiffusion1, observer: Observer) -> Job:
+def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
     """Read the pairs and fill the cache.
 
     Raises:
@@ -85,17 +85,17 @@ def prepare(inputs: Inputs, family: StableDiffusion1, observer: Observer) -> Job
         )
     if not held_out:
         observer.note("no validation pairs: nothing is held out, so nothing can be said about overfitting")
-    builder = Builder(inputs.cache, family, inputs.model_identity, inputs.device, observer)
+    framing = Framing(settings.resolution, settings.buckets, settings.size_condition)
+    builder = Builder(inputs.cache, family, inputs.model_identity, inputs.device, observer, framing)
     cache = builder.build(
         inputs.dataset,
         [*pairs, *held_out],
         flip=settings.flip,
         drop_captions=settings.caption_dropout > 0,
     )
-    schedule = family.load_schedule()
-    shape, _ = family.latent_size()
+    schedule = family.schedule
     draws = DrawSettings(
-        inputs.seed, len(pairs), schedule.steps, shape, settings.flip, settings.caption_dropout
+        inputs.seed, len(pairs), schedule.steps, cache.shape, settings.flip, settings.caption_dropout
     )
     objective = registry.load("objectives", settings.method)
     return Job(settings, objective, family, schedule, cache, pairs, held_out, draws, inputs.device)

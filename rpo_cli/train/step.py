@@ -17,7 +17,7 @@ from rpo_cli.train.cache import Cache
 from rpo_cli.train.data import Pair
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import DrawSettings, training_draw, validation_draw
-from rpo_cli.train.families import StableDiffusion1
+from rpo_cli.train.families import Family
 from rpo_cli.train.metrics import Numbers, join, summarise
 from rpo_cli.train.objective import Errors, Objective
 from rpo_cli.train.policy import Policy
@@ -32,7 +32,7 @@ class Job:
 
     settings: TrainSettings
     objective: Objective
-    family: StableDiffusion1
+    family: Family
     schedule: NoiseSchedule
     cache: Cache
     pairs: list[Pair]

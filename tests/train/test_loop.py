@@ -194,7 +194,7 @@ def trained(monkeypatch):
 
 def test_full_tuning_leaves_its_reference_as_it_was(run_train, trained, model):
     report = run_train(full=True)
-    base = StableDiffusion1(str(model)).load_unet().state_dict()
+    base = StableDiffusion1(str(model)).load_denoiser().state_dict()
     with trained["policy"].reference() as frozen:
         assert all(torch.equal(base[name], value) for name, value in frozen.state_dict().items())
     tuned = load_file(report.adapter / "diffusion_pytorch_model.safetensors")
@@ -209,7 +209,7 @@ def test_full_tuning_starts_at_exactly_zero_logits(run_train, tmp_path):
 
 def test_training_touches_no_base_weight_of_a_lora(run_train, trained, model):
     run_train()
-    base = StableDiffusion1(str(model)).load_unet().state_dict()
+    base = StableDiffusion1(str(model)).load_denoiser().state_dict()
     now = {
         name.replace(".base_layer", ""): value
         for name, value in trained["policy"].unet.state_dict().items()

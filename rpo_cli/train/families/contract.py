@@ -1,0 +1,68 @@
+"""What training asks of a model family: encode pictures and prompts, noise, predict. One class each.
+
+The error of a prediction is the same for all: `diffusion.image_errors` on the family's own target, which
+its `schedule` names (ε, v, the sample, or a flow's noise − latents).
+"""
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from rpo_cli.train.diffusion import NoiseSchedule
+from rpo_cli.train.families.encoders import Condition, Encoders
+
+
+class Family(Protocol):
+    """A family is cheap to construct; each part is read from its folder when it is first asked for.
+
+    Attributes:
+        pipeline: the diffusers pipeline class.
+        component: folder of the denoiser, and its prefix in LoRA files: "unet" or "transformer".
+        lora_targets: ends of the names of the layers that get an adapter.
+        prompt_parts: names of the tensors that a prompt becomes.
+        kohya: whether its LoRA has a kohya layout of its own.
+        sized: whether the condition holds the picture's size ("time_ids", see `frames.py`).
+        schedule: noise levels and target.
+    """
+
+    pipeline: str
+    component: str
+    lora_targets: tuple[str, ...]
+    prompt_parts: tuple[str, ...]
+    kohya: bool
+    sized: bool
+
+    def __init__(self, model: str, revision: str | None = None) -> None: ...
+
+    @staticmethod
+    def serves(index: dict[str, Any]) -> bool:
+        """Whether a folder with this model_index.json is of this family."""
+        ...
+
+    def check(self) -> None:
+        """Read the model's index only; UsageError when it is no model of this family."""
+        ...
+
+    @property
+    def schedule(self) -> NoiseSchedule: ...
+
+    def latent_size(self) -> tuple[tuple[int, int, int], int]:
+        """((C, h, w) of the latents, side of the pictures in pixels) that the model was made for."""
+        ...
+
+    def grain(self) -> int:
+        """Width and height of a picture must be multiples of this many pixels."""
+        ...
+
+    def load_denoiser(self, dtype: torch.dtype = torch.float32) -> Any:
+        """In evaluation mode: no dropout, so both sides and the reference see one function."""
+        ...
+
+    def load_encoders(self, device: str) -> Encoders:
+        """VAE and text encoders in float32: half precision overflows in SDXL's VAE."""
+        ...
+
+    def predict(self, denoiser: Any, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+        """The model's own target for noised latents, (N, C, h, w); `timesteps` index the schedule."""
+        ...
