@@ -1,4 +1,4 @@
-"""Every family loads, conditions and predicts as the loop expects; what is no such model is refused."""
+"""Noise levels of UNet models come from their own schedulers; what is no such model is refused."""
 
 import json
 import shutil
@@ -7,9 +7,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
 
-from rpo_cli import registry
 from rpo_cli.errors import UsageError
-from rpo_cli.train.diffusion import add_noise, image_errors, target
 from rpo_cli.train.families import StableDiffusion1
 
 
@@ -17,28 +15,6 @@ from rpo_cli.train.families import StableDiffusion1
 def copy(model, tmp_path):
     """A copy of the model's folder, to be spoilt."""
     return shutil.copytree(model, tmp_path / "model")
-
-
-@pytest.mark.parametrize("name", ["sd1"])
-def test_a_family_keeps_its_contract(name, model):
-    family = registry.load("families", name)(str(model), None)
-    family.check()
-    schedule, unet = family.schedule, family.load_denoiser()
-    shape, size = family.latent_size()
-    encoders = family.load_encoders("cpu")
-    from PIL import Image
-
-    mean, std = encoders.encode_images([Image.new("RGB", (size, size))] * 2)
-    condition = encoders.encode_prompts(["a red thing", ""])
-    assert mean.shape == std.shape == (2, *shape)
-    assert (std > 0).all()
-    assert all(len(value) == 2 for value in condition.values())
-    noise, timesteps = torch.randn_like(mean), torch.tensor([0, schedule.steps - 1])
-    prediction = family.predict(unet, add_noise(schedule, mean, noise, timesteps), timesteps, condition)
-    assert image_errors(prediction, target(schedule, mean, noise, timesteps)).shape == (2,)
-    assert not unet.training
-    found = {module.split(".")[-1] for module, _ in unet.named_modules()}
-    assert {target.split(".")[0] for target in family.lora_targets} <= found | {"to_out"}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +33,7 @@ def test_a_flow_model_is_refused(copy):
     path = copy / "scheduler" / "scheduler_config.json"
     path.write_text(json.dumps({"_class_name": "FlowMatchEulerDiscreteScheduler"}))
     with pytest.raises(UsageError, match="FlowMatchEulerDiscreteScheduler"):
-        StableDiffusion1(str(copy)).schedule
+        _ = StableDiffusion1(str(copy)).schedule
 
 
 def test_a_folder_that_is_no_model_is_refused(tmp_path):
