@@ -10,6 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["float32", "float16", "bfloat16"]
+Layout = Literal["kohya", "merged"]
+Link = Literal["logistic", "ipo", "modified-ipo", "slic", "cauchy", "exponential"]
+Divergence = Literal["reverse-kl", "forward-kl", "jensen-shannon", "alpha"]
+PairWeight = Literal["none", "dispersion", "margin", "smooth-margin", "agreement"]
+SoftLabels = Literal["none", "margin", "agreement"]
+TimestepWeight = Literal["none", "snr", "min-snr"]
+BetaFrom = Literal["salesforce", "diffusers-sd", "summed"]
 
 
 class Section(BaseModel):
@@ -149,7 +156,12 @@ class TrainSettings(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="Folder of this training in RUN/train/.",
     )
-    beta: float = Field(default=5000.0, gt=0, description="Salesforce's: mean over C,H,W and the 1/2.")
+    beta: float | None = Field(
+        default=None, gt=0, description="None: the method's. Salesforce's: mean over C,H,W and the 1/2."
+    )
+    beta_from: BetaFrom | None = Field(
+        default=None, description="Whose beta is given; diffusers-sd has no 1/2, summed sums over C,H,W."
+    )
     full: bool = Field(default=False, description="Tune every weight of the UNet instead of LoRA.")
     rank: int = Field(default=16, ge=1, le=1024, description="Of the LoRA.")
     learning_rate: float = Field(default=1e-4, gt=0, description="Of AdamW, constant after the warm-up.")
@@ -166,11 +178,59 @@ class TrainSettings(Section):
     size_condition: Literal["real", "target"] = Field(
         default="real", description="What SDXL is told of sizes; target: never larger nor cropped."
     )
+    export: tuple[Layout, ...] = Field(default=(), description="More layouts of the LoRA: kohya, merged.")
     gradient_checkpointing: bool = Field(default=False, description="Less memory, more time.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
     save_every: int = Field(default=50, ge=1, description="Optimiser steps between checkpoints.")
     validate_every: int = Field(default=50, ge=1, description="Optimiser steps between validations.")
     seed: int | None = Field(default=None, ge=0, description="None: the run's.")
+
+    # parts of the objective; None: the method's own (see `rpo list objectives`)
+    link: Link | None = Field(default=None, description="What a logit costs.")
+    reference_mix: float | None = Field(
+        default=None, ge=0, le=1, description="Alpha: 1 the reference, 0 none."
+    )
+    margin: float | None = Field(
+        default=None, ge=0, description="Home advantage, in logits, (1-alpha)-fold."
+    )
+    scale: float | None = Field(
+        default=None, gt=0, description="Of the preference term beside the SFT term."
+    )
+    sft_weight: float | None = Field(default=None, ge=0, description="Of the winner's error in the loss.")
+    label_smoothing: float | None = Field(
+        default=None, ge=0, le=0.5, description="Probability that a label is wrong."
+    )
+    soft_labels: SoftLabels | None = Field(
+        default=None, description="Column that says how likely a label is right."
+    )
+    pair_weight: PairWeight | None = Field(default=None, description="Column that weighs a pair's logit.")
+    timestep_weight: TimestepWeight | None = Field(default=None, description="Weight of a noise level.")
+    timestep_discount: float | None = Field(
+        default=None, gt=0, le=1, description="Gamma per 1/50 of the way to the picture; 1: uniform."
+    )
+    min_timestep: int | None = Field(default=None, ge=0, description="Lowest timestep that is drawn.")
+    max_timestep: int | None = Field(default=None, ge=0, description="Highest timestep that is drawn.")
+    group_size: int | None = Field(
+        default=None, ge=1, description="Pairs that are compared with each other; divides the global batch."
+    )
+    list_size: int | None = Field(default=None, ge=2, le=64, description="Pictures of a ranked list.")
+    temperature: float | None = Field(default=None, gt=0, description="Of the affinity of pictures.")
+    divergence: Divergence | None = Field(default=None, description="From the reference, of f-dpo.")
+    divergence_alpha: float | None = Field(default=None, gt=0, le=1, description="Of the alpha divergence.")
+    clip: float | None = Field(
+        default=None, gt=0, lt=1, description="Half width of the ratio's band, per element and step."
+    )
+    desirable_weight: float | None = Field(default=None, ge=0, description="Of winners, kto.")
+    undesirable_weight: float | None = Field(default=None, ge=0, description="Of losers, kto.")
+    dro_temperature: float | None = Field(
+        default=None, gt=0, description="Of the weights exp(loss/T) within a group."
+    )
+    dro_trim: float | None = Field(
+        default=None, ge=0, lt=1, description="Share of a group, the highest losses, left out."
+    )
+    embedder: str | None = Field(
+        default=None, description="CLIP folder or hub id; none: the run's clip reward."
+    )
 
 
 class Settings(Section):

@@ -26,6 +26,23 @@ families = {
 objectives = {
     "dpo": "rpo_cli.train.objective:DPO",
     "sft": "rpo_cli.train.objective:SFT",
+    "ipo": "rpo_cli.train.presets:IPO",
+    "slic": "rpo_cli.train.presets:SLIC",
+    "f-dpo": "rpo_cli.train.presets:F_DPO",
+    "mapo": "rpo_cli.train.presets:MAPO",
+    "rainbow": "rpo_cli.train.presets:RAINBOW",
+    "smpo": "rpo_cli.train.presets:SMPO",
+    "npo": "rpo_cli.train.presets:NPO",
+    "mallows": "rpo_cli.train.presets:MALLOWS",
+    "dense": "rpo_cli.train.presets:DENSE",
+    "ir-dro": "rpo_cli.train.presets:IR_DRO",
+    "kto": "rpo_cli.train.presets:KTO",
+    "relative": "rpo_cli.train.presets:RELATIVE",
+    "plackett-luce": "rpo_cli.train.presets:PLACKETT_LUCE",
+    "rank-dpo": "rpo_cli.train.presets:RANK_DPO",
+    "dspo": "rpo_cli.train.presets:DSPO",
+    "ppod": "rpo_cli.train.presets:PPOD",
+    "ppod-clamped": "rpo_cli.train.presets:PPOD_CLAMPED",
 }
 engines = {"local": "rpo_cli.engines.local:LocalEngine"}
 presets = {"shapes": "rpo_cli.shapes.preset:settings"}

@@ -8,6 +8,7 @@ from rpo_cli import registry
 from rpo_cli.errors import RpoError, SettingsError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
+from rpo_cli.line.training import own_settings
 from rpo_cli.line.work import required, reward_models
 from rpo_cli.templates import Templates
 
@@ -53,7 +54,10 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
             *([partial(_scheduler, s.edit.scheduler)] if s.edit.scheduler else []),
         ],
         "build-pairs": [partial(_rewards, line)],
-        "train": [partial(_model, line, s.train.model, "train.model", None)] if s.train.model else [],
+        "train": [
+            partial(own_settings, line),
+            *([partial(_model, line, s.train.model, "train.model", None)] if s.train.model else []),
+        ],
     }
 
 

@@ -8,17 +8,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from rpo_cli.train.cache import Cache
-from rpo_cli.train.data import Pair
-from rpo_cli.train.diffusion import NoiseSchedule, add_noise, image_errors, target
+from rpo_cli.train.diffusion import NoiseSchedule, add_noise, cross_errors, image_errors, target
 from rpo_cli.train.draws import Draw
 from rpo_cli.train.families import Condition, Family
-from rpo_cli.train.objective import Errors
 from rpo_cli.train.policy import Policy
+from rpo_cli.train.rankings import Item
+from rpo_cli.train.terms import Errors
 
 
 @dataclass(frozen=True)
 class Batch:
-    """B pairs: every tensor is (2B, ...), the winners first, then their losers in the same order.
+    """B items of K pictures: every tensor is (K·B, ...), the best of every item first, see `terms.py`.
 
     Attributes:
         sizes: (h, w) of each row's latents; what lies outside it is padding.
@@ -49,54 +49,68 @@ class Batch:
 
 
 def assemble(
-    draws: Sequence[Draw], pairs: Sequence[Pair], cache: Cache, schedule: NoiseSchedule, device: str
+    draws: Sequence[Draw], items: Sequence[Item], cache: Cache, schedule: NoiseSchedule, device: str
 ) -> Batch:
-    """Noise both sides of every drawn pair with the same t, ε, posterior sample, mirror and caption."""
-    drawn = [pairs[draw.pair] for draw in draws]
-    latents = [_latent(cache, pair.winner, draw) for pair, draw in zip(drawn, draws, strict=True)]
-    latents += [_latent(cache, pair.loser, draw) for pair, draw in zip(drawn, draws, strict=True)]
+    """Noise all pictures of every drawn item with the same t, ε, posterior sample, mirror and caption."""
+    drawn = [(items[draw.pair], draw) for draw in draws]
+    width = len(drawn[0][0].pictures)
+    latents = [_latent(cache, item.pictures[rank], draw) for rank in range(width) for item, draw in drawn]
     prompts = [
-        cache.prompt("" if draw.drop_caption else pair.caption, pair.winner)
-        for pair, draw in zip(drawn, draws, strict=True)
+        cache.prompt("" if draw.drop_caption else item.caption, item.pictures[0]) for item, draw in drawn
     ]
     clean = _padded(latents)
-    noise = torch.stack([draw.noise[:, : clean.shape[2], : clean.shape[3]] for draw in draws] * 2)
-    timesteps = torch.tensor([draw.timestep for draw in draws] * 2)
+    noise = torch.stack([draw.noise[:, : clean.shape[2], : clean.shape[3]] for draw in draws] * width)
+    timesteps = torch.tensor([draw.timestep for draw in draws] * width)
     return Batch(
         noisy=channels_last(add_noise(schedule, clean, noise, timesteps).to(device)),
         wanted=channels_last(target(schedule, clean, noise, timesteps).to(device)),
         timesteps=timesteps.to(device),
         condition={
-            part: torch.stack([prompt[part] for prompt in prompts] * 2).to(device) for part in prompts[0]
+            part: torch.stack([prompt[part] for prompt in prompts] * width).to(device)
+            for part in prompts[0]
         },
         sizes=tuple((latent.shape[1], latent.shape[2]) for latent in latents),
     )
 
 
-def pair_errors(
-    policy: Policy, family: Family, batch: Batch, *, with_reference: bool, grad: bool
+def item_errors(
+    policy: Policy,
+    family: Family,
+    batch: Batch,
+    *,
+    with_reference: bool,
+    grad: bool,
+    with_cross: bool = False,
+    width: int = 2,
 ) -> Errors:
-    """Winner and loser in one forward pass of the policy, and one of the reference without gradient.
+    """All pictures of an item in one forward pass of the policy, and one of the reference without gradient.
 
-    Pairs whose latents have another size go through a pass of their own.
+    Items whose latents have another size go through a pass of their own.
     """
     parts = batch.parts()
     order = torch.tensor([row for rows, _ in parts for row in rows], device=batch.noisy.device).argsort()
 
-    def errors_of(unet: torch.nn.Module) -> Tensor:
-        found = []
-        for _, part in parts:
-            with policy.autocast():
-                prediction = family.predict(unet, part.noisy, part.timesteps, part.condition)
-            found.append(image_errors(prediction, part.wanted))
-        return torch.cat(found)[order]
+    def predictions_of(unet: torch.nn.Module) -> list[Tensor]:
+        with policy.autocast():
+            return [family.predict(unet, part.noisy, part.timesteps, part.condition) for _, part in parts]
 
-    reference = None
+    def errors_of(predictions: Sequence[Tensor]) -> Tensor:
+        pairs = zip(predictions, parts, strict=True)
+        return torch.cat([image_errors(said, part.wanted) for said, (_, part) in pairs])[order]
+
+    def cross_of(predictions: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+        triples = zip(predictions, others, parts, strict=True)
+        return torch.cat([cross_errors(a, b, part.wanted) for a, b, (_, part) in triples])[order]
+
+    frozen: list[Tensor] = []
     if with_reference:
-        with torch.no_grad(), policy.reference() as frozen:
-            reference = errors_of(frozen)
+        with torch.no_grad(), policy.reference() as unet:
+            frozen = predictions_of(unet)
+    reference = errors_of(frozen) if frozen else None
     with torch.set_grad_enabled(grad):
-        return Errors(errors_of(policy.unet), reference)
+        said = predictions_of(policy.unet)
+        cross = cross_of(said, frozen) if with_cross else None
+        return Errors(errors_of(said), reference, cross, width=width)
 
 
 def _latent(cache: Cache, picture: str, draw: Draw) -> Tensor:

@@ -29,10 +29,11 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
-from rpo_cli.train.data import Pair, pictures
+from rpo_cli.train.data import pictures
 from rpo_cli.train.families import Condition, Encoders, Family
 from rpo_cli.train.files import safetensors_bytes, write_atomically
 from rpo_cli.train.frames import Frame, Size, SizeCondition, aspect_buckets, frames
+from rpo_cli.train.rankings import Item
 
 ENCODE_BATCH = 8
 BLOCK = 256  # entries of one file
@@ -168,7 +169,7 @@ class Builder:
         self._prompts = Shelf(folder / "prompts" / content_key(model_identity, FORMAT))
         self._sizes = Shelf(folder / "sizes")
 
-    def build(self, dataset: Path, pairs: Iterable[Pair], *, flip: bool, drop_captions: bool) -> Cache:
+    def build(self, dataset: Path, pairs: Iterable[Item], *, flip: bool, drop_captions: bool) -> Cache:
         """A cache with everything that training on `pairs` reads.
 
         Raises:
@@ -204,21 +205,21 @@ class Builder:
     def _entry(self, picture: str, flip: bool, frame: Frame) -> str:
         return entry(picture, flip, frame.bucket, self._square)
 
-    def _frames(self, dataset: Path, pairs: Sequence[Pair]) -> dict[str, Frame]:
+    def _frames(self, dataset: Path, pairs: Sequence[Item]) -> dict[str, Frame]:
         """The frame of every picture; pictures are opened for it only when their sizes matter."""
-        shas = {sha for pair in pairs for sha in (pair.winner, pair.loser)}
+        shas = {sha for pair in pairs for sha in pair.pictures}
         if not (self._family.sized or self._framing.buckets):
             return dict.fromkeys(shas, Frame(self._square, self._square))
         for block in _blocks(pictures(dataset, {sha for sha in shas if sha not in self._sizes})):
             self._sizes.add({sha: torch.tensor(decode(data, where).size) for sha, data, where in block})
         sizes = {sha: (int(size[0]), int(size[1])) for sha in shas for size in [self._sizes.get(sha)]}
-        unlike = sum(sizes[pair.winner] != sizes[pair.loser] for pair in pairs)
+        unlike = sum(len({sizes[sha] for sha in pair.pictures}) > 1 for pair in pairs)
         if unlike:
             self._observer.note(
                 f"{unlike} of {len(pairs)} pairs hold pictures of two sizes: both are framed by "
                 "the smaller width and height"
             )
-        return frames(sizes, ((pair.winner, pair.loser) for pair in pairs), self._buckets)
+        return frames(sizes, (pair.pictures for pair in pairs), self._buckets)
 
     def _add_pictures(self, dataset: Path, lacking: dict[str, Frame], flip: bool) -> None:
         for block in _blocks(pictures(dataset, lacking.keys())):

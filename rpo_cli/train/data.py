@@ -5,7 +5,8 @@ disk: the cache asks for the bytes it lacks.
 """
 
 import hashlib
-from collections.abc import Iterator, Set
+import math
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,25 +17,47 @@ import pyarrow.parquet as pq
 from rpo_cli.errors import UsageError
 
 COLUMNS = ("jpg_0", "jpg_1", "label_0", "caption")
+BASE = ("jpg_0", "jpg_1", "caption")
+HOW = {  # a column that only some objectives read → what fills it
+    "dispersion": "`rpo build-pairs` writes it for prompts with two images and two rewards or more",
+    "margin": "`rpo build-pairs` writes it; a dataset of human labels has none",
+    "agreement": "`rpo build-pairs` writes it; a dataset of human labels has none",
+}
 BATCH_ROWS = 64  # rows in memory at a time
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A labelled pair: SHA-256 of the encoded bytes of both sides, and the caption."""
+    """A labelled pair: SHA-256 of the encoded bytes of both sides, and the caption.
+
+    The rest is None unless it was asked for: `dispersion` in [0, 1], 1 where the judges toss a coin;
+    `margin` in standard deviations of the rewards; `agreement`, the share of rewards that agree.
+    """
 
     winner: str
     loser: str
     caption: str
+    dispersion: float | None = None
+    margin: float | None = None
+    agreement: float | None = None
+
+    @property
+    def pictures(self) -> tuple[str, str]:
+        """The best first."""
+        return self.winner, self.loser
 
 
-def read_pairs(dataset: Path, split: str) -> list[Pair]:
+def read_pairs(dataset: Path, split: str, extra: Sequence[str] = ()) -> list[Pair]:
     """All pairs of a split, in file order; [] when the split has no file.
 
+    Args:
+        extra: of dispersion, margin, agreement.
+
     Raises:
-        UsageError: a missing column, a tie, or a label or picture that is not there, with file and row.
+        UsageError: a missing column, a tie, equal pictures, or a label, number or picture that is not
+            there, with file and row.
     """
-    return [_pair(row, where) for row, where in _rows(dataset, split, COLUMNS)]
+    return [_pair(row, where, extra) for row, where in rows_of(dataset, split, (*COLUMNS, *extra))]
 
 
 def pictures(dataset: Path, wanted: Set[str]) -> Iterator[tuple[str, bytes, str]]:
@@ -43,7 +66,7 @@ def pictures(dataset: Path, wanted: Set[str]) -> Iterator[tuple[str, bytes, str]
     for split in ("train", "validation"):
         if not missing:
             return
-        for row, where in _rows(dataset, split, COLUMNS[:2]):
+        for row, where in rows_of(dataset, split, COLUMNS[:2]):
             for column in COLUMNS[:2]:
                 digest = hashlib.sha256(row[column]).hexdigest()
                 if digest in missing:
@@ -75,14 +98,19 @@ def fingerprint(dataset: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def _rows(dataset: Path, split: str, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:
+def rows_of(dataset: Path, split: str, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:
+    """(row, file and row number) of a split, some columns only.
+
+    Raises:
+        UsageError: a column is missing, or the file cannot be read.
+    """
     for path in split_files(dataset, split):
         try:
             file = pq.ParquetFile(path)
             if absent := [name for name in columns if name not in file.schema_arrow.names]:
                 raise UsageError(
                     f"{path}: no column {', '.join(absent)}",
-                    "a preference dataset has Pick-a-Pic's columns",
+                    HOW.get(absent[0], "a preference dataset has Pick-a-Pic's columns"),
                 )
             row = 0
             for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
@@ -95,7 +123,7 @@ def _rows(dataset: Path, split: str, columns: tuple[str, ...]) -> Iterator[tuple
             ) from error
 
 
-def _pair(row: dict[str, Any], where: str) -> Pair:
+def _pair(row: dict[str, Any], where: str, extra: Sequence[str]) -> Pair:
     for column in COLUMNS[:2]:
         if not isinstance(row[column], bytes) or not row[column]:
             raise UsageError(
@@ -104,7 +132,16 @@ def _pair(row: dict[str, Any], where: str) -> Pair:
             )
     digests = [hashlib.sha256(row[column]).hexdigest() for column in COLUMNS[:2]]
     winner, loser = digests if _first_wins(row["label_0"], where) else digests[::-1]
-    return Pair(winner, loser, row["caption"] or "")
+    if winner == loser:
+        raise UsageError(f"{where}: jpg_0 and jpg_1 are the same picture", "leave this pair out")
+    numbers = {column: _number(row[column], column, where) for column in extra}
+    return Pair(winner, loser, row["caption"] or "", **numbers)
+
+
+def _number(value: Any, column: str, where: str) -> float:
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        raise UsageError(f"{where}: {column} is {value!r}, no number", HOW[column])
+    return float(value)
 
 
 def _first_wins(label: Any, where: str) -> bool:

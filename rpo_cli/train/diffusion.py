@@ -82,6 +82,12 @@ def image_errors(prediction: Tensor, wanted: Tensor) -> Tensor:
     return (prediction.float() - wanted.float()).square().mean(dim=(1, 2, 3))
 
 
+def cross_errors(prediction: Tensor, other: Tensor, wanted: Tensor) -> Tensor:
+    """Mean over C, H, W of the product of two predictions' residuals, one float32 per image, (N,)."""
+    wanted = wanted.float()
+    return ((prediction.float() - wanted) * (other.float() - wanted)).mean(dim=(1, 2, 3))
+
+
 def seeded(seed: int) -> torch.Generator:
     """A CPU generator: draws do not depend on the device that trains."""
     return torch.Generator("cpu").manual_seed(seed)

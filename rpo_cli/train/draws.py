@@ -4,8 +4,9 @@ So a resumed run makes the choices an undisturbed one would have made, and how a
 forward passes changes nothing. A draw belongs to a pair: winner and loser share all of it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -36,7 +37,14 @@ class Draw:
 
 @dataclass(frozen=True)
 class DrawSettings:
-    """What the draws of one split depend on, beside step and position."""
+    """What the draws of one split depend on, beside step and position.
+
+    Attributes:
+        pairs: items of the split.
+        first, last: the band of timesteps, both inclusive; last None: up to the noisiest.
+        discount: γ; a timestep's density is γ^(50·(1 − t/T)), uniform at 1.
+        group: consecutive positions that share their timestep, or timestep and noise, as `shared` says.
+    """
 
     seed: int
     pairs: int
@@ -44,6 +52,11 @@ class DrawSettings:
     shape: tuple[int, int, int]
     flip: bool
     caption_dropout: float
+    first: int = 0
+    last: int | None = None
+    discount: float = 1.0
+    group: int = 1
+    shared: Literal["none", "timestep", "noise"] = "none"
 
 
 def training_draw(settings: DrawSettings, step: int, position: int, global_batch: int) -> Draw:
@@ -52,28 +65,58 @@ def training_draw(settings: DrawSettings, step: int, position: int, global_batch
     Pairs come in epochs: each is used once before any is used again, in an order that is new every epoch.
     """
     epoch, place = divmod(step * global_batch + position, settings.pairs)
+    pair = epoch_order(settings.seed, epoch, settings.pairs)[place]
     return _draw(
-        settings, epoch_order(settings.seed, epoch, settings.pairs)[place], ("train", step, position)
+        settings, pair, ("train", step, position), ("train group", step, position // settings.group)
     )
 
 
 def validation_draw(settings: DrawSettings, item: int) -> Draw:
-    """The draw of validation item `item`: always the same, never mirrored or captionless."""
-    fixed = DrawSettings(settings.seed, settings.pairs, settings.timesteps, settings.shape, False, 0.0)
-    return _draw(fixed, item % settings.pairs, ("validation", item))
+    """The draw of validation item `item`: always the same, never mirrored, captionless or discounted."""
+    fixed = replace(settings, flip=False, caption_dropout=0.0, discount=1.0)
+    group = ("validation group", item // settings.group)
+    return _draw(fixed, item % settings.pairs, ("validation", item), group)
 
 
-def _draw(settings: DrawSettings, pair: int, name: tuple[str | int, ...]) -> Draw:
+def _draw(
+    settings: DrawSettings, pair: int, name: tuple[str | int, ...], group: tuple[str | int, ...]
+) -> Draw:
     generator = seeded(row_seed(settings.seed, *name))
     flip, drop = torch.rand(2, generator=generator).tolist()
+    timestep = _timestep(settings, generator)
+    noise = torch.randn(settings.shape, generator=generator)
+    posterior = torch.randn(settings.shape, generator=generator)
+    if settings.shared != "none":
+        common = seeded(row_seed(settings.seed, *group))
+        timestep = _timestep(settings, common)
+        if settings.shared == "noise":
+            noise = torch.randn(settings.shape, generator=common)
     return Draw(
         pair=pair,
-        timestep=int(torch.randint(settings.timesteps, (1,), generator=generator)),
-        noise=torch.randn(settings.shape, generator=generator),
-        posterior=torch.randn(settings.shape, generator=generator),
+        timestep=timestep,
+        noise=noise,
+        posterior=posterior,
         flip=settings.flip and flip < 0.5,
         drop_caption=drop < settings.caption_dropout,
     )
+
+
+def _timestep(settings: DrawSettings, generator: torch.Generator) -> int:
+    last = settings.timesteps - 1 if settings.last is None else settings.last
+    if settings.discount == 1:
+        return settings.first + int(torch.randint(last - settings.first + 1, (1,), generator=generator))
+    cumulated = _cumulated(settings.first, last, settings.timesteps, settings.discount)
+    place = torch.rand(1, generator=generator, dtype=torch.float64) * cumulated[-1]
+    return settings.first + int(
+        torch.searchsorted(cumulated, place, right=True).clamp(max=last - settings.first)
+    )
+
+
+@lru_cache(maxsize=2)
+def _cumulated(first: int, last: int, timesteps: int, discount: float) -> Tensor:
+    """Running sum of γ^(50·(1 − t/T)) over the band; 50 denoising steps, as in arXiv:2402.08265."""
+    times = torch.arange(first, last + 1, dtype=torch.float64)
+    return torch.cumsum(discount ** (50 * (1 - times / timesteps)), dim=0)
 
 
 @lru_cache(maxsize=2)

@@ -7,7 +7,7 @@ Without buckets the bucket is the square that the model, or `train.resolution`, 
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,9 +50,9 @@ class Frame:
 
 
 def frames(
-    sizes: Mapping[str, Size], compared: Iterable[tuple[str, str]], buckets: list[Size]
+    sizes: Mapping[str, Size], compared: Iterable[Sequence[str]], buckets: list[Size]
 ) -> dict[str, Frame]:
-    """The frame of every picture in `sizes`; `compared` are the pairs."""
+    """The frame of every picture in `sizes`; `compared` are the pairs and lists."""
     leader = {name: name for name in sizes}
 
     def find(name: str) -> str:
@@ -61,8 +61,9 @@ def frames(
             name = leader[name]
         return name
 
-    for first, second in compared:
-        leader[find(first)] = find(second)
+    for first, *others in compared:
+        for other in others:
+            leader[find(first)] = find(other)
     smallest: dict[str, Size] = {}
     for name, (width, height) in sizes.items():
         known = smallest.get(find(name), (width, height))

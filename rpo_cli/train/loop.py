@@ -1,23 +1,30 @@
 """Training from prepared data to exported weights: encode once, step, validate, save, export."""
 
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
 
-from rpo_cli import registry
 from rpo_cli.compute import set_threads
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
 from rpo_cli.train import checkpoint
 from rpo_cli.train.cache import Builder, Framing
-from rpo_cli.train.data import read_pairs
+from rpo_cli.train.compose import composed
+from rpo_cli.train.data import Pair
 from rpo_cli.train.draws import DrawSettings
-from rpo_cli.train.export import export, portable_name
+from rpo_cli.train.embeddings import embed
+from rpo_cli.train.export import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.families import Family, open_family
+from rpo_cli.train.known import knowledge
 from rpo_cli.train.metrics import MetricsFile, Numbers, spread_warning, summarise
+from rpo_cli.train.objective import Objective
 from rpo_cli.train.policy import Policy, build_policy, weight_dtype
+from rpo_cli.train.rankings import read_items
+from rpo_cli.train.run import Embedder
+from rpo_cli.train.scale import salesforce_beta, scale_line
 from rpo_cli.train.step import Job, State, timed_step, validate, validation_errors
 
 ENDS = ("train, first", "train, last", "validation, first", "validation, last")
@@ -38,6 +45,7 @@ class Inputs:
     cache: Path
     seed: int
     device: str
+    embedder: Embedder | None = None
 
 
 def run_training(inputs: Inputs, threads: int, observer: Observer) -> tuple[int, list[Numbers]]:
@@ -49,6 +57,7 @@ def run_training(inputs: Inputs, threads: int, observer: Observer) -> tuple[int,
     set_threads(threads)
     family = open_family(inputs.model, inputs.revision)
     family.check()
+    require_layouts(inputs.settings, family)
     job = prepare(inputs, family, observer)
     observer.note(start_line(job))
     denoiser = family.load_denoiser(weight_dtype(job.settings))
@@ -67,8 +76,22 @@ def run_training(inputs: Inputs, threads: int, observer: Observer) -> tuple[int,
         "pairs": len(job.pairs),
         "seed": inputs.seed,
     }
-    export(inputs.result, policy, job.settings, job.objective, facts, dict(zip(ENDS, numbers, strict=True)))
+    ends = dict(zip(ENDS, numbers, strict=True))
+    result = inputs.out / family.component if job.settings.full else inputs.result
+    export(result, policy, family, job.settings, job.objective, facts, ends)
     return len(job.pairs), numbers
+
+
+def add_exports(inputs: Inputs, threads: int) -> None:
+    """Write the layouts that a finished LoRA lacks."""
+    set_threads(threads)
+    settings = inputs.settings
+    family = open_family(inputs.model, inputs.revision)
+    require_layouts(settings, family)
+    denoiser = family.load_denoiser(weight_dtype(settings))
+    policy = build_policy(denoiser, settings, family.lora_targets, inputs.seed, inputs.device)
+    lacking = [layout for layout in settings.export if not (inputs.result / layout).exists()]
+    add_layouts(inputs.result, lacking, policy, family, settings)
 
 
 def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
@@ -78,7 +101,8 @@ def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
         UsageError: the training split is empty.
     """
     settings = inputs.settings
-    pairs, held_out = (read_pairs(inputs.dataset, split) for split in ("train", "validation"))
+    objective = composed(settings)
+    pairs, held_out = (read_items(inputs.dataset, split, objective) for split in ("train", "validation"))
     if not pairs:
         raise UsageError(
             f"{inputs.dataset}: the training split is empty", "loosen the gates of `rpo build-pairs`"
@@ -94,24 +118,58 @@ def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
         drop_captions=settings.caption_dropout > 0,
     )
     schedule = family.schedule
-    draws = DrawSettings(
-        inputs.seed, len(pairs), schedule.steps, cache.shape, settings.flip, settings.caption_dropout
+    draws = draw_settings(inputs, objective, len(pairs), schedule.steps, cache.shape)
+    embeddings = None
+    if inputs.embedder is not None:
+        everything = [item for item in (*pairs, *held_out) if isinstance(item, Pair)]
+        embeddings = embed(
+            inputs.cache, inputs.embedder, inputs.dataset, everything, inputs.device, observer
+        )
+    known = knowledge(objective, schedule, pairs, embeddings)
+    beta = salesforce_beta(settings.beta or 0.0, settings.beta_from, prod(cache.shape))
+    return Job(
+        settings, objective, family, schedule, cache, pairs, held_out, draws, inputs.device, known, beta
     )
-    objective = registry.load("objectives", settings.method)
-    return Job(settings, objective, family, schedule, cache, pairs, held_out, draws, inputs.device)
+
+
+def draw_settings(
+    inputs: Inputs, objective: Objective, items: int, timesteps: int, shape: tuple[int, int, int]
+) -> DrawSettings:
+    """What the training draws depend on.
+
+    Raises:
+        UsageError: the band of timesteps is not the model's.
+    """
+    last = timesteps - 1 if objective.max_timestep is None else objective.max_timestep
+    if objective.clip:
+        last = min(last, timesteps - 2)  # a step's likelihood ratio needs both neighbours
+    if not 0 <= objective.min_timestep <= last < timesteps:
+        raise UsageError(
+            f"timesteps {objective.min_timestep} to {last}: the model has 0 to {timesteps - 1}",
+            "choose train.min_timestep and train.max_timestep within them",
+        )
+    return DrawSettings(
+        seed=inputs.seed,
+        pairs=items,
+        timesteps=timesteps,
+        shape=shape,
+        flip=inputs.settings.flip,
+        caption_dropout=inputs.settings.caption_dropout,
+        first=objective.min_timestep,
+        last=last,
+        discount=objective.timestep_discount,
+        group=objective.group_size,
+        shared=objective.shared,
+    )
 
 
 def start_line(job: Job) -> str:
     """What is about to happen, with β and its unit."""
-    scale = (
-        f"beta {job.settings.beta:g}: {job.objective.beta_unit}"
-        if job.objective.default_beta
-        else "no beta"
-    )
     kind = "every weight" if job.settings.full else f"LoRA of rank {job.settings.rank}"
+    items = f"lists of {job.objective.list_size}" if job.objective.listwise else "pairs"
     return (
-        f"{job.objective.name} on {len(job.pairs)} pairs ({len(job.held_out)} held out), {kind}, "
-        f"{job.schedule.prediction_type} model; {scale}"
+        f"{job.objective.name} on {len(job.pairs)} {items} ({len(job.held_out)} held out), {kind}, "
+        f"{job.schedule.prediction_type} model; {scale_line(job.objective, job.beta, job.cache.shape)}"
     )
 
 
@@ -136,7 +194,7 @@ def loop(job: Job, state: State, metrics: MetricsFile, out: Path, observer: Obse
     settings = job.settings
     reference = validation_errors(job, state, observer, with_reference=True) if job.held_out else None
     if state.step == 0 and reference is not None:
-        metrics.append("validation", 0, summarise(reference, job.objective, settings.beta))
+        metrics.append("validation", 0, summarise(reference, job.objective, job.beta))
     while state.step < settings.steps:
         numbers = timed_step(job, state, observer)
         metrics.append("train", state.step, numbers)

@@ -1,15 +1,17 @@
 """What training says about itself: numbers per step, one JSON line each, and a warning when β is off."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from rpo_cli.train.files import storage_errors, write_atomically
-from rpo_cli.train.objective import Errors, Objective, implicit_accuracy, implicit_margin, sides
+from rpo_cli.train.objective import Errors, Objective, implicit_accuracy, implicit_margin, join
+from rpo_cli.train.terms import ranks
+from rpo_cli.train.transforms import clipped_shares
+
+__all__ = ["MetricsFile", "Numbers", "join", "spread_warning", "summarise"]
 
 Numbers = dict[str, float]
 SPREAD_STEPS = 10  # the logit's spread is judged within this many steps
@@ -17,38 +19,30 @@ SPREAD_STEPS = 10  # the logit's spread is judged within this many steps
 TOO_SMALL, SATURATED = 2e-3, 10.0
 
 
-def join(parts: Sequence[Errors]) -> Errors:
-    """Errors of several micro-batches as those of one batch, winners first."""
-    policies = [sides(part.policy.detach()) for part in parts]
-    references = [sides(part.reference) for part in parts if part.reference is not None]
-    return Errors(_stack(policies), _stack(references) if references else None)
-
-
-def _stack(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    return torch.cat([torch.cat([winner for winner, _ in pairs]), torch.cat([loser for _, loser in pairs])])
-
-
 def summarise(errors: Errors, objective: Objective, beta: float) -> Numbers:
-    """Means over the pairs: loss, both sides' errors, and with a reference accuracy and logit spread.
+    """Means over the items: loss, errors of best and worst picture, accuracy, logits, shares clipped.
 
     The logit's standard deviation is the population's (0 for one pair).
     """
-    winner, loser = sides(errors.policy)
+    policy = ranks(errors.policy, errors.width)
+    winner, loser = policy[0], policy[-1]
     found = {
         "loss": objective.losses(errors, beta).mean(),
         "winner_error": winner.mean(),
         "loser_error": loser.mean(),
     }
     if errors.reference is not None:
-        reference_winner, reference_loser = sides(errors.reference)
+        reference = ranks(errors.reference, errors.width)
         found |= {
-            "reference_winner_error": reference_winner.mean(),
-            "reference_loser_error": reference_loser.mean(),
+            "reference_winner_error": reference[0].mean(),
+            "reference_loser_error": reference[-1].mean(),
             "implicit_accuracy": implicit_accuracy(implicit_margin(errors)),
         }
-        if objective.needs_reference:
-            logits = objective.logits(errors, beta)
-            found |= {"logit_mean": logits.mean(), "logit_std": logits.std(correction=0)}
+    if objective.compares:
+        logits = objective.logits(errors, beta)
+        found |= {"logit_mean": logits.mean(), "logit_std": logits.std(correction=0)}
+    if objective.clip:
+        found |= clipped_shares(errors, objective)
     return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
 
 

@@ -1,107 +1,155 @@
 """Objectives: pure functions on per-image denoising errors, un-reduced.
 
-    per-image transform u(m, r)  →  contrast z(u_w, u_l)  →  link f(weight · z)
+    transform u(m, r)  →  contrast z(u_w, u_l)  →  link f(weight · z)  →  importance within the group
 
 m is the policy's error and r the reference's, each the MEAN over C, H, W on the model's own target, in
-float32. To add an objective: write the function that is new, add an `Objective` that names its four
-parts, one line in `registry.objectives` and one row with a hand-computed value in the tests.
+float32. A published method is an `Objective` that names its parts (here and in `presets.py`) and says which
+of them the settings may change. To add one: write the function that is new, add the `Objective`, one line
+in `registry.objectives` and one row with a hand-computed value in the tests.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
-from rpo_cli.errors import RpoError
+from rpo_cli.train.contrasts import Logits, pair, winner_only
+from rpo_cli.train.links import LINKS
+from rpo_cli.train.terms import Errors, Known, join, ranks, sides
+from rpo_cli.train.transforms import own_error, reference_of, relative_error
+from rpo_cli.train.weights import COLUMNS, PairWeight, SoftLabels, TimestepWeight, importance
 
+__all__ = [
+    "DPO",
+    "SFT",
+    "Errors",
+    "Known",
+    "Objective",
+    "implicit_accuracy",
+    "implicit_margin",
+    "join",
+    "sides",
+]
 
-@dataclass(frozen=True)
-class Errors:
-    """Denoising errors of B pairs: (2B,) float32, the B winners first, then their losers in order."""
-
-    policy: Tensor
-    reference: Tensor | None
+SALESFORCE = "logits per 2 units of denoising error, errors as means over C,H,W (Salesforce's β)"
+# settings that a method may leave open, by what they need to make sense
+TIMESTEPS = ("timestep_weight", "timestep_discount", "min_timestep", "max_timestep")
+WEIGHTS = ("pair_weight", *TIMESTEPS)
+LABELS = ("label_smoothing", "soft_labels", "sft_weight")
 
 
 @dataclass(frozen=True)
 class Objective:
-    """One training objective and what it needs.
+    """One training objective: its parts, their numbers, and what it needs.
 
     Attributes:
         default_beta: None where the objective has no such scale.
         beta_unit: what beta multiplies, for the line printed at the start.
         source: paper and public code that define it.
+        needs: beside pairs, in words, for `rpo list objectives`.
+        open: settings that may differ from the values here; any other difference is an error.
+        reference_mix: α of Δm − αΔr; 0 runs no reference.
+        margin: γ in logits; counts (1 − α)-fold.
+        scale: of the preference term beside the SFT term.
+        sft_weight: λ of λ·m_w.
+        group_size: items over which the objective couples; 1: none.
+        shared: what the items of a group have in common beside their step.
+        list_size: pictures of one prompt in an item.
+        clip: ϵ of the band of the step's likelihood ratio; 0: none.
+        dro_temperature: λ of the weights exp(loss/λ) within a group; 0: none.
+        dro_trim: share of a group, the highest losses, that gets no weight.
     """
 
     name: str
-    transform: Callable[[Errors], Tensor]
-    contrast: Callable[[Tensor, Tensor, float], Tensor]
-    link: Callable[[Tensor], Tensor]
+    summary: str
+    transform: Callable[[Errors, float, "Objective"], Tensor]
+    contrast: Callable[[Tensor, Known, float, "Objective"], Logits]
+    link: str
     needs_reference: bool
     default_beta: float | None
     beta_unit: str
     source: str
+    needs: str = "a reference"
+    open: tuple[str, ...] = ()
+    reference_mix: float = 1.0
+    margin: float = 0.0
+    label_smoothing: float = 0.0
+    soft_labels: SoftLabels = "none"
+    scale: float = 1.0
+    sft_weight: float = 0.0
+    pair_weight: PairWeight = "none"
+    timestep_weight: TimestepWeight = "none"
+    timestep_discount: float = 1.0
+    min_timestep: int = 0
+    max_timestep: int | None = None
+    group_size: int = 1
+    shared: Literal["none", "timestep", "noise"] = "none"
+    list_size: int = 2
+    temperature: float = 0.5
+    divergence: str = "reverse-kl"
+    divergence_alpha: float = 0.5
+    clip: float = 0.0
+    desirable_weight: float = 1.0
+    undesirable_weight: float = 1.0
+    dro_temperature: float = 0.0
+    dro_trim: float = 0.0
+    needs_cross: bool = False
+    needs_embedder: bool = False
+
+    @property
+    def compares(self) -> bool:
+        """Whether z is a logit of a comparison."""
+        return self.link != "identity"
+
+    @property
+    def listwise(self) -> bool:
+        """Whether its items are ranked lists."""
+        return "list_size" in self.open
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the dataset that it reads beside pictures, label and caption."""
+        if self.listwise:
+            return ("rewards_0", "rewards_1")
+        return tuple(
+            sorted({COLUMNS[name] for name in (self.pair_weight, self.soft_labels) if name != "none"})
+        )
 
     def logits(self, errors: Errors, beta: float) -> Tensor:
-        """z before the weight, (B,). For a pair objective z > 0 means that the winner is preferred."""
-        winner, loser = sides(self.transform(errors))
-        return self.contrast(winner, loser, beta)
+        """z before the weight, (B,) or (n, B). z > 0 means that the policy ranks as the label does."""
+        return self._contrast(errors, beta)[0]
 
     def losses(self, errors: Errors, beta: float, weight: Tensor | None = None) -> Tensor:
-        """One loss per pair, (B,); `weight` (B,) multiplies z inside the link, 1 for all when None."""
-        z = self.logits(errors, beta)
-        return self.link(z if weight is None else weight * z)
+        """One loss per item, (B,); `weight` (B,) multiplies z inside the link, `known.weight` when None."""
+        z, share = self._contrast(errors, beta)
+        weight = errors.known.weight if weight is None else weight
+        found = share * self._linked(z if weight is None else weight * z, errors.known.label)
+        found = self.scale * (found if found.dim() == 1 else found.sum(0))
+        if self.sft_weight:
+            found = found + self.sft_weight * ranks(errors.policy, errors.width)[0]
+        if self.dro_temperature:
+            found = found * importance(found, self.group_size, self.dro_temperature, self.dro_trim)
+        return found
 
+    def _contrast(self, errors: Errors, beta: float) -> Logits:
+        u = ranks(self.transform(errors, beta, self), errors.width)
+        return self.contrast(u, errors.known, beta, self)
 
-def sides(values: Tensor) -> tuple[Tensor, Tensor]:
-    """(2B,) → winners (B,), losers (B,)."""
-    winner, loser = values.chunk(2)
-    return winner, loser
-
-
-def own_error(errors: Errors) -> Tensor:
-    """u = m."""
-    return errors.policy
-
-
-def relative_error(errors: Errors) -> Tensor:
-    """u = s = m − r: negative where the policy denoises better than the reference.
-
-    Raises:
-        RpoError: the errors were made without a reference.
-    """
-    if errors.reference is None:
-        raise RpoError("this objective needs the reference's errors", "report this: the loop left them out")
-    return errors.policy - errors.reference
-
-
-def winner_only(winner: Tensor, loser: Tensor, beta: float) -> Tensor:
-    """z = u_w."""
-    return winner
-
-
-def pair_logit(winner: Tensor, loser: Tensor, beta: float) -> Tensor:
-    """h = −(β/2)(u_w − u_l).
-
-    The ½ is Salesforce's convention; diffusers' SD script leaves it out and halves β instead.
-    """
-    return -0.5 * beta * (winner - loser)
-
-
-def identity(z: Tensor) -> Tensor:
-    return z
-
-
-def logistic(z: Tensor) -> Tensor:
-    """−log σ(z), without the overflow of log(sigmoid(z))."""
-    return -logsigmoid(z)
+    def _linked(self, z: Tensor, label: Tensor | None) -> Tensor:
+        """p·f(z) + (1−p)·f(−z), p the probability that the label is right."""
+        link = LINKS[self.link]
+        if label is None and not self.label_smoothing:
+            return link(z)
+        p: Tensor | float = 1.0 if label is None else label
+        p = p * (1 - 2 * self.label_smoothing) + self.label_smoothing
+        return p * link(z) + (1 - p) * link(-z)
 
 
 def implicit_margin(errors: Errors) -> Tensor:
-    """s_l − s_w, (B,): positive where the implicit reward ranks the pair as its label does."""
-    winner, loser = sides(relative_error(errors))
-    return loser - winner
+    """s_l − s_w of first and last picture, (B,): positive where the implicit reward ranks as the label."""
+    relative = ranks(errors.policy - reference_of(errors), errors.width)
+    return relative[-1] - relative[0]
 
 
 def implicit_accuracy(margin: Tensor) -> Tensor:
@@ -111,22 +159,27 @@ def implicit_accuracy(margin: Tensor) -> Tensor:
 
 DPO = Objective(
     name="dpo",
+    summary="Diffusion-DPO: the logistic loss of a pair's reference-relative errors.",
     transform=relative_error,
-    contrast=pair_logit,
-    link=logistic,
+    contrast=pair,
+    link="logistic",
     needs_reference=True,
     default_beta=5000.0,
-    beta_unit="logits per 2 units of denoising error, errors as means over C,H,W (Salesforce's β)",
+    beta_unit=SALESFORCE,
     source="Wallace et al. 2023, arXiv:2311.12908; SalesforceAIResearch/DiffusionDPO train.py",
+    open=(*WEIGHTS, *LABELS),
 )
 
 SFT = Objective(
     name="sft",
+    summary="Fine-tuning on the winners alone: the baseline of every preference method.",
     transform=own_error,
     contrast=winner_only,
-    link=identity,
+    link="identity",
     needs_reference=False,
     default_beta=None,
     beta_unit="not used",
     source="Wallace et al. 2023, arXiv:2311.12908, baseline; `--sft` of DiffusionDPO train.py",
+    needs="winners only",
+    open=WEIGHTS,
 )

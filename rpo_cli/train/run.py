@@ -3,7 +3,7 @@
 OUT/settings.json              what is being trained; other settings under the same name are refused
 OUT/metrics.jsonl              one line per optimiser step and per validation
 OUT/checkpoint-<step>.safetensors   the newest only, gone at the end
-OUT/adapter/ or OUT/unet/      the result, with its model card
+OUT/adapter/                   the result, with its model card; OUT/unet/ or OUT/transformer/ of full tuning
 OUT/done.json                  written last: the commit
 """
 
@@ -18,7 +18,7 @@ from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 
 # settings that say when to look, not what to compute
-SCHEDULE_ONLY = frozenset({"name", "model", "save_every", "validate_every", "seed"})
+SCHEDULE_ONLY = frozenset({"name", "model", "save_every", "validate_every", "seed", "export"})
 CHECKPOINTS = "checkpoint-*.safetensors"
 
 
@@ -35,6 +35,15 @@ class TrainReport:
     validation_first: dict[str, float] = field(default_factory=dict)
     validation_last: dict[str, float] = field(default_factory=dict)
     skipped: bool = False
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """The CLIP model that tells how alike pictures are: folder or hub id, revision, hash or commit."""
+
+    model: str
+    revision: str | None
+    identity: str
 
 
 class Silent:
@@ -62,6 +71,7 @@ def train(
     device: str,
     threads: int = 0,
     observer: Observer | None = None,
+    embedder: Embedder | None = None,
 ) -> TrainReport:
     """Fine-tune `model` on the pairs of `dataset`, going on where an earlier call was cut off.
 
@@ -74,27 +84,34 @@ def train(
         out: RUN/train/<name>. `cache`: RUN/cache.
         device: a torch device string or "auto".
         seed: of this training, whatever `settings.seed` says.
+        embedder: for methods that compare pictures of several prompts.
 
     Raises:
+        SettingsError: settings that contradict the method.
         UsageError: no training pairs, a tie, or `out` belongs to other settings.
         CorruptImage: a picture of the dataset does not decode.
         RpoError: the loss is not finite, or memory is too small for one pair.
     """
+    from rpo_cli.train.compose import require_embedder, settled
     from rpo_cli.train.data import fingerprint
 
-    result = out / ("unet" if settings.full else "adapter")
+    settings, objective = settled(settings)
+    embedder = require_embedder(objective, embedder)
+    result = _result(out, settings.full)
     identity = {
-        **settings.model_dump(mode="json", exclude=set(SCHEDULE_ONLY)),
+        **settings.model_dump(mode="json", exclude=set(SCHEDULE_ONLY), exclude_none=True),
+        **({"embedder": embedder.identity} if embedder else {}),
         "seed": seed,
         "model": model_identity,
         "dataset": fingerprint(dataset),
     }
-    if (report := _done(out, identity, settings.name, result)) is not None:
+    report = _done(out, identity, settings.name, result)
+    if report is not None and all((result / layout).exists() for layout in settings.export):
         return report
     _claim(out, identity, settings.name)
 
     from rpo_cli.compute import pick_device
-    from rpo_cli.train.loop import Inputs, run_training
+    from rpo_cli.train.loop import Inputs, add_exports, run_training
 
     inputs = Inputs(
         settings,
@@ -108,11 +125,23 @@ def train(
         cache,
         seed,
         pick_device(device),
+        embedder,
     )
+    if report is not None:
+        add_exports(inputs, threads)
+        return report
     pairs, (first, last, held_first, held_last) = run_training(inputs, threads, observer or Silent())
+    result = _result(out, settings.full)
     report = TrainReport(settings.name, settings.steps, pairs, result, first, last, held_first, held_last)
     _commit(out, identity, report)
     return report
+
+
+def _result(out: Path, full: bool) -> Path:
+    """Where the result is, or will be: a fully tuned denoiser lies under its own kind of name."""
+    if not full:
+        return out / "adapter"
+    return out / "transformer" if (out / "transformer").exists() else out / "unet"
 
 
 def _done(out: Path, identity: dict[str, Any], name: str, result: Path) -> TrainReport | None:

@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -12,15 +12,17 @@ from rpo_cli.compute import is_out_of_memory
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
-from rpo_cli.train.batch import assemble, pair_errors
+from rpo_cli.train.batch import assemble, item_errors
 from rpo_cli.train.cache import Cache
-from rpo_cli.train.data import Pair
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.draws import DrawSettings, training_draw, validation_draw
+from rpo_cli.train.draws import Draw, DrawSettings, training_draw, validation_draw
 from rpo_cli.train.families import Family
-from rpo_cli.train.metrics import Numbers, join, summarise
-from rpo_cli.train.objective import Errors, Objective
+from rpo_cli.train.known import Knowledge
+from rpo_cli.train.metrics import Numbers, summarise
+from rpo_cli.train.objective import Objective
 from rpo_cli.train.policy import Policy
+from rpo_cli.train.rankings import Item
+from rpo_cli.train.terms import Errors, join, ranks
 
 VALIDATION_ITEMS = 128  # fixed draws; small splits are drawn several times, large ones in part
 T = TypeVar("T")
@@ -28,17 +30,23 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Job:
-    """Everything a step reads and never changes."""
+    """Everything a step reads and never changes.
+
+    Attributes:
+        beta: in the objective's own unit.
+    """
 
     settings: TrainSettings
     objective: Objective
     family: Family
     schedule: NoiseSchedule
     cache: Cache
-    pairs: list[Pair]
-    held_out: list[Pair]
+    pairs: Sequence[Item]
+    held_out: Sequence[Item]
     draws: DrawSettings
     device: str
+    knowledge: Knowledge
+    beta: float
 
 
 @dataclass
@@ -86,7 +94,7 @@ def train_step(job: Job, state: State) -> Numbers:
     settings, policy = job.settings, state.policy
     state.optimiser.zero_grad(set_to_none=True)
     errors = join(accumulate(job, state))
-    numbers = summarise(errors, job.objective, settings.beta)
+    numbers = summarise(errors, job.objective, job.beta)
     if not math.isfinite(numbers["loss"]):
         raise RpoError(
             f"the loss is {numbers['loss']} at step {state.step + 1}",
@@ -104,22 +112,64 @@ def train_step(job: Job, state: State) -> Numbers:
 
 
 def accumulate(job: Job, state: State) -> list[Errors]:
-    """Backward through every micro-batch; each pair weighs 1/global_batch however the step is split."""
-    settings, objective = job.settings, job.objective
+    """Backward through every micro-batch; each item weighs 1/global_batch however the step is split."""
+    total, group = job.settings.global_batch, job.objective.group_size
+    size = max(state.batch_size // group, 1) * group  # whole groups, or one that does not fit
     parts = []
-    for start in range(0, settings.global_batch, state.batch_size):
-        positions = range(start, min(start + state.batch_size, settings.global_batch))
-        draws = [training_draw(job.draws, state.step, place, settings.global_batch) for place in positions]
-        batch = assemble(draws, job.pairs, job.cache, job.schedule, job.device)
-        errors = pair_errors(
-            state.policy, job.family, batch, with_reference=objective.needs_reference, grad=True
-        )
-        if state.step == 0 and objective.needs_reference:
-            require_equal_start(errors)
-        loss = objective.losses(errors, settings.beta).sum() / settings.global_batch
-        state.scaler.scale(loss).backward()
-        parts.append(Errors(errors.policy.detach(), errors.reference))
+    for start in range(0, total, size):
+        places = range(start, min(start + size, total))
+        draws = [training_draw(job.draws, state.step, place, total) for place in places]
+        parts.append(backward(job, state, draws))
     return parts
+
+
+def backward(job: Job, state: State, draws: Sequence[Draw]) -> Errors:
+    """Add the gradient of some items that couple with no others; returns their errors without it.
+
+    A group larger than a forward pass is run twice: once for all its errors, from which the loss gives the
+    gradient of each, and once more, in parts, to carry these back. So the split changes no number.
+    """
+    if len(draws) <= state.batch_size:
+        errors = forward(job, state, job.pairs, draws, grad=True)
+        if state.step == 0 and job.objective.needs_reference:
+            require_equal_start(errors)
+        loss = job.objective.losses(errors, job.beta).sum() / job.settings.global_batch
+        state.scaler.scale(loss).backward()
+        return join([errors])
+    chunks = [draws[start : start + state.batch_size] for start in range(0, len(draws), state.batch_size)]
+    errors = join([forward(job, state, job.pairs, chunk, grad=False) for chunk in chunks])
+    leaf = replace(errors, policy=errors.policy.clone().requires_grad_())
+    loss = job.objective.losses(leaf, job.beta).sum() / job.settings.global_batch
+    (slope,) = torch.autograd.grad(loss, leaf.policy)
+    slopes = ranks(slope, errors.width).split(state.batch_size, dim=1)
+    for chunk, part in zip(chunks, slopes, strict=True):
+        policy = forward(job, state, job.pairs, chunk, grad=True, with_reference=False).policy
+        state.scaler.scale((ranks(policy, errors.width) * part).sum()).backward()
+    return errors
+
+
+def forward(
+    job: Job,
+    state: State,
+    items: Sequence[Item],
+    draws: Sequence[Draw],
+    *,
+    grad: bool,
+    with_reference: bool | None = None,
+) -> Errors:
+    """Errors of drawn items and what is known of them; the reference runs when the objective needs it."""
+    needed = job.objective.needs_reference if with_reference is None else with_reference
+    batch = assemble(draws, items, job.cache, job.schedule, job.device)
+    errors = item_errors(
+        state.policy,
+        job.family,
+        batch,
+        with_reference=needed,
+        grad=grad,
+        with_cross=job.objective.needs_cross and needed,
+        width=len(items[0].pictures),
+    )
+    return replace(errors, known=job.knowledge.of(draws, items, job.device))
 
 
 def require_equal_start(errors: Errors) -> None:
@@ -143,22 +193,26 @@ def learning_rate(settings: TrainSettings, step: int) -> float:
 
 
 def validation_errors(job: Job, state: State, observer: Observer, *, with_reference: bool) -> Errors:
-    """Errors on the held-out pairs, at the same draws every time; the reference's too when asked."""
-    fixed = DrawSettings(job.draws.seed, len(job.held_out), job.schedule.steps, job.draws.shape, False, 0.0)
-    draws = [validation_draw(fixed, item) for item in range(VALIDATION_ITEMS)]
-
-    def part(start: int) -> Errors:
-        chunk = draws[start : start + state.batch_size]
-        batch = assemble(chunk, job.held_out, job.cache, job.schedule, job.device)
-        return pair_errors(state.policy, job.family, batch, with_reference=with_reference, grad=False)
+    """Errors on the held-out items, at the same draws every time; the reference's too when asked."""
+    fixed = replace(job.draws, pairs=len(job.held_out))
+    group = job.objective.group_size
+    draws = [validation_draw(fixed, item) for item in range(max(1, VALIDATION_ITEMS // group) * group)]
 
     def whole() -> Errors:
-        return join([part(start) for start in range(0, VALIDATION_ITEMS, state.batch_size)])
+        chunks = [
+            draws[start : start + state.batch_size] for start in range(0, len(draws), state.batch_size)
+        ]
+        found = [
+            forward(job, state, job.held_out, chunk, grad=False, with_reference=with_reference)
+            for chunk in chunks
+        ]
+        return join(found)
 
     return in_memory(whole, state, observer)
 
 
 def validate(job: Job, state: State, reference: Errors, observer: Observer) -> Numbers:
-    """Numbers of the policy on the held-out pairs, beside the reference's errors at the same draws."""
-    policy = validation_errors(job, state, observer, with_reference=False).policy
-    return summarise(Errors(policy, reference.reference), job.objective, job.settings.beta)
+    """Numbers of the policy on the held-out items, beside the reference's errors at the same draws."""
+    again = job.objective.needs_cross  # its cross term needs both predictions at once
+    errors = validation_errors(job, state, observer, with_reference=again)
+    return summarise(replace(errors, reference=reference.reference), job.objective, job.beta)

@@ -1,6 +1,7 @@
 """Objectives against values worked out by hand and properties from theory."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ import torch
 from rpo_cli import registry
 from rpo_cli.errors import RpoError
 from rpo_cli.train.objective import DPO, SFT, Errors, implicit_accuracy, implicit_margin
+from rpo_cli.train.terms import Known
 
 
 def errors(policy, reference=None, *, grad=False) -> Errors:
@@ -27,19 +29,71 @@ def swapped(found: Errors) -> Errors:
     return Errors(found.policy.roll(half), found.reference.roll(half))
 
 
-# name → (m_w, m_l, r_w, r_l), beta, loss worked out by hand
+TWO_PAIRS = ([0.0998, 0.1, 0.2004, 0.2], [0.1, 0.1, 0.2, 0.2])  # h = 1.5 and 0 at beta 5000
+AXES = torch.tensor([[[1.0, 1.0], [0.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])  # (2, D, B) features
+LIST = ([-0.0004, 0.0, 0.0004], [0.0] * 3)  # h = 1, 0, -1 at beta 5000
+
+# name → (m, r), beta, losses worked out by hand (and by calculator), what else is known, changed parts
 HAND = {
     # s_w = -0.0002, s_l = 0.0004: h = -(5000/2)(-0.0006) = 1.5; -log sigma(1.5) = 0.2014133
-    "dpo": ((0.0998, 0.2004, 0.1, 0.2), 5000.0, 0.2014133),
-    "sft": ((0.25, 0.75, None, None), 1.0, 0.25),
+    "dpo": (([0.0998, 0.2004], [0.1, 0.2]), 5000.0, [0.2014133]),
+    "dense": (([0.0998, 0.2004], [0.1, 0.2]), 5000.0, [0.2014133]),
+    "sft": (([0.25, 0.75], None), 1.0, [0.25]),
+    # h = 1.5: (1.5 - 0.5)^2; h = 0.75: 1 - 0.75
+    "ipo": (([0.0998, 0.2004], [0.1, 0.2]), 5000.0, [1.0]),
+    "slic": (([0.0998, 0.2004], [0.1, 0.2]), 2500.0, [0.25]),
+    # l = 0.5, -1.0; g = l + ln 2 - ln(1 + e^l) = 0.219070, -0.620115; z = 0.839185
+    "f-dpo": (([0.0998, 0.2004], [0.1, 0.2]), 5000.0, [0.3591158]),
+    # g = 0.9752083, 0.9508331; z = 40 * 0.0243752 = 0.975008; 0.1 + 0.1 * 0.3200455
+    "mapo": (([0.1, 0.2], None), 40.0, [0.1320045]),
+    # z = 0.5 (50 (0.03 - 0.25 * 0.02) - 0.75 * 1) = 0.25
+    "rainbow": (([0.1, 0.13], [0.1, 0.12]), 100.0, [0.5759394], Known(weight=torch.tensor([0.5]))),
+    # z = 2 * 0.75 and 0.5 * 1.5
+    "smpo": (([0.0998, 0.2004], [0.1, 0.2]), 2500.0, [0.2014133], Known(weight=torch.tensor([2.0]))),
+    "mallows": (([0.0998, 0.2004], [0.1, 0.2]), 5000.0, [0.3868710], Known(weight=torch.tensor([0.5]))),
+    # z = -1.5
+    "npo": (([0.0998, 0.2004], [0.1, 0.2]), 5000.0, [1.7014133]),
+    # losses l = 0.2014133, 0.6931472; 2 l e^l / (e^l1 + e^l2)
+    "ir-dro": (TWO_PAIRS, 5000.0, [0.1528667, 0.8602162], Known(), {"group_size": 2}),
+    # v = 0.5, -1, mean < 0 so Q = 0: mean of 1 - sigma(0.5) and 1 - sigma(1)
+    "kto": (([0.0998, 0.2004], [0.1, 0.2]), 5000.0, [0.3232410], Known(), {"group_size": 1}),
+    # omega = 0.880797, 0.119203; z = 1.321196, 0.059602 and 0.880797, 0; means of -log sigma
+    "relative": (
+        ([0.0998, 0.1, 0.2004, 0.2], [0.1, 0.1, 0.2, 0.2]),
+        5000.0,
+        [0.4501486, 0.5199448],
+        Known(features=AXES),
+        {"group_size": 2, "temperature": 0.5},
+    ),
+    # log(e + 1 + 1/e) - 1 + log(1 + 1/e)
+    "plackett-luce": (LIST, 5000.0, [0.7208677]),
+    # gains 1, 0.5, 0: G = 1, 0.414214, 0; 1/D = 1.442695, 0.910239, 0.721348
+    "rank-dpo": (LIST, 5000.0, [0.2137773], Known(gains=torch.tensor([[1.0], [0.5], [0.0]]))),
+    # h = 0.01, c = 0.4975: (1-c)^2 0.1 + 2c(1-c) 0.11 + c^2 0.12
+    "dspo": (([0.1, 0.2], [0.12, 0.2]), 1.0, [0.10995]),
+    # l_w = 0.2 -> log 1.1, l_l = -0.05 stays; z = 10 (0.0953102 + 0.05)
+    "ppod": (([0.1, 0.6], [0.5, 0.5]), 10.0, [0.2101344], Known(ratio=torch.ones(1)), {"clip": 0.1}),
+    # l_w = -0.3 -> log 0.9, l_l = 0.3 -> log 1.1; z = -10 * 0.2006707
+    "ppod-clamped": (
+        ([1.1, 0.1], [0.5, 0.7]),
+        10.0,
+        [2.1328378],
+        Known(ratio=torch.ones(1)),
+        {"clip": 0.1},
+    ),
 }
 
 
 @pytest.mark.parametrize("name", registry.objectives)
 def test_every_objective_has_its_hand_computed_value(name):
-    (m_w, m_l, r_w, r_l), beta, loss = HAND[name]
-    found = errors([m_w, m_l], None if r_w is None else [r_w, r_l])
-    assert registry.load("objectives", name).losses(found, beta).item() == pytest.approx(loss, rel=1e-4)
+    (m, r), beta, losses, *rest = HAND[name]
+    known, changed = (rest + [Known(), {}][len(rest) :])[:2]
+    objective = replace(registry.load("objectives", name), **changed)
+    width = 3 if objective.listwise else 2
+    cross = torch.tensor([0.11, 0.2]) if objective.needs_cross else None
+    reference = None if r is None else torch.tensor(r)
+    found = Errors(torch.tensor(m), reference, cross, known, width)
+    assert objective.losses(found, beta).tolist() == pytest.approx(losses, rel=1e-4)
 
 
 @pytest.mark.parametrize("name", registry.objectives)

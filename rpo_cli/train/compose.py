@@ -1,0 +1,90 @@
+"""Settings → the objective they ask for; all that contradicts the method is refused at the door."""
+
+from dataclasses import fields, replace
+from typing import Any
+
+from rpo_cli import registry
+from rpo_cli.config import TrainSettings
+from rpo_cli.errors import SettingsError, UsageError
+from rpo_cli.train.objective import SALESFORCE, Objective
+from rpo_cli.train.run import Embedder
+
+# settings that are parts of the objective, under the same name
+PARTS = tuple(
+    sorted({entry.name for entry in fields(Objective)} & set(TrainSettings.model_fields) - {"name"})
+)
+HINT = "`rpo list objectives` shows what each method is made of; rainbow leaves every part open"
+
+
+def composed(settings: TrainSettings) -> Objective:
+    """The method's objective with the parts that the settings change.
+
+    Raises:
+        SettingsError: every setting that contradicts the method, or another setting.
+    """
+    objective: Objective = registry.load("objectives", settings.method)
+    given = {name: value for name in PARTS if (value := getattr(settings, name)) is not None}
+    problems = [
+        f"train.{name}: {value!r} contradicts {objective.name}, which has {getattr(objective, name)!r}"
+        for name, value in given.items()
+        if name not in objective.open and value != getattr(objective, name)
+    ]
+    changed = replace(objective, **{name: value for name, value in given.items() if name in objective.open})
+    if changed.reference_mix == 0:
+        changed = replace(changed, needs_reference=False)
+    problems += _inconsistent(changed, settings, given)
+    if problems:
+        raise SettingsError("settings", problems, HINT)
+    return changed
+
+
+def _inconsistent(objective: Objective, settings: TrainSettings, given: dict[str, Any]) -> list[str]:
+    """Settings that do not go together."""
+    group, batch = objective.group_size, settings.global_batch
+    first, last = objective.min_timestep, objective.max_timestep
+    checks = (
+        (batch % group != 0, f"train.group_size: {group} does not divide the global batch of {batch}"),
+        (last is not None and last < first, f"train.max_timestep: {last} is below the lowest, {first}"),
+        (
+            bool(given.get("margin")) and "margin" in objective.open and objective.reference_mix == 1,
+            "train.margin: counts (1 - reference_mix)-fold, and train.reference_mix is 1",
+        ),
+        (
+            settings.beta_from is not None and objective.beta_unit != SALESFORCE,
+            f"train.beta_from: the beta of {objective.name} is another thing: {objective.beta_unit}",
+        ),
+        (
+            settings.beta_from is not None and settings.beta is None,
+            "train.beta_from: says whose beta is given, and train.beta is not",
+        ),
+    )
+    return [problem for wrong, problem in checks if wrong]
+
+
+def settled(settings: TrainSettings) -> tuple[TrainSettings, Objective]:
+    """The settings with the method's own numbers where none were given, for the record; and the objective.
+
+    What is no part of the method stays None.
+
+    Raises:
+        SettingsError: see `composed`.
+    """
+    objective = composed(settings)
+    neutral = {entry.name: entry.default for entry in fields(Objective)}
+    parts = {name: getattr(objective, name) for name in PARTS if getattr(objective, name) != neutral[name]}
+    beta = settings.beta if settings.beta is not None and objective.default_beta else objective.default_beta
+    return settings.model_copy(update={**parts, "beta": beta}), objective
+
+
+def require_embedder(objective: Objective, embedder: Embedder | None) -> Embedder | None:
+    """The embedder of an objective that needs one, else None.
+
+    Raises:
+        UsageError: it needs one, and there is none.
+    """
+    if objective.needs_embedder and embedder is None:
+        raise UsageError(
+            f"{objective.name} compares pictures of several prompts and needs a CLIP model",
+            "--set train.embedder=FOLDER_OR_HUB_ID, or score.rewards with clip=FOLDER_OR_HUB_ID",
+        )
+    return embedder if objective.needs_embedder else None

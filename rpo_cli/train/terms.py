@@ -1,0 +1,87 @@
+"""What an objective is computed from: per-image denoising errors, and what is known of each item.
+
+An item is a pair, or a ranked list of K pictures of one prompt. Per-image values of B items are (K·B,):
+the best picture of every item first, in the order of the items, then the second best, ...
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of B items before any model runs; None where the objective does not ask.
+
+    The last axis of every tensor is B.
+
+    Attributes:
+        weight: (B,) multiplies z inside the link.
+        label: (B,) probability in [0, 1] that the first picture is the better one.
+        ratio: (B,) SNR_{t−1}/SNR_t − 1, times what turns an error of the model's target into one of ε.
+        gains: (K, B) worth of each picture of a list.
+        features: (2, D, B) unit vectors of the winners and of the losers.
+    """
+
+    weight: Tensor | None = None
+    label: Tensor | None = None
+    ratio: Tensor | None = None
+    gains: Tensor | None = None
+    features: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Denoising errors of B items, (K·B,) float32: means over C, H, W on the model's own target.
+
+    Attributes:
+        cross: mean((ε_θ − ε)(ε_ref − ε)), (K·B,); only for objectives that need it.
+        width: K.
+    """
+
+    policy: Tensor
+    reference: Tensor | None
+    cross: Tensor | None = None
+    known: Known = field(default_factory=Known)
+    width: int = 2
+
+
+def ranks(values: Tensor, width: int = 2) -> Tensor:
+    """(K·B,) → (K, B)."""
+    return values.view(width, -1)
+
+
+def sides(values: Tensor) -> tuple[Tensor, Tensor]:
+    """(2B,) → winners (B,), losers (B,)."""
+    winner, loser = values.chunk(2)
+    return winner, loser
+
+
+def join(parts: Sequence[Errors]) -> Errors:
+    """Errors of several micro-batches as those of one batch, without gradient."""
+    width = parts[0].width
+
+    def joined(values: Sequence[Tensor | None]) -> Tensor | None:
+        present = [ranks(value.detach(), width) for value in values if value is not None]
+        return torch.cat(present, dim=-1).reshape(-1) if present else None
+
+    policy = joined([part.policy for part in parts])
+    assert policy is not None
+    return Errors(
+        policy=policy,
+        reference=joined([part.reference for part in parts]),
+        cross=joined([part.cross for part in parts]),
+        known=join_known([part.known for part in parts]),
+        width=width,
+    )
+
+
+def join_known(parts: Sequence[Known]) -> Known:
+    """What is known of the items of several micro-batches, in order."""
+    found = {}
+    for name in (entry.name for entry in fields(Known)):
+        values = [getattr(part, name) for part in parts]
+        found[name] = None if values[0] is None else torch.cat(values, dim=-1)
+    return Known(**found)

@@ -1,0 +1,117 @@
+"""Weights and soft labels: of a pair by its row, of a timestep by its noise, of a loss in its group."""
+
+import math
+from collections.abc import Sequence
+from typing import get_args
+
+import torch
+from torch import Tensor
+
+from rpo_cli.config import PairWeight, SoftLabels, TimestepWeight
+from rpo_cli.train.data import Pair
+from rpo_cli.train.diffusion import NoiseSchedule
+
+__all__ = ["COLUMNS", "PairWeight", "SoftLabels", "TimestepWeight", "importance"]
+
+# weight or label → the column of the dataset that it is made from
+COLUMNS = {
+    "dispersion": "dispersion",
+    "margin": "margin",
+    "smooth-margin": "margin",
+    "agreement": "agreement",
+}
+assert set(COLUMNS) == set(get_args(PairWeight)) - {"none"}
+CERTAIN = 1e-3  # dispersions are held this far from 0 and 1
+LIGHTEST, HEAVIEST = 0.2, 5.0
+MIN_SNR = 5.0  # γ of Hang et al. 2023, arXiv:2303.09556
+SMOOTH_SCALE = 10.0  # SmPO's
+
+
+def raw_weight(kind: PairWeight, pair: Pair) -> float:
+    """A pair's weight before it is scaled to a mean of 1.
+
+    dispersion: −ln D, after Mallows-DPO. margin, agreement: themselves. smooth-margin: 10(2p − 1) with
+    p = σ(margin), which is not scaled.
+    """
+    if kind == "none":
+        return 1.0
+    value = value_of(pair, COLUMNS[kind])
+    if kind == "dispersion":
+        return -math.log(min(max(value, CERTAIN), 1 - CERTAIN))
+    if kind == "smooth-margin":
+        return SMOOTH_SCALE * math.tanh(value / 2)
+    return value
+
+
+def weight_scale(kind: PairWeight, pairs: Sequence[Pair]) -> float:
+    """What makes the mean weight of the training pairs 1."""
+    if kind in ("none", "smooth-margin"):
+        return 1.0
+    total = math.fsum(raw_weight(kind, pair) for pair in pairs)
+    return len(pairs) / total if total > 0 else 1.0
+
+
+def pair_weight(kind: PairWeight, pair: Pair, scale: float) -> float:
+    """The multiplier of a pair's logit; scaled ones are held in [0.2, 5]."""
+    weight = scale * raw_weight(kind, pair)
+    return weight if kind in ("none", "smooth-margin") else min(max(weight, LIGHTEST), HEAVIEST)
+
+
+def soft_label(kind: SoftLabels, pair: Pair) -> float:
+    """Probability that the winner is the better one: the share of rewards that say so, or σ(margin)."""
+    if kind == "margin":
+        return 1 / (1 + math.exp(-value_of(pair, "margin")))
+    return value_of(pair, "agreement") if kind == "agreement" else 1.0
+
+
+def value_of(pair: Pair, column: str) -> float:
+    value: float | None = getattr(pair, column)
+    assert value is not None, f"{column} was not read"
+    return value
+
+
+def timestep_weights(kind: TimestepWeight, schedule: NoiseSchedule, timesteps: Tensor) -> Tensor:
+    """(N,) float32, for errors on the model's own target.
+
+    The error of the implied x_0 gets the weight SNR ("snr", that of an ε error) or min(SNR, 5) ("min-snr").
+    """
+    snr = snr_of(schedule)[timesteps]
+    weight = snr if kind == "snr" else snr.clamp(max=MIN_SNR)
+    return (weight * x0_error_per_target_error(schedule)[timesteps]).float()
+
+
+def step_ratios(schedule: NoiseSchedule, timesteps: Tensor) -> Tensor:
+    """(N,) float32: (SNR_{t−1}/SNR_t − 1) · (error of ε per error of the model's own target), 0 < t < T−1.
+
+    Minus half of it times m − r is the expected log-ratio per element of the step t → t−1.
+    """
+    snr = snr_of(schedule)
+    epsilon = snr * x0_error_per_target_error(schedule)
+    return ((snr[timesteps - 1] / snr[timesteps] - 1) * epsilon[timesteps]).float()
+
+
+def snr_of(schedule: NoiseSchedule) -> Tensor:
+    """α²/σ² of every training timestep, (T,) float64."""
+    return (schedule.alpha.double() / schedule.sigma.double()).square()
+
+
+def x0_error_per_target_error(schedule: NoiseSchedule) -> Tensor:
+    """(T,) float64: 1/SNR for ε, σ² for v and for flow, 1 for x_0 itself."""
+    if schedule.prediction_type == "epsilon":
+        return 1 / snr_of(schedule)
+    if schedule.prediction_type == "sample":
+        return torch.ones(schedule.steps, dtype=torch.float64)
+    return schedule.sigma.double().square()
+
+
+def importance(losses: Tensor, group: int, temperature: float, trim: float) -> Tensor:
+    """(B,) weights of mean 1 in every group: exp(loss/λ), the highest `trim` of a group at 0; no gradient.
+
+    The items of a group share their timestep, and a softmax does not see a common offset: so the losses
+    are centred per timestep without a running mean. Source: IR-DRO, arXiv:2402.14270.
+    """
+    grouped = losses.detach().view(-1, group)
+    kept = group - int(trim * group)
+    order = grouped.argsort(dim=1, stable=True).argsort(dim=1)
+    exponent = (grouped / temperature).masked_fill(order >= kept, -torch.inf)
+    return (group * torch.softmax(exponent, dim=1)).view_as(losses)
