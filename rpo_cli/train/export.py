@@ -1,139 +1,128 @@
-"""The finished model in diffusers' formats: a LoRA that `load_lora_weights` reads, or a UNet folder."""
+"""The finished model in the formats that others read: a LoRA in several layouts, or the denoiser's folder.
+
+    adapter/pytorch_lora_weights.safetensors    diffusers' `load_lora_weights`
+    adapter/kohya/<name>.safetensors            kohya's trainer, ComfyUI, A1111; when asked for
+    adapter/merged/                             the base's denoiser with the LoRA added; when asked for
+    unet/ or transformer/                       every weight, after full tuning
+
+Everything is read back and compared before it counts as written (`reload.py`).
+"""
 
 import json
-from collections.abc import Mapping
-from importlib.metadata import version
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from diffusers.utils.state_dict_utils import convert_state_dict_to_diffusers
-from peft import get_peft_model_state_dict
+from safetensors.torch import load_file
+from torch import Tensor
 
-from rpo_cli import __version__
 from rpo_cli.config import TrainSettings
-from rpo_cli.train.files import folder_atomically, safetensors_bytes
+from rpo_cli.errors import UsageError
+from rpo_cli.train.card import card, with_files
+from rpo_cli.train.families import Family
+from rpo_cli.train.files import folder_atomically, safetensors_bytes, write_atomically
+from rpo_cli.train.lora_files import diffusers_weights, kohya_metadata, kohya_weights, merged_weights
 from rpo_cli.train.metrics import Numbers
 from rpo_cli.train.objective import Objective
 from rpo_cli.train.policy import Policy
+from rpo_cli.train.reload import check_denoiser, check_lora
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
-UNET_FILE = "diffusion_pytorch_model.safetensors"
+DENOISER_FILE = "diffusion_pytorch_model.safetensors"
+CARD = "README.md"
+
+
+def require_layouts(settings: TrainSettings, family: Family) -> None:
+    """Refuse layouts that this training cannot have.
+
+    Raises:
+        UsageError: a LoRA's layout for full tuning, or kohya's for a family that has none.
+    """
+    if settings.full and settings.export:
+        raise UsageError(
+            f"full tuning has no layout '{settings.export[0]}': its result is the whole denoiser",
+            "leave out --export, or train a LoRA",
+        )
+    if "kohya" in settings.export and family.kohya is None:
+        raise UsageError(
+            f"a {family.pipeline} LoRA has no layout 'kohya'",
+            "leave it out: ComfyUI reads the diffusers layout of this family",
+        )
 
 
 def export(
     folder: Path,
     policy: Policy,
+    family: Family,
     settings: TrainSettings,
     objective: Objective,
     facts: Mapping[str, Any],
     metrics: Mapping[str, Numbers],
 ) -> None:
-    """Write weights and model card; the folder appears whole.
+    """Write weights and model card; the folder appears whole, after it was read back.
 
     Args:
-        folder: becomes a LoRA folder, or with `settings.full` a UNet folder.
+        folder: becomes a LoRA folder, or with `settings.full` a denoiser's.
         facts: model, dataset and other inputs, for the card and the file's metadata.
         metrics: by a column title of the card, e.g. "validation, last".
     """
-    metadata = {"rpo": json.dumps({**facts, "settings": settings.model_dump(mode="json")}, sort_keys=True)}
+    told = settings.model_dump(mode="json", exclude_none=True)
+    metadata = {"rpo": json.dumps({**facts, "settings": told}, sort_keys=True)}
     with folder_atomically(folder) as temporary:
         if settings.full:
-            (temporary / "config.json").write_text(portable_config(policy.unet), encoding="utf-8")
-            weights = safetensors_bytes(policy.unet.state_dict(), metadata | {"format": "pt"})
-            (temporary / UNET_FILE).write_bytes(weights)
+            write_denoiser(temporary, policy.unet, policy.unet.state_dict(), metadata)
         else:
-            (temporary / LORA_FILE).write_bytes(safetensors_bytes(lora_weights(policy), metadata))
-        (temporary / "README.md").write_text(
-            card(settings, objective, facts, metrics), encoding="utf-8", newline="\n"
-        )
+            weights = diffusers_weights(policy.unet, family.component)
+            (temporary / LORA_FILE).write_bytes(safetensors_bytes(weights, metadata))
+            check_lora(temporary, LORA_FILE, policy.unet, family)
+            for layout in settings.export:
+                write_layout(temporary / layout, layout, policy, family, settings)
+        text = with_files(card(settings, family, objective, facts, metrics), family, settings.export)
+        (temporary / CARD).write_text(text, encoding="utf-8", newline="\n")
 
 
-def lora_weights(policy: Policy) -> dict[str, Any]:
-    """The adapter under the names that diffusers pipelines expect, float32. Its alpha equals its rank."""
-    layers = convert_state_dict_to_diffusers(get_peft_model_state_dict(policy.unet))
-    return {f"unet.{name}": value for name, value in layers.items()}
+def add_layouts(
+    folder: Path, layouts: Collection[str], policy: Policy, family: Family, settings: TrainSettings
+) -> None:
+    """Write more layouts of a LoRA that was exported before; `policy` is a new one on the same model."""
+    saved = load_file(folder / LORA_FILE)
+    for name, parameter in policy.parameters.items():
+        parameter.data.copy_(saved[f"{family.component}.{name.replace('.default.', '.')}"])
+    for layout in layouts:
+        with folder_atomically(folder / layout) as temporary:
+            write_layout(temporary, layout, policy, family, settings)
+    there = [layout for layout in ("kohya", "merged") if (folder / layout).exists()]
+    text = with_files((folder / CARD).read_text(encoding="utf-8"), family, there)
+    write_atomically(folder / CARD, text.encode())
 
 
-def card(
-    settings: TrainSettings,
-    objective: Objective,
-    facts: Mapping[str, Any],
-    metrics: Mapping[str, Numbers],
-) -> str:
-    """The model card: what it is, how to use it, settings, numbers. No clock, no host, no local path."""
-    kind = "full fine-tuning" if settings.full else f"LoRA of rank {settings.rank}"
-    header = ["---", "library_name: diffusers", "pipeline_tag: text-to-image"]
-    if "/" in facts["model"]:  # a hub id
-        header.append(f"base_model: {facts['model']}")
-    header += [
-        "tags:",
-        "- preference-optimization",
-        f"- {objective.name}",
-        *([] if settings.full else ["- lora"]),
-        "---",
-    ]
-    dumped = settings.model_dump(mode="json", exclude={"name", "model"})
-    return "\n".join(
-        [
-            *header,
-            "",
-            f"# {objective.name.upper()}, {kind}",
-            "",
-            f"Trained with rpo {__version__} on {facts['pairs']:,} preference pairs. "
-            f"Objective: {objective.source}.",
-            "",
-            "```python",
-            *_usage(settings.full),
-            "```",
-            "",
-            *_table(["setting", "value"], {**dumped, "seed": facts["seed"]}),
-            "",
-            *_metrics_table(metrics),
-            "",
-            f"Errors are means over C, H, W on the model's own target. β: {objective.beta_unit}. "
-            "Validation uses the same noise and timesteps every time. "
-            "An implicit accuracy of one half is a coin flip.",
-            "",
-            *_table(["input", "identity"], {"model": facts["model_identity"], "dataset": facts["dataset"]}),
-            "",
-            f"torch {version('torch')}, diffusers {version('diffusers')}, peft {version('peft')}.",
-            "",
-        ]
-    )
+def write_layout(
+    folder: Path, layout: str, policy: Policy, family: Family, settings: TrainSettings
+) -> None:
+    """Write one more layout of the adapter into `folder` and read it back."""
+    folder.mkdir(exist_ok=True)
+    if layout == "merged":
+        write_denoiser(folder, policy.unet, merged_weights(policy.unet), {})
+        return
+    assert family.kohya is not None
+    file = f"{settings.name}.safetensors"
+    weights = kohya_weights(policy.unet, family.kohya)
+    (folder / file).write_bytes(safetensors_bytes(weights, kohya_metadata(settings.rank)))
+    check_lora(folder, file, policy.unet, family)
 
 
-def _usage(full: bool) -> list[str]:
-    if full:
-        return [
-            "unet = UNet2DConditionModel.from_pretrained(THIS_FOLDER)",
-            "pipe = StableDiffusionPipeline.from_pretrained(BASE_MODEL, unet=unet)",
-        ]
-    return [
-        "pipe = StableDiffusionPipeline.from_pretrained(BASE_MODEL)",
-        "pipe.load_lora_weights(THIS_FOLDER)",
-    ]
+def write_denoiser(
+    folder: Path, denoiser: Any, weights: dict[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """A folder that `from_pretrained` of the denoiser's class reads."""
+    (folder / "config.json").write_text(portable_config(denoiser), encoding="utf-8")
+    (folder / DENOISER_FILE).write_bytes(safetensors_bytes(weights, {**metadata, "format": "pt"}))
+    check_denoiser(folder, weights, denoiser)
 
 
-def _table(header: list[str], rows: Mapping[str, Any]) -> list[str]:
-    return [
-        f"| {' | '.join(header)} |",
-        "|---" * len(header) + "|",
-        *(f"| {name} | {value} |" for name, value in rows.items()),
-    ]
-
-
-def _metrics_table(metrics: Mapping[str, Numbers]) -> list[str]:
-    names = sorted({name for numbers in metrics.values() for name in numbers})
-    rows = {
-        name: " | ".join(f"{numbers[name]:.5g}" if name in numbers else "" for numbers in metrics.values())
-        for name in names
-    }
-    return _table(["", *metrics], rows)
-
-
-def portable_config(unet: Any) -> str:
-    """config.json of a UNet without the folder it was loaded from."""
-    config = json.loads(unet.to_json_string())
+def portable_config(denoiser: Any) -> str:
+    """config.json of a denoiser without the folder it was loaded from."""
+    config = json.loads(denoiser.to_json_string())
     config.pop("_name_or_path", None)
     return json.dumps(config, indent=2, sort_keys=True) + "\n"
 

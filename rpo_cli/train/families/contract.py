@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.families.encoders import Condition, Encoders
+from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames
 
 
 class Family(Protocol):
@@ -18,19 +18,21 @@ class Family(Protocol):
 
     Attributes:
         pipeline: the diffusers pipeline class.
+        denoiser: diffusers class of the denoiser.
         component: folder of the denoiser, and its prefix in LoRA files: "unet" or "transformer".
         lora_targets: ends of the names of the layers that get an adapter.
         prompt_parts: names of the tensors that a prompt becomes.
-        kohya: whether its LoRA has a kohya layout of its own.
+        kohya: whose module names its LoRA has in kohya's layout; None: it has no such layout.
         sized: whether the condition holds the picture's size ("time_ids", see `frames.py`).
         schedule: noise levels and target.
     """
 
     pipeline: str
+    denoiser: str
     component: str
     lora_targets: tuple[str, ...]
     prompt_parts: tuple[str, ...]
-    kohya: bool
+    kohya: KohyaNames | None
     sized: bool
 
     def __init__(self, model: str, revision: str | None = None) -> None: ...

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from PIL.Image import Image as Picture
 from torch import Tensor
 
 Condition = dict[str, Tensor]
+KohyaNames = Literal["diffusers", "original"]
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rpo_cli.errors import UsageError
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.families.encoders import Condition, Encoders
+from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames
 from rpo_cli.train.families.folder import Folder, present, refuse, refuse_editor
 
 COMMON = frozenset({"transformer", "vae", "scheduler", "text_encoder", "text_encoder_2"})
@@ -32,10 +32,11 @@ class StableDiffusion3:
     """Stable Diffusion 3 and 3.5: a two-stream transformer, two CLIP text encoders and perhaps a T5."""
 
     pipeline = "StableDiffusion3Pipeline"
+    denoiser = "SD3Transformer2DModel"
     component = "transformer"
     lora_targets = PICTURE_TOKENS + TEXT_TOKENS
     prompt_parts = ("hidden", "pooled")
-    kohya = False
+    kohya: KohyaNames | None = None
     sized = False
 
     def __init__(self, model: str, revision: str | None = None) -> None:
@@ -95,10 +96,11 @@ class Flux:
     """FLUX.1: a transformer over 2 x 2 patches of the latents; CLIP pools the text, T5 gives its tokens."""
 
     pipeline = "FluxPipeline"
+    denoiser = "FluxTransformer2DModel"
     component = "transformer"
     lora_targets = PICTURE_TOKENS + TEXT_TOKENS
     prompt_parts = ("hidden", "pooled")
-    kohya = False
+    kohya: KohyaNames | None = None
     sized = False
 
     def __init__(self, model: str, revision: str | None = None) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rpo_cli.errors import UsageError
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.families.encoders import Condition, Encoders
+from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames
 from rpo_cli.train.families.folder import Folder, present, refuse, refuse_editor
 
 COMPONENTS = frozenset({"unet", "vae", "text_encoder", "tokenizer", "scheduler"})
@@ -23,10 +23,11 @@ class StableDiffusion1:
     """Stable Diffusion 1.x and 2.x: a UNet on VAE latents with one CLIP text encoder."""
 
     pipeline = "StableDiffusionPipeline"
+    denoiser = "UNet2DConditionModel"
     component = "unet"
     lora_targets = ATTENTION
     prompt_parts = ("hidden",)
-    kohya = True
+    kohya: KohyaNames | None = "diffusers"
     sized = False
 
     def __init__(self, model: str, revision: str | None = None) -> None:
@@ -75,10 +76,11 @@ class StableDiffusionXL:
     """Stable Diffusion XL base models: two text encoders, a pooled one, and the picture's size."""
 
     pipeline = "StableDiffusionXLPipeline"
+    denoiser = "UNet2DConditionModel"
     component = "unet"
     lora_targets = ATTENTION
     prompt_parts = ("hidden", "pooled")
-    kohya = True
+    kohya: KohyaNames | None = "original"
     sized = True
 
     def __init__(self, model: str, revision: str | None = None) -> None:

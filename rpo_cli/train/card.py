@@ -1,0 +1,112 @@
+"""The model card: what was trained, on what, how it is used and what was measured."""
+
+from collections.abc import Collection, Mapping
+from importlib.metadata import version
+from typing import Any
+
+from rpo_cli import __version__
+from rpo_cli.config import TrainSettings
+from rpo_cli.train.families import Family
+from rpo_cli.train.metrics import Numbers
+from rpo_cli.train.objective import Objective
+
+FILES = "\n## Other layouts\n"
+
+
+def card(
+    settings: TrainSettings,
+    family: Family,
+    objective: Objective,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Numbers],
+) -> str:
+    """The model card: what it is, how to use it, settings, numbers. No clock, no host, no local path."""
+    kind = "full fine-tuning" if settings.full else f"LoRA of rank {settings.rank}"
+    header = ["---", "library_name: diffusers", "pipeline_tag: text-to-image"]
+    if "/" in facts["model"]:  # a hub id
+        header.append(f"base_model: {facts['model']}")
+    header += [
+        "tags:",
+        "- preference-optimization",
+        f"- {objective.name}",
+        *([] if settings.full else ["- lora"]),
+        "---",
+    ]
+    dumped = settings.model_dump(mode="json", exclude={"name", "model"}, exclude_none=True)
+    return "\n".join(
+        [
+            *header,
+            "",
+            f"# {objective.name.upper()}, {kind}",
+            "",
+            f"Trained with rpo {__version__} on {facts['pairs']:,} preference pairs. "
+            f"Objective: {objective.source}.",
+            "",
+            "```python",
+            *_usage(settings.full, family),
+            "```",
+            "",
+            *_table(["setting", "value"], {**dumped, "seed": facts["seed"]}),
+            "",
+            *_metrics_table(metrics),
+            "",
+            f"Errors are means over C, H, W on the model's own target. β: {objective.beta_unit}. "
+            "Validation uses the same noise and timesteps every time. "
+            "An implicit accuracy of one half is a coin flip.",
+            "",
+            *_table(["input", "identity"], {"model": facts["model_identity"], "dataset": facts["dataset"]}),
+            "",
+            f"torch {version('torch')}, diffusers {version('diffusers')}, peft {version('peft')}.",
+            "",
+        ]
+    )
+
+
+def _usage(full: bool, family: Family) -> list[str]:
+    if full:
+        return [*loaded(family, "THIS_FOLDER")]
+    return [
+        f"pipe = {family.pipeline}.from_pretrained(BASE_MODEL)",
+        "pipe.load_lora_weights(THIS_FOLDER)",
+    ]
+
+
+def loaded(family: Family, folder: str) -> tuple[str, str]:
+    """How a folder that holds a denoiser is used."""
+    return (
+        f"{family.component} = {family.denoiser}.from_pretrained({folder})",
+        f"pipe = {family.pipeline}.from_pretrained(BASE_MODEL, {family.component}={family.component})",
+    )
+
+
+def with_files(text: str, family: Family, layouts: Collection[str]) -> str:
+    """The card, its last section telling the other layouts that lie beside the LoRA."""
+    kept, _, _ = text.partition(FILES)
+    if not layouts:
+        return kept
+    lines = [FILES.strip(), ""]
+    if "kohya" in layouts:
+        lines.append("- `kohya/`: the same LoRA under the names that kohya's trainer and ComfyUI use.")
+    if "merged" in layouts:
+        first, second = loaded(family, '"THIS_FOLDER/merged"')
+        lines.append(
+            f"- `merged/`: the base model's {family.component} with the LoRA added: `{first}`, `{second}`."
+        )
+    return kept + "\n" + "\n".join([*lines, ""])
+
+
+def _table(header: list[str], rows: Mapping[str, Any]) -> list[str]:
+    return [
+        f"| {' | '.join(header)} |",
+        "|---" * len(header) + "|",
+        *(f"| {name} | {value} |" for name, value in rows.items()),
+    ]
+
+
+def _metrics_table(metrics: Mapping[str, Numbers]) -> list[str]:
+    names = sorted({name for numbers in metrics.values() for name in numbers})
+    rows = {
+        name: " | ".join(f"{numbers[name]:.5g}" if name in numbers else "" for numbers in metrics.values())
+        for name in names
+    }
+    return _table(["", *metrics], rows)
