@@ -27,7 +27,7 @@ from rpo_cli.shapes.grammar import (
 
 CHANGES = (0, 1, 2, 3)
 CHANGE_WEIGHTS = (0.32, 0.36, 0.22, 0.10)
-UNRELATED_SHARE = 0.45  # with less, the prompt tells most of the picture and a critic repeats it unseen
+UNRELATED_SHARE = 0.25  # with less, the prompt tells most of the picture and a critic repeats it unseen
 FOREIGN_SHARE = 0.03
 FOREIGN_WORDS = (
     "portrait photo of the old man woman cat dog castle forest river city night rain robot "

@@ -1,7 +1,8 @@
 """What a perfect critic of the shapes world says: the picture in words, its flaws, both turns' replies.
 
-Standard library only. The critic says first what it sees, things in the prompt's order, then what
-differs: so comparing is a matter of words, not of pixels. To add an aspect: its sentence in `detail`.
+Standard library only. The critic says first what it sees, things in the prompt's order, then what is
+asked for, then what differs: so comparing is a matter of words, not of pixels. To add an aspect: its
+sentence in `detail`.
 """
 
 from __future__ import annotations
@@ -38,6 +39,15 @@ def in_prompt_order(seen: Scene, wanted: Scene) -> Scene:
 
 def seen_sentence(seen: Scene) -> str:
     """ "On white: a small red circle left of a large blue square." for 0 to 4 things, known or not."""
+    return f"On {_shown(seen)}."
+
+
+def asked_sentence(wanted: Scene) -> str:
+    """The prompt in the words and order of `seen_sentence`: then comparing is reading along two lines."""
+    return f"The prompt asks for {_shown(wanted)}."
+
+
+def _shown(seen: Scene) -> str:
     names = [article(noun(thing)) for thing in seen.things]
     if not names:
         told = "nothing"
@@ -47,7 +57,7 @@ def seen_sentence(seen: Scene) -> str:
         told = f"{names[0]} {seen.relation} {names[1]}"
     else:
         told = f"{', '.join(names[:-1])} and {names[-1]}"
-    return f"On {seen.background}: {told}."
+    return f"{seen.background}: {told}"
 
 
 def detail(flaw: Flaw, wanted: Scene) -> str:
@@ -77,10 +87,12 @@ def flaw_list(seen: Scene, wanted: Scene | None) -> list[tuple[str, str]]:
 
 
 def critique_text(seen: Scene, wanted: Scene | None) -> str:
-    """The first turn's reply."""
-    told = seen if wanted is None else in_prompt_order(seen, wanted)
+    """The first turn's reply: what is seen, what is asked for, what differs."""
     found = [text[0].upper() + text[1:] + "." for _, text in flaw_list(seen, wanted)]
-    return " ".join([seen_sentence(told), *(found or [ALL_RIGHT])])
+    if wanted is None:
+        return " ".join([seen_sentence(seen), *found])
+    told = in_prompt_order(seen, wanted)
+    return " ".join([seen_sentence(told), asked_sentence(wanted), *(found or [ALL_RIGHT])])
 
 
 def instructions(seen: Scene, wanted: Scene | None) -> list[str]:

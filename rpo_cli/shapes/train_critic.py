@@ -46,7 +46,7 @@ SIDE, PATCH, SCALE = 64, 8, 2
 VISION, TEXT = 96, 128
 KINDS = ("two", "two", "ask", "two", "one", "two", "two", "ask", "two", "one")
 ASKED_TIMES = 2  # yes/no conversations are short: so many times the batch
-WIDTHS = {"two": 224, "one": 224, "ask": 72}  # tokens; seldom more, and then the end is left out
+WIDTHS = {"two": 256, "one": 256, "ask": 72}  # tokens; seldom more, and then the end is left out
 LOOK_BATCH, LOOK_WEIGHT = 64, 0.4
 IGNORED = -100
 

@@ -43,14 +43,16 @@ def test_things_are_told_in_the_prompts_order():
     wanted = Scene((BLUE, RED), "white", relation="above")
     assert words.critique_text(seen, wanted) == (
         "On white: a large blue square right of a small red circle. "
+        "The prompt asks for white: a large blue square above a small red circle. "
         "The blue square is right of the red circle."
     )
 
 
 def test_a_right_picture_has_no_flaw_and_no_instruction():
     scene = Scene((RED,), "tan", position="top")
-    assert (
-        words.critique_text(scene, scene) == "On tan: a small red circle at the top. It matches the prompt."
+    assert words.critique_text(scene, scene) == (
+        "On tan: a small red circle at the top. The prompt asks for tan: a small red circle at the top. "
+        "It matches the prompt."
     )
     assert json.loads(words.reply_json(scene, scene)) == {"flaws": [], "instructions": []}
 
