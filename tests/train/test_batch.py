@@ -1,8 +1,11 @@
 """A batch: winners first, and both sides under the same draw."""
 
+from contextlib import nullcontext
+from types import SimpleNamespace
+
 import torch
 
-from rpo_cli.train.batch import assemble
+from rpo_cli.train.batch import assemble, item_errors
 from rpo_cli.train.data import Pair
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import Draw
@@ -55,3 +58,50 @@ def test_a_dropped_caption_is_dropped_for_both_sides():
     draws = [draw(0, 0, drop_caption=True), draw(1, 0)]
     batch = assemble(draws, PAIRS, FakeCache(), SCHEDULE, "cpu")
     assert batch.condition["hidden"][:, 0, 0].tolist() == [0.0, 6.0, 0.0, 6.0]
+
+
+class MixedCache(FakeCache):
+    """Pair 0 is wider than pair 1."""
+
+    def latent(self, picture, flip):
+        mean, std = super().latent(picture, flip)
+        return (mean.repeat(1, 1, 2), std.repeat(1, 1, 2)) if picture.endswith("0") else (mean, std)
+
+
+def wide_draw(pair) -> Draw:
+    plane = torch.arange(8.0).view(1, 2, 4)
+    return Draw(pair, 1, plane, plane, False, False)
+
+
+def test_pairs_of_several_sizes_split_into_parts_of_one_size_each():
+    batch = assemble([wide_draw(0), wide_draw(1)], PAIRS, MixedCache(), SCHEDULE, "cpu")
+    assert batch.sizes == ((2, 4), (2, 2)) * 2
+    (rows, narrow), (other_rows, wide) = batch.parts()
+    assert (rows, other_rows) == ([1, 3], [0, 2])
+    assert narrow.noisy.shape == (2, 1, 2, 2)
+    assert wide.noisy.shape == (2, 1, 2, 4)
+    alone = assemble([wide_draw(1)], PAIRS, FakeCache(), SCHEDULE, "cpu")
+    assert torch.equal(narrow.noisy, alone.noisy)
+    assert torch.equal(narrow.condition["hidden"], alone.condition["hidden"])
+
+
+class CountingFamily:
+    """Predicts zero and remembers the shapes that it was asked for."""
+
+    def __init__(self):
+        self.shapes = []
+
+    def predict(self, unet, noisy, timesteps, condition):
+        self.shapes.append(tuple(noisy.shape))
+        return torch.zeros_like(noisy)
+
+
+def test_errors_of_mixed_sizes_stand_in_the_order_of_the_batch_and_ignore_padding():
+    policy = SimpleNamespace(autocast=nullcontext, unet=None, reference=nullcontext)
+    draws = [wide_draw(0), wide_draw(1)]
+    batch = assemble(draws, PAIRS, MixedCache(), SCHEDULE, "cpu")
+    family = CountingFamily()
+    found = item_errors(policy, family, batch, with_reference=False, grad=False).policy.flatten()
+    # ε is 0..7 in the wide latents and its left half in the narrow ones: mean squares 140/8 and 42/4
+    assert found.tolist() == [17.5, 10.5, 17.5, 10.5]
+    assert family.shapes == [(2, 1, 2, 2), (2, 1, 2, 4)]
