@@ -22,6 +22,8 @@ def train(
     global_batch: Annotated[int | None, o.setting("train.global_batch")] = None,
     batch_size: Annotated[int | None, o.setting("train.batch_size")] = None,
     dtype: Annotated[str | None, o.setting("train.dtype")] = None,
+    buckets: Annotated[bool | None, o.setting("train.buckets")] = None,
+    export: Annotated[list[str] | None, o.setting("train.export")] = None,
     seed: Annotated[int | None, o.setting("train.seed")] = None,
     device: o.Device = None,
     preset: o.Preset = None,
