@@ -1,10 +1,10 @@
 """Settings → the objective they ask for; all that contradicts the method is refused at the door."""
 
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, get_args
 
 from rpo_cli import registry
-from rpo_cli.config import TrainSettings
+from rpo_cli.config import Link, TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.train.objective import SALESFORCE, Objective
 from rpo_cli.train.run import Embedder
@@ -72,6 +72,8 @@ def settled(settings: TrainSettings) -> tuple[TrainSettings, Objective]:
     objective = composed(settings)
     neutral = {entry.name: entry.default for entry in fields(Objective)}
     parts = {name: getattr(objective, name) for name in PARTS if getattr(objective, name) != neutral[name]}
+    if parts.get("link") not in get_args(Link):  # of a method that has one of its own
+        parts.pop("link", None)
     beta = settings.beta if settings.beta is not None and objective.default_beta else objective.default_beta
     return settings.model_copy(update={**parts, "beta": beta}), objective
 

@@ -120,7 +120,7 @@ def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
     schedule = family.schedule
     draws = draw_settings(inputs, objective, len(pairs), schedule.steps, cache.shape)
     embeddings = None
-    if inputs.embedder is not None:
+    if objective.needs_embedder and inputs.embedder is not None:
         everything = [item for item in (*pairs, *held_out) if isinstance(item, Pair)]
         embeddings = embed(
             inputs.cache, inputs.embedder, inputs.dataset, everything, inputs.device, observer

@@ -113,6 +113,25 @@ def bright_beats_dark(count: int, first_seed: int) -> list[dict]:
     return rows
 
 
+def with_columns(rows: list[dict]) -> list[dict]:
+    """The rows with what `rpo build-pairs` says of pairs: rewards, margin, agreement, dispersion."""
+    rich = []
+    for index, row in enumerate(rows):
+        bright, dark = 1.0 + index / 10, -1.0 - index / 10
+        first, second = (bright, dark) if row["label_0"] else (dark, bright)
+        rich.append(
+            row
+            | {
+                "rewards_0": {"a": first, "b": 2 * first},
+                "rewards_1": {"a": second, "b": 2 * second},
+                "margin": 0.5 + index / 10,
+                "agreement": 1.0 - index / 40,
+                "dispersion": 0.2 + index / 20,
+            }
+        )
+    return rich
+
+
 @pytest.fixture(scope="session")
 def tiny() -> SimpleNamespace:
     """The functions of this file, for tests that build their own data."""
@@ -121,6 +140,7 @@ def tiny() -> SimpleNamespace:
         picture=picture,
         write_split=write_split,
         bright_beats_dark=bright_beats_dark,
+        with_columns=with_columns,
         side=SIDE,
     )
 
@@ -144,6 +164,15 @@ def dataset(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def rich_dataset(tmp_path_factory) -> Path:
+    """The same pairs with every column that some objective reads."""
+    folder = tmp_path_factory.mktemp("rich")
+    write_split(folder, "train", with_columns(bright_beats_dark(10, 0)))
+    write_split(folder, "validation", with_columns(bright_beats_dark(4, 500)))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def shared_cache(tmp_path_factory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
@@ -163,6 +192,7 @@ def run_train(model, dataset, shared_cache, tmp_path, monkeypatch):
             "device": "cpu",
             "threads": 1,
             "observer": None,
+            "embedder": None,
         }
         arguments |= {name: given.pop(name) for name in list(given) if name in arguments}
         identity = given.pop("model_identity", arguments["model"])
