@@ -169,3 +169,11 @@ def test_a_lora_layout_is_refused_for_full_tuning(run_family):
 def test_a_card_names_the_classes_of_its_family(name, run_family):
     card = (run_family(name, steps=1).adapter / "README.md").read_text()
     assert f"{registry.load('families', name).pipeline}.from_pretrained(BASE_MODEL)" in card
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_half_precision_and_checkpointing_keep_the_start_at_exactly_zero(name, run_family):
+    report = run_family(name, dtype="bfloat16", gradient_checkpointing=True, steps=2)
+    first, second = rows(report, "train")
+    assert first["logit_mean"] == first["logit_std"] == 0.0
+    assert second["logit_std"] > 0
