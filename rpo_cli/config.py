@@ -178,6 +178,9 @@ class TrainSettings(Section):
     size_condition: Literal["real", "target"] = Field(
         default="real", description="What SDXL is told of sizes; target: never larger nor cropped."
     )
+    timestep_density: Literal["uniform", "logit-normal"] | None = Field(
+        default=None, description="None: logit-normal for flow models, uniform for others."
+    )
     export: tuple[Layout, ...] = Field(default=(), description="More layouts of the LoRA: kohya, merged.")
     gradient_checkpointing: bool = Field(default=False, description="Less memory, more time.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")

@@ -21,6 +21,7 @@ class Batch:
     """B items of K pictures: every tensor is (K·B, ...), the best of every item first, see `terms.py`.
 
     Attributes:
+        timesteps: what the denoiser is told, see `NoiseSchedule.times`.
         sizes: (h, w) of each row's latents; what lies outside it is padding.
     """
 
@@ -64,7 +65,7 @@ def assemble(
     return Batch(
         noisy=channels_last(add_noise(schedule, clean, noise, timesteps).to(device)),
         wanted=channels_last(target(schedule, clean, noise, timesteps).to(device)),
-        timesteps=timesteps.to(device),
+        timesteps=schedule.times(timesteps).to(device),
         condition={
             part: torch.stack([prompt[part] for prompt in prompts] * width).to(device)
             for part in prompts[0]

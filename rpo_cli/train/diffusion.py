@@ -56,6 +56,26 @@ class NoiseSchedule:
         return timesteps if self.told is None else self.told.to(timesteps.device)[timesteps]
 
 
+def logit_normal(schedule: NoiseSchedule) -> NoiseSchedule:
+    """The same flow with its timesteps at the quantiles of a logit-normal: drawn uniformly, it is one.
+
+    u = sigmoid(z), z ~ N(0, 1), before the scheduler's shift. Source: Esser et al. 2024, arXiv:2403.03206.
+    """
+    steps = schedule.steps
+    quantiles = (torch.arange(steps, dtype=torch.float64) + 0.5) / steps
+    place = torch.sigmoid(torch.special.ndtri(quantiles)) * steps - 0.5
+
+    def at(table: Tensor) -> Tensor:
+        below = place.floor().long().clamp(0, steps - 2)
+        share = (place - below).clamp(0, 1)
+        values = table.double()
+        return (values[below] * (1 - share) + values[below + 1] * share).float()
+
+    assert schedule.told is not None
+    sigma = at(schedule.sigma)
+    return NoiseSchedule(1 - sigma, sigma, schedule.prediction_type, at(schedule.told))
+
+
 def add_noise(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
     """x_t, (N, C, H, W) float32."""
     alpha, sigma = schedule.at(timesteps)

@@ -14,6 +14,7 @@ from rpo_cli.train import checkpoint
 from rpo_cli.train.cache import Builder, Framing
 from rpo_cli.train.compose import composed
 from rpo_cli.train.data import Pair
+from rpo_cli.train.diffusion import NoiseSchedule, logit_normal
 from rpo_cli.train.draws import DrawSettings
 from rpo_cli.train.embeddings import embed
 from rpo_cli.train.export import add_layouts, export, portable_name, require_layouts
@@ -117,7 +118,7 @@ def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
         flip=settings.flip,
         drop_captions=settings.caption_dropout > 0,
     )
-    schedule = family.schedule
+    schedule = schedule_of(family, settings)
     draws = draw_settings(inputs, objective, len(pairs), schedule.steps, cache.shape)
     embeddings = None
     if objective.needs_embedder and inputs.embedder is not None:
@@ -130,6 +131,25 @@ def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
     return Job(
         settings, objective, family, schedule, cache, pairs, held_out, draws, inputs.device, known, beta
     )
+
+
+def schedule_of(family: Family, settings: TrainSettings) -> NoiseSchedule:
+    """The family's noise levels, as densely as the settings draw them.
+
+    Raises:
+        UsageError: a logit-normal density for a model that is no flow.
+    """
+    schedule = family.schedule
+    flow = schedule.prediction_type == "flow"
+    density = settings.timestep_density or ("logit-normal" if flow else "uniform")
+    if density == "uniform":
+        return schedule
+    if not flow:
+        raise UsageError(
+            f"train.timestep_density = logit-normal: a {family.pipeline} is no flow model",
+            "leave it out, or weigh timesteps with train.timestep_weight",
+        )
+    return logit_normal(schedule)
 
 
 def draw_settings(

@@ -2,9 +2,9 @@
 
 import pytest
 import torch
-from diffusers import DDPMScheduler
+from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
-from rpo_cli.train.diffusion import NoiseSchedule, add_noise, image_errors, target
+from rpo_cli.train.diffusion import NoiseSchedule, add_noise, image_errors, logit_normal, target
 
 CONFIGS = {
     "sd15": {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"},
@@ -75,3 +75,43 @@ def test_half_precision_predictions_are_reduced_in_float32():
     assert found.dtype == torch.float32
     truth = (half.double() - wanted.double()).flatten(1).pow(2).mean(1)
     torch.testing.assert_close(found.double(), truth, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("config", [{}, {"shift": 3.0}])
+def test_a_flow_is_noised_as_its_scheduler_does_it_and_told_its_times(config, batch):
+    scheduler = FlowMatchEulerDiscreteScheduler(**config)
+    schedule = NoiseSchedule.from_sigmas(scheduler.sigmas, scheduler.timesteps)
+    latents, noise, timesteps = batch
+    theirs = scheduler.scale_noise(latents, scheduler.timesteps.flip(0)[timesteps], noise)
+    torch.testing.assert_close(add_noise(schedule, latents, noise, timesteps), theirs)
+    torch.testing.assert_close(schedule.times(timesteps), schedule.sigma[timesteps] * 1000)
+    assert (schedule.sigma.diff() > 0).all()
+
+
+def test_a_flows_target_is_its_velocity(batch):
+    """x_σ moves by ε − x_0 per unit of σ, whatever σ is."""
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    schedule = NoiseSchedule.from_sigmas(scheduler.sigmas, scheduler.timesteps)
+    latents, noise, timesteps = (values[:4] for values in batch)
+    step = add_noise(schedule, latents, noise, timesteps + 1) - add_noise(
+        schedule, latents, noise, timesteps
+    )
+    torch.testing.assert_close(
+        step * 1000, target(schedule, latents, noise, timesteps), rtol=1e-2, atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("shift", [1.0, 3.0])
+def test_uniform_draws_of_a_logit_normal_flow_are_logit_normal(shift):
+    """σ = s u / (1 + (s − 1) u): undone, logit(u) has mean 0 and standard deviation 1."""
+    scheduler = FlowMatchEulerDiscreteScheduler(shift=shift)
+    schedule = logit_normal(NoiseSchedule.from_sigmas(scheduler.sigmas, scheduler.timesteps))
+    sigma = schedule.sigma.double()
+    u = sigma / (shift - (shift - 1) * sigma)
+    z = torch.logit(u)
+    assert z.mean().abs() < 5e-3
+    assert abs(z.std() - 1) < 5e-3
+    assert abs(float((z < -1).double().mean()) - 0.1587) < 2e-3
+    assert (schedule.sigma.diff() > 0).all()
+    torch.testing.assert_close(schedule.alpha + schedule.sigma, torch.ones(1000))
+    torch.testing.assert_close(schedule.told, schedule.sigma * 1000)

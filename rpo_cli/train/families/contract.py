@@ -65,6 +65,6 @@ class Family(Protocol):
         """VAE and text encoders in float32: half precision overflows in SDXL's VAE."""
         ...
 
-    def predict(self, denoiser: Any, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
-        """The model's own target for noised latents, (N, C, h, w); `timesteps` index the schedule."""
+    def predict(self, denoiser: Any, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
+        """The model's own target for noised latents, (N, C, h, w); `times` as `schedule.times` says."""
         ...

@@ -81,10 +81,10 @@ class StableDiffusion3:
             without=(*WITHOUT, *sorted(absent)),
         )
 
-    def predict(self, denoiser: Any, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+    def predict(self, denoiser: Any, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         output: Tensor = denoiser(
             hidden_states=noisy,
-            timestep=self.schedule.times(timesteps),
+            timestep=times,
             encoder_hidden_states=condition["hidden"],
             pooled_projections=condition["pooled"],
             return_dict=False,
@@ -145,14 +145,14 @@ class Flux:
             without=WITHOUT,
         )
 
-    def predict(self, denoiser: Any, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+    def predict(self, denoiser: Any, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         hidden, (height, width) = condition["hidden"], noisy.shape[-2:]
         guidance = None
         if denoiser.config.guidance_embeds:
             guidance = torch.full((len(noisy),), FLUX_GUIDANCE, device=noisy.device)
         output = denoiser(
             hidden_states=pack(noisy),
-            timestep=self.schedule.times(timesteps) / 1000,  # the transformer multiplies by 1000 itself
+            timestep=times / 1000,  # the transformer multiplies by 1000 itself
             guidance=guidance,
             pooled_projections=condition["pooled"],
             encoder_hidden_states=hidden,

@@ -65,9 +65,9 @@ class StableDiffusion1:
             without=(*WITHOUT, "safety_checker"),
         )
 
-    def predict(self, denoiser: Any, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+    def predict(self, denoiser: Any, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         output: Tensor = denoiser(
-            noisy, timesteps, encoder_hidden_states=condition["hidden"], return_dict=False
+            noisy, times, encoder_hidden_states=condition["hidden"], return_dict=False
         )[0]
         return output
 
@@ -119,10 +119,10 @@ class StableDiffusionXL:
             without=WITHOUT,
         )
 
-    def predict(self, denoiser: Any, noisy: Tensor, timesteps: Tensor, condition: Condition) -> Tensor:
+    def predict(self, denoiser: Any, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         output: Tensor = denoiser(
             noisy,
-            timesteps,
+            times,
             encoder_hidden_states=condition["hidden"],
             added_cond_kwargs={"text_embeds": condition["pooled"], "time_ids": condition["time_ids"]},
             return_dict=False,

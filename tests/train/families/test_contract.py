@@ -6,7 +6,7 @@ from PIL import Image
 
 from rpo_cli import registry
 from rpo_cli.errors import UsageError
-from rpo_cli.train.diffusion import NoiseSchedule, add_noise, image_errors, target
+from rpo_cli.train.diffusion import add_noise, image_errors, target
 from rpo_cli.train.families import open_family
 from rpo_cli.train.frames import Frame
 
@@ -50,7 +50,8 @@ def test_a_family_keeps_its_contract(name, opened):
     assert set(condition) == {*family.prompt_parts, *(["time_ids"] if family.sized else [])}
     assert all(len(value) == 2 for value in condition.values())
     noise, timesteps = torch.randn_like(mean), torch.tensor([0, schedule.steps - 1])
-    prediction = family.predict(denoiser, add_noise(schedule, mean, noise, timesteps), timesteps, condition)
+    noisy = add_noise(schedule, mean, noise, timesteps)
+    prediction = family.predict(denoiser, noisy, schedule.times(timesteps), condition)
     assert prediction.shape == mean.shape
     assert image_errors(prediction, target(schedule, mean, noise, timesteps)).shape == (2,)
     assert not denoiser.training
@@ -116,37 +117,16 @@ def test_the_denoiser_is_fed_what_the_pipeline_feeds_it_and_says_the_same(name, 
     for given, expected in theirs:
         mine: list = []
         handle = listen(denoiser, mine)
-        with torch.no_grad(), told(family, given["timestep"]):
+        with torch.no_grad():
             noisy = given["sample"] if "sample" in given else given["hidden_states"]
             if name.startswith("flux"):
                 noisy = pipeline._unpack_latents(noisy, 16, 16, 2)
                 expected = pipeline._unpack_latents(expected, 16, 16, 2)
-            timesteps = index_of(family, given["timestep"]).expand(2)
-            prediction = family.predict(denoiser, noisy, timesteps, condition)
+            times = given["timestep"] * (1000 if name.startswith("flux") else 1)
+            prediction = family.predict(denoiser, noisy, times.expand(2), condition)
         handle.remove()
         torch.testing.assert_close(prediction, expected, rtol=1e-5, atol=1e-6)
         compare_arguments(mine[0][0], given)
-
-
-class told:
-    """Within, a flow's schedule has one timestep: the one that the sampler told the denoiser."""
-
-    def __init__(self, family, timestep):
-        self.family, self.timestep = family, timestep
-
-    def __enter__(self):
-        self.before = self.family.schedule
-        if self.before.told is not None:
-            scale = 1000 if type(self.family).__name__ == "Flux" else 1
-            values = (self.timestep.float() * scale).reshape(-1)[:1]
-            self.family.__dict__["schedule"] = NoiseSchedule(values, values, "flow", values)
-
-    def __exit__(self, *_):
-        self.family.__dict__["schedule"] = self.before
-
-
-def index_of(family, timestep: torch.Tensor) -> torch.Tensor:
-    return torch.tensor([0]) if family.schedule.told is not None else timestep.reshape(1)
 
 
 def compare_arguments(mine: dict, theirs: dict) -> None:

@@ -177,3 +177,16 @@ def test_half_precision_and_checkpointing_keep_the_start_at_exactly_zero(name, r
     first, second = rows(report, "train")
     assert first["logit_mean"] == first["logit_std"] == 0.0
     assert second["logit_std"] > 0
+
+
+def test_a_logit_normal_density_is_refused_for_a_model_that_is_no_flow(run_family):
+    with pytest.raises(UsageError, match="StableDiffusionXLPipeline is no flow model"):
+        run_family("sdxl", timestep_density="logit-normal")
+
+
+def test_flow_models_draw_logit_normal_noise_levels_unless_told_otherwise(run_family, trained):
+    run_family("sd3", "a", steps=1)
+    assert not torch.equal(trained["job"].schedule.sigma, trained["job"].family.schedule.sigma)
+    trained.clear()
+    run_family("sd3", "b", steps=1, timestep_density="uniform")
+    assert trained["job"].schedule is trained["job"].family.schedule
