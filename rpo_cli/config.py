@@ -181,6 +181,9 @@ class TrainSettings(Section):
     timestep_density: Literal["uniform", "logit-normal"] | None = Field(
         default=None, description="None: logit-normal for flow models, uniform for others."
     )
+    ema: float | None = Field(
+        default=None, gt=0, lt=1, description="Decay of the averaged weights to export; none: the last."
+    )
     export: tuple[Layout, ...] = Field(default=(), description="More layouts of the LoRA: kohya, merged.")
     gradient_checkpointing: bool = Field(default=False, description="Less memory, more time.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")

@@ -1,6 +1,7 @@
-"""One safetensors file a checkpoint: trained weights, AdamW's moments, the step. Draws have no state."""
+"""One safetensors file a checkpoint: weights, averages, AdamW's moments, the step. Draws have no state."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ def save(
     parameters: dict[str, nn.Parameter],
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    averages: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Commit the state after `step` optimiser steps, then delete older checkpoints."""
     tensors: dict[str, Tensor] = {}
@@ -26,6 +28,7 @@ def save(
         tensors[f"weight.{name}"] = parameter
         state = optimiser.state[parameter]
         tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if moment in state}
+    tensors |= {f"average.{name}": value for name, value in (averages or {}).items()}
     state_json = json.dumps({"step": step, "scaler": scaler.state_dict()}, sort_keys=True)
     path = folder / f"checkpoint-{step:08d}.safetensors"
     write_atomically(path, safetensors_bytes(tensors, {"state": state_json}))
@@ -42,6 +45,7 @@ def restore(
     parameters: dict[str, nn.Parameter],
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
+    averages: Mapping[str, Tensor] | None = None,
 ) -> int:
     """Put a checkpoint's state into place; returns its step. `parameters` are the optimiser's, in order."""
     moments: dict[int, dict[str, Tensor]] = {}
@@ -52,6 +56,8 @@ def restore(
             found = [moment for moment in MOMENTS if f"{moment}.{name}" in present]
             stored = {moment: file.get_tensor(f"{moment}.{name}") for moment in found}
             moments[index] = {moment: _laid_out_like(parameter, value) for moment, value in stored.items()}
+        for name, value in (averages or {}).items():
+            value.copy_(file.get_tensor(f"average.{name}"))
         state = json.loads(file.metadata()["state"])
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": moments, "param_groups": groups})

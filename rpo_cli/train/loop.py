@@ -1,5 +1,6 @@
 """Training from prepared data to exported weights: encode once, step, validate, save, export."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -11,6 +12,7 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
 from rpo_cli.train import checkpoint
+from rpo_cli.train.average import Average
 from rpo_cli.train.cache import Builder, Framing
 from rpo_cli.train.compose import composed
 from rpo_cli.train.data import Pair
@@ -79,7 +81,8 @@ def run_training(inputs: Inputs, threads: int, observer: Observer) -> tuple[int,
     }
     ends = dict(zip(ENDS, numbers, strict=True))
     result = inputs.out / family.component if job.settings.full else inputs.result
-    export(result, policy, family, job.settings, job.objective, facts, ends)
+    with exported_weights(state):
+        export(result, policy, family, job.settings, job.objective, facts, ends)
     return len(job.pairs), numbers
 
 
@@ -203,10 +206,19 @@ def start_or_resume(job: Job, policy: Policy, out: Path) -> State:
     )
     kind = torch.device(job.device).type
     scaler = torch.amp.GradScaler(kind, enabled=settings.dtype == "float16")
-    state = State(policy, optimiser, scaler, min(settings.batch_size, settings.global_batch))
+    average = Average(policy.parameters, settings.ema) if settings.ema else None
+    averages = average.values if average else None
+    state = State(
+        policy, optimiser, scaler, min(settings.batch_size, settings.global_batch), average=average
+    )
     if (path := checkpoint.latest(out)) is not None:
-        state.step = checkpoint.restore(path, policy.parameters, optimiser, scaler)
+        state.step = checkpoint.restore(path, policy.parameters, optimiser, scaler, averages)
     return state
+
+
+def exported_weights(state: State) -> AbstractContextManager[None]:
+    """Within, the policy has the weights that will be exported: the averaged ones when there are some."""
+    return state.average.applied() if state.average else nullcontext()
 
 
 def loop(job: Job, state: State, metrics: MetricsFile, out: Path, observer: Observer) -> None:
@@ -217,12 +229,18 @@ def loop(job: Job, state: State, metrics: MetricsFile, out: Path, observer: Obse
         metrics.append("validation", 0, summarise(reference, job.objective, job.beta))
     while state.step < settings.steps:
         numbers = timed_step(job, state, observer)
+        if state.average is not None:
+            state.average.update(state.step)
         metrics.append("train", state.step, numbers)
         observer.advance(1, 0)
         if (advice := spread_warning(state.step, numbers.get("logit_std", 1.0))) is not None:
             observer.note(advice)
         last = state.step == settings.steps
         if reference is not None and (last or state.step % settings.validate_every == 0):
-            metrics.append("validation", state.step, validate(job, state, reference, observer))
+            with exported_weights(state):
+                held_out = validate(job, state, reference, observer)
+            metrics.append("validation", state.step, held_out)
         if last or state.step % settings.save_every == 0:
-            checkpoint.save(out, state.step, state.policy.parameters, state.optimiser, state.scaler)
+            averages = state.average.values if state.average else None
+            parameters = state.policy.parameters
+            checkpoint.save(out, state.step, parameters, state.optimiser, state.scaler, averages)

@@ -12,6 +12,7 @@ from rpo_cli.compute import is_out_of_memory
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
+from rpo_cli.train.average import Average
 from rpo_cli.train.batch import assemble, item_errors
 from rpo_cli.train.cache import Cache
 from rpo_cli.train.diffusion import NoiseSchedule
@@ -58,6 +59,7 @@ class State:
     scaler: torch.amp.GradScaler
     batch_size: int
     step: int = 0
+    average: Average | None = None
 
 
 def timed_step(job: Job, state: State, observer: Observer) -> Numbers:
