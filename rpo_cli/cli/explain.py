@@ -4,6 +4,7 @@ import ast
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 
 def explain(place: str) -> tuple[str, str]:
@@ -23,6 +24,18 @@ def explain(place: str) -> tuple[str, str]:
     return "", ""
 
 
+def parts(place: str) -> dict[str, Any]:
+    """Keyword → value of the call that makes "module:attribute", where it is written as a constant."""
+    module, _, attribute = place.partition(":")
+    file = _file(module)
+    if file is None:
+        return {}
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == attribute:
+            return _constants(node.value)
+    return {}
+
+
 def _file(module: str) -> Path | None:
     """The module's file. Only the top package is looked up, which imports nothing."""
     top, *rest = module.split(".")
@@ -40,9 +53,13 @@ def _told(docstring: str) -> tuple[str, str]:
 
 
 def _call(value: ast.expr) -> tuple[str, str]:
-    said = {
+    said = _constants(value)
+    return said.get("summary", ""), said.get("source", "")
+
+
+def _constants(value: ast.expr) -> dict[str, Any]:
+    return {
         keyword.arg: keyword.value.value
         for keyword in (value.keywords if isinstance(value, ast.Call) else ())
-        if isinstance(keyword.value, ast.Constant) and isinstance(keyword.value.value, str)
+        if keyword.arg is not None and isinstance(keyword.value, ast.Constant)
     }
-    return said.get("summary", ""), said.get("source", "")

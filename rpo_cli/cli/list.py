@@ -8,11 +8,13 @@ import typer
 from rpo_cli import registry, templates
 from rpo_cli.cli import options as o
 from rpo_cli.cli import step
-from rpo_cli.cli.explain import explain
+from rpo_cli.cli.explain import explain, parts
 from rpo_cli.cli.output import table
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError, nearest
 
 KINDS = [*registry.KINDS, "templates"]
+SETTINGS = frozenset(TrainSettings.model_fields) - {"name"}
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,8 @@ class Name:
     name: str
     summary: str
     source: str
+    defaults: str = ""
+    needs: str = ""
 
 
 def list_names(
@@ -39,7 +43,11 @@ def list_names(
         raise UsageError(f"'{kind}' is no kind{nearest(kind, KINDS)}", f"one of {', '.join(KINDS)}")
     found = [name for each in ([kind] if kind else KINDS) for name in names_of(each)]
     rows = [[name.kind, name.name, name.summary, name.source] for name in found]
-    text = table(["kind", "name", "what it is", "source"], rows)
+    header = ["kind", "name", "what it is", "source"]
+    if kind == "objectives":
+        rows = [[n.name, n.summary, n.defaults, n.needs, n.source] for n in found]
+        header = ["name", "what it is", "defaults", "needs", "source"]
+    text = table(header, rows)
     step.console(context).result(found, text, essence="\n".join(name.name for name in found))
 
 
@@ -47,4 +55,21 @@ def names_of(kind: str) -> list[Name]:
     """The names of a kind with what their own source says about them."""
     if kind == "templates":
         return [Name(kind, style, "critique style", "") for style in templates.styles()]
-    return [Name(kind, name, *explain(place)) for name, place in registry.names(kind).items()]
+    return [
+        Name(kind, name, *explain(place), *(_objective(place) if kind == "objectives" else ()))
+        for name, place in registry.names(kind).items()
+    ]
+
+
+def _objective(place: str) -> tuple[str, str]:
+    """The numbers that an objective names, as settings, and what it needs."""
+    said = parts(place)
+    shown = {"beta": said.get("default_beta")} | {
+        name: value for name, value in said.items() if name in SETTINGS
+    }
+    defaults = [
+        f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"
+        for name, value in shown.items()
+        if value is not None
+    ]
+    return ", ".join(defaults), said.get("needs", "a reference")

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rpo_cli.line.stage import StageReport
     from rpo_cli.line.status import RunStatus
     from rpo_cli.line.training import TrainReport
+    from rpo_cli.train.scale import BetaAdvice
 
 
 def stage(say: Output, report: "StageReport", run: str) -> None:
@@ -91,6 +92,19 @@ def trained(say: Output, report: "TrainReport") -> None:
     state = "was trained before" if report.skipped else "trained"
     text = f"{report.name}: {state}, {report.steps:,} steps on {report.pairs:,} pairs\n{_metrics(report)}"
     say.result(report, f"{text}\nresult: {report.adapter}", essence=str(report.adapter))
+
+
+def beta(say: Output, advice: "BetaAdvice") -> None:
+    """The proposed β as each trainer writes it, and what it rests on."""
+    rows = [
+        ["salesforce", "errors as means, with the 1/2", f"{advice.beta:g}"],
+        ["diffusers-sd", "errors as means, without it", f"{advice.diffusers_sd:g}"],
+        ["summed", "errors as sums, with the 1/2", f"{advice.summed:.4g}"],
+    ]
+    text = f"{advice.method}: {advice.rule}\n{table(['--beta-from', 'convention', '--beta'], rows)}\n"
+    text += f"from {advice.pairs} draws: mean error {advice.reference_error:.4g}, "
+    text += f"spread of loser minus winner {advice.spread:.4g}"
+    say.result(advice, text, essence=f"{advice.beta:g}")
 
 
 def _metrics(report: "TrainReport") -> str:

@@ -15,6 +15,17 @@ def train(
     model: Annotated[str | None, o.setting("train.model")] = None,
     name: Annotated[str | None, o.setting("train.name")] = None,
     beta: Annotated[float | None, o.setting("train.beta")] = None,
+    beta_from: Annotated[str | None, o.setting("train.beta_from")] = None,
+    suggest_beta: Annotated[
+        bool, typer.Option("--suggest-beta", help="Propose a beta from the model's errors; train nothing.")
+    ] = False,
+    link: Annotated[str | None, o.setting("train.link")] = None,
+    pair_weight: Annotated[str | None, o.setting("train.pair_weight")] = None,
+    label_smoothing: Annotated[float | None, o.setting("train.label_smoothing")] = None,
+    sft_weight: Annotated[float | None, o.setting("train.sft_weight")] = None,
+    group_size: Annotated[int | None, o.setting("train.group_size")] = None,
+    list_size: Annotated[int | None, o.setting("train.list_size")] = None,
+    clip: Annotated[float | None, o.setting("train.clip")] = None,
     full: Annotated[bool | None, o.setting("train.full")] = None,
     rank: Annotated[int | None, o.setting("train.rank")] = None,
     learning_rate: Annotated[float | None, o.setting("train.learning_rate")] = None,
@@ -32,10 +43,14 @@ def train(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Tune the generator of RUN on the pairs of RUN/dataset.
+    """Tune the generator of RUN on the pairs of RUN/dataset; every part of the method is a setting.
 
     Example: rpo train demo --method dpo --steps 400 --name dpo-400
     """
-    from rpo_cli.line.training import train as tune
+    from rpo_cli.line import training
 
-    reports.trained(step.console(context), tune(step.opened(context, "train")))
+    say, line = step.console(context), step.opened(context, "train")
+    if suggest_beta:
+        reports.beta(say, training.suggest_beta(line))
+    else:
+        reports.trained(say, training.train(line))

@@ -1,5 +1,7 @@
 """train: the run's dataset → an adapter or a UNet in RUN/train/<name>."""
 
+from typing import TYPE_CHECKING, Any
+
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import built
@@ -7,18 +9,43 @@ from rpo_cli.exchange.dataset import sweep
 from rpo_cli.line.context import Line
 from rpo_cli.line.work import required, reward_models
 from rpo_cli.train.run import Embedder, TrainReport
+from rpo_cli.train.run import suggest_beta as propose_beta
 from rpo_cli.train.run import train as train_model
 
-__all__ = ["TrainReport", "train"]
+if TYPE_CHECKING:
+    from rpo_cli.train.scale import BetaAdvice
+
+__all__ = ["TrainReport", "suggest_beta", "train"]
 
 
 def train(line: Line) -> TrainReport:
     """Fine-tune on the run's dataset; a finished training with the same settings returns at once.
 
     Raises:
+        SettingsError: settings that contradict the method.
         UsageError: the run has no dataset yet.
     """
-    settings, generate, run = own_settings(line), line.settings.generate, line.settings.run
+    settings = own_settings(line)
+    arguments = _arguments(line, settings)
+    with line.store.lock(f"train-{settings.name}"):
+        line.record()
+        return train_model(settings, **arguments)
+
+
+def suggest_beta(line: Line) -> "BetaAdvice":
+    """A β for the method on the run's model and dataset; trains nothing.
+
+    Raises:
+        SettingsError: settings that contradict the method.
+        UsageError: the run has no dataset yet, or the method's β is no scale of denoising errors.
+    """
+    settings = own_settings(line)
+    return propose_beta(settings, **_arguments(line, settings))
+
+
+def _arguments(line: Line, settings: TrainSettings) -> dict[str, Any]:
+    """Everything but the settings that a training takes."""
+    generate, run = line.settings.generate, line.settings.run
     model = settings.model or required(generate.generator, "train.model")
     revision = generate.revision if settings.model is None else None
     dataset = line.store.path("dataset")
@@ -28,22 +55,19 @@ def train(line: Line) -> TrainReport:
     with line.store.lock("build-pairs"):  # a rebuild that was killed may have left files of two builds
         sweep(dataset, set(built(card.read_text(encoding="utf-8"))[1]))
     identity = line.identity(model, revision)
-    with line.store.lock(f"train-{settings.name}"):
-        line.record()
-        return train_model(
-            settings,
-            dataset=dataset,
-            model=model,
-            revision=identity.commit,
-            model_identity=identity.revision,
-            out=line.store.path("train", settings.name),
-            cache=line.store.path("cache"),
-            seed=run.seed if settings.seed is None else settings.seed,
-            device=run.device,
-            threads=run.threads,
-            observer=line.observer,
-            embedder=_embedder(line, settings),
-        )
+    return {
+        "dataset": dataset,
+        "model": model,
+        "revision": identity.commit,
+        "model_identity": identity.revision,
+        "out": line.store.path("train", settings.name),
+        "cache": line.store.path("cache"),
+        "seed": run.seed if settings.seed is None else settings.seed,
+        "device": run.device,
+        "threads": run.threads,
+        "observer": line.observer,
+        "embedder": _embedder(line, settings),
+    }
 
 
 def own_settings(line: Line) -> TrainSettings:

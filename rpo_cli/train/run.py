@@ -10,12 +10,15 @@ OUT/done.json                  written last: the commit
 import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
+
+if TYPE_CHECKING:
+    from rpo_cli.train.scale import BetaAdvice
 
 # settings that say when to look, not what to compute
 SCHEDULE_ONLY = frozenset({"name", "model", "save_every", "validate_every", "seed", "export"})
@@ -135,6 +138,38 @@ def train(
     report = TrainReport(settings.name, settings.steps, pairs, result, first, last, held_first, held_last)
     _commit(out, identity, report)
     return report
+
+
+def suggest_beta(
+    settings: TrainSettings,
+    *,
+    dataset: Path,
+    model: str,
+    revision: str | None,
+    model_identity: str,
+    out: Path,
+    cache: Path,
+    seed: int,
+    device: str,
+    threads: int = 0,
+    observer: Observer | None = None,
+    embedder: Embedder | None = None,
+) -> "BetaAdvice":
+    """A β for this method, model and data; takes what `train` takes, and trains nothing.
+
+    Raises:
+        SettingsError: settings that contradict the method.
+        UsageError: the method's β is no scale of denoising errors.
+    """
+    from rpo_cli.compute import pick_device
+    from rpo_cli.train.advise import advise
+    from rpo_cli.train.compose import require_embedder, settled
+    from rpo_cli.train.loop import Inputs
+
+    settings, objective = settled(settings)
+    embedder = require_embedder(objective, embedder)
+    where = (dataset, model, revision, model_identity, "", out, out, cache, seed, pick_device(device))
+    return advise(Inputs(settings, *where, embedder), objective, threads, observer or Silent())
 
 
 def _result(out: Path, full: bool) -> Path:

@@ -19,6 +19,25 @@ def test_one_kind_quietly_is_one_name_a_line(rpo):
     assert rpo("list", "rewards", "--quiet").out.splitlines() == sorted(registry.rewards)
 
 
+def test_objectives_are_listed_with_what_they_are_made_of_and_need(rpo):
+    """The text is read from the source; it must say what the loaded objective says."""
+    listed = {item["name"]: item for item in json.loads(rpo("list", "objectives", "--json").out)}
+
+    assert listed.keys() == registry.names("objectives").keys()
+    for name, item in listed.items():
+        objective = registry.load("objectives", name)
+        assert item["needs"] == objective.needs
+        said = dict(part.split(" ") for part in item["defaults"].split(", "))
+        if objective.default_beta is not None:
+            assert float(said.pop("beta")) == objective.default_beta
+        for part, value in said.items():
+            assert getattr(objective, part) == (
+                value if isinstance(getattr(objective, part), str) else float(value)
+            )
+    assert "reference_mix 0.25" in listed["rainbow"]["defaults"]
+    assert listed["mallows"]["needs"] == "a reference; column dispersion"
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package whose import would fail, with things in it that explain themselves."""

@@ -12,6 +12,7 @@ from rpo_cli.line.dataset import PairsReport
 from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
 from rpo_cli.line.training import TrainReport
+from rpo_cli.train.scale import BetaAdvice
 
 SCORES = StageReport("score", 4, 0, 4, 0, {}, 1.0, None)
 PAIRS = PairsReport(2, 2, 0, {}, train=2, validation=0, path="demo/dataset")
@@ -60,6 +61,17 @@ def test_build_pairs_scores_before_it_judges(rpo, calls, tmp_path):
     )
     assert scored[1].score.rewards == ("clip=a", "vqascore=b")
     assert judged[1].pairs.strategy == "all"
+
+
+def test_suggest_beta_proposes_and_trains_nothing(rpo, calls, monkeypatch, tmp_path):
+    advice = BetaAdvice("dpo", 200.0, 100.0, 0.2, 0.1, 0.01, 64, "a rule")
+    monkeypatch.setattr(training, "suggest_beta", lambda line: advice)
+    told = rpo("train", tmp_path, "--suggest-beta")
+    quiet = rpo("train", tmp_path, "--suggest-beta", "--quiet")
+
+    assert calls == []
+    assert ("a rule" in told.out, "diffusers-sd" in told.out) == (True, True)
+    assert quiet.out == "200\n"
 
 
 def test_train_hands_on_its_settings(rpo, calls, tmp_path):

@@ -54,6 +54,27 @@ def test_a_pair_without_a_clear_winner_is_refused_by_row(tiny, row, tmp_path, ch
         read_pairs(tmp_path, "train")
 
 
+@pytest.mark.parametrize("column", ["dispersion", "margin", "agreement"])
+def test_a_column_is_read_only_when_it_is_asked_for(tiny, row, tmp_path, column):
+    tiny.write_split(tmp_path, "train", [row(**{column: 0.25})])
+    assert getattr(read_pairs(tmp_path, "train")[0], column) is None
+    assert getattr(read_pairs(tmp_path, "train", [column])[0], column) == 0.25
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_an_empty_value_of_a_column_that_is_asked_for_is_refused_by_row(tiny, row, tmp_path, value):
+    tiny.write_split(tmp_path, "train", [row(dispersion=0.5), row(dispersion=value)])
+    with pytest.raises(UsageError, match="row 1: dispersion is") as caught:
+        read_pairs(tmp_path, "train", ["dispersion"])
+    assert "build-pairs" in caught.value.hint
+
+
+def test_equal_pictures_are_refused_by_row(tiny, row, tmp_path):
+    tiny.write_split(tmp_path, "train", [row(), row(jpg_1=tiny.picture(1))])
+    with pytest.raises(UsageError, match="row 1: jpg_0 and jpg_1 are the same picture"):
+        read_pairs(tmp_path, "train")
+
+
 def test_an_image_struct_instead_of_bytes_is_refused(tiny, row, tmp_path):
     image = {"bytes": tiny.picture(1), "path": None}
     tiny.write_split(tmp_path, "train", [row(jpg_0=image)])

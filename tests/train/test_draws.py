@@ -1,5 +1,7 @@
 """Draws are functions of (seed, step, position) and of nothing else."""
 
+from dataclasses import replace
+
 import torch
 
 from rpo_cli.train.draws import DrawSettings, epoch_order, training_draw, validation_draw
@@ -55,6 +57,38 @@ def test_timesteps_flips_and_dropped_captions_have_their_rates():
     assert 450 < times.mean() < 550
     assert times.min() >= 0
     assert times.max() <= 999
+
+
+def test_a_band_is_kept_and_both_its_ends_are_drawn():
+    band = replace(SETTINGS, first=100, last=104)
+    times = {training_draw(band, step, place, 8).timestep for step in range(20) for place in range(8)}
+    assert times == {100, 101, 102, 103, 104}
+
+
+def test_a_temporal_discount_prefers_noisy_timesteps():
+    """gamma 0.9 per 1/50 of the way: the noisiest fifth (10 of 50 steps) gets 1 - 0.9^10 = 65 %."""
+    dense = replace(SETTINGS, discount=0.9, shape=(1, 1, 1))
+    times = [training_draw(dense, step, place, 8).timestep for step in range(250) for place in range(8)]
+    share = sum(time >= 800 for time in times) / len(times)
+    assert abs(share - (1 - 0.9**10) / (1 - 0.9**50)) < 0.035
+    assert all(0 <= time <= 999 for time in times)
+
+
+def test_a_discount_of_nearly_one_is_uniform():
+    flat = replace(SETTINGS, discount=1 - 1e-9, shape=(1, 1, 1))
+    times = [float(training_draw(flat, step, 0, 1).timestep) for step in range(1000)]
+    assert abs(sum(times) / 1000 - 499.5) < 40
+
+
+def test_a_group_shares_what_it_says_whatever_the_split_of_the_step():
+    for shared, times, noises in (("none", 4, 4), ("timestep", 1, 4), ("noise", 1, 1)):
+        grouped = replace(SETTINGS, group=4, shared=shared)
+        draws = [training_draw(grouped, 2, place, 8) for place in range(4)]
+        assert len({draw.timestep for draw in draws}) == times
+        assert len({tuple(draw.noise.flatten().tolist()) for draw in draws}) == noises
+        assert len({tuple(draw.posterior.flatten().tolist()) for draw in draws}) == 4
+        assert same(draws[3], training_draw(grouped, 2, 3, 8))
+        assert training_draw(grouped, 2, 4, 8).timestep != draws[0].timestep
 
 
 def test_noise_is_standard_normal():

@@ -69,7 +69,7 @@ def test_a_long_list_is_cut_so_that_every_part_spans_the_whole_range(write, tiny
 
 def test_too_few_pictures_name_the_most_there_are(write):
     folder = write([(1, 2, {"x": 3.0}, {"x": 1.0})])
-    with pytest.raises(UsageError, match="no prompt has 3 pictures .*, the most is 2") as caught:
+    with pytest.raises(UsageError, match=r"no prompt has 3 pictures .*, the most is 2") as caught:
         read_rankings(folder, "train", 3)
     assert "train.list_size=2" in caught.value.hint
 

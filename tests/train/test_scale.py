@@ -5,6 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rpo_cli.config import TrainSettings
+from rpo_cli.errors import UsageError
+from rpo_cli.train import run
 from rpo_cli.train.objective import DPO, SFT, Errors
 from rpo_cli.train.presets import PPOD, RAINBOW
 from rpo_cli.train.scale import equivalents, salesforce_beta, scale_line, suggest_beta
@@ -26,7 +29,7 @@ def test_conventions_of_means(convention, given, ours):
 
 
 def test_the_same_pair_has_the_same_logit_in_every_convention():
-    """diffusers' SD script writes beta * margin; SimpleTuner beta/2 * margin of errors summed over C, H, W."""
+    """diffusers writes beta * margin for SD; SimpleTuner beta/2 * margin of errors summed over C, H, W."""
     m, r = [0.10, 0.13], [0.11, 0.12]
     margin = (r[0] - m[0]) + (m[1] - r[1])
     assert logit(salesforce_beta(2500.0, "diffusers-sd", ELEMENTS), m, r) == pytest.approx(2500.0 * margin)
@@ -60,3 +63,28 @@ def test_with_a_mixed_reference_the_proposal_makes_the_first_spread_one():
     z = mixed.logits(Errors(values, values), found.beta)
     assert z.std(correction=0).item() == pytest.approx(1.0, rel=0.05)
     assert found.pairs == 4
+
+
+def test_a_proposal_reads_the_model_and_writes_nothing(model, dataset, shared_cache, tmp_path):
+    def call(**given):
+        return run.suggest_beta(
+            TrainSettings(**given),
+            dataset=dataset,
+            model=str(model),
+            revision=None,
+            model_identity=str(model),
+            out=tmp_path / "out",
+            cache=shared_cache,
+            seed=0,
+            device="cpu",
+            threads=1,
+        )
+
+    found = call()
+    assert (found.method, found.pairs) == ("dpo", 64)
+    assert found.beta == pytest.approx(2 / (0.005 * found.reference_error), rel=0.05)
+    assert (found.diffusers_sd, found.summed) == (found.beta / 2, found.beta / (4 * 8 * 8))
+    assert call() == found
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(UsageError, match="the beta of ppod is another thing"):
+        call(method="ppod")
