@@ -1,17 +1,15 @@
 """Written files read back with diffusers' own loaders and compared with what was trained."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers.utils import logging as diffusers_logging
 
 from rpo_cli.errors import RpoError
 from rpo_cli.train.families import Family
+from rpo_cli.train.families.encoders import quiet
 from rpo_cli.train.lora_files import ADAPTER, adapted, delta
 
 # of a layer's change, Frobenius norm: loaders may keep an adapter in the base model's precision
@@ -28,7 +26,8 @@ def check_lora(folder: Path, file: str, denoiser: Any, family: Family) -> None:
         RpoError: a layer was not found or differs.
     """
     try:
-        with _quiet():  # diffusers misses the safety checker and the text encoders' layers
+        with quiet(), warnings.catch_warnings():  # diffusers misses safety checker and text layers
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # two adapters are meant
             pipe = _pipeline_around(denoiser, family)
             pipe.load_lora_weights(folder, weight_name=file, adapter_name=READ_BACK, use_safetensors=True)
         differing = [name for name, layer in adapted(denoiser).items() if _differs(layer, denoiser.dtype)]
@@ -71,18 +70,6 @@ def _pipeline_around(denoiser: Any, family: Family) -> Any:
     loader = getattr(diffusers, family.pipeline)
     parts, _ = loader._get_signature_keys(loader)
     return loader(**{**dict.fromkeys(parts), family.component: denoiser})
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    level = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # two adapters are meant
-            yield
-    finally:
-        diffusers_logging.set_verbosity(level)
 
 
 def _unlike(path: Path, what: str) -> RpoError:

@@ -1,7 +1,11 @@
 """A written LoRA is read by diffusers' own loader and compared; a file that differs is refused."""
 
+import re
+
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
+from peft import LoraConfig
 from safetensors.torch import load_file, save_file
 
 from rpo_cli.config import TrainSettings
@@ -136,6 +140,41 @@ def test_a_denoiser_folder_that_reads_back_otherwise_is_refused(policy, tmp_path
 )
 def test_sdxls_modules_have_their_original_names(diffusers, original):
     assert original_name(diffusers, layers_per_block=2) == original
+
+
+def test_the_kohya_names_of_the_real_sdxl_lie_in_the_blocks_that_have_attention():
+    """70 transformer blocks of two attentions with four projections; two, three and none a level."""
+    unet = sdxl_without_weights()
+    unet.add_adapter(LoraConfig(r=4, lora_alpha=4, target_modules=["to_q", "to_k", "to_v", "to_out.0"]))
+    weights = kohya_weights(unet, "original")
+    assert len(weights) == 3 * 70 * 2 * 4
+    blocks = {
+        re.match(r"lora_unet_((in|out)put_blocks_\d+_1|middle_block_1)_", name)[1] for name in weights
+    }
+    assert blocks == {
+        *(f"input_blocks_{index}_1" for index in (4, 5, 7, 8)),
+        "middle_block_1",
+        *(f"output_blocks_{index}_1" for index in range(6)),
+    }
+    assert "lora_unet_input_blocks_8_1_transformer_blocks_9_attn2_to_out_0.lora_up.weight" in weights
+
+
+def sdxl_without_weights() -> UNet2DConditionModel:
+    """The UNet of SDXL base 1.0 on the meta device, from its published configuration."""
+    with torch.device("meta"):
+        return UNet2DConditionModel(
+            sample_size=128,
+            block_out_channels=(320, 640, 1280),
+            down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+            up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+            transformer_layers_per_block=(1, 2, 10),
+            attention_head_dim=(5, 10, 20),
+            cross_attention_dim=2048,
+            use_linear_projection=True,
+            addition_embed_type="text_time",
+            addition_time_embed_dim=256,
+            projection_class_embeddings_input_dim=2816,
+        )
 
 
 def test_a_kohya_file_names_module_alpha_and_both_halves(policy):

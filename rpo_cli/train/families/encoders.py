@@ -1,11 +1,13 @@
 """What turns pictures and prompts into what a denoiser sees. Lives only while the cache is built."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 import torch
+from diffusers.utils import logging as diffusers_logging
 from PIL import Image
 from PIL.Image import Image as Picture
 from torch import Tensor
@@ -53,7 +55,9 @@ class Encoders:
     @torch.no_grad()
     def encode_prompts(self, prompts: Sequence[str]) -> Condition:
         """{"hidden": (N, tokens, width) float32, ...}, as the pipeline itself encodes them."""
-        return {name: value.cpu() for name, value in self.embed(self.pipe, list(prompts)).items()}
+        with quiet():  # of ends that are not seen we tell once, see `too_long`
+            found = self.embed(self.pipe, list(prompts))
+        return {name: value.cpu() for name, value in found.items()}
 
     def too_long(self, prompts: Sequence[str]) -> list[str]:
         """The prompts of which every text encoder sees only the beginning."""
@@ -62,6 +66,17 @@ class Encoders:
             ids = getattr(self.pipe, name)(list(prompts), truncation=False, verbose=False).input_ids
             found &= {prompt for prompt, tokens in zip(prompts, ids, strict=True) if len(tokens) > limit}
         return sorted(found)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without diffusers' warnings."""
+    level = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(level)
 
 
 def to_pixels(picture: Picture, width: int, height: int | None = None) -> Tensor:

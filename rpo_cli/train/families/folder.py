@@ -11,7 +11,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.families.encoders import Condition, Encoders
+from rpo_cli.train.families.encoders import Condition, Encoders, quiet
 
 T = TypeVar("T")
 
@@ -59,7 +59,7 @@ class Folder:
         token_limits: dict[str, int],
         without: tuple[str, ...],
     ) -> Encoders:
-        """The pipeline in float32 without the parts that `without` names.
+        """The pipeline in float32 without the parts that `without` names, and so never to draw a picture.
 
         Args:
             token_limits: by tokenizer, the tokens that count; 0: as many as the tokenizer says.
@@ -67,7 +67,8 @@ class Folder:
         loader = getattr(diffusers, pipeline)
         how = {"use_safetensors": True, "dtype": torch.float32, "revision": self.revision}
         how |= dict.fromkeys(without)
-        pipe = self.told("VAE and text encoders", lambda: loader.from_pretrained(self.model, **how))
+        with quiet():  # diffusers warns that the safety checker is off
+            pipe = self.told("VAE and text encoders", lambda: loader.from_pretrained(self.model, **how))
         limits = {
             name: limit or getattr(pipe, name).model_max_length
             for name, limit in token_limits.items()
