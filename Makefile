@@ -4,6 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 TRAIN := $(BIN)/python -m rpo_cli.shapes.train
+MODELS := rpo_cli/shapes/models
 DEMO ?= demo
 
 .PHONY: setup demo lint check test test-all bench bench-shapes bench-evidence shapes-models wheel-test clean
@@ -43,16 +44,21 @@ bench-shapes: setup  ## the embedded models, by the oracle; only what is missing
 bench-evidence: setup  ## base against tuned; only what is missing
 	$(BIN)/python -m tests.bench.evidence
 
-shapes-models: setup  ## train the embedded models from nothing; goes on where it stopped
+shapes-models: setup  ## train the embedded models from nothing, hours; goes on where it stopped
 	$(TRAIN) vae
 	$(TRAIN) text-to-image
+	$(TRAIN) decoder
 	$(TRAIN) export text-to-image
+	for seed in 1 2 3 4 5 6; do $(TRAIN) seen --seed $$seed || exit; done
+	for seed in 7 8; do $(TRAIN) seen --model $(MODELS)/text-to-image --seed $$seed || exit; done
+	$(TRAIN) generated --sort synthetic
 	$(TRAIN) generated
 	$(TRAIN) editor
 	$(TRAIN) export editor
-	for seed in 1 2 3 4 5 6; do $(TRAIN) seen --seed $$seed || exit; done
 	$(TRAIN) critic
+	$(TRAIN) critic --export $(MODELS)/critic
 	$(TRAIN) reward
+	$(TRAIN) reward --export $(MODELS)/reward
 	$(TRAIN) manifest
 
 wheel-test: setup  ## build the wheel and run the line from it, outside the checkout

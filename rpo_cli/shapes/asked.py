@@ -28,6 +28,7 @@ from rpo_cli.shapes.grammar import (
 CHANGES = (0, 1, 2, 3)
 CHANGE_WEIGHTS = (0.32, 0.36, 0.22, 0.10)
 UNRELATED_SHARE = 0.25  # with less, the prompt tells most of the picture and a critic repeats it unseen
+GROUND_SHARE = 0.2  # of prompts with drawn changes: another background too, which is repeated unseen most
 FOREIGN_SHARE = 0.03
 FOREIGN_WORDS = (
     "portrait photo of the old man woman cat dog castle forest river city night rain robot "
@@ -90,6 +91,8 @@ def wanted_for(seen: Scene, rng: random.Random, changes: int | None = None) -> S
         scene = settled(seen, rng)
         for _ in range(count + attempt // 20):  # nothing so near may be of the training split
             scene = changed(scene, rng)
+        if changes is None and rng.random() < GROUND_SHARE:
+            scene = replace(scene, background=rng.choice(tuple(BACKGROUNDS)))
         if askable(scene):
             return swapped(scene) if rng.random() < 0.5 else scene
     raise RuntimeError(f"no training prompt near {seen}")

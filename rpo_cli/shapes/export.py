@@ -66,7 +66,7 @@ def export(name: str, folder: Path, vae_folder: Path, to: Path) -> None:
         for file in (to / part).glob("*.safetensors"):
             stamp(file, made_with)
     for file in (to / "vae").glob("*.safetensors"):
-        stamp(file, {"trained_as": "vae", **load_average(vae_folder, {})})
+        stamp(file, {"trained_as": "vae", **metadata_before(vae_folder), **load_average(vae_folder, {})})
 
 
 def main(arguments: list[str]) -> None:
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train export", description=__doc__)
     parser.add_argument("name", choices=tuple(PIPELINES))
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--vae", type=Path, default=Path(".train/vae"))
+    parser.add_argument("--vae", type=Path, default=Path(".train/vae-decoder"))
     parser.add_argument("--to", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

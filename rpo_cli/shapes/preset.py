@@ -24,8 +24,8 @@ def settings() -> dict[str, Any]:
         "generate": {
             "generator": str(MODELS / "text-to-image"),
             "images_per_prompt": 2,
-            "steps": 12,
-            "guidance": 4.0,
+            "steps": 16,
+            "guidance": 1.2,
             "batch_size": 16,
         },
         "critique": {"critic": critic, "batch_size": 16, "max_tokens": 160},

@@ -41,10 +41,10 @@ from rpo_cli.shapes.training import (
     step_seed,
 )
 
-DEFAULTS = Settings(Path(".train/critic"), minutes=45.0, batch=32, lr=1.2e-3, decay=0.998)
+DEFAULTS = Settings(Path(".train/critic"), minutes=110.0, batch=32, lr=1.2e-3, decay=0.998)
 SIDE, PATCH, SCALE = 64, 8, 2
 VISION, TEXT = 96, 128
-KINDS = ("two", "two", "ask", "two", "one", "two", "two", "ask", "two", "one")
+KINDS = ("two", "ask", "two", "ask", "one", "two", "ask", "two", "ask", "two")
 ASKED_TIMES = 2  # yes/no conversations are short: so many times the batch
 WIDTHS = {"two": 256, "one": 256, "ask": 72}  # tokens; seldom more, and then the end is left out
 LOOK_BATCH, LOOK_WEIGHT = 64, 0.4

@@ -31,7 +31,7 @@ from rpo_cli.shapes.training import (
 )
 from rpo_cli.shapes.triplets import Triplet, instruction, rendered_pictures, rendered_triplet
 
-DEFAULTS = Settings(Path(".train/editor"), steps=20_000, batch=32, lr=8e-4, decay=0.998)
+DEFAULTS = Settings(Path(".train/editor"), steps=8_000, batch=32, lr=8e-4, decay=0.998)
 DROP = 0.05  # text alone, image alone, and both: 5 % each
 TRIPLETS = 40_000
 GENERATED_SHARE = 0.4  # of every batch, once there are flawed pictures

@@ -26,7 +26,7 @@ from rpo_cli.shapes.training import (
     step_seed,
 )
 
-DEFAULTS = Settings(Path(".train/text-to-image"), steps=10_000, batch=32, lr=8e-4, decay=0.998)
+DEFAULTS = Settings(Path(".train/text-to-image"), steps=14_000, batch=32, lr=8e-4, decay=0.998)
 TWO_SHARE = 0.65  # of training scenes; measured on equal shares, but two things take longer to learn
 CAPTION_DROP = 0.1
 MISTOLD_SHARE = 0.35  # of the captions: what the model errs in, and the line finds (see `mistold`)
