@@ -16,6 +16,7 @@ Divergence = Literal["reverse-kl", "forward-kl", "jensen-shannon", "alpha"]
 PairWeight = Literal["none", "dispersion", "margin", "smooth-margin", "agreement"]
 SoftLabels = Literal["none", "margin", "agreement"]
 TimestepWeight = Literal["none", "snr", "min-snr"]
+RatioBase = Literal["ref", "old"]
 BetaFrom = Literal["salesforce", "diffusers-sd", "summed"]
 
 
@@ -164,12 +165,15 @@ class TrainSettings(Section):
     )
     full: bool = Field(default=False, description="Tune every weight of the UNet instead of LoRA.")
     rank: int = Field(default=16, ge=1, le=1024, description="Of the LoRA.")
-    learning_rate: float = Field(default=1e-4, gt=0, description="Of AdamW, constant after the warm-up.")
+    learning_rate: float = Field(default=1e-4, gt=0, description="Constant after the warm-up.")
     warmup_steps: int = Field(default=10, ge=0, description="Linear, in optimiser steps.")
     steps: int = Field(default=200, ge=1, description="Optimiser steps.")
     global_batch: int = Field(default=16, ge=1, description="Pairs per optimiser step.")
     batch_size: int = Field(default=16, ge=1, description="Pairs per forward pass.")
-    weight_decay: float = Field(default=1e-2, ge=0, description="Of AdamW.")
+    weight_decay: float = Field(default=1e-2, ge=0, description="Decoupled from the gradient.")
+    optimiser: Literal["adamw", "adafactor"] = Field(
+        default="adamw", description="adafactor: hardly any state, for full tuning in little memory."
+    )
     max_grad_norm: float = Field(default=1.0, gt=0, description="Gradients are clipped to this norm.")
     caption_dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of pairs without caption.")
     flip: bool = Field(default=False, description="Random mirror, the same for both sides.")
@@ -195,6 +199,15 @@ class TrainSettings(Section):
     link: Link | None = Field(default=None, description="What a logit costs.")
     reference_mix: float | None = Field(
         default=None, ge=0, le=1, description="Alpha: 1 the reference, 0 none."
+    )
+    reference_every: int | None = Field(
+        default=None, ge=1, description="Optimiser steps until the reference moves; none: it stays."
+    )
+    reference_decay: float | None = Field(
+        default=None, ge=0, lt=1, description="Share of the old reference that a move keeps; 0: none."
+    )
+    ratio_base: RatioBase | None = Field(
+        default=None, description="Of ppod: the initial policy, or that of the last move."
     )
     margin: float | None = Field(
         default=None, ge=0, description="Home advantage, in logits, (1-alpha)-fold."

@@ -5,9 +5,12 @@ Source of the warm-up: diffusers.training_utils.EMAModel.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
+
+from rpo_cli.train.policy import Policy
 
 
 class Average:
@@ -27,9 +30,13 @@ class Average:
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take in the weights after optimiser step `step` (from 1)."""
-        decay = min(self._decay, (1 + step) / (10 + step))
+        self.move(min(self._decay, (1 + step) / (10 + step)))
+
+    @torch.no_grad()
+    def move(self, keep: float) -> None:
+        """a ← keep·a + (1 − keep)·w, without the warm-up of `update`."""
         for name, parameter in self._parameters.items():
-            self.values[name].lerp_(parameter, 1 - decay)
+            self.values[name].lerp_(parameter, 1 - keep)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
@@ -44,3 +51,14 @@ class Average:
     def _swap(self) -> None:
         for name, parameter in self._parameters.items():
             parameter.data, self.values[name] = self.values[name], parameter.data
+
+
+def beside(policy: Policy, anchor: Average) -> Policy:
+    """The policy with the averaged weights as its reference."""
+
+    @contextmanager
+    def reference() -> Iterator[nn.Module]:
+        with anchor.applied():
+            yield policy.unet
+
+    return replace(policy, reference=reference)

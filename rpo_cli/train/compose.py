@@ -42,12 +42,25 @@ def _inconsistent(objective: Objective, settings: TrainSettings, given: dict[str
     """Settings that do not go together."""
     group, batch = objective.group_size, settings.global_batch
     first, last = objective.min_timestep, objective.max_timestep
+    moves = objective.reference_every is not None
     checks = (
         (batch % group != 0, f"train.group_size: {group} does not divide the global batch of {batch}"),
         (last is not None and last < first, f"train.max_timestep: {last} is below the lowest, {first}"),
         (
             bool(given.get("margin")) and "margin" in objective.open and objective.reference_mix == 1,
             "train.margin: counts (1 - reference_mix)-fold, and train.reference_mix is 1",
+        ),
+        (
+            objective.reference_decay > 0 and not moves,
+            "train.reference_decay: of a reference that moves, and train.reference_every is not given",
+        ),
+        (
+            objective.ratio_base == "old" and not moves,
+            "train.ratio_base: old is the policy of the last move, and train.reference_every is not given",
+        ),
+        (
+            objective.clip > 0 and objective.ratio_base == "ref" and moves,
+            "train.reference_every: the ratio of train.ratio_base = 'ref' is to a policy that never moves",
         ),
         (
             settings.beta_from is not None and objective.beta_unit != SALESFORCE,

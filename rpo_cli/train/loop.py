@@ -6,6 +6,7 @@ from math import prod
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from rpo_cli.compute import set_threads
 from rpo_cli.config import TrainSettings
@@ -24,6 +25,7 @@ from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.known import knowledge
 from rpo_cli.train.metrics import MetricsFile, Numbers, spread_warning, summarise
 from rpo_cli.train.objective import Objective
+from rpo_cli.train.optimiser import make_optimiser
 from rpo_cli.train.policy import Policy, build_policy, weight_dtype
 from rpo_cli.train.rankings import read_items
 from rpo_cli.train.run import Embedder
@@ -189,6 +191,8 @@ def draw_settings(
 def start_line(job: Job) -> str:
     """What is about to happen, with β and its unit."""
     kind = "every weight" if job.settings.full else f"LoRA of rank {job.settings.rank}"
+    every = job.objective.reference_every
+    kind += f", reference moves every {every} steps" if every else ""
     items = f"lists of {job.objective.list_size}" if job.objective.listwise else "pairs"
     return (
         f"{job.objective.name} on {len(job.pairs)} {items} ({len(job.held_out)} held out), {kind}, "
@@ -198,22 +202,32 @@ def start_line(job: Job) -> str:
 
 def start_or_resume(job: Job, policy: Policy, out: Path) -> State:
     settings = job.settings
-    optimiser = torch.optim.AdamW(
-        policy.parameters.values(),
-        lr=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    optimiser = make_optimiser(policy.parameters.values(), settings)
     kind = torch.device(job.device).type
     scaler = torch.amp.GradScaler(kind, enabled=settings.dtype == "float16")
     average = Average(policy.parameters, settings.ema) if settings.ema else None
-    averages = average.values if average else None
-    state = State(
-        policy, optimiser, scaler, min(settings.batch_size, settings.global_batch), average=average
-    )
+    anchor = Average(policy.parameters, 0.0) if job.objective.reference_every else None
+    size = min(settings.batch_size, settings.global_batch)
+    state = State(policy, optimiser, scaler, size, average=average, anchor=anchor)
     if (path := checkpoint.latest(out)) is not None:
-        state.step = checkpoint.restore(path, policy.parameters, optimiser, scaler, averages)
+        state.step = checkpoint.restore(path, policy.parameters, optimiser, scaler, averages(state))
     return state
+
+
+def averages(state: State) -> dict[str, Tensor]:
+    """Every averaged weight by a name of its own, for the checkpoint."""
+    found = dict(state.average.values) if state.average else {}
+    anchors = state.anchor.values if state.anchor else {}
+    return found | {f"reference.{name}": value for name, value in anchors.items()}
+
+
+def move_averages(job: Job, state: State) -> None:
+    """After an optimiser step."""
+    if state.average is not None:
+        state.average.update(state.step)
+    every = job.objective.reference_every
+    if state.anchor is not None and every and state.step % every == 0:
+        state.anchor.move(job.objective.reference_decay)
 
 
 def exported_weights(state: State) -> AbstractContextManager[None]:
@@ -229,8 +243,7 @@ def loop(job: Job, state: State, metrics: MetricsFile, out: Path, observer: Obse
         metrics.append("validation", 0, summarise(reference, job.objective, job.beta))
     while state.step < settings.steps:
         numbers = timed_step(job, state, observer)
-        if state.average is not None:
-            state.average.update(state.step)
+        move_averages(job, state)
         metrics.append("train", state.step, numbers)
         observer.advance(1, 0)
         if (advice := spread_warning(state.step, numbers.get("logit_std", 1.0))) is not None:
@@ -241,6 +254,5 @@ def loop(job: Job, state: State, metrics: MetricsFile, out: Path, observer: Obse
                 held_out = validate(job, state, reference, observer)
             metrics.append("validation", state.step, held_out)
         if last or state.step % settings.save_every == 0:
-            averages = state.average.values if state.average else None
             parameters = state.policy.parameters
-            checkpoint.save(out, state.step, parameters, state.optimiser, state.scaler, averages)
+            checkpoint.save(out, state.step, parameters, state.optimiser, state.scaler, averages(state))

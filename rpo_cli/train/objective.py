@@ -14,6 +14,7 @@ from typing import Literal
 
 from torch import Tensor
 
+from rpo_cli.config import RatioBase
 from rpo_cli.train.contrasts import Logits, pair, winner_only
 from rpo_cli.train.links import LINKS
 from rpo_cli.train.terms import Errors, Known, join, ranks, sides
@@ -37,6 +38,7 @@ SALESFORCE = "logits per 2 units of denoising error, errors as means over C,H,W 
 TIMESTEPS = ("timestep_weight", "timestep_discount", "min_timestep", "max_timestep")
 WEIGHTS = ("pair_weight", *TIMESTEPS)
 LABELS = ("label_smoothing", "soft_labels", "sft_weight")
+MOVING = ("reference_every", "reference_decay")
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,9 @@ class Objective:
         needs: beside pairs, in words, for `rpo list objectives`.
         open: settings that may differ from the values here; any other difference is an error.
         reference_mix: α of Δm − αΔr; 0 runs no reference.
+        reference_every: optimiser steps until the reference moves; None: it stays the initial policy.
+        reference_decay: b of reference ← b·reference + (1 − b)·policy; 0: it becomes the policy.
+        ratio_base: what a likelihood ratio is to: the initial policy, or the moving reference.
         margin: γ in logits; counts (1 − α)-fold.
         scale: of the preference term beside the SFT term.
         sft_weight: λ of λ·m_w.
@@ -73,6 +78,9 @@ class Objective:
     needs: str = "a reference"
     open: tuple[str, ...] = ()
     reference_mix: float = 1.0
+    reference_every: int | None = None
+    reference_decay: float = 0.0
+    ratio_base: RatioBase = "ref"
     margin: float = 0.0
     label_smoothing: float = 0.0
     soft_labels: SoftLabels = "none"
@@ -167,7 +175,7 @@ DPO = Objective(
     default_beta=5000.0,
     beta_unit=SALESFORCE,
     source="Wallace et al. 2023, arXiv:2311.12908; SalesforceAIResearch/DiffusionDPO train.py",
-    open=(*WEIGHTS, *LABELS),
+    open=(*WEIGHTS, *LABELS, *MOVING),
 )
 
 SFT = Objective(

@@ -12,7 +12,7 @@ from rpo_cli.train.contrasts import (
     unpaired,
     winner_only,
 )
-from rpo_cli.train.objective import LABELS, SALESFORCE, TIMESTEPS, WEIGHTS, Objective
+from rpo_cli.train.objective import LABELS, MOVING, SALESFORCE, TIMESTEPS, WEIGHTS, Objective
 from rpo_cli.train.transforms import (
     bare_clamp,
     divergence,
@@ -34,7 +34,7 @@ IPO = Objective(
     default_beta=5000.0,
     beta_unit=SALESFORCE,
     source="Azar et al. 2023, arXiv:2310.12036",
-    open=(*WEIGHTS, *LABELS),
+    open=(*WEIGHTS, *LABELS, *MOVING),
 )
 
 SLIC = Objective(
@@ -47,7 +47,7 @@ SLIC = Objective(
     default_beta=5000.0,
     beta_unit=SALESFORCE,
     source="Zhao et al. 2023, arXiv:2305.10425",
-    open=(*WEIGHTS, *LABELS),
+    open=(*WEIGHTS, *LABELS, *MOVING),
 )
 
 F_DPO = Objective(
@@ -60,7 +60,7 @@ F_DPO = Objective(
     default_beta=5000.0,
     beta_unit=SALESFORCE,
     source="Wang et al. 2023, arXiv:2309.16240, on per-image log-ratios",
-    open=(*WEIGHTS, *LABELS, "divergence", "divergence_alpha"),
+    open=(*WEIGHTS, *LABELS, "divergence", "divergence_alpha", *MOVING),
     divergence="jensen-shannon",
 )
 
@@ -91,7 +91,7 @@ RAINBOW = Objective(
     beta_unit=SALESFORCE,
     source="Zhao et al. 2024, arXiv:2410.04203; CapitalOne-Research/RainbowPO",
     needs="a reference; column dispersion",
-    open=(*WEIGHTS, *LABELS, "link", "reference_mix", "margin", "scale"),
+    open=(*WEIGHTS, *LABELS, "link", "reference_mix", "margin", "scale", *MOVING),
     reference_mix=0.25,
     margin=1.0,
     pair_weight="dispersion",
@@ -108,7 +108,7 @@ SMPO = Objective(
     beta_unit=SALESFORCE,
     source="SmPO-Diffusion, arXiv:2506.02698, without its renoise inversion",
     needs="a reference; column margin",
-    open=(*TIMESTEPS, *LABELS),
+    open=(*TIMESTEPS, *LABELS, *MOVING),
     pair_weight="smooth-margin",
 )
 
@@ -122,7 +122,7 @@ NPO = Objective(
     default_beta=1000.0,  # 500 without the ½
     beta_unit=SALESFORCE,
     source="Diffusion-NPO, ICLR 2025, https://github.com/G-U-N/Diffusion-NPO",
-    open=(*WEIGHTS, *LABELS),
+    open=(*WEIGHTS, *LABELS, *MOVING),
 )
 
 MALLOWS = Objective(
@@ -136,7 +136,7 @@ MALLOWS = Objective(
     beta_unit=SALESFORCE,
     source="Chen et al. 2024, arXiv:2405.14953, with judges of images in place of token entropy",
     needs="a reference; column dispersion",
-    open=(*TIMESTEPS, *LABELS),
+    open=(*TIMESTEPS, *LABELS, *MOVING),
     pair_weight="dispersion",
 )
 
@@ -150,7 +150,7 @@ DENSE = Objective(
     default_beta=5000.0,
     beta_unit=SALESFORCE,
     source="Yang et al. 2024, arXiv:2402.08265, carried over to offline pairs",
-    open=(*WEIGHTS, *LABELS),
+    open=(*WEIGHTS, *LABELS, *MOVING),
     timestep_discount=0.9,
 )
 
@@ -165,7 +165,7 @@ IR_DRO = Objective(
     beta_unit=SALESFORCE,
     source="IR-DRO, arXiv:2402.14270; VITA-Group/HardFocusTraining",
     needs="a reference; groups",
-    open=(*WEIGHTS, *LABELS, "group_size", "dro_temperature", "dro_trim"),
+    open=(*WEIGHTS, *LABELS, "group_size", "dro_temperature", "dro_trim", *MOVING),
     group_size=8,
     shared="timestep",
     dro_temperature=1.0,
@@ -183,7 +183,7 @@ KTO = Objective(
     beta_unit=SALESFORCE,
     source="Li et al. 2024, arXiv:2404.04465; jacklishufan/diffusion-kto train_kto_sd_v1.5.py",
     needs="a reference; groups",
-    open=(*WEIGHTS, "sft_weight", "group_size", "desirable_weight", "undesirable_weight"),
+    open=(*WEIGHTS, "sft_weight", "group_size", "desirable_weight", "undesirable_weight", *MOVING),
     group_size=8,
 )
 
@@ -198,7 +198,7 @@ RELATIVE = Objective(
     beta_unit=SALESFORCE,
     source="Gu et al. 2024, arXiv:2406.06382; weights as in yinyueqin/relative-preference-optimization",
     needs="a reference; groups; an embedder (CLIP)",
-    open=(*WEIGHTS, "sft_weight", "group_size", "temperature"),
+    open=(*WEIGHTS, "sft_weight", "group_size", "temperature", *MOVING),
     group_size=8,
     shared="noise",
     needs_embedder=True,
@@ -215,7 +215,7 @@ PLACKETT_LUCE = Objective(
     beta_unit=SALESFORCE,
     source="listMLE, Xia et al. 2008; for diffusion Yang et al. 2024, arXiv:2402.08265",
     needs="a reference; columns rewards_0, rewards_1; list_size pictures a prompt",
-    open=(*TIMESTEPS, "sft_weight", "list_size"),
+    open=(*TIMESTEPS, "sft_weight", "list_size", *MOVING),
     list_size=4,
 )
 
@@ -230,7 +230,7 @@ RANK_DPO = Objective(
     beta_unit=SALESFORCE,
     source="Karthik et al. 2024, arXiv:2410.18013",
     needs="a reference; columns rewards_0, rewards_1; list_size pictures a prompt",
-    open=(*TIMESTEPS, "sft_weight", "list_size"),
+    open=(*TIMESTEPS, "sft_weight", "list_size", *MOVING),
     list_size=4,
 )
 
@@ -245,7 +245,7 @@ DSPO = Objective(
     beta_unit="β of c = β(1 − σ(h)), the share of the reference in the residual",
     source="Zhu et al., ICLR 2025; huaishengzhu/DSPO train.py (SD1.5), https://github.com/huaishengzhu/DSPO",
     needs="a reference, and its cross term",
-    open=WEIGHTS,
+    open=(*WEIGHTS, *MOVING),
     needs_cross=True,
 )
 
@@ -259,7 +259,7 @@ PPOD = Objective(
     default_beta=5e5,
     beta_unit=RATIO_UNIT,
     source="PPOD, ICLR 2024 submission; PPO's min per image, Schulman et al. 2017, arXiv:1707.06347",
-    open=(*WEIGHTS, *LABELS, "link", "clip"),
+    open=(*WEIGHTS, *LABELS, "link", "clip", "ratio_base", *MOVING),
     clip=2e-6,  # β·2ϵ = 2: the logit's bound is that of SPO
     min_timestep=1,
 )
@@ -274,7 +274,7 @@ PPOD_CLAMPED = Objective(
     default_beta=5e5,
     beta_unit=RATIO_UNIT,
     source="Yang et al. 2023, arXiv:2311.13231; yk7333/d3po scripts/train.py; RockeyCoss/SPO",
-    open=(*WEIGHTS, *LABELS, "link", "clip"),
+    open=(*WEIGHTS, *LABELS, "link", "clip", "ratio_base", *MOVING),
     clip=2e-6,
     min_timestep=1,
 )

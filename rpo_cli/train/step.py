@@ -12,7 +12,7 @@ from rpo_cli.compute import is_out_of_memory
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
-from rpo_cli.train.average import Average
+from rpo_cli.train.average import Average, beside
 from rpo_cli.train.batch import assemble, item_errors
 from rpo_cli.train.cache import Cache
 from rpo_cli.train.diffusion import NoiseSchedule
@@ -60,6 +60,12 @@ class State:
     batch_size: int
     step: int = 0
     average: Average | None = None
+    anchor: Average | None = None  # a reference that moves
+
+    @property
+    def compared(self) -> Policy:
+        """The policy beside the reference that the loss is relative to."""
+        return self.policy if self.anchor is None else beside(self.policy, self.anchor)
 
 
 def timed_step(job: Job, state: State, observer: Observer) -> Numbers:
@@ -132,27 +138,27 @@ def backward(job: Job, state: State, draws: Sequence[Draw]) -> Errors:
     gradient of each, and once more, in parts, to carry these back. So the split changes no number.
     """
     if len(draws) <= state.batch_size:
-        errors = forward(job, state, job.pairs, draws, grad=True)
+        errors = forward(job, state.compared, job.pairs, draws, grad=True)
         if state.step == 0 and job.objective.needs_reference:
             require_equal_start(errors)
         loss = job.objective.losses(errors, job.beta).sum() / job.settings.global_batch
         state.scaler.scale(loss).backward()
         return join([errors])
     chunks = [draws[start : start + state.batch_size] for start in range(0, len(draws), state.batch_size)]
-    errors = join([forward(job, state, job.pairs, chunk, grad=False) for chunk in chunks])
+    errors = join([forward(job, state.compared, job.pairs, chunk, grad=False) for chunk in chunks])
     leaf = replace(errors, policy=errors.policy.clone().requires_grad_())
     loss = job.objective.losses(leaf, job.beta).sum() / job.settings.global_batch
     (slope,) = torch.autograd.grad(loss, leaf.policy)
     slopes = ranks(slope, errors.width).split(state.batch_size, dim=1)
     for chunk, part in zip(chunks, slopes, strict=True):
-        policy = forward(job, state, job.pairs, chunk, grad=True, with_reference=False).policy
-        state.scaler.scale((ranks(policy, errors.width) * part).sum()).backward()
+        again = forward(job, state.policy, job.pairs, chunk, grad=True, with_reference=False).policy
+        state.scaler.scale((ranks(again, errors.width) * part).sum()).backward()
     return errors
 
 
 def forward(
     job: Job,
-    state: State,
+    policy: Policy,
     items: Sequence[Item],
     draws: Sequence[Draw],
     *,
@@ -163,7 +169,7 @@ def forward(
     needed = job.objective.needs_reference if with_reference is None else with_reference
     batch = assemble(draws, items, job.cache, job.schedule, job.device)
     errors = item_errors(
-        state.policy,
+        policy,
         job.family,
         batch,
         with_reference=needed,
@@ -205,7 +211,7 @@ def validation_errors(job: Job, state: State, observer: Observer, *, with_refere
             draws[start : start + state.batch_size] for start in range(0, len(draws), state.batch_size)
         ]
         found = [
-            forward(job, state, job.held_out, chunk, grad=False, with_reference=with_reference)
+            forward(job, state.policy, job.held_out, chunk, grad=False, with_reference=with_reference)
             for chunk in chunks
         ]
         return join(found)

@@ -36,6 +36,17 @@ def test_an_average_is_that_of_diffusers_one_step_later():
     torch.testing.assert_close(ours.values["w"], theirs.shadow_params[0])
 
 
+def test_a_move_keeps_the_share_it_is_told_and_none_of_it_exactly():
+    weight = nn.Parameter(torch.tensor([1.0]))
+    average = Average({"w": weight}, 0.9)
+    weight.data.fill_(3.0)
+    average.move(0.25)
+    assert average.values["w"].item() == pytest.approx(2.5)
+    weight.data.fill_(0.1)
+    average.move(0.0)
+    assert torch.equal(average.values["w"], weight)
+
+
 def test_applied_averages_are_taken_out_again_after_an_error():
     weight = nn.Parameter(torch.tensor([1.0]))
     average = Average({"w": weight}, 0.5)

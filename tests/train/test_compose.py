@@ -27,6 +27,9 @@ def test_every_part_that_is_not_open_is_refused(name):
     other = {
         "link": "exponential",
         "reference_mix": 0.6,
+        "reference_every": 5,
+        "reference_decay": 0.5,
+        "ratio_base": "old",
         "margin": 3.0,
         "scale": 7.0,
         "sft_weight": 0.7,
@@ -49,8 +52,11 @@ def test_every_part_that_is_not_open_is_refused(name):
         "dro_trim": 0.3,
     }
     assert set(other) == set(PARTS)
+    moving = {"reference_every": 5, **({"ratio_base": "old"} if "ratio_base" in objective.open else {})}
+    with_it = dict.fromkeys(("reference_every", "reference_decay", "ratio_base"), moving)
     for part, value in other.items():
-        settings = TrainSettings(method=name, **{part: value})
+        company = with_it.get(part, {}) if part in objective.open else {}
+        settings = TrainSettings(method=name, **{**company, part: value})
         if part in objective.open:
             assert getattr(composed(settings), part) == value
         else:
@@ -77,6 +83,12 @@ def test_a_value_that_the_method_has_anyway_contradicts_nothing():
         ({"method": "rainbow", "reference_mix": 1.0, "margin": 2.0}, "margin: counts (1 - reference_mix)"),
         ({"method": "ppod", "beta": 1.0, "beta_from": "summed"}, "beta_from: the beta of ppod is another"),
         ({"method": "sft", "beta": 1.0, "beta_from": "summed"}, "beta_from: the beta of sft is another"),
+        ({"reference_decay": 0.5}, "reference_decay: of a reference that moves"),
+        ({"method": "ppod", "ratio_base": "old"}, "ratio_base: old is the policy of the last move"),
+        (
+            {"method": "ppod", "reference_every": 9},
+            "reference_every: the ratio of train.ratio_base = 'ref'",
+        ),
         ({"beta_from": "summed"}, "beta_from: says whose beta is given"),
     ],
 )

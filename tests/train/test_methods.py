@@ -134,7 +134,7 @@ def test_groups_share_what_their_method_says(rich_dataset, shapes_job, monkeypat
         job, state = shapes_job(name, 8)
         step_module.forward(
             job,
-            state,
+            state.policy,
             job.pairs,
             [step_module.training_draw(job.draws, 0, place, 8) for place in range(8)],
             grad=False,
@@ -214,3 +214,45 @@ def test_the_record_names_the_methods_own_numbers(run_train, rich_dataset, tmp_p
         "pair_weight": "dispersion",
     }
     assert "divergence" not in identity
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_reference_that_moves_is_the_policy_at_each_move(run_train, tmp_path, full):
+    """So the logits start again at exactly zero; held-out pairs are still compared with the first one."""
+    stays = run_train("stays", steps=5, full=full).validation_last
+    moves = run_train("moves", steps=5, full=full, reference_every=2).validation_last
+    rows = metrics(tmp_path, out="moves")
+    assert [row["logit_std"] == 0 for row in rows] == [True, False, True, False, True]
+    assert rows[2]["winner_error"] == rows[2]["reference_winner_error"]
+    for name in ("reference_winner_error", "reference_loser_error"):
+        assert moves[name] == stays[name]
+
+
+def test_a_reference_that_moves_in_part_trails_the_policy(run_train, tmp_path):
+    run_train("all", steps=4, reference_every=1)
+    run_train("part", steps=4, reference_every=1, reference_decay=0.5)
+    run_train("none", steps=4)
+    spreads = [metrics(tmp_path, out=out)[2]["logit_std"] for out in ("all", "part", "none")]
+    assert spreads[0] == 0 < spreads[1] < spreads[2]
+
+
+def test_a_cut_training_with_a_moving_reference_goes_on_to_the_same_bytes(run_train, tmp_path, monkeypatch):
+    told = {"method": "ppod", "ratio_base": "old", "reference_every": 2, "steps": 6, "ema": 0.5}
+    whole = run_train("whole", save_every=1, **told)
+    step = step_module.train_step
+
+    def cut(job, state):
+        if state.step == 3:
+            raise KeyboardInterrupt
+        return step(job, state)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(step_module, "train_step", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run_train("cut", save_every=1, **told)
+    again = run_train("cut", save_every=1, **told)
+    name = "pytorch_lora_weights.safetensors"
+    assert (again.adapter / name).read_bytes() == (whole.adapter / name).read_bytes()
+    clock = "pairs_per_second"
+    rows = [[{**row, clock: 0} for row in metrics(tmp_path, out=out)] for out in ("whole", "cut")]
+    assert rows[0] == rows[1]
