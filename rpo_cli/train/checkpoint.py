@@ -1,4 +1,4 @@
-"""One safetensors file a checkpoint: weights, averages, AdamW's moments, the step. Draws have no state."""
+"""One safetensors file a checkpoint: weights, averages, optimiser state, the step. Draws have no state."""
 
 import json
 from collections.abc import Mapping
@@ -9,9 +9,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from rpo_cli.train.files import safetensors_bytes, write_atomically
+from rpo_cli.train.optimiser import STATE
 
 PATTERN = "checkpoint-*.safetensors"
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def save(
@@ -27,7 +27,7 @@ def save(
     for name, parameter in parameters.items():
         tensors[f"weight.{name}"] = parameter
         state = optimiser.state[parameter]
-        tensors |= {f"{moment}.{name}": state[moment] for moment in MOMENTS if moment in state}
+        tensors |= {f"{moment}.{name}": state[moment] for moment in STATE if moment in state}
     tensors |= {f"average.{name}": value for name, value in (averages or {}).items()}
     state_json = json.dumps({"step": step, "scaler": scaler.state_dict()}, sort_keys=True)
     path = folder / f"checkpoint-{step:08d}.safetensors"
@@ -53,7 +53,7 @@ def restore(
         present = set(file.keys())
         for index, (name, parameter) in enumerate(parameters.items()):
             parameter.data.copy_(file.get_tensor(f"weight.{name}"))
-            found = [moment for moment in MOMENTS if f"{moment}.{name}" in present]
+            found = [moment for moment in STATE if f"{moment}.{name}" in present]
             stored = {moment: file.get_tensor(f"{moment}.{name}") for moment in found}
             moments[index] = {moment: _laid_out_like(parameter, value) for moment, value in stored.items()}
         for name, value in (averages or {}).items():
