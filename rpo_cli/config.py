@@ -189,6 +189,7 @@ class TrainSettings(Section):
         default=None, gt=0, lt=1, description="Decay of the averaged weights to export; none: the last."
     )
     export: tuple[Layout, ...] = Field(default=(), description="More layouts of the LoRA: kohya, merged.")
+    compile: bool = Field(default=False, description="torch.compile: minutes at the start, then faster.")
     gradient_checkpointing: bool = Field(default=False, description="Less memory, more time.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
     save_every: int = Field(default=50, ge=1, description="Optimiser steps between checkpoints.")

@@ -47,6 +47,8 @@ def build_policy(
     reference = _frozen_copy(unet) if settings.full else _adapters_off(unet, settings, targets, seed)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
+    if settings.compile:
+        unet.compile()  # in place: names, adapters and their switch stay as they are
     parameters = {name: value for name, value in unet.named_parameters() if value.requires_grad}
     return Policy(unet, reference, parameters, _autocast(settings.dtype, device))
 

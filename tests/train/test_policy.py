@@ -1,0 +1,44 @@
+"""What is compiled, and what a compiled model may start with."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from rpo_cli.config import TrainSettings
+from rpo_cli.errors import RpoError
+from rpo_cli.train.compose import composed
+from rpo_cli.train.families import StableDiffusion1
+from rpo_cli.train.policy import build_policy
+from rpo_cli.train.step import require_equal_start
+from rpo_cli.train.terms import Errors
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_the_policy_is_compiled_when_asked_and_its_names_stay(model, monkeypatch, full):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda module: compiled.append(module))
+    family = StableDiffusion1(str(model))
+    plain = build_policy(family.load_denoiser(), TrainSettings(full=full), family.lora_targets, 0, "cpu")
+    assert compiled == []
+    settings = TrainSettings(full=full, compile=True)
+    policy = build_policy(family.load_denoiser(), settings, family.lora_targets, 0, "cpu")
+    assert compiled == [policy.unet]
+    assert policy.parameters.keys() == plain.parameters.keys()
+
+
+@pytest.mark.parametrize(
+    ("compiled", "drift", "refused"),
+    [(False, 0.0, False), (False, 1e-7, True), (True, 1e-5, False), (True, 1e-4, True)],
+)
+def test_only_a_compiled_model_may_start_a_little_off(compiled, drift, refused):
+    """The logit is 5000 / 2 times the drift: 0.025 and 0.25 with a drift of 1e-5 and 1e-4."""
+    objective = composed(TrainSettings(method="dpo"))
+    job = SimpleNamespace(settings=TrainSettings(compile=compiled), objective=objective, beta=5000.0)
+    errors = Errors(torch.tensor([0.5, 0.5 + drift]), torch.tensor([0.5, 0.5]))
+    if refused:
+        with pytest.raises(RpoError, match="differs from its reference before the first step"):
+            require_equal_start(errors, job)
+    else:
+        require_equal_start(errors, job)
