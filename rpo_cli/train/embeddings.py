@@ -34,14 +34,12 @@ class Embeddings:
 
         Prompt and picture count alike: the cosine of two is the mean of both cosines.
         """
-        sides = [
-            [torch.cat([self._text(pair), self._shelf.get(picture)]) / 2**0.5 for pair, picture in side]
-            for side in zip(*(((pair, p) for p in pair.pictures) for pair in pairs), strict=True)
-        ]
-        return torch.stack([torch.stack(side, dim=1) for side in sides])
+        found = [[self._feature(pair, picture) for picture in pair.pictures] for pair in pairs]
+        return torch.stack([torch.stack(side) for side in found]).permute(1, 2, 0).contiguous()
 
-    def _text(self, pair: Pair) -> Tensor:
-        return self._shelf.get(f"text.{prompt_name(pair.caption)}")
+    def _feature(self, pair: Pair, picture: str) -> Tensor:
+        text = self._shelf.get(f"text.{prompt_name(pair.caption)}")
+        return torch.cat([text, self._shelf.get(picture)]) / 2**0.5
 
 
 def embed(
@@ -74,6 +72,9 @@ def embed(
     return Embeddings(shelf)
 
 
+_SAFE: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32}
+
+
 class _Clip:
     """The loaded model."""
 
@@ -81,7 +82,7 @@ class _Clip:
         where: dict[str, Any] = {"revision": embedder.revision}
         try:
             self._processor: Any = CLIPProcessor.from_pretrained(embedder.model, **where)
-            self._model: Any = CLIPModel.from_pretrained(embedder.model, use_safetensors=True, **where)
+            self._model: Any = CLIPModel.from_pretrained(embedder.model, **where, **_SAFE)
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UsageError(
