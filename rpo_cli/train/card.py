@@ -6,11 +6,20 @@ from typing import Any
 
 from rpo_cli import __version__
 from rpo_cli.config import TrainSettings
+from rpo_cli.train.contrasts import pair_reversed
 from rpo_cli.train.families import Family
 from rpo_cli.train.metrics import Numbers
 from rpo_cli.train.objective import Objective
 
 FILES = "\n## Other layouts\n"
+INTENDED = (
+    "Intended use: drawing pictures with the base model, whose licence and limits apply. The preferences "
+    "are those of the dataset above; whether people share them, and what else changed, was not measured here."
+)
+NEGATIVE = (
+    "These weights prefer the losers. They are for the negative (unconditional) branch of guidance, beside "
+    "the base model in the positive one; never draw with them alone."
+)
 
 
 def card(
@@ -32,7 +41,8 @@ def card(
         *([] if settings.full else ["- lora"]),
         "---",
     ]
-    dumped = settings.model_dump(mode="json", exclude={"name", "model"}, exclude_none=True)
+    dumped = settings.model_dump(mode="json", exclude={"name", "model", "export"}, exclude_none=True)
+    negative = objective.contrast is pair_reversed
     return "\n".join(
         [
             *header,
@@ -44,8 +54,10 @@ def card(
             "",
             "```python",
             *_usage(settings.full, family),
+            *(_negative_branch(family) if negative and not settings.full else ()),
             "```",
             "",
+            *([NEGATIVE, ""] if negative else []),
             *_table(["setting", "value"], {**dumped, "seed": facts["seed"]}),
             "",
             *_metrics_table(metrics),
@@ -55,6 +67,8 @@ def card(
             "An implicit accuracy of one half is a coin flip.",
             "",
             *_table(["input", "identity"], {"model": facts["model_identity"], "dataset": facts["dataset"]}),
+            "",
+            INTENDED,
             "",
             f"torch {version('torch')}, diffusers {version('diffusers')}, peft {version('peft')}.",
             "",
@@ -68,6 +82,29 @@ def _usage(full: bool, family: Family) -> list[str]:
     return [
         f"pipe = {family.pipeline}.from_pretrained(BASE_MODEL)",
         "pipe.load_lora_weights(THIS_FOLDER)",
+    ]
+
+
+def _negative_branch(family: Family) -> list[str]:
+    """Guidance runs both branches as one batch, the negative one first; the adapter is for that half.
+
+    FLUX runs a branch at a time, so there is no half to tell it by.
+    """
+    if not family.pipeline.startswith("StableDiffusion"):
+        return []
+    denoiser = f"pipe.{family.component}"
+    return [
+        f"denoise = {denoiser}.forward",
+        "",
+        "def two_branches(*given, **named):",
+        f"    {denoiser}.enable_lora()",
+        "    negative = denoise(*given, **named)[0]",
+        f"    {denoiser}.disable_lora()",
+        "    positive = denoise(*given, **named)[0]",
+        "    half = len(negative) // 2",
+        "    return (torch.cat([negative[:half], positive[half:]]),)",
+        "",
+        f"{denoiser}.forward = two_branches",
     ]
 
 

@@ -66,7 +66,7 @@ def export(
         facts: model, dataset and other inputs, for the card and the file's metadata.
         metrics: by a column title of the card, e.g. "validation, last".
     """
-    told = settings.model_dump(mode="json", exclude_none=True)
+    told = settings.model_dump(mode="json", exclude={"export"}, exclude_none=True)
     metadata = {"rpo": json.dumps({**facts, "settings": told}, sort_keys=True)}
     with folder_atomically(folder) as temporary:
         if settings.full:

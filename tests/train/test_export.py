@@ -110,3 +110,37 @@ def test_the_last_checkpoint_is_gone_when_the_result_is_there(run_train, tmp_pat
         "metrics.jsonl",
         "settings.json",
     ]
+
+
+def python_of(card: str) -> str:
+    return card.partition("```python\n")[2].partition("```")[0]
+
+
+def test_the_cards_own_code_puts_npo_weights_into_the_negative_branch_only(run_train, trained, model):
+    report = run_train(method="npo", learning_rate=1e-2)
+    card = (report.adapter / "README.md").read_text()
+    assert "never draw with them alone" in card
+    names = {
+        "torch": torch,
+        "StableDiffusionPipeline": StableDiffusionPipeline,
+        "BASE_MODEL": str(model),
+        "THIS_FOLDER": str(report.adapter),
+    }
+    exec(python_of(card), names)
+    generator = torch.Generator().manual_seed(1)
+    noisy = torch.randn(4, 4, 8, 8, generator=generator)
+    given = {"encoder_hidden_states": torch.randn(4, 16, 16, generator=generator)}
+    base = UNet2DConditionModel.from_pretrained(model, subfolder="unet").eval()
+    with torch.no_grad():
+        found = names["pipe"].unet(noisy, 500, **given, return_dict=False)[0]
+        negative = trained["policy"].unet(noisy, 500, **given).sample
+        positive = base(noisy, 500, **given).sample
+    torch.testing.assert_close(found[:2], negative[:2], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found[2:], positive[2:], rtol=1e-5, atol=1e-5)
+    assert (negative[:2] - base(noisy, 500, **given).sample[:2]).abs().max() > 1e-3
+
+
+def test_the_lora_file_does_not_depend_on_the_layouts_beside_it(run_train):
+    one, two = run_train("one"), run_train("two", export=["kohya"])
+    file = "pytorch_lora_weights.safetensors"
+    assert (one.adapter / file).read_bytes() == (two.adapter / file).read_bytes()
