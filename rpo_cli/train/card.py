@@ -14,7 +14,7 @@ from rpo_cli.train.objective import Objective
 FILES = "\n## Other layouts\n"
 INTENDED = (
     "Intended use: drawing pictures with the base model, whose licence and limits apply. The preferences "
-    "are those of the dataset above; whether people share them, and what else changed, was not measured here."
+    "are those of the dataset above; whether people share them, and what else changed, was not measured."
 )
 NEGATIVE = (
     "These weights prefer the losers. They are for the negative (unconditional) branch of guidance, beside "
