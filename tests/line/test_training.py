@@ -1,0 +1,46 @@
+"""What the line adds to a training's settings, and what it refuses before anything is made."""
+
+import pytest
+
+from rpo_cli import open_line
+from rpo_cli.errors import SettingsError
+from rpo_cli.line.preflight import preflight
+from rpo_cli.line.training import _embedder, own_settings
+
+
+@pytest.mark.parametrize(
+    ("method", "beta"),
+    [("dpo", 200.0), ("kto", 200.0), ("rainbow", None), ("mapo", None), ("dspo", None), ("ppod", None)],
+)
+def test_a_presets_beta_is_for_logits_like_those_of_dpo(tmp_path, method, beta):
+    """The shapes preset has 200; of MaPO's T or PPOD's log-ratios that would be nonsense."""
+    line = open_line(tmp_path, {"train.method": method}, preset="shapes")
+    assert line.settings.train.beta == 200.0
+    assert own_settings(line).beta == beta
+
+
+def test_a_beta_that_the_user_gives_counts_for_every_method(tmp_path):
+    line = open_line(tmp_path, {"train.method": "mapo", "train.beta": 200.0}, preset="shapes")
+    assert own_settings(line).beta == 200.0
+
+
+def test_contradictions_end_a_run_before_its_first_step(tmp_path):
+    wrong = {"train.method": "mapo", "train.reference_mix": 0.5, "train.link": "ipo"}
+    line = open_line(tmp_path, wrong, preset="shapes")
+    with pytest.raises(SettingsError) as caught:
+        preflight(line, ["generate", "critique", "edit", "build-pairs", "train"])
+    assert "train.reference_mix" in caught.value.message
+    assert "train.link" in caught.value.message
+
+
+def test_the_clip_reward_of_the_run_embeds_unless_another_model_is_named(tmp_path):
+    for method, expected in (("relative", True), ("dpo", False)):
+        line = open_line(tmp_path / method, {"train.method": method}, preset="shapes")
+        found = _embedder(line, own_settings(line))
+        assert (found is not None) == expected
+    reward = dict(item.partition("=")[::2] for item in line.settings.score.rewards)["clip"]
+    line = open_line(tmp_path / "named", {"train.method": "relative"}, preset="shapes")
+    found = _embedder(line, own_settings(line))
+    assert found is not None
+    assert found.model == reward
+    assert found.identity == line.identity(reward).revision
