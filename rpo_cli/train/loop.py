@@ -165,12 +165,13 @@ def draw_settings(
     Raises:
         UsageError: the band of timesteps is not the model's.
     """
+    first = objective.min_timestep
     last = timesteps - 1 if objective.max_timestep is None else objective.max_timestep
-    if objective.clip:
-        last = min(last, timesteps - 2)  # a step's likelihood ratio needs both neighbours
-    if not 0 <= objective.min_timestep <= last < timesteps:
+    if objective.clip:  # the likelihood ratio of a denoising step is not defined at the ends
+        first, last = max(first, 1), min(last, timesteps - 2)
+    if not 0 <= first <= last < timesteps:
         raise UsageError(
-            f"timesteps {objective.min_timestep} to {last}: the model has 0 to {timesteps - 1}",
+            f"timesteps {first} to {last}: the model has 0 to {timesteps - 1}",
             "choose train.min_timestep and train.max_timestep within them",
         )
     return DrawSettings(
@@ -180,7 +181,7 @@ def draw_settings(
         shape=shape,
         flip=inputs.settings.flip,
         caption_dropout=inputs.settings.caption_dropout,
-        first=objective.min_timestep,
+        first=first,
         last=last,
         discount=objective.timestep_discount,
         group=objective.group_size,

@@ -261,7 +261,6 @@ PPOD = Objective(
     source="PPOD, ICLR 2024 submission; PPO's min per image, Schulman et al. 2017, arXiv:1707.06347",
     open=(*WEIGHTS, *LABELS, "link", "clip", "ratio_base", *MOVING),
     clip=2e-6,  # β·2ϵ = 2: the logit's bound is that of SPO
-    min_timestep=1,
 )
 
 PPOD_CLAMPED = Objective(
@@ -276,5 +275,4 @@ PPOD_CLAMPED = Objective(
     source="Yang et al. 2023, arXiv:2311.13231; yk7333/d3po scripts/train.py; RockeyCoss/SPO",
     open=(*WEIGHTS, *LABELS, "link", "clip", "ratio_base", *MOVING),
     clip=2e-6,
-    min_timestep=1,
 )

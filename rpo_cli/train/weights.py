@@ -73,11 +73,13 @@ def value_of(pair: Pair, column: str) -> float:
 def timestep_weights(kind: TimestepWeight, schedule: NoiseSchedule, timesteps: Tensor) -> Tensor:
     """(N,) float32, for errors on the model's own target.
 
-    The error of the implied x_0 gets the weight SNR ("snr", that of an ε error) or min(SNR, 5) ("min-snr").
+    "snr": the error of the implied x_0 times SNR, which is the error of the implied ε. "min-snr": times
+    min(SNR, 5).
     """
-    snr = snr_of(schedule)[timesteps]
-    weight = snr if kind == "snr" else snr.clamp(max=MIN_SNR)
-    return (weight * x0_error_per_target_error(schedule)[timesteps]).float()
+    weight = epsilon_error_per_target_error(schedule)
+    if kind == "min-snr":
+        weight = weight * (MIN_SNR / snr_of(schedule)).clamp(max=1)
+    return weight[timesteps].float()
 
 
 def step_ratios(schedule: NoiseSchedule, timesteps: Tensor) -> Tensor:
@@ -86,8 +88,8 @@ def step_ratios(schedule: NoiseSchedule, timesteps: Tensor) -> Tensor:
     Minus half of it times m − r is the expected log-ratio per element of the step t → t−1.
     """
     snr = snr_of(schedule)
-    epsilon = snr * x0_error_per_target_error(schedule)
-    return ((snr[timesteps - 1] / snr[timesteps] - 1) * epsilon[timesteps]).float()
+    gain = snr[timesteps - 1] / snr[timesteps] - 1
+    return (gain * epsilon_error_per_target_error(schedule)[timesteps]).float()
 
 
 def snr_of(schedule: NoiseSchedule) -> Tensor:
@@ -95,13 +97,11 @@ def snr_of(schedule: NoiseSchedule) -> Tensor:
     return (schedule.alpha.double() / schedule.sigma.double()).square()
 
 
-def x0_error_per_target_error(schedule: NoiseSchedule) -> Tensor:
-    """(T,) float64: 1/SNR for ε, σ² for v and for flow, 1 for x_0 itself."""
+def epsilon_error_per_target_error(schedule: NoiseSchedule) -> Tensor:
+    """(T,) float64, at a given x_t: 1 for ε, α² for v and for flow, SNR for x_0."""
     if schedule.prediction_type == "epsilon":
-        return 1 / snr_of(schedule)
-    if schedule.prediction_type == "sample":
         return torch.ones(schedule.steps, dtype=torch.float64)
-    return schedule.sigma.double().square()
+    return snr_of(schedule) if schedule.prediction_type == "sample" else schedule.alpha.double().square()
 
 
 def importance(losses: Tensor, group: int, temperature: float, trim: float) -> Tensor:
