@@ -117,6 +117,10 @@ class Cache:
         name = entry(picture, flip, self._framed[picture].bucket, self._square)
         return self._latents.get(f"{name}.mean"), self._latents.get(f"{name}.std")
 
+    def size(self, picture: str) -> Size:
+        """Width and height in pixels that a picture is trained at."""
+        return self._framed[picture].bucket
+
     def prompt(self, caption: str, picture: str | None = None) -> Condition:
         """Condition of one prompt, and of the picture's size where the family has one; no batch axis."""
         found = {part: self._prompts.get(f"{prompt_name(caption)}.{part}") for part in self._parts}

@@ -60,15 +60,20 @@ class DrawSettings:
 
 
 def training_draw(settings: DrawSettings, step: int, position: int, global_batch: int) -> Draw:
-    """The draw at `position` in [0, global_batch) of optimiser step `step`.
+    """The draw at `position` in [0, global_batch) of optimiser step `step`."""
+    pair = drawn_pair(settings, step, position, global_batch)
+    return _draw(
+        settings, pair, ("train", step, position), ("train group", step, position // settings.group)
+    )
+
+
+def drawn_pair(settings: DrawSettings, step: int, position: int, global_batch: int) -> int:
+    """The pair of a draw.
 
     Pairs come in epochs: each is used once before any is used again, in an order that is new every epoch.
     """
     epoch, place = divmod(step * global_batch + position, settings.pairs)
-    pair = epoch_order(settings.seed, epoch, settings.pairs)[place]
-    return _draw(
-        settings, pair, ("train", step, position), ("train group", step, position // settings.group)
-    )
+    return epoch_order(settings.seed, epoch, settings.pairs)[place]
 
 
 def validation_draw(settings: DrawSettings, item: int) -> Draw:

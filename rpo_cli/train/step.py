@@ -16,7 +16,7 @@ from rpo_cli.train.average import Average, beside
 from rpo_cli.train.batch import assemble, item_errors
 from rpo_cli.train.cache import Cache
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.draws import Draw, DrawSettings, training_draw, validation_draw
+from rpo_cli.train.draws import Draw, DrawSettings, drawn_pair, training_draw, validation_draw
 from rpo_cli.train.families import Family
 from rpo_cli.train.known import Knowledge
 from rpo_cli.train.metrics import Numbers, summarise
@@ -124,12 +124,25 @@ def accumulate(job: Job, state: State) -> list[Errors]:
     """Backward through every micro-batch; each item weighs 1/global_batch however the step is split."""
     total, group = job.settings.global_batch, job.objective.group_size
     size = max(state.batch_size // group, 1) * group  # whole groups, or one that does not fit
+    places = by_shape(job, state.step) if group == 1 else list(range(total))
     parts = []
     for start in range(0, total, size):
-        places = range(start, min(start + size, total))
-        draws = [training_draw(job.draws, state.step, place, total) for place in places]
+        draws = [
+            training_draw(job.draws, state.step, place, total) for place in places[start : start + size]
+        ]
         parts.append(backward(job, state, draws))
     return parts
+
+
+def by_shape(job: Job, step: int) -> list[int]:
+    """The positions of a step, pictures of one shape together: a forward pass takes one shape at a time."""
+    total = job.settings.global_batch
+
+    def shape(position: int) -> tuple[int, int]:
+        item = job.pairs[drawn_pair(job.draws, step, position, total)]
+        return job.cache.size(item.pictures[0])
+
+    return sorted(range(total), key=shape)
 
 
 def backward(job: Job, state: State, draws: Sequence[Draw]) -> Errors:

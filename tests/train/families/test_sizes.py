@@ -3,6 +3,8 @@
 import io
 import json
 import math
+from itertools import groupby
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +14,10 @@ from PIL import Image
 from rpo_cli.errors import UsageError
 from rpo_cli.train.cache import Builder, Framing
 from rpo_cli.train.data import read_pairs
+from rpo_cli.train.draws import DrawSettings, drawn_pair
 from rpo_cli.train.families import open_family, to_pixels
 from rpo_cli.train.run import Silent
+from rpo_cli.train.step import by_shape
 
 SHAPES = [(16, 16), (40, 20), (20, 40), (24, 16)]
 
@@ -177,3 +181,23 @@ def test_how_a_mixed_batch_is_split_changes_nothing(model_of, run_train, shapes,
         return [report.train_first[name] for name in ("winner_error", "loser_error", "grad_norm")]
 
     assert first("whole", 8) == pytest.approx(first("ones", 1), rel=1e-5)
+
+
+def test_positions_of_one_shape_stand_together_in_their_old_order(build, shapes):
+    cache, pairs = build("sd1", Framing(buckets=True)), read_pairs(shapes, "train")
+    draws = DrawSettings(0, len(pairs), 1000, cache.shape, False, 0.0)
+    job = SimpleNamespace(settings=SimpleNamespace(global_batch=18), cache=cache, pairs=pairs, draws=draws)
+    places = by_shape(job, step=3)
+    assert sorted(places) == list(range(18))
+    sizes = [cache.size(pairs[drawn_pair(draws, 3, place, 18)].winner) for place in places]
+    assert len([size for size, _ in groupby(sizes)]) == len(set(sizes)) == 3
+    for _, run in groupby(zip(sizes, places, strict=True), key=lambda item: item[0]):
+        taken = [place for _, place in run]
+        assert taken == sorted(taken)
+
+
+def test_without_buckets_positions_stay_in_order(build, shapes):
+    cache, pairs = build("sd1", Framing()), read_pairs(shapes, "train")
+    draws = DrawSettings(0, len(pairs), 1000, cache.shape, False, 0.0)
+    job = SimpleNamespace(settings=SimpleNamespace(global_batch=9), cache=cache, pairs=pairs, draws=draws)
+    assert by_shape(job, step=0) == list(range(9))
