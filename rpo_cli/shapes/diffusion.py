@@ -39,14 +39,16 @@ def build_scheduler() -> Any:
     )
 
 
-def sampling_scheduler() -> Any:
-    """The same schedule with the solver that needs the fewest steps here; what the pipeline folders
-    name.
+def sampling_scheduler(*, stochastic: bool) -> Any:
+    """The same schedule with the solver that a pipeline folder names.
+
+    Stochastic to generate: fresh noise mends what a step got wrong, and more pictures come out readable.
+    Not to edit: what must stay as it is stays better without.
     """
     return DPMSolverMultistepScheduler(
         num_train_timesteps=TRAIN_STEPS,
         prediction_type="v_prediction",
-        algorithm_type="dpmsolver++",
+        algorithm_type="sde-dpmsolver++" if stochastic else "dpmsolver++",
         solver_order=2,
         steps_offset=1,
         timestep_spacing="trailing",

@@ -40,7 +40,7 @@ def assemble(name: str, folder: Path, vae_folder: Path) -> tuple[Any, dict[str, 
     pipeline = pipeline_class(
         vae=load_vae(vae_folder),
         tokenizer=build_tokenizer(),
-        scheduler=diffusion.sampling_scheduler(),
+        scheduler=diffusion.sampling_scheduler(stochastic=name == "text-to-image"),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train export", description=__doc__)
     parser.add_argument("name", choices=tuple(PIPELINES))
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--vae", type=Path, default=Path(".train/vae-decoder"))
+    parser.add_argument("--vae", type=Path, default=Path(".train/vae"))
     parser.add_argument("--to", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

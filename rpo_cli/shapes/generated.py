@@ -29,7 +29,7 @@ Examples = list[tuple[Triplet, Image.Image]]
 BATCH = 32
 PER_FILE = 512
 SEEN_PER_FILE = 2000
-STEPS, GUIDANCE = 12, (1.0, 1.6)  # guidance is drawn between the two: flaws of many strengths
+STEPS, GUIDANCE = 16, (1.0, 1.2)  # guidance is drawn between the two: flaws of many strengths
 EDITS_PER_PICTURE = 2
 
 
@@ -135,7 +135,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train generated", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(".train/generated"))
     parser.add_argument("--model", type=Path, default=Path(".train/text-to-image"))
-    parser.add_argument("--vae", type=Path, default=Path(".train/vae-decoder"))
+    parser.add_argument("--vae", type=Path, default=Path(".train/vae"))
     parser.add_argument("--seen", type=Path, default=Path(".train/seen"))
     parser.add_argument("--files", type=int, default=4, help="Files of each sort.")
     parser.add_argument("--sort", choices=("synthetic", "generated"), default="generated")
