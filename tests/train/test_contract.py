@@ -135,6 +135,20 @@ def test_runaway_errors_give_finite_losses_and_gradients(name, spread):
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_every_tensor_is_made_where_the_errors_are(name):
+    """On the device without numbers: a tensor left on the CPU would be refused."""
+    objective = objective_of(name)
+    errors = errors_of(objective)
+    known = Known(**{n: None if v is None else v.to("meta") for n, v in vars(errors.known).items()})
+    moved = Errors(
+        *(value.detach().to("meta") for value in (errors.policy, errors.reference, errors.cross)),
+        known,
+        errors.width,
+    )
+    assert objective.losses(moved, beta_of(objective)).device.type == "meta"
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_what_it_needs_is_said(name):
     objective = registry.load("objectives", name)
     assert objective.needs_reference == objective.needs.startswith("a reference")
