@@ -21,7 +21,6 @@ from typing import TypeVar
 import torch
 from PIL import ImageOps
 from PIL.Image import Image as Picture
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rpo_cli.compute import run_halving
@@ -31,45 +30,14 @@ from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train.data import pictures
 from rpo_cli.train.families import Condition, Encoders, Family
-from rpo_cli.train.files import safetensors_bytes, write_atomically
 from rpo_cli.train.frames import Frame, Size, SizeCondition, aspect_buckets, frames
 from rpo_cli.train.rankings import Item
+from rpo_cli.train.shelf import Shelf
 
 ENCODE_BATCH = 8
 BLOCK = 256  # entries of one file
 FORMAT = "float32"
 T = TypeVar("T")
-
-
-class Shelf:
-    """A folder of blocks: named tensors, found by name, read one by one through the page cache."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._blocks: dict[str, safe_open] = {}
-        for path in sorted(folder.glob("*.safetensors")):
-            self._open(path)
-
-    def __contains__(self, name: str) -> bool:
-        return name in self._blocks
-
-    def get(self, name: str) -> Tensor:
-        tensor: Tensor = self._blocks[name].get_tensor(name)
-        return tensor
-
-    def add(self, tensors: dict[str, Tensor]) -> None:
-        """Commit a block."""
-        path = self._folder / f"{content_key(sorted(tensors))}.safetensors"
-        write_atomically(path, safetensors_bytes(tensors, {}))
-        self._open(path)
-
-    def _open(self, path: Path) -> None:
-        try:
-            block = safe_open(path, framework="pt")
-        except SafetensorError:  # damaged after it was written: it can be made again
-            path.unlink(missing_ok=True)
-            return
-        self._blocks.update(dict.fromkeys(block.keys(), block))
 
 
 @dataclass(frozen=True)
@@ -91,7 +59,8 @@ class Cache:
     """What the loop reads: latents by picture, embeddings by caption.
 
     Attributes:
-        shape: (C, h, w), large enough for the latents of every picture.
+        shape: (C, h, w) of a square's latents.
+        envelope: (C, h, w), large enough for the latents of every picture.
     """
 
     def __init__(
@@ -103,6 +72,7 @@ class Cache:
         square: Size,
         size_condition: SizeCondition | None,
         shape: tuple[int, int, int],
+        envelope: tuple[int, int, int],
     ) -> None:
         self._latents = latents
         self._prompts = prompts
@@ -111,6 +81,7 @@ class Cache:
         self._square = square
         self._size_condition = size_condition
         self.shape = shape
+        self.envelope = envelope
 
     def latent(self, picture: str, flip: bool) -> tuple[Tensor, Tensor]:
         """Posterior mean and standard deviation, (C, h, w) float32 each."""
@@ -195,7 +166,7 @@ class Builder:
             self._add_prompts(texts)
             self._observer.finish()
         self._encoders = None
-        height, width = (max(frame.bucket[axis] for frame in framed.values()) for axis in (1, 0))
+        width, height = (max(frame.bucket[axis] for frame in framed.values()) for axis in (0, 1))
         return Cache(
             self._latents,
             self._prompts,
@@ -203,8 +174,12 @@ class Builder:
             framed,
             self._square,
             self._framing.size_condition if self._family.sized else None,
-            (self._channels, height // self._factor, width // self._factor),
+            self._latent_shape(self._square),
+            self._latent_shape((width, height)),
         )
+
+    def _latent_shape(self, size: Size) -> tuple[int, int, int]:
+        return (self._channels, size[1] // self._factor, size[0] // self._factor)
 
     def _entry(self, picture: str, flip: bool, frame: Frame) -> str:
         return entry(picture, flip, frame.bucket, self._square)

@@ -18,9 +18,10 @@ from rpo_cli.errors import UsageError
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
-from rpo_cli.train.cache import BLOCK, ENCODE_BATCH, Shelf, prompt_name
+from rpo_cli.train.cache import BLOCK, ENCODE_BATCH, prompt_name
 from rpo_cli.train.data import Pair, pictures
 from rpo_cli.train.run import Embedder
+from rpo_cli.train.shelf import Shelf
 
 
 class Embeddings:

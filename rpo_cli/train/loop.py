@@ -124,7 +124,7 @@ def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
         drop_captions=settings.caption_dropout > 0,
     )
     schedule = schedule_of(family, settings)
-    draws = draw_settings(inputs, objective, len(pairs), schedule.steps, cache.shape)
+    draws = draw_settings(inputs, objective, len(pairs), schedule.steps, cache.envelope)
     embeddings = None
     if objective.needs_embedder and inputs.embedder is not None:
         everything = [item for item in (*pairs, *held_out) if isinstance(item, Pair)]

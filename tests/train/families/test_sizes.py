@@ -75,7 +75,8 @@ def test_a_bucketed_picture_keeps_its_shape_and_both_sides_share_it(build, shape
         found.append((winner.shape[2] * 2, winner.shape[1] * 2))
     assert found[:4] == [(16, 16), (20, 12), (12, 20), (20, 12)]
     assert found[8] == (20, 12)  # framed by 30 x 20
-    assert cache.shape == (4, 10, 10)
+    assert cache.shape == (4, 8, 8)
+    assert cache.envelope == (4, 10, 10)
 
 
 def test_bucketed_latents_are_those_of_the_covered_and_cropped_picture(build, shapes, model_of):
@@ -185,7 +186,7 @@ def test_how_a_mixed_batch_is_split_changes_nothing(model_of, run_train, shapes,
 
 def test_positions_of_one_shape_stand_together_in_their_old_order(build, shapes):
     cache, pairs = build("sd1", Framing(buckets=True)), read_pairs(shapes, "train")
-    draws = DrawSettings(0, len(pairs), 1000, cache.shape, False, 0.0)
+    draws = DrawSettings(0, len(pairs), 1000, cache.envelope, False, 0.0)
     job = SimpleNamespace(settings=SimpleNamespace(global_batch=18), cache=cache, pairs=pairs, draws=draws)
     places = by_shape(job, step=3)
     assert sorted(places) == list(range(18))
@@ -198,6 +199,6 @@ def test_positions_of_one_shape_stand_together_in_their_old_order(build, shapes)
 
 def test_without_buckets_positions_stay_in_order(build, shapes):
     cache, pairs = build("sd1", Framing()), read_pairs(shapes, "train")
-    draws = DrawSettings(0, len(pairs), 1000, cache.shape, False, 0.0)
+    draws = DrawSettings(0, len(pairs), 1000, cache.envelope, False, 0.0)
     job = SimpleNamespace(settings=SimpleNamespace(global_batch=9), cache=cache, pairs=pairs, draws=draws)
     assert by_shape(job, step=0) == list(range(9))
