@@ -114,6 +114,10 @@ class Flux:
         index = self._folder.index()
         if not self.serves(index):
             raise refuse(self._folder, index, "FLUX.1 text-to-image models")
+        config = self._folder.config("transformer", FluxTransformer2DModel)
+        channels = config["in_channels"] // FLUX_PATCH**2
+        if channels != self._folder.vae_config()["latent_channels"]:
+            raise refuse_editor(self._folder, channels)
 
     @cached_property
     def schedule(self) -> NoiseSchedule:
@@ -127,11 +131,7 @@ class Flux:
         return FLUX_PATCH * _vae_factor(self._folder.vae_config())
 
     def load_denoiser(self, dtype: torch.dtype = torch.float32) -> Any:
-        transformer = self._folder.denoiser("transformer", FluxTransformer2DModel, dtype)
-        channels = transformer.config.in_channels // FLUX_PATCH**2
-        if channels != self._folder.vae_config()["latent_channels"]:
-            raise refuse_editor(self._folder, channels)
-        return transformer
+        return self._folder.denoiser("transformer", FluxTransformer2DModel, dtype)
 
     def load_encoders(self, device: str) -> Encoders:
         distilled = self._folder.config("transformer", FluxTransformer2DModel).get("guidance_embeds")

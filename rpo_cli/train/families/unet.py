@@ -41,6 +41,7 @@ class StableDiffusion1:
         index = self._folder.index()
         if not self.serves(index):
             raise refuse(self._folder, index, "one UNet, one VAE and one text encoder")
+        _refuse_editors(self._folder)
 
     @cached_property
     def schedule(self) -> NoiseSchedule:
@@ -95,6 +96,7 @@ class StableDiffusionXL:
         index = self._folder.index()
         if not self.serves(index):
             raise refuse(self._folder, index, "one UNet, one VAE and two text encoders")
+        _refuse_editors(self._folder)
 
     @cached_property
     def schedule(self) -> NoiseSchedule:
@@ -173,7 +175,13 @@ def _grain(folder: Folder) -> int:
 
 
 def _load_unet(folder: Folder, dtype: torch.dtype) -> Any:
-    unet = folder.denoiser("unet", UNet2DConditionModel, dtype)
-    if unet.config.in_channels != unet.config.out_channels:
-        raise refuse_editor(folder, unet.config.in_channels)
-    return unet
+    _refuse_editors(folder)
+    return folder.denoiser("unet", UNet2DConditionModel, dtype)
+
+
+def _refuse_editors(folder: Folder) -> None:
+    """Raise for a UNet that is fed a picture beside the noise; reads its configuration only."""
+    config = folder.config("unet", UNet2DConditionModel)
+    channels = config.get("in_channels", 4)
+    if channels != config.get("out_channels", 4):
+        raise refuse_editor(folder, channels)

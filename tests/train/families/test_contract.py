@@ -1,5 +1,8 @@
 """Every family loads, conditions, noises and predicts as the loop expects, and as its pipeline does."""
 
+import json
+import shutil
+
 import pytest
 import torch
 from PIL import Image
@@ -156,3 +159,12 @@ def test_only_captions_beyond_every_text_encoder_are_too_long(opened):
     assert encoders.too_long(["a b c", "x " * 40]) == ["x " * 40]
     longer = opened("sd3").family.load_encoders("cpu")  # T5 reads 256 tokens where CLIP reads 16
     assert longer.too_long(["x " * 40, "x " * 300]) == ["x " * 300]
+
+
+@pytest.mark.parametrize("name", ["flux"])
+def test_a_flux_editor_is_refused_before_anything_is_encoded(name, model_of, tmp_path):
+    folder = shutil.copytree(model_of(name), tmp_path / "editor")
+    path = folder / "transformer" / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"in_channels": 96}))
+    with pytest.raises(UsageError, match="takes 24 channels, as an editor's does"):
+        open_family(str(folder)).check()

@@ -67,6 +67,8 @@ def test_an_editor_is_refused(tmp_path, model):
     UNet2DConditionModel.from_config(config).save_pretrained(copy / "unet")
     with pytest.raises(UsageError, match="takes 8 channels, as an editor's does"):
         StableDiffusion1(str(copy)).load_denoiser()
+    with pytest.raises(UsageError, match="takes 8 channels, as an editor's does"):
+        StableDiffusion1(str(copy)).check()
 
 
 def test_a_cut_off_weight_file_is_refused(copy):
