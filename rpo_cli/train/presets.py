@@ -188,7 +188,7 @@ KTO = Objective(
 )
 
 RELATIVE = Objective(
-    name="relative",
+    name="relative",  # its weights add up to 1 over a group, so one pair's logit is that of a part of β
     summary="Every winner of a group against every loser, weighted by how alike prompt and picture are.",
     transform=relative_error,
     contrast=relative,

@@ -160,6 +160,8 @@ def backward(job: Job, state: State, draws: Sequence[Draw]) -> Errors:
         return join([errors])
     chunks = [draws[start : start + state.batch_size] for start in range(0, len(draws), state.batch_size)]
     errors = join([forward(job, state.compared, job.pairs, chunk, grad=False) for chunk in chunks])
+    if state.step == 0 and job.objective.needs_reference:
+        require_equal_start(errors, job)
     leaf = replace(errors, policy=errors.policy.clone().requires_grad_())
     loss = job.objective.losses(leaf, job.beta).sum() / job.settings.global_batch
     (slope,) = torch.autograd.grad(loss, leaf.policy)
@@ -195,7 +197,7 @@ def forward(
 
 
 def require_equal_start(errors: Errors, job: Job) -> None:
-    """Before the first step the policy is its reference: every logit must be 0, exactly unless compiled.
+    """Before the first step the policy is its reference: exactly unless compiled, then to 0.05 logits.
 
     Raises:
         RpoError: it is not, so the logits of the whole run would be wrong.
@@ -204,7 +206,8 @@ def require_equal_start(errors: Errors, job: Job) -> None:
     if errors.reference is not None:
         if torch.equal(detached.policy, errors.reference):
             return
-        largest = float(job.objective.logits(detached, job.beta).abs().max())
+        equal = job.objective.logits(replace(detached, policy=errors.reference), job.beta)
+        largest = float((job.objective.logits(detached, job.beta) - equal).abs().max())
         if job.settings.compile and largest < COMPILED_LOGIT:  # both sides run other kernels
             return
     raise RpoError(

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -20,7 +19,6 @@ COLUMNS = {
     "smooth-margin": "margin",
     "agreement": "agreement",
 }
-assert set(COLUMNS) == set(get_args(PairWeight)) - {"none"}
 CERTAIN = 1e-3  # dispersions are held this far from 0 and 1
 LIGHTEST, HEAVIEST = 0.2, 5.0
 MIN_SNR = 5.0  # γ of Hang et al. 2023, arXiv:2303.09556

@@ -2,11 +2,15 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from rpo_cli import registry
+from rpo_cli.config import TrainSettings
+from rpo_cli.errors import RpoError
+from rpo_cli.train import step
 from rpo_cli.train.objective import DPO, SALESFORCE, Objective
 from rpo_cli.train.presets import (
     DSPO,
@@ -157,6 +161,20 @@ def test_what_it_needs_is_said(name):
     assert ("embedder" in objective.needs) == objective.needs_embedder
     assert ("cross" in objective.needs) == objective.needs_cross
     assert all(hasattr(objective, part) for part in objective.open)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_start_is_judged_by_how_far_the_logits_are_from_those_of_equal_models(name):
+    """Compiled, so that a little is allowed: also where equal models have logits that are not 0."""
+    objective = objective_of(name)
+    beta = 1.0 if name == "dspo" else objective.default_beta
+    job = SimpleNamespace(settings=TrainSettings(compile=True), objective=objective, beta=beta)
+    if objective.needs_reference:
+        errors = errors_of(objective, equal=True)
+        step.require_equal_start(errors, job)
+        step.require_equal_start(replace(errors, policy=errors.policy * (1 + 1e-7)), job)
+        with pytest.raises(RpoError, match="differs from its reference"):
+            step.require_equal_start(errors_of(objective, spread=1.0), job)
 
 
 # --- special cases ------------------------------------------------------------------------------------

@@ -2,13 +2,16 @@
 
 import math
 import random
+from typing import get_args
 
 import pytest
 import torch
 
+from rpo_cli.config import PairWeight, SoftLabels
 from rpo_cli.train.data import Pair
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.weights import (
+    COLUMNS,
     importance,
     pair_weight,
     raw_weight,
@@ -31,6 +34,10 @@ def pairs(**columns) -> list[Pair]:
 def schedule(kind="epsilon") -> NoiseSchedule:
     """alpha^2 = 0.9, 0.5, 0.1: SNR = 9, 1, 1/9."""
     return NoiseSchedule.from_alphas_cumprod(torch.tensor([0.9, 0.5, 0.1]), kind)
+
+
+def test_every_weight_and_label_that_can_be_set_has_its_column():
+    assert COLUMNS.keys() >= {*get_args(PairWeight), *get_args(SoftLabels)} - {"none"}
 
 
 def test_a_disputed_prompt_weighs_less():
