@@ -31,21 +31,11 @@ def card(
 ) -> str:
     """The model card: what it is, how to use it, settings, numbers. No clock, no host, no local path."""
     kind = "full fine-tuning" if settings.full else f"LoRA of rank {settings.rank}"
-    header = ["---", "library_name: diffusers", "pipeline_tag: text-to-image"]
-    if "/" in facts["model"]:  # a hub id
-        header.append(f"base_model: {facts['model']}")
-    header += [
-        "tags:",
-        "- preference-optimization",
-        f"- {objective.name}",
-        *([] if settings.full else ["- lora"]),
-        "---",
-    ]
     dumped = settings.model_dump(mode="json", exclude={"name", "model", "export"}, exclude_none=True)
     negative = objective.contrast is pair_reversed
     return "\n".join(
         [
-            *header,
+            *_header(settings, objective, facts),
             "",
             f"# {objective.name.upper()}, {kind}",
             "",
@@ -74,6 +64,15 @@ def card(
             "",
         ]
     )
+
+
+def _header(settings: TrainSettings, objective: Objective, facts: Mapping[str, Any]) -> list[str]:
+    """What the hub reads."""
+    lines = ["---", "library_name: diffusers", "pipeline_tag: text-to-image"]
+    if "/" in facts["model"]:  # a hub id
+        lines.append(f"base_model: {facts['model']}")
+    lines += ["tags:", "- preference-optimization", f"- {objective.name}"]
+    return [*lines, *([] if settings.full else ["- lora"]), "---"]
 
 
 def _usage(full: bool, family: Family) -> list[str]:

@@ -20,7 +20,7 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.train.card import card, with_files
 from rpo_cli.train.families import Family
-from rpo_cli.train.files import folder_atomically, safetensors_bytes, write_atomically
+from rpo_cli.train.files import folder_atomically, remove_temporaries, safetensors_bytes, write_atomically
 from rpo_cli.train.lora_files import diffusers_weights, kohya_metadata, kohya_weights, merged_weights
 from rpo_cli.train.metrics import Numbers
 from rpo_cli.train.objective import Objective
@@ -30,6 +30,7 @@ from rpo_cli.train.reload import check_denoiser, check_lora
 LORA_FILE = "pytorch_lora_weights.safetensors"
 DENOISER_FILE = "diffusion_pytorch_model.safetensors"
 CARD = "README.md"
+LAYOUTS = ("kohya", "merged")
 
 
 def require_layouts(settings: TrainSettings, family: Family) -> None:
@@ -88,12 +89,15 @@ def add_layouts(
     saved = load_file(folder / LORA_FILE)
     for name, parameter in policy.parameters.items():
         parameter.data.copy_(saved[f"{family.component}.{name.replace('.default.', '.')}"])
+    remove_temporaries(folder)
+    there = {layout for layout in LAYOUTS if (folder / layout).exists()} | set(layouts)
+    text = with_files((folder / CARD).read_text(encoding="utf-8"), family, there)
+    write_atomically(
+        folder / CARD, text.encode()
+    )  # before the layouts: their presence says that all is done
     for layout in layouts:
         with folder_atomically(folder / layout) as temporary:
             write_layout(temporary, layout, policy, family, settings)
-    there = [layout for layout in ("kohya", "merged") if (folder / layout).exists()]
-    text = with_files((folder / CARD).read_text(encoding="utf-8"), family, there)
-    write_atomically(folder / CARD, text.encode())
 
 
 def write_layout(

@@ -10,6 +10,7 @@ from diffusers import DiffusionPipeline
 
 from rpo_cli import registry
 from rpo_cli.errors import UsageError
+from rpo_cli.train import export as export_module
 from rpo_cli.train import loop as loop_module
 
 OTHERS = [name for name in registry.families if name != "sd1"]  # sd1: tests/train/test_loop.py
@@ -190,3 +191,26 @@ def test_flow_models_draw_logit_normal_noise_levels_unless_told_otherwise(run_fa
     trained.clear()
     run_family("sd3", "b", steps=1, timestep_density="uniform")
     assert trained["job"].schedule is trained["job"].family.schedule
+
+
+def test_a_cut_between_two_layouts_leaves_whole_ones_and_is_made_good(run_family, monkeypatch):
+    run_family("sd1")
+    write = export_module.write_layout
+
+    def cut(folder, layout, *given):
+        write(folder, layout, *given)
+        if layout == "merged":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(export_module, "write_layout", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run_family("sd1", export=["kohya", "merged"])
+    again = run_family("sd1", export=["kohya", "merged"])
+    assert again.skipped
+    assert sorted(path.name for path in again.adapter.iterdir()) == [
+        "README.md",
+        "kohya",
+        "merged",
+        "pytorch_lora_weights.safetensors",
+    ]
