@@ -39,6 +39,7 @@ class Knowledge:
             ratio=step_ratios(self.schedule, timesteps) if objective.clip else None,
             gains=torch.tensor([item.gains for item in rankings]).T.contiguous() if rankings else None,
             features=self.embeddings.of(pairs) if self.embeddings else None,
+            noise=timesteps / self.schedule.steps,
         )
         return Known(**{name: _moved(value, device) for name, value in vars(found).items()})
 

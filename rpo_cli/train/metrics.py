@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from rpo_cli.train.files import storage_errors, write_atomically
 from rpo_cli.train.objective import Errors, Objective, implicit_accuracy, implicit_margin, join
@@ -22,6 +23,7 @@ TOO_SMALL, SATURATED = 2e-3, 10.0
 def summarise(errors: Errors, objective: Objective, beta: float) -> Numbers:
     """Means over the items: loss, errors of best and worst picture, accuracy, logits, shares clipped.
 
+    An advantage is how much better than the reference a side is denoised: both fall when a policy forgets.
     The logit's standard deviation is the population's (0 for one pair).
     """
     policy = ranks(errors.policy, errors.width)
@@ -36,7 +38,10 @@ def summarise(errors: Errors, objective: Objective, beta: float) -> Numbers:
         found |= {
             "reference_winner_error": reference[0].mean(),
             "reference_loser_error": reference[-1].mean(),
+            "winner_advantage": (reference[0] - winner).mean(),
+            "loser_advantage": (reference[-1] - loser).mean(),
             "implicit_accuracy": implicit_accuracy(implicit_margin(errors)),
+            **_accuracy_by_noise(errors),
         }
     if objective.compares:
         logits = objective.logits(errors, beta)
@@ -44,6 +49,19 @@ def summarise(errors: Errors, objective: Objective, beta: float) -> Numbers:
     if objective.clip:
         found |= clipped_shares(errors, objective)
     return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+
+
+def _accuracy_by_noise(errors: Errors) -> dict[str, Tensor]:
+    """Implicit accuracy on each third of the timesteps that occurs."""
+    if errors.known.noise is None:
+        return {}
+    margin, third = implicit_margin(errors), (3 * errors.known.noise).long()
+    bands = {name: margin[third == band] for band, name in enumerate(("low", "middle", "high"))}
+    return {
+        f"implicit_accuracy_{name}_noise": implicit_accuracy(part)
+        for name, part in bands.items()
+        if len(part)
+    }
 
 
 def spread_warning(step: int, spread: float) -> str | None:

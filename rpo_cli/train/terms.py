@@ -23,6 +23,7 @@ class Known:
         ratio: (B,) SNR_{t−1}/SNR_t − 1, times what turns an error of the model's target into one of ε.
         gains: (K, B) worth of each picture of a list.
         features: (2, D, B) unit vectors of the winners and of the losers.
+        noise: (B,) timestep over the number of timesteps, in [0, 1); for the log.
     """
 
     weight: Tensor | None = None
@@ -30,6 +31,7 @@ class Known:
     ratio: Tensor | None = None
     gains: Tensor | None = None
     features: Tensor | None = None
+    noise: Tensor | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import torch
 from rpo_cli.errors import StorageError
 from rpo_cli.train.metrics import MetricsFile, join, spread_warning, summarise
 from rpo_cli.train.objective import DPO, Errors
+from rpo_cli.train.terms import Known
 
 
 def test_joined_micro_batches_read_like_one_batch():
@@ -34,6 +35,18 @@ def test_the_summary_has_the_hand_computed_values():
     assert found["logit_mean"] == pytest.approx(-0.5)
     assert found["logit_std"] == pytest.approx(1.5)
     assert found["implicit_accuracy"] == 0.5
+
+
+def test_sides_and_noise_levels_are_told_apart():
+    """Both sides got worse, the loser more: right at low noise, wrong at high noise."""
+    policy, reference = torch.tensor([0.3, 0.5, 0.6, 0.5]), torch.tensor([0.2, 0.4, 0.2, 0.5])
+    known = Known(noise=torch.tensor([0.1, 0.9]))
+    found = summarise(Errors(policy, reference, known=known), DPO, 10.0)
+    assert found["winner_advantage"] == pytest.approx(-0.1)
+    assert found["loser_advantage"] == pytest.approx(-0.2)
+    assert found["implicit_accuracy_low_noise"] == 1.0
+    assert found["implicit_accuracy_high_noise"] == 0.0
+    assert "implicit_accuracy_middle_noise" not in found
 
 
 @pytest.mark.parametrize(
