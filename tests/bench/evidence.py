@@ -44,7 +44,7 @@ def dataset_line(protocol: Table, work: Path, adapter: Table | None = None) -> L
 
 def make_dataset(protocol: Table, work: Path) -> Table:
     line = dataset_line(protocol, work)
-    for name in ("generate", "critique", "edit"):
+    for name in ("generate", "critique", "edit", "score"):
         run_stage(line, name)
     report = build_pairs(line)
     digest = hashlib.sha256()
