@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rpo_cli.line.run import run as run
     from rpo_cli.line.stage import run_stage as run_stage
     from rpo_cli.line.status import status as status
-    from rpo_cli.line.training import train as train
+    from rpo_cli.line.training import fine_tune as fine_tune
 
 __version__ = "0.1.0"
 
@@ -32,9 +32,9 @@ _WHERE = {
     "run": "rpo_cli.line.run",
     "run_stage": "rpo_cli.line.stage",
     "status": "rpo_cli.line.status",
-    "train": "rpo_cli.line.training",
+    "fine_tune": "rpo_cli.line.training",
 }
-__all__ = ["Line", "build_pairs", "open_line", "plan", "probe", "run", "run_stage", "status", "train"]
+__all__ = ["Line", "build_pairs", "fine_tune", "open_line", "plan", "probe", "run", "run_stage", "status"]
 
 
 def __getattr__(name: str) -> Any:

@@ -56,4 +56,4 @@ def train(
     if suggest_beta:
         reports.beta(say, training.suggest_beta(line))
     else:
-        reports.trained(say, training.train(line))
+        reports.trained(say, training.fine_tune(line))

@@ -9,7 +9,7 @@ from rpo_cli.line.dataset import PairsReport, build_dataset
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.sheet import draw_contact_sheet
 from rpo_cli.line.stage import STAGES, Shard, StageReport, run_stage
-from rpo_cli.line.training import TrainReport, train
+from rpo_cli.line.training import TrainReport, fine_tune
 from rpo_cli.line.work import (
     critique_work,
     edit_work,
@@ -70,5 +70,5 @@ def run(line: Line, until: str | None = None, *, shard: Shard | None = None) -> 
         pairs = build_pairs(line)
         sheet = draw_contact_sheet(line)
     if "train" in steps:
-        train_report = train(line)
+        train_report = fine_tune(line)
     return RunReport(stages, pairs, train_report, sheet)

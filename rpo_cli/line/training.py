@@ -15,10 +15,10 @@ from rpo_cli.train.run import train as train_model
 if TYPE_CHECKING:
     from rpo_cli.train.scale import BetaAdvice
 
-__all__ = ["TrainReport", "suggest_beta", "train"]
+__all__ = ["TrainReport", "fine_tune", "suggest_beta"]
 
 
-def train(line: Line) -> TrainReport:
+def fine_tune(line: Line) -> TrainReport:
     """Fine-tune on the run's dataset; a finished training with the same settings returns at once.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from rpo_cli import build_pairs, open_line, registry, run_stage, train
+from rpo_cli import build_pairs, fine_tune, open_line, registry, run_stage
 from rpo_cli.line.context import Line
 from rpo_cli.line.work import live_images
 from rpo_cli.pictures import decode
@@ -87,7 +87,7 @@ def measure(protocol: Table, work: Path, split: str, adapter: Path | None, name:
 
 def train_and_measure(protocol: Table, work: Path, split: str, seed: int) -> Table:
     options = {**protocol["train"]["options"], "train.seed": seed, "train.name": f"seed-{seed}"}
-    report = train(dataset_line(protocol, work, options))
+    report = fine_tune(dataset_line(protocol, work, options))
     return measure(protocol, work, split, Path(report.adapter), f"seed-{seed}")
 
 

@@ -34,7 +34,7 @@ def calls(monkeypatch):
     monkeypatch.setattr(line_run, "build_pairs", stand_in("build_pairs", PAIRS))
     monkeypatch.setattr(line_stage, "run_stage", stand_in("run_stage", SCORES))
     monkeypatch.setattr(
-        training, "train", stand_in("train", TrainReport("dpo", 9, 2, Path("demo/adapter")))
+        training, "fine_tune", stand_in("train", TrainReport("dpo", 9, 2, Path("demo/adapter")))
     )
     return seen
 
