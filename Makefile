@@ -47,6 +47,7 @@ bench-evidence: setup  ## base against tuned; only what is missing
 shapes-models: setup  ## train the embedded models from nothing, hours; goes on where it stopped
 	$(TRAIN) vae
 	$(TRAIN) text-to-image
+	$(TRAIN) decoder
 	$(TRAIN) export text-to-image
 	for seed in 1 2 3 4 5 6; do $(TRAIN) seen --seed $$seed || exit; done
 	for seed in 7 8; do $(TRAIN) seen --model $(MODELS)/text-to-image --seed $$seed || exit; done

@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train export", description=__doc__)
     parser.add_argument("name", choices=tuple(PIPELINES))
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--vae", type=Path, default=Path(".train/vae"))
+    parser.add_argument("--vae", type=Path, default=Path(".train/vae-decoder"))
     parser.add_argument("--to", type=Path)
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

@@ -135,7 +135,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="train generated", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(".train/generated"))
     parser.add_argument("--model", type=Path, default=Path(".train/text-to-image"))
-    parser.add_argument("--vae", type=Path, default=Path(".train/vae"))
+    parser.add_argument("--vae", type=Path, default=Path(".train/vae-decoder"))
     parser.add_argument("--seen", type=Path, default=Path(".train/seen"))
     parser.add_argument("--files", type=int, default=4, help="Files of each sort.")
     parser.add_argument("--sort", choices=("synthetic", "generated"), default="generated")

@@ -237,7 +237,7 @@ def main(arguments: list[str]) -> None:
     """`python -m rpo_cli.shapes.train seen --count 4000 --seed 1`: one set of pictures."""
     parser = argparse.ArgumentParser(prog="train seen", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(".train/seen"))
-    parser.add_argument("--vae", type=Path, default=Path(".train/vae"))
+    parser.add_argument("--vae", type=Path, default=Path(".train/vae-decoder"))
     parser.add_argument("--count", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument(

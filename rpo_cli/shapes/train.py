@@ -1,5 +1,5 @@
 """Trains the models of the shapes world: `python -m rpo_cli.shapes.train
-{vae,text-to-image,editor,critic,reward,...} --help`.
+{vae,text-to-image,decoder,editor,critic,reward,...} --help`.
 
 Only the door: each name is one module with `main(arguments)`. To add a model: its module, its line
 in TRAINERS.
@@ -13,6 +13,7 @@ import sys
 TRAINERS = {
     "vae": "rpo_cli.shapes.train_vae",
     "text-to-image": "rpo_cli.shapes.train_text_to_image",
+    "decoder": "rpo_cli.shapes.train_decoder",
     "editor": "rpo_cli.shapes.train_editor",
     "critic": "rpo_cli.shapes.train_critic",
     "reward": "rpo_cli.shapes.train_reward",

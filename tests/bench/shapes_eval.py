@@ -44,7 +44,7 @@ class Sampling:
     image_guidance: float = 0.0
 
 
-TEXT_TO_IMAGE = Sampling(steps=24, guidance=1.0)
+TEXT_TO_IMAGE = Sampling(steps=24, guidance=1.1)
 EDITOR = Sampling(steps=12, guidance=1.8, image_guidance=1.5)
 
 
