@@ -38,7 +38,7 @@ bench: setup  ## 100,000 synthetic rows: status and resume
 	$(BIN)/python -m tests.bench.scale
 
 bench-shapes: setup  ## the embedded models, by the oracle; only what is missing
-	for part in oracle vae text-to-image editor; do $(BIN)/python -m tests.bench.shapes_eval $$part || exit; done
+	for part in oracle vae text-to-image editor editor-flawed; do $(BIN)/python -m tests.bench.shapes_eval $$part || exit; done
 	for part in critic reward vqascore; do $(BIN)/python -m tests.bench.critic_eval $$part || exit; done
 
 bench-evidence: setup  ## base against tuned; only what is missing

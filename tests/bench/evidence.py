@@ -96,13 +96,19 @@ def main() -> None:
     parser.add_argument("--split", choices=("dev", "test"), default="test")
     parser.add_argument("--work", type=Path, default=Path(".train/evidence"))
     parser.add_argument("--protocol", type=Path, default=PROTOCOL)
+    parser.add_argument("--only", type=int, action="append", help="Fill these seeds' cells, print nothing.")
     options = parser.parse_args()
     protocol = tomllib.loads(options.protocol.read_text())
-    sys.stdout.write(table(protocol, options.work, options.split))
+    data, shared = data_cell(protocol, options.work), shared_inputs(protocol, options.work, options.split)
+    seeds = options.only or protocol["train"]["seeds"]
+    tuned = [tuned_cell(protocol, options.work, shared, data, seed) for seed in seeds]
+    if not options.only:
+        base = base_cell(protocol, options.work, shared)
+        sys.stdout.write(layout(protocol, options.split, data, base, tuned))
 
 
-def table(protocol: Table, work: Path, split: str) -> str:
-    """Fill the missing cells and lay out the result."""
+def data_cell(protocol: Table, work: Path) -> Table:
+    """The dataset's counts and hash, for the models and settings as they are."""
     line = dataset_line(protocol, work)
     s = line.settings
     models = {
@@ -114,20 +120,29 @@ def table(protocol: Table, work: Path, split: str) -> str:
     settings = s.model_dump(mode="json", include={"generate", "critique", "edit", "pairs"})
     for section, key in (("generate", "generator"), ("critique", "critic"), ("edit", "editor")):
         settings[section].pop(key)  # a path of this machine; the hash stands in `models`
-    data_inputs = {"models": models, "settings": settings, "data": protocol["data"]}
-    data = cell("evidence", "dataset", data_inputs, lambda: make_dataset(protocol, work))
-    shared = {"split": split, "eval": protocol["eval"], "generator": models["generator"]}
-    base = cell("evidence", f"{split}-base", shared, lambda: measure(protocol, work, split, None, "base"))
-    tuned = [
-        cell(
-            "evidence",
-            f"{split}-seed-{seed}",
-            {**shared, "train": protocol["train"]["options"], "data": data["dataset_sha256"], "seed": seed},
-            lambda seed=seed: train_and_measure(protocol, work, split, seed),  # type: ignore[misc]
-        )
-        for seed in protocol["train"]["seeds"]
-    ]
-    return layout(protocol, split, data, base, tuned)
+    inputs = {"models": models, "settings": settings, "data": protocol["data"]}
+    return cell("evidence", "dataset", inputs, lambda: make_dataset(protocol, work))
+
+
+def shared_inputs(protocol: Table, work: Path, split: str) -> Table:
+    """What every measurement depends on."""
+    line = dataset_line(protocol, work)
+    generate = line.settings.generate
+    generator = line.identity(str(generate.generator)).revision
+    sampling = {"steps": generate.steps, "guidance": generate.guidance}
+    return {"split": split, "eval": protocol["eval"], "generator": generator, "sampling": sampling}
+
+
+def base_cell(protocol: Table, work: Path, shared: Table) -> Table:
+    split = shared["split"]
+    return cell("evidence", f"{split}-base", shared, lambda: measure(protocol, work, split, None, "base"))
+
+
+def tuned_cell(protocol: Table, work: Path, shared: Table, data: Table, seed: int) -> Table:
+    split = shared["split"]
+    inputs = {**shared, "train": protocol["train"]["options"], "data": data["dataset_sha256"], "seed": seed}
+    name = f"{split}-seed-{seed}"
+    return cell("evidence", name, inputs, lambda: train_and_measure(protocol, work, split, seed))
 
 
 def layout(protocol: Table, split: str, data: Table, base: Table, tuned: list[Table]) -> str:
