@@ -1,6 +1,6 @@
 """What commands print: each report of the line as text for people; `Output` makes the JSON."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rpo_cli.line.stage import StageReport
     from rpo_cli.line.status import RunStatus
     from rpo_cli.line.training import TrainReport
+    from rpo_cli.train.plan import TrainPlan
     from rpo_cli.train.scale import BetaAdvice
 
 
@@ -92,6 +93,33 @@ def trained(say: Output, report: "TrainReport") -> None:
     state = "was trained before" if report.skipped else "trained"
     text = f"{report.name}: {state}, {report.steps:,} steps on {report.pairs:,} pairs\n{_metrics(report)}"
     say.result(report, f"{text}\nresult: {report.adapter}", essence=str(report.adapter))
+
+
+def training_plan(say: Output, found: "TrainPlan") -> None:
+    """What a training would take, one thing a line."""
+    pairs = "no dataset yet" if found.pairs is None else f"{found.pairs:,} pairs"
+    drawn = found.steps * found.global_batch
+    epochs = f" = {drawn / found.pairs:.3g} epochs" if found.pairs else ""
+    flops, memory = vars(found.flops), {k: v for k, v in vars(found.memory).items() if v}
+    rows = [
+        ["trained", f"{found.trained:,} of {found.parameters:,} parameters"],
+        ["data", pairs],
+        ["steps", f"{found.steps:,}, {found.global_batch:,} pairs each{epochs}"],
+        ["forward passes", f"{found.passes_per_step:,} a step, {found.batch_size:,} pairs each"],
+        ["FLOPs per pair", f"{_tera(found.flops_per_pair)} ({_listed(flops, _tera)})"],
+        ["FLOPs in all", _tera(found.flops_of_training)],
+        ["memory, estimated", f"{size(found.memory_total)} ({_listed(memory, size)})"],
+    ]
+    said = f"{found.method} on {found.model}\n" + "\n".join(f"{name}: {text}" for name, text in rows)
+    say.result(found, said, essence=str(found.memory_total))
+
+
+def _tera(count: int) -> str:
+    return f"{count / 1e12:,.3g} T"
+
+
+def _listed(parts: Mapping[str, int], told: Callable[[int], str]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')} {told(value)}" for name, value in parts.items())
 
 
 def beta(say: Output, advice: "BetaAdvice") -> None:

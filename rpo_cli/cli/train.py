@@ -19,6 +19,9 @@ def train(
     suggest_beta: Annotated[
         bool, typer.Option("--suggest-beta", help="Propose a beta from the model's errors; train nothing.")
     ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Print parameters, memory and FLOPs; load and train nothing.")
+    ] = False,
     link: Annotated[str | None, o.setting("train.link")] = None,
     pair_weight: Annotated[str | None, o.setting("train.pair_weight")] = None,
     label_smoothing: Annotated[float | None, o.setting("train.label_smoothing")] = None,
@@ -53,7 +56,9 @@ def train(
     from rpo_cli.line import training
 
     say, line = step.console(context), step.opened(context, "train")
-    if suggest_beta:
+    if plan:
+        reports.training_plan(say, training.plan(line))
+    elif suggest_beta:
         reports.beta(say, training.suggest_beta(line))
     else:
         reports.trained(say, training.fine_tune(line))

@@ -13,9 +13,10 @@ from rpo_cli.train.run import suggest_beta as propose_beta
 from rpo_cli.train.run import train as train_model
 
 if TYPE_CHECKING:
+    from rpo_cli.train.plan import TrainPlan
     from rpo_cli.train.scale import BetaAdvice
 
-__all__ = ["TrainReport", "fine_tune", "suggest_beta"]
+__all__ = ["TrainReport", "fine_tune", "plan", "suggest_beta"]
 
 
 def fine_tune(line: Line) -> TrainReport:
@@ -43,11 +44,31 @@ def suggest_beta(line: Line) -> "BetaAdvice":
     return propose_beta(settings, **_arguments(line, settings))
 
 
+def plan(line: Line) -> "TrainPlan":
+    """What the training would take; reads configurations only, and needs no dataset yet.
+
+    Raises:
+        SettingsError: settings that contradict the method.
+        UsageError: the model is of no family that can be trained.
+    """
+    from rpo_cli.train.plan import plan as plan_training
+
+    settings = own_settings(line)
+    model, revision = _model(line, settings)
+    return plan_training(settings, dataset=line.store.path("dataset"), model=model, revision=revision)
+
+
+def _model(line: Line, settings: TrainSettings) -> tuple[str, str | None]:
+    """Folder or hub id of what is tuned, and its revision as the settings name it."""
+    generate = line.settings.generate
+    model = settings.model or required(generate.generator, "train.model")
+    return model, generate.revision if settings.model is None else None
+
+
 def _arguments(line: Line, settings: TrainSettings) -> dict[str, Any]:
     """Everything but the settings that a training takes."""
-    generate, run = line.settings.generate, line.settings.run
-    model = settings.model or required(generate.generator, "train.model")
-    revision = generate.revision if settings.model is None else None
+    run = line.settings.run
+    model, revision = _model(line, settings)
     dataset = line.store.path("dataset")
     card = dataset / "README.md"
     if not card.is_file():

@@ -1,7 +1,7 @@
 """Training from prepared data to exported weights: encode once, step, validate, save, export."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
 
@@ -22,10 +22,12 @@ from rpo_cli.train.draws import DrawSettings
 from rpo_cli.train.embeddings import embed
 from rpo_cli.train.export import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.families import Family, open_family
+from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.known import knowledge
 from rpo_cli.train.metrics import MetricsFile, Numbers, spread_warning, summarise
 from rpo_cli.train.objective import Objective
 from rpo_cli.train.optimiser import make_optimiser
+from rpo_cli.train.plan import ideal_seconds
 from rpo_cli.train.policy import Policy, build_policy, weight_dtype
 from rpo_cli.train.rankings import read_items
 from rpo_cli.train.run import Embedder
@@ -65,6 +67,9 @@ def run_training(inputs: Inputs, threads: int, observer: Observer) -> tuple[int,
     require_layouts(inputs.settings, family)
     job = prepare(inputs, family, observer)
     observer.note(start_line(job))
+    folder = Folder(inputs.model, inputs.revision)
+    ideal = ideal_seconds(job.settings, job.objective, family, folder, inputs.device)
+    job = replace(job, ideal_seconds=ideal)
     denoiser = family.load_denoiser(weight_dtype(job.settings))
     policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device)
     state = start_or_resume(job, policy, inputs.out)

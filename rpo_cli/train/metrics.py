@@ -15,6 +15,7 @@ from rpo_cli.train.transforms import clipped_shares
 __all__ = ["MetricsFile", "Numbers", "join", "spread_warning", "summarise"]
 
 Numbers = dict[str, float]
+CLOCK = ("pairs_per_second", "useful_mfu")  # what differs from one run of a training to the next
 SPREAD_STEPS = 10  # the logit's spread is judged within this many steps
 # standard deviations of the logit: float32 rounding alone makes some 3e-4 at β 5000; σ(10) = 0.99995
 TOO_SMALL, SATURATED = 2e-3, 10.0
@@ -117,4 +118,4 @@ class MetricsFile:
 
 
 def _clockless(row: dict[str, Any]) -> Numbers:
-    return {name: value for name, value in row.items() if name not in ("split", "pairs_per_second")}
+    return {name: value for name, value in row.items() if name not in ("split", *CLOCK)}

@@ -36,6 +36,7 @@ class Job:
 
     Attributes:
         beta: in the objective's own unit.
+        ideal_seconds: that an item's useful FLOPs take at the device's peak; None where none is known.
     """
 
     settings: TrainSettings
@@ -49,6 +50,7 @@ class Job:
     device: str
     knowledge: Knowledge
     beta: float
+    ideal_seconds: float | None = None
 
 
 @dataclass
@@ -70,11 +72,13 @@ class State:
 
 
 def timed_step(job: Job, state: State, observer: Observer) -> Numbers:
-    """One optimiser step, with its speed."""
+    """One optimiser step, with its speed, and its share of the device's peak where that is known."""
     began = time.perf_counter()
     numbers = in_memory(lambda: train_step(job, state), state, observer)
     seconds = time.perf_counter() - began
-    return numbers | {"pairs_per_second": round(job.settings.global_batch / seconds, 2)}
+    speed = job.settings.global_batch / seconds
+    numbers |= {"pairs_per_second": round(speed, 2)}
+    return numbers if job.ideal_seconds is None else numbers | {"useful_mfu": speed * job.ideal_seconds}
 
 
 def in_memory(work: Callable[[], T], state: State, observer: Observer) -> T:

@@ -22,7 +22,7 @@ SECTIONS = {
 }
 SWITCHES = {
     *("preset", "config", "assign", "shard", "retry_rejects", "dry_run", "probe", "json", "quiet"),
-    *("context", "run", "until", "suggest_beta"),
+    *("context", "run", "until", "suggest_beta", "plan", "prepare"),
 }
 
 

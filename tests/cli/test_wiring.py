@@ -12,6 +12,7 @@ from rpo_cli.line.dataset import PairsReport
 from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
 from rpo_cli.line.training import TrainReport
+from rpo_cli.train.plan import Flops, Memory, TrainPlan
 from rpo_cli.train.scale import BetaAdvice
 
 SCORES = StageReport("score", 4, 0, 4, 0, {}, 1.0, None)
@@ -115,3 +116,16 @@ def test_a_dry_run_plans_the_steps_that_a_run_would_walk(rpo, calls, tmp_path, m
 
     assert planned == stages
     assert calls == []
+
+
+def test_a_plan_is_told_and_nothing_is_trained(rpo, calls, monkeypatch, tmp_path):
+    found = TrainPlan(
+        "dpo", "m", 8, 3, 4, 2, 2, 100, 10, Flops(1, 2, 1), 4, 48, Memory(1, 0, 1, 1, 0, 1), 4
+    )
+    monkeypatch.setattr(training, "plan", lambda line: found)
+    told, data = rpo("train", tmp_path, "--plan"), rpo("train", tmp_path, "--plan", "--json")
+
+    assert calls == []
+    assert "10 of 100 parameters" in told.out
+    assert "1.5 epochs" in told.out
+    assert json.loads(data.out)["flops"]["policy_backward"] == 2

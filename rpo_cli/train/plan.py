@@ -1,0 +1,290 @@
+"""`rpo train --plan`: what a training takes, from configurations alone. Loads no weights, writes nothing.
+
+The denoiser is built on torch's meta device, where a tensor has a shape and no memory; one forward and one
+backward pass of one item give its FLOPs (a multiply-add counts 2) and what autograd would keep.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from math import ceil, prod
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from rpo_cli.config import TrainSettings
+from rpo_cli.train.compose import settled
+from rpo_cli.train.data import split_files
+from rpo_cli.train.families import Family, open_family
+from rpo_cli.train.families.encoders import Condition
+from rpo_cli.train.families.flow import FLUX_DEV_T5_TOKENS, FLUX_SCHNELL_T5_TOKENS, SD3_T5_TOKENS
+from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.objective import Objective
+from rpo_cli.train.policy import DTYPES, Policy, build_policy, weight_dtype
+
+SINGLE = 4  # bytes of a float32
+SIZES = 6  # numbers that SDXL is told of a picture
+# dense bf16 and fp16 FLOP/s by the name that torch.cuda gives; NVIDIA's data sheets
+PEAKS = {"H200": 989e12, "H100 80GB HBM3": 989e12, "A100": 312e12}
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Useful floating-point operations of one item, without what is computed again to save memory."""
+
+    policy_forward: int
+    policy_backward: int
+    reference_forward: int
+
+    @property
+    def total(self) -> int:
+        return self.policy_forward + self.policy_backward + self.reference_forward
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes on the device; an estimate, without kernels' workspaces and the allocator's waste.
+
+    Attributes:
+        averages: of `ema`, and of a reference that moves.
+        activations: what a forward pass of `batch_size` items keeps for the backward one.
+    """
+
+    weights: int
+    reference: int
+    gradients: int
+    optimiser: int
+    averages: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return sum(vars(self).values())
+
+
+@dataclass(frozen=True)
+class TrainPlan:
+    """What `rpo train` would do.
+
+    Attributes:
+        pairs: rows of the training split; None: there is no dataset yet.
+        global_batch: items per optimiser step, the effective batch; `batch_size` of them per forward pass.
+        parameters, trained: numbers in the denoiser with its adapter, and those that change.
+        flops_per_pair: of an item, which is a list for methods that rank.
+    """
+
+    method: str
+    model: str
+    pairs: int | None
+    steps: int
+    global_batch: int
+    batch_size: int
+    passes_per_step: int
+    parameters: int
+    trained: int
+    flops: Flops
+    flops_per_pair: int
+    flops_of_training: int
+    memory: Memory
+    memory_total: int
+
+
+def plan(settings: TrainSettings, *, dataset: Path, model: str, revision: str | None) -> TrainPlan:
+    """Plan a training.
+
+    Raises:
+        SettingsError: settings that contradict the method.
+        UsageError: the model is of no family that can be trained.
+    """
+    settings, objective = settled(settings)
+    family = open_family(model, revision)
+    family.check()
+    policy = blank_policy(settings, family, Folder(model, revision))
+    flops, kept = measured(settings, objective, family, Folder(model, revision), policy)
+    size = min(settings.batch_size, settings.global_batch)
+    everything = sum(value.numel() for value in policy.unet.parameters())
+    trained = sum(value.numel() for value in policy.parameters.values())
+    memory = _memory(settings, objective, policy, everything - trained, kept * size)
+    return TrainPlan(
+        method=objective.name,
+        model=model,
+        pairs=rows(dataset),
+        steps=settings.steps,
+        global_batch=settings.global_batch,
+        batch_size=size,
+        passes_per_step=ceil(settings.global_batch / size),
+        parameters=everything,
+        trained=trained,
+        flops=flops,
+        flops_per_pair=flops.total,
+        flops_of_training=flops.total * settings.global_batch * settings.steps,
+        memory=memory,
+        memory_total=memory.total,
+    )
+
+
+def ideal_seconds(
+    settings: TrainSettings, objective: Objective, family: Family, folder: Folder, device: str
+) -> float | None:
+    """Seconds that one item's useful FLOPs take at the device's peak; None where no peak is known."""
+    peak = known_peak(device, settings.dtype)
+    if peak is None:
+        return None
+    flops, _ = measured(settings, objective, family, folder, blank_policy(settings, family, folder))
+    return flops.total / peak
+
+
+def known_peak(device: str, dtype: str) -> float | None:
+    """FLOP/s; None for float32, which may or may not run as TF32, and for devices not in `PEAKS`."""
+    if not device.startswith("cuda") or dtype == "float32":
+        return None
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAKS.items() if part in name), None)
+
+
+def blank_policy(settings: TrainSettings, family: Family, folder: Folder) -> Policy:
+    """The policy that a training would have, without memory."""
+    loader = getattr(diffusers, family.denoiser)
+    config = folder.config(family.component, loader)
+    with torch.device("meta"):
+        denoiser = loader.from_config(config).eval()
+    plain = settings.model_copy(update={"compile": False, "gradient_checkpointing": False})
+    return build_policy(denoiser, plain, family.lora_targets, 0, "meta")
+
+
+def measured(
+    settings: TrainSettings, objective: Objective, family: Family, folder: Folder, policy: Policy
+) -> tuple[Flops, int]:
+    """(FLOPs of one item, bytes that its forward pass keeps for the backward one)."""
+    count = objective.list_size
+    (channels, side, _), own = family.latent_size()
+    side = side * (settings.resolution or own) // own
+    noisy = torch.zeros(count, channels, side, side, device="meta")
+    times = torch.zeros(count, device="meta")
+    condition = blank_condition(family, folder, policy.unet.config, count)
+
+    def said(unet: nn.Module) -> Tensor:
+        return family.predict(unet, noisy, times, condition)
+
+    reference = 0
+    if objective.needs_reference:
+        with torch.no_grad(), policy.reference() as unet:
+            reference = counted(lambda: said(unet))
+    found: list[Tensor] = []
+    forward = counted(lambda: found.append(said(policy.unet)))
+    backward = counted(lambda: found.pop().sum().backward())
+    kept = kept_bytes(policy.unet, lambda: said(policy.unet), checkpointing=settings.gradient_checkpointing)
+    return Flops(forward, backward, reference), kept * DTYPES[settings.dtype].itemsize // SINGLE
+
+
+def counted(work: Callable[[], object]) -> int:
+    """FLOPs of the matrix products and convolutions in `work`, a multiply-add counted 2."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return int(counter.get_total_flops())
+
+
+class Kept:
+    """Bytes of the storages that autograd keeps, each once; weights lie there anyway."""
+
+    def __init__(self, weights: Iterable[Tensor]) -> None:
+        self._weights = {weight.untyped_storage()._cdata for weight in weights}
+        self._storages: dict[int, torch.UntypedStorage] = {}
+
+    def add(self, value: Tensor) -> Tensor:
+        storage = value.untyped_storage()
+        if storage._cdata not in self._weights:
+            self._storages[storage._cdata] = storage  # held, so that its address is not used again
+        return value
+
+    @property
+    def bytes(self) -> int:
+        return sum(storage.nbytes() for storage in self._storages.values())
+
+
+def kept_bytes(unet: Any, forward: Callable[[], object], *, checkpointing: bool) -> int:
+    """What autograd keeps of a pass; with checkpointing the blocks' inputs and the largest block."""
+    weights = list(unet.parameters())
+    outside, largest = Kept(weights), 0
+
+    def block(work: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
+        nonlocal largest
+        for value in (*inputs, *named.values()):
+            for tensor in value if isinstance(value, tuple) else (value,):
+                if isinstance(tensor, Tensor):
+                    outside.add(tensor)
+        inside = Kept(weights)
+        with saved_tensors_hooks(inside.add, _as_it_is):
+            result = work(*inputs, **named)
+        largest = max(largest, inside.bytes)
+        return result
+
+    if checkpointing:
+        unet.enable_gradient_checkpointing(block)
+    with saved_tensors_hooks(outside.add, _as_it_is):
+        forward()
+    return outside.bytes + largest
+
+
+def _as_it_is(value: Tensor) -> Tensor:
+    return value
+
+
+def blank_condition(family: Family, folder: Folder, config: Any, count: int) -> Condition:
+    """What `Family.predict` takes beside the latents of `count` pictures, shapes only."""
+    text = folder.config("text_encoder", diffusers.UNet2DConditionModel)
+    tokens, width = int(text["max_position_embeddings"]), config.get("cross_attention_dim")
+    if family.component == "transformer":
+        width = config["joint_attention_dim"]
+        tokens = _flow_tokens(family, tokens, guided=bool(config.get("guidance_embeds")))
+    shapes: dict[str, tuple[int, ...]] = {"hidden": (tokens, width)}
+    if "pooled" in family.prompt_parts:
+        pooled = config.get("pooled_projection_dim")
+        if pooled is None:
+            pooled = folder.config("text_encoder_2", diffusers.UNet2DConditionModel)["projection_dim"]
+        shapes["pooled"] = (pooled,)
+    if family.sized:
+        shapes["time_ids"] = (SIZES,)
+    return {name: torch.zeros(count, *shape, device="meta") for name, shape in shapes.items()}
+
+
+def _flow_tokens(family: Family, clip_tokens: int, *, guided: bool) -> int:
+    """Tokens of a caption: SD3 appends T5's to CLIP's, FLUX reads T5's only."""
+    if family.denoiser == "SD3Transformer2DModel":
+        return clip_tokens + SD3_T5_TOKENS
+    return FLUX_DEV_T5_TOKENS if guided else FLUX_SCHNELL_T5_TOKENS
+
+
+def rows(dataset: Path) -> int | None:
+    """Rows of the training split, from the files' footers."""
+    files = split_files(dataset, "train")
+    return sum(pq.read_metadata(path).num_rows for path in files) if files else None
+
+
+def _memory(
+    settings: TrainSettings, objective: Objective, policy: Policy, frozen: int, activations: int
+) -> Memory:
+    shapes = [tuple(value.shape) for value in policy.parameters.values()]
+    trained = sum(map(prod, shapes))
+    averages = (settings.ema is not None) + (objective.reference_every is not None)
+    return Memory(
+        weights=trained * SINGLE + frozen * weight_dtype(settings).itemsize,
+        reference=trained * SINGLE if settings.full else 0,
+        gradients=trained * SINGLE,
+        optimiser=SINGLE * sum(_state(shape, settings.optimiser) for shape in shapes),
+        averages=averages * trained * SINGLE,
+        activations=activations,
+    )
+
+
+def _state(shape: tuple[int, ...], optimiser: str) -> int:
+    """Numbers that the optimiser keeps of a weight: two moments, or row and column sums."""
+    count = prod(shape)
+    if optimiser == "adamw":
+        return 2 * count
+    return count // shape[-1] + count // shape[-2] if len(shape) > 1 else count
