@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rpo_cli.line.status import RunStatus
     from rpo_cli.line.training import TrainReport
     from rpo_cli.train.plan import TrainPlan
+    from rpo_cli.train.run import Prepared
     from rpo_cli.train.scale import BetaAdvice
 
 
@@ -93,6 +94,11 @@ def trained(say: Output, report: "TrainReport") -> None:
     state = "was trained before" if report.skipped else "trained"
     text = f"{report.name}: {state}, {report.steps:,} steps on {report.pairs:,} pairs\n{_metrics(report)}"
     say.result(report, f"{text}\nresult: {report.adapter}", essence=str(report.adapter))
+
+
+def prepared(say: Output, report: "Prepared") -> None:
+    text = f"encoded: {report.pairs:,} pairs and {report.held_out:,} held out\ncache: {report.cache}"
+    say.result(report, text, essence=str(report.cache))
 
 
 def training_plan(say: Output, found: "TrainPlan") -> None:

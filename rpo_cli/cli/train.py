@@ -22,6 +22,9 @@ def train(
     plan: Annotated[
         bool, typer.Option("--plan", help="Print parameters, memory and FLOPs; load and train nothing.")
     ] = False,
+    prepare: Annotated[
+        bool, typer.Option("--prepare", help="Encode pictures and captions into the cache; train nothing.")
+    ] = False,
     link: Annotated[str | None, o.setting("train.link")] = None,
     pair_weight: Annotated[str | None, o.setting("train.pair_weight")] = None,
     label_smoothing: Annotated[float | None, o.setting("train.label_smoothing")] = None,
@@ -58,6 +61,8 @@ def train(
     say, line = step.console(context), step.opened(context, "train")
     if plan:
         reports.training_plan(say, training.plan(line))
+    elif prepare:
+        reports.prepared(say, training.prepare(line))
     elif suggest_beta:
         reports.beta(say, training.suggest_beta(line))
     else:

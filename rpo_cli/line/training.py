@@ -8,7 +8,7 @@ from rpo_cli.exchange.card import built
 from rpo_cli.exchange.dataset import sweep
 from rpo_cli.line.context import Line
 from rpo_cli.line.work import required, reward_models
-from rpo_cli.train.run import Embedder, TrainReport
+from rpo_cli.train.run import Embedder, Prepared, TrainReport, prepare_cache
 from rpo_cli.train.run import suggest_beta as propose_beta
 from rpo_cli.train.run import train as train_model
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rpo_cli.train.plan import TrainPlan
     from rpo_cli.train.scale import BetaAdvice
 
-__all__ = ["TrainReport", "fine_tune", "plan", "suggest_beta"]
+__all__ = ["TrainReport", "fine_tune", "plan", "prepare", "suggest_beta"]
 
 
 def fine_tune(line: Line) -> TrainReport:
@@ -42,6 +42,17 @@ def suggest_beta(line: Line) -> "BetaAdvice":
     """
     settings = own_settings(line)
     return propose_beta(settings, **_arguments(line, settings))
+
+
+def prepare(line: Line) -> Prepared:
+    """Fill the caches of the training and end.
+
+    Raises:
+        SettingsError: settings that contradict the method.
+        UsageError: the run has no dataset yet.
+    """
+    settings = own_settings(line)
+    return prepare_cache(settings, **_arguments(line, settings))
 
 
 def plan(line: Line) -> "TrainPlan":

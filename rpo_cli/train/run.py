@@ -49,6 +49,15 @@ class Embedder:
     identity: str
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """What a training will find encoded: items of both splits, and the folder of the encodings."""
+
+    pairs: int
+    held_out: int
+    cache: Path
+
+
 class Silent:
     """An observer that is told and says nothing."""
 
@@ -138,6 +147,43 @@ def train(
     report = TrainReport(settings.name, settings.steps, pairs, result, first, last, held_first, held_last)
     _commit(out, identity, report)
     return report
+
+
+def prepare_cache(
+    settings: TrainSettings,
+    *,
+    dataset: Path,
+    model: str,
+    revision: str | None,
+    model_identity: str,
+    out: Path,
+    cache: Path,
+    seed: int,
+    device: str,
+    threads: int = 0,
+    observer: Observer | None = None,
+    embedder: Embedder | None = None,
+) -> Prepared:
+    """Encode the pictures and captions of a training, which then loads no encoder; as `train`.
+
+    Raises:
+        SettingsError: settings that contradict the method.
+        UsageError: no training pairs, or a tie.
+        CorruptImage: a picture of the dataset does not decode.
+    """
+    from rpo_cli.compute import pick_device, set_threads
+    from rpo_cli.train.compose import require_embedder, settled
+    from rpo_cli.train.families import open_family
+    from rpo_cli.train.loop import Inputs, prepare
+
+    settings, objective = settled(settings)
+    embedder = require_embedder(objective, embedder)
+    set_threads(threads)
+    family = open_family(model, revision)
+    family.check()
+    where = (dataset, model, revision, model_identity, "", out, out, cache, seed, pick_device(device))
+    job = prepare(Inputs(settings, *where, embedder), family, observer or Silent())
+    return Prepared(len(job.pairs), len(job.held_out), cache)
 
 
 def suggest_beta(

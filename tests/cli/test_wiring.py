@@ -13,6 +13,7 @@ from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
 from rpo_cli.line.training import TrainReport
 from rpo_cli.train.plan import Flops, Memory, TrainPlan
+from rpo_cli.train.run import Prepared
 from rpo_cli.train.scale import BetaAdvice
 
 SCORES = StageReport("score", 4, 0, 4, 0, {}, 1.0, None)
@@ -116,6 +117,15 @@ def test_a_dry_run_plans_the_steps_that_a_run_would_walk(rpo, calls, tmp_path, m
 
     assert planned == stages
     assert calls == []
+
+
+def test_prepare_says_what_is_encoded_and_trains_nothing(rpo, calls, monkeypatch, tmp_path):
+    monkeypatch.setattr(training, "prepare", lambda line: Prepared(9, 2, Path("demo/cache")))
+    told, quiet = rpo("train", tmp_path, "--prepare"), rpo("train", tmp_path, "--prepare", "--quiet")
+
+    assert calls == []
+    assert "9 pairs and 2 held out" in told.out
+    assert quiet.out == "demo/cache\n"
 
 
 def test_a_plan_is_told_and_nothing_is_trained(rpo, calls, monkeypatch, tmp_path):
