@@ -20,6 +20,7 @@ from rpo_cli.cli.generate import generate
 from rpo_cli.cli.init import init
 from rpo_cli.cli.list import list_names
 from rpo_cli.cli.merge import merge
+from rpo_cli.cli.report import report
 from rpo_cli.cli.run import run
 from rpo_cli.cli.status import status
 from rpo_cli.cli.train import train
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "build-pairs": build_pairs,
     "train": train,
     "status": status,
+    "report": report,
     "merge": merge,
     "list": list_names,
     "doctor": doctor,

@@ -1,0 +1,34 @@
+"""`rpo report`: the run as pages to look at."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rpo_cli.cli import options as o
+from rpo_cli.cli import step
+
+
+def report(
+    context: typer.Context,
+    run: o.ExistingRun,
+    out: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Folder to write; RUN/report unless given.", show_default=False),
+    ] = None,
+    shown: Annotated[
+        int, typer.Option("--shown", metavar="N", min=4, help="Pairs to show with pictures, at most.")
+    ] = 200,
+    json: o.Json = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Write RUN as static pages: funnel, pairs side by side, rewards, training curves, provenance.
+
+    Example: rpo report demo --out demo-report
+    """
+    from rpo_cli.line.report import write_report
+
+    say = step.console(context)
+    found = write_report(run, out, shown=shown, observer=say.observer())
+    text = f"report: {found.pairs:,} pairs counted, {found.shown:,} shown, {found.pages:,} pages"
+    say.result(found, f"{text}\nopen: {found.path}", essence=found.path)

@@ -1,0 +1,93 @@
+"""Where a run's rows and trainings come from, as its report tells it: models, settings, prompts, curves."""
+
+import json
+from typing import Any
+
+from rpo_cli import templates
+from rpo_cli.errors import RpoError
+from rpo_cli.identity import pin_name
+from rpo_cli.line.context import Line
+from rpo_cli.line.work import reward_models
+from rpo_cli.report.pages import Provenance, Training
+from rpo_cli.store import Store
+
+METRICS, DONE = "metrics.jsonl", "done.json"
+
+
+def provenance(line: Line) -> Provenance:
+    """As recorded in run.json; a model that was never used has no revision yet."""
+    manifest, settings = line.store.read_manifest(), line.settings
+    pinned = manifest.get("models", {})
+    named = [
+        ("generator", settings.generate.generator, settings.generate.revision),
+        ("generator's LoRA", settings.generate.lora, None),
+        ("critic", settings.critique.critic, settings.critique.revision),
+        ("editor", settings.edit.editor, settings.edit.revision),
+        *((f"reward {name}", ref, None) for name, ref in reward_models(line)),
+        ("trained model", settings.train.model, None),
+    ]
+    values = settings.model_dump(mode="json")
+    origins = line.resolved.origins
+    return Provenance(
+        rpo=manifest.get("rpo", ""),
+        preset=line.resolved.preset,
+        notes=line.resolved.notes,
+        models=[(role, ref, pinned.get(pin_name(ref, asked), "–")) for role, ref, asked in named if ref],
+        versions=manifest.get("versions", {}),
+        settings=[
+            (name, _json(values[section][key]), origin)
+            for name, origin in sorted(origins.items())
+            for section, key in [name.split(".")]
+            if origin != "default"
+        ],
+        prompts=_prompts(line),
+    )
+
+
+def _prompts(line: Line) -> list[tuple[str, str, str]]:
+    """The critique's templates with their text; none when the style is gone."""
+    try:
+        found = templates.Templates.find(line.templates, line.settings.critique.template)
+    except RpoError:
+        return []
+    turns = (found.single,) if line.settings.critique.single_turn else (found.critique, found.instructions)
+    return [(turn.name, turn.sha256, turn.text) for turn in turns]
+
+
+def trainings(store: Store) -> list[Training]:
+    """Every training of the run that has numbers, finished ones and others, by name."""
+    names = [name.split("/") for name in store.files.find("train", f"/{METRICS}")]
+    return [_training(store, parts[1]) for parts in sorted(names) if len(parts) == 3]
+
+
+def _training(store: Store, name: str) -> Training:
+    values: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for row in _rows(store.files.read(f"train/{name}/{METRICS}").decode("utf-8", "replace")):
+        for measure, value in row.items():
+            if measure not in ("split", "step") and isinstance(value, int | float):
+                values.setdefault((str(row["split"]), measure), []).append((row["step"], float(value)))
+    done = f"train/{name}/{DONE}"
+    finished = store.files.exists(done)
+    settings = _object(store.files.read(done).decode("utf-8", "replace")) if finished else {}
+    identity = settings.get("identity", {})
+    said = {key: value if isinstance(value, str) else _json(value) for key, value in identity.items()}
+    return Training(name, finished, said, values)
+
+
+def _rows(text: str) -> list[dict[str, Any]]:
+    """Whole lines that have a split and a step; a training that is killed may leave half a line."""
+    rows = [_object(line) for line in text.splitlines()]
+    return [row for row in rows if isinstance(row.get("step"), int | float) and "split" in row]
+
+
+def _object(text: str) -> dict[str, Any]:
+    """A JSON object; {} for anything else."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,257 @@
+"""report: everything a run has made, as one static folder of pages and pictures.
+
+Figures run over all rows, part by part; pictures over a bounded choice. Equal runs give equal bytes.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rpo_cli.errors import CorruptImage, UsageError
+from rpo_cli.line.context import Line, open_line
+from rpo_cli.line.provenance import provenance, trainings
+from rpo_cli.line.shelf import PictureShelf
+from rpo_cli.line.status import status
+from rpo_cli.parts import told
+from rpo_cli.pictures import decode, encode_png, sha256
+from rpo_cli.protocols import Observer
+from rpo_cli.records import Edit, Image, Pair
+from rpo_cli.report.changed import changed, fitted
+from rpo_cli.report.figures import COLUMNS, Tally
+from rpo_cli.report.pages import Card, Report, Side, StageRow, pages
+from rpo_cli.report.sample import Sampler
+from rpo_cli.store import Store
+
+FOLDER, INDEX = "report", "index.html"
+MARK = b'<meta name="generator" content="rpo report">'
+OURS = re.compile(r"(index|[a-z]+-\d+)\.html|pictures/[0-9a-f]{32}\.png")
+SHOWN = 200
+SMALL = 128  # pictures below this many pixels are shown with sharp pixels
+CRITIQUE = ["prompt_id", "image_sha256", "text", "flaws"]
+Critiques = Mapping[tuple[str, str], Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class ReportWritten:
+    """The report's first page, and how many pairs it counts and shows."""
+
+    path: str
+    pairs: int
+    shown: int
+    pages: int
+    pictures: int
+
+
+def write_report(
+    path: str | Path,
+    out: str | Path | None = None,
+    *,
+    shown: int = SHOWN,
+    observer: Observer | None = None,
+) -> ReportWritten:
+    """Write the report of a run.
+
+    Args:
+        out: the folder to write; RUN/report when None. What an earlier report left there is replaced.
+        shown: pairs that are shown with pictures, at most.
+
+    Raises:
+        UsageError: no run, no pairs yet, or `out` holds files that are not a report's.
+    """
+    line = open_line(path, observer=observer, create=False)
+    store = line.store
+    folder = store.path(FOLDER) if out is None else Path(out)
+    _refuse_foreign(folder)
+    tally, sampler = _counted(store, shown)
+    if not tally.pairs:
+        raise UsageError(f"{path}: no pairs to report yet", f"rpo build-pairs {path}")
+    chosen = sampler.chosen()
+    with PictureShelf() as shelf:
+        maker = _Maker(folder, shelf, line.observer)
+        cards, aspects = _cards(line, maker, chosen)
+        report = Report(
+            title=store.url.rstrip("/").rpartition("/")[2] if "://" in store.url else _name(path),
+            prompts=store.read_manifest().get("prompts", {}).get("count", 0),
+            stages=_stages(path),
+            tally=tally,
+            aspects=aspects,
+            cards=cards,
+            trainings=trainings(store),
+            provenance=provenance(line),
+            thresholds={"min_margin": line.settings.pairs.min_margin},
+        )
+        written = [_write(folder, name, text.encode()) for name, text in pages(report)]
+    _sweep(folder, {*written, *maker.written})
+    count = sum(len(ids) for ids in chosen.values())
+    return ReportWritten(str(folder / INDEX), tally.pairs, count, len(written), len(maker.written))
+
+
+def _name(path: str | Path) -> str:
+    return Path(path).resolve().name
+
+
+# --- the folder ----------------------------------------------------------------------------------------
+
+
+def _files(folder: Path) -> list[str]:
+    """Every file under a folder, relative to it."""
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """A report replaces a report, never somebody's own files.
+
+    Raises:
+        UsageError: names the first file that is not a report's.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder}: is a file", "name an empty folder with --out")
+    foreign = [name for name in _files(folder) if not OURS.fullmatch(name)]
+    index = folder / INDEX
+    if not foreign and index.is_file() and MARK not in index.read_bytes():
+        foreign = [INDEX]
+    if foreign:
+        raise UsageError(
+            f"{folder}: holds {foreign[0]}, which is no file of a report", "name an empty folder with --out"
+        )
+
+
+def _write(folder: Path, name: str, data: bytes) -> str:
+    """Write a file and return its name. Not synced to the disk: a report can always be made again."""
+    file = folder / name
+    with told(str(file)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    return name
+
+
+def _sweep(folder: Path, written: set[str]) -> None:
+    """Delete what an earlier report left."""
+    for name in _files(folder):
+        if name not in written:
+            (folder / name).unlink()
+
+
+# --- figures over all rows -----------------------------------------------------------------------------
+
+
+def _counted(store: Store, shown: int) -> tuple[Tally, Sampler]:
+    tally, sampler = Tally(), Sampler(shown)
+    for part in store.scan("pairs", COLUMNS):
+        for batch in part.to_batches(max_chunksize=2048):
+            rows = batch.to_pylist()
+            for row in rows:
+                tally.add(row)
+            sampler.add(rows)
+    return tally, sampler
+
+
+def _stages(path: str | Path) -> list[StageRow]:
+    names = {"generate": "pictures", "critique": "critiques", "edit": "edits", "score": "scores"}
+    return [
+        StageRow(names[stage.stage], stage.wanted, stage.present, stage.stale, stage.rejects)
+        for stage in status(path).stages
+    ]
+
+
+# --- the pairs that are shown --------------------------------------------------------------------------
+
+
+class _Maker:
+    """Makes the pictures of a report, each once, named by its content."""
+
+    def __init__(self, folder: Path, shelf: PictureShelf, observer: Observer) -> None:
+        self.folder, self.shelf, self.observer = folder, shelf, observer
+        self.written: set[str] = set()
+
+    def card(self, pair: Pair, critiques: Critiques) -> Card:
+        edited = pair.pair_kind == "edit"
+        labels = ("Original", "Edit") if edited else ("Picture A", "Picture B")
+        a, b = self._picture(pair.a_sha256), self._picture(pair.b_sha256)
+        sides = [
+            self._side(label, picture, pair.winner == winner, critiques.get((pair.prompt_id, content)))
+            for label, picture, winner, content in zip(
+                labels, (a, b), "ab", (pair.a_sha256, pair.b_sha256), strict=True
+            )
+        ]
+        outline = region = None
+        if edited and a is not None and b is not None:
+            drawn, region = changed(a, b)
+            outline = self._put(drawn)
+        return Card(pair, (sides[0], sides[1]), outline, region)
+
+    def _picture(self, content: str) -> Any:
+        try:
+            return fitted(decode(self.shelf[content]))
+        except (CorruptImage, KeyError):  # the page says so; the pair was dropped for it
+            return None
+
+    def _side(self, label: str, picture: Any, won: bool, critique: Mapping[str, Any] | None) -> Side:
+        return Side(
+            label=label,
+            file=None if picture is None else self._put(picture),
+            won=won,
+            small=picture is not None and max(picture.size) < SMALL,
+            critique=critique["text"] if critique else "",
+            flaws=tuple(f"{flaw['aspect']}: {flaw['detail']}" for flaw in critique["flaws"])
+            if critique
+            else (),
+        )
+
+    def _put(self, picture: Any) -> str:
+        data = encode_png(picture)
+        name = f"pictures/{sha256(data)[:32]}.png"
+        if name not in self.written:
+            self.written.add(_write(self.folder, name, data))
+        return name
+
+
+def _cards(
+    line: Line, maker: _Maker, chosen: Mapping[str, Sequence[str]]
+) -> tuple[dict[str, list[Card]], dict[str, int]]:
+    """Section → cards in order, and how often each aspect has a flaw, over all critiques."""
+    store = line.store
+    wanted = {key for keys in chosen.values() for key in keys}
+    pairs = {row.key: row for row in store.fetch("pairs", wanted) if isinstance(row, Pair)}
+    sides = {side for pair in pairs.values() for side in (pair.a_id, pair.b_id)}
+    for table in ("images", "edits"):
+        maker.shelf.add(_encoded(store, table, sides))
+    shown = {(pair.prompt_id, pair.a_sha256) for pair in pairs.values()}
+    shown |= {(pair.prompt_id, pair.b_sha256) for pair in pairs.values()}
+    critiques, aspects = _critiques(store, shown)
+    line.observer.start("report", len(wanted), 0)
+    cards: dict[str, list[Card]] = {}
+    for section, keys in chosen.items():
+        cards[section] = []
+        for key in keys:
+            cards[section].append(maker.card(pairs[key], critiques))
+            line.observer.advance(1, 0)
+    line.observer.finish()
+    return cards, aspects
+
+
+def _encoded(store: Store, table: str, keys: set[str]) -> Iterator[tuple[str, bytes]]:
+    for row in store.fetch(table, keys):
+        assert isinstance(row, Image | Edit)
+        yield row.sha256, row.image.bytes
+
+
+def _critiques(store: Store, shown: set[tuple[str, str]]) -> tuple[Critiques, dict[str, int]]:
+    """Critiques of the shown pictures by (prompt_id, sha256), and flaws by aspect over all of them.
+
+    Rows of older settings do not count: the manifest names the group that does.
+    """
+    group = store.read_manifest().get("groups", {}).get("critique")
+    found: dict[tuple[str, str], Mapping[str, Any]] = {}
+    aspects: Counter[str] = Counter()
+    for part in store.scan("critiques", CRITIQUE, group=group):
+        for batch in part.to_batches(max_chunksize=2048):
+            for row in batch.to_pylist():
+                aspects.update(flaw["aspect"] for flaw in row["flaws"])
+                key = (row["prompt_id"], row["image_sha256"])
+                if key in shown:
+                    found.setdefault(key, row)
+    return found, dict(aspects)

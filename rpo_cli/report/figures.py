@@ -1,0 +1,191 @@
+"""What a report counts: rows of `pairs` go in one after the other, only numbers and short words stay."""
+
+import math
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Points = Sequence[tuple[float, float]]
+
+# the light columns of `pairs` that the figures and the choice of pairs look at
+COLUMNS = (
+    "pair_id",
+    "prompt_id",
+    "pair_kind",
+    "a_sha256",
+    "b_sha256",
+    "instruction",
+    "rewards_a",
+    "rewards_b",
+    "margins",
+    "margin",
+    "agreement",
+    "verdict",
+    "reason",
+)
+REACH = 4.0  # margins beyond this many standard deviations count in the last bin
+MARGIN_BINS, SCORE_BINS = 32, 24
+CURVE_POINTS = 200
+WORD = 24  # letters of an instruction's first word
+
+
+class Bins(NamedTuple):
+    """A histogram: counts[i] values in [edges[i], edges[i + 1]); the last bin holds its upper edge too."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+class Agreement(NamedTuple):
+    """Two rewards over the candidates that both scored with a difference.
+
+    Attributes:
+        same: share of those on which both prefer the same side.
+        kappa: Cohen's kappa of those preferences, nan when one side always wins.
+    """
+
+    first: str
+    second: str
+    pairs: int
+    same: float
+    kappa: float
+
+
+@dataclass
+class Tally:
+    """Sums over all rows of `pairs`; holds some 8 bytes per number and a hash per picture."""
+
+    pairs: int = 0
+    outcomes: Counter[tuple[str, str]] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    margins: "array[float]" = field(default_factory=lambda: array("d"))
+    agreements: Counter[float] = field(default_factory=Counter)
+    by_reward: dict[str, "array[float]"] = field(default_factory=lambda: defaultdict(lambda: array("d")))
+    scores: dict[tuple[str, str], "array[float]"] = field(
+        default_factory=lambda: defaultdict(lambda: array("d"))
+    )
+    signs: dict[tuple[str, str], Counter[tuple[bool, bool]]] = field(
+        default_factory=lambda: defaultdict(Counter)
+    )
+    instructions: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    _seen: set[int] = field(default_factory=set)
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Count one row, given as its COLUMNS."""
+        self.pairs += 1
+        self.outcomes[row["verdict"], row["reason"]] += 1
+        self.kinds[row["pair_kind"]] += 1
+        if row["instruction"]:
+            self.instructions[first_word(row["instruction"])][outcome(row["verdict"], row["reason"])] += 1
+        self._scores(row)
+        margins = {name: value for name, value in named(row["margins"]) if math.isfinite(value)}
+        if not margins or not math.isfinite(row["margin"]):
+            return
+        self.margins.append(row["margin"])
+        self.agreements[round(row["agreement"], 2)] += 1
+        for name, value in margins.items():
+            self.by_reward[name].append(value)
+        for first, second in combinations(sorted(margins), 2):
+            if margins[first] and margins[second]:
+                self.signs[first, second][margins[first] > 0, margins[second] > 0] += 1
+
+    def _scores(self, row: Mapping[str, Any]) -> None:
+        """Each picture of a prompt counts once, in however many pairs it stands."""
+        other = "edit" if row["pair_kind"] == "edit" else "original"
+        for side, picture in (("a", "original"), ("b", other)):
+            seen = hash((row[f"{side}_sha256"], row["prompt_id"]))
+            if seen in self._seen:
+                continue
+            self._seen.add(seen)
+            for name, value in named(row[f"rewards_{side}"]):
+                if math.isfinite(value):
+                    self.scores[name, picture].append(value)
+
+    def count(self, verdict: str) -> int:
+        return sum(count for (said, _), count in self.outcomes.items() if said == verdict)
+
+    def reasons(self, verdict: str) -> dict[str, int]:
+        """Reason → pairs, the most frequent first."""
+        found = [(reason, count) for (said, reason), count in self.outcomes.items() if said == verdict]
+        return dict(sorted(found, key=lambda item: (-item[1], item[0])))
+
+    def agreement(self) -> list[Agreement]:
+        return [
+            Agreement(first, second, found.total(), *_sameness(found))
+            for (first, second), found in sorted(self.signs.items())
+        ]
+
+
+def named(column: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, float]]:
+    """The items of a dict column, which a table holds as a list of name and value."""
+    return ((item["name"], item["value"]) for item in column)
+
+
+def outcome(verdict: str, reason: str) -> str:
+    """ "won", "reversed" or "dropped"."""
+    if verdict == "dropped":
+        return "dropped"
+    return "reversed" if reason == "reversed" else "won"
+
+
+def first_word(instruction: str) -> str:
+    """What kind of edit an instruction asks for: its first word in lower case."""
+    words = instruction.split()
+    return words[0].strip(".,;:!?\"'").lower()[:WORD] if words else ""
+
+
+def _sameness(found: Counter[tuple[bool, bool]]) -> tuple[float, float]:
+    """Share of equal signs, and kappa (Cohen 1960)."""
+    total = found.total()
+    same = (found[True, True] + found[False, False]) / total
+    first = (found[True, True] + found[True, False]) / total
+    second = (found[True, True] + found[False, True]) / total
+    chance = first * second + (1 - first) * (1 - second)
+    return same, (same - chance) / (1 - chance) if chance < 1 else math.nan
+
+
+def binned(values: Iterable[float], low: float, high: float, bins: int) -> Bins:
+    """A histogram between two values; what lies beyond them counts in the outermost bins."""
+    clipped = np.clip(np.fromiter(values, dtype=np.float64), low, high)
+    counts, edges = np.histogram(clipped, bins=bins, range=(low, high))
+    return Bins(tuple(edges.tolist()), tuple(counts.tolist()))
+
+
+def margin_bins(values: Iterable[float]) -> Bins:
+    return binned(values, -REACH, REACH, MARGIN_BINS)
+
+
+def score_bins(groups: Mapping[str, Sequence[float]]) -> dict[str, Bins]:
+    """One histogram per group, all over the same range."""
+    every = [value for values in groups.values() for value in (min(values), max(values))]
+    low, high = min(every), max(every)
+    if low == high:
+        low, high = low - 0.5, high + 0.5
+    return {name: binned(values, low, high, SCORE_BINS) for name, values in groups.items()}
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Count, mean, standard deviation and quartiles, for the table beside a histogram."""
+    numbers = np.asarray(values, dtype=np.float64)
+    low, middle, high = np.quantile(numbers, [0.25, 0.5, 0.75]).tolist()
+    return {
+        "count": len(numbers),
+        "mean": float(numbers.mean()),
+        "sd": float(numbers.std()),
+        "25 %": low,
+        "median": middle,
+        "75 %": high,
+    }
+
+
+def thinned(points: Points) -> Points:
+    """At most CURVE_POINTS points: means over equal runs of neighbours."""
+    if len(points) <= CURVE_POINTS:
+        return points
+    parts = np.array_split(np.asarray(points, dtype=np.float64), CURVE_POINTS)
+    return [(float(x), float(y)) for x, y in (part.mean(axis=0) for part in parts)]

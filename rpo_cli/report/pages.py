@@ -1,0 +1,260 @@
+"""The pages of a report: what they show as data, and the pages as text."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from markupsafe import Markup
+
+from rpo_cli.records import Pair
+from rpo_cli.report import charts, figures
+from rpo_cli.report.contact_sheet import VERDICTS
+from rpo_cli.report.figures import Tally
+from rpo_cli.report.html import render
+from rpo_cli.report.sample import SECTIONS
+
+PAGE = 10  # pairs on one page
+MOST_WORDS = 15  # kinds of instruction that stand alone; the others are one row
+TOLD = {
+    "best": ("Best pairs", "Accepted, the winner confirmed by the largest margins."),
+    "borderline": ("Borderline pairs", "Accepted by the smallest margins: where labels are least sure."),
+    "reversed": ("Reversed pairs", "The rewards preferred the original to its edit; the clearest first."),
+    "dropped": ("Dropped pairs", "Not in the dataset: one reason after the other, picked by hash."),
+}
+# the curves that are drawn; all other numbers of a training stand in its table
+CURVES: dict[str, tuple[str, ...]] = {
+    "loss": ("loss",),
+    "implicit accuracy": ("implicit_accuracy",),
+    "logit, mean": ("logit_mean",),
+    "advantage over the reference (train)": ("winner_advantage", "loser_advantage"),
+    "denoising error (train)": ("winner_error", "loser_error"),
+    "gradient norm": ("grad_norm",),
+}
+Lines = dict[str, figures.Points]
+
+
+@dataclass(frozen=True)
+class Side:
+    """One picture of a pair; `file` is None when it cannot be read."""
+
+    label: str
+    file: str | None
+    won: bool
+    small: bool = False
+    critique: str = ""
+    flaws: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Card:
+    """One pair; `outline` shows what changed in it, and `region` the share of the picture that did."""
+
+    pair: Pair
+    sides: tuple[Side, Side]
+    outline: str | None = None
+    region: float | None = None
+
+    @property
+    def outcome(self) -> str:
+        return figures.outcome(self.pair.verdict, self.pair.reason)
+
+    @property
+    def verdict(self) -> str:
+        return told(self.pair.reason)
+
+    @property
+    def rewards(self) -> list[tuple[str, float | None, float | None, float | None]]:
+        """name, score of a, score of b, margin."""
+        pair = self.pair
+        names = sorted({*pair.rewards_a, *pair.rewards_b, *pair.margins})
+        return [
+            (name, pair.rewards_a.get(name), pair.rewards_b.get(name), pair.margins.get(name))
+            for name in names
+        ]
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One stage in the funnel; `wanted` None: cannot be told."""
+
+    stage: str
+    wanted: int | None
+    rows: int
+    stale: int
+    rejects: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training's numbers: split and measure → values over steps."""
+
+    name: str
+    finished: bool
+    settings: Mapping[str, Any]
+    values: Mapping[tuple[str, str], figures.Points]
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """models: (role, name, revision); settings: (name, value, origin); prompts: (name, sha256, text)."""
+
+    rpo: str
+    preset: str
+    notes: Sequence[str]
+    models: Sequence[tuple[str, str, str]]
+    versions: Mapping[str, str]
+    settings: Sequence[tuple[str, str, str]]
+    prompts: Sequence[tuple[str, str, str]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that the pages show."""
+
+    title: str
+    prompts: int
+    stages: Sequence[StageRow]
+    tally: Tally
+    aspects: Mapping[str, int]
+    cards: Mapping[str, Sequence[Card]]
+    trainings: Sequence[Training]
+    provenance: Provenance
+    thresholds: Mapping[str, float] = field(default_factory=dict)
+
+
+def pages(report: Report) -> Iterator[tuple[str, str]]:
+    """File name → text of every page; index.html last, so that a report that has one is whole."""
+    sections = [(name, *TOLD[name], len(report.cards[name])) for name in SECTIONS if report.cards.get(name)]
+    common = {"title": report.title, "sections": sections}
+    for name, heading, said, count in sections:
+        files = [page_name(name, number) for number in range(-(-count // PAGE))]
+        for number, file in enumerate(files):
+            cards = report.cards[name][number * PAGE : (number + 1) * PAGE]
+            around = {"heading": heading, "said": said, "files": files, "number": number}
+            yield file, render("pairs.html", cards=cards, count=count, **around, **common)
+    yield (
+        "index.html",
+        render(
+            "index.html",
+            report=report,
+            first=[(name, heading, report.cards[name][0]) for name, heading, _, _ in sections],
+            funnel=funnel(report),
+            told=told,
+            **_figures(report),
+            **common,
+        ),
+    )
+
+
+def page_name(section: str, number: int) -> str:
+    return f"{section}-{number + 1}.html"
+
+
+def told(reason: str) -> str:
+    """A verdict's reason in words."""
+    return VERDICTS.get(reason, reason)
+
+
+def funnel(report: Report) -> Markup:
+    """From prompts to accepted pairs, one bar each."""
+    rows = [("prompts", report.prompts), *((row.stage, row.rows) for row in report.stages)]
+    tally = report.tally
+    rows += [("candidate pairs", tally.pairs), ("accepted pairs", tally.count("accepted"))]
+    return charts.bars(rows, title="Rows of every stage, from prompts to accepted pairs")
+
+
+def _figures(report: Report) -> dict[str, Any]:
+    tally = report.tally
+    words = kinds(tally)
+    aspects = sorted(report.aspects.items(), key=lambda item: (-item[1], item[0]))[:MOST_WORDS]
+    return {
+        "margins": _margins(tally, report.thresholds),
+        "scores": _scores(tally),
+        "agreement": tally.agreement(),
+        "shares": sorted(tally.agreements.items(), reverse=True),
+        "words": words,
+        "word_chart": charts.bars(
+            [(word, sum(counts.values())) for word, counts in words], title="Instructions by first word"
+        ),
+        "aspects": aspects,
+        "aspect_chart": charts.bars(aspects, title="Flaws that critiques named, by aspect"),
+        "curves": [(training, training_charts(training), ends(training)) for training in report.trainings],
+    }
+
+
+def _margins(tally: Tally, thresholds: Mapping[str, float]) -> list[tuple[str, Markup, dict[str, float]]]:
+    """name, histogram and numbers: the mean margin first, then every reward's."""
+    band = thresholds.get("min_margin", 0.0)
+    marks = {-band: "band", band: "band"} if band else {0.0: "tie"}
+    named = [("mean of all rewards", tally.margins), *sorted(tally.by_reward.items())]
+    unit = "margin in standard deviations (right: b is better)"
+    return [
+        (
+            name,
+            charts.histogram(
+                figures.margin_bins(values),
+                title=f"Margins, {name}",
+                unit=unit,
+                marks=marks if values is tally.margins else {0.0: "tie"},
+            ),
+            figures.spread(values),
+        )
+        for name, values in named
+        if len(values)
+    ]
+
+
+def _scores(tally: Tally) -> list[tuple[str, list[tuple[str, Markup, dict[str, float]]]]]:
+    """Per reward one histogram of originals and one of edits, over the same range."""
+    found = []
+    for reward in sorted({name for name, _ in tally.scores}):
+        groups = {
+            f"{picture}s": tally.scores[reward, picture]
+            for picture in ("original", "edit")
+            if tally.scores.get((reward, picture))
+        }
+        rows = [
+            (
+                name,
+                charts.histogram(bins, title=f"{reward}: {name}", unit=f"{reward} of {name}"),
+                figures.spread(groups[name]),
+            )
+            for name, bins in figures.score_bins(groups).items()
+        ]
+        found.append((reward, rows))
+    return found
+
+
+def kinds(tally: Tally) -> list[tuple[str, dict[str, int]]]:
+    """First word of the instruction → pairs won, reversed, dropped; the rare ones together at last."""
+    ordered = sorted(tally.instructions.items(), key=lambda item: (-item[1].total(), item[0]))
+    outcomes = ("won", "reversed", "dropped")
+    rows = [(word, {name: counts[name] for name in outcomes}) for word, counts in ordered[:MOST_WORDS]]
+    if rest := ordered[MOST_WORDS:]:
+        together = {name: sum(counts[name] for _, counts in rest) for name in outcomes}
+        rows.append((f"{len(rest):,} other words", together))
+    return rows
+
+
+def training_charts(training: Training) -> list[tuple[str, Markup]]:
+    """The curves that this training has numbers for."""
+    drawn = []
+    for title, measures in CURVES.items():
+        series: Lines = {
+            (measure.partition("_")[0] if len(measures) > 1 else split): figures.thinned(points)
+            for measure in measures
+            for split in ("train", "validation")
+            if (points := training.values.get((split, measure)))
+            and (len(measures) == 1 or split == "train")
+        }
+        if series:
+            drawn.append((title, charts.curves(series, title=f"{training.name}: {title}")))
+    return drawn
+
+
+def ends(training: Training) -> list[tuple[str, str, float, float]]:
+    """split, measure, first and last value of every number of a training."""
+    return [
+        (split, measure, points[0][1], points[-1][1])
+        for (split, measure), points in sorted(training.values.items())
+    ]
