@@ -7,10 +7,12 @@ import argparse
 import hashlib
 import sys
 import tomllib
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from rpo_cli import build_pairs, fine_tune, open_line, registry, run_stage
 from rpo_cli.line.context import Line
@@ -19,6 +21,7 @@ from rpo_cli.pictures import decode
 from rpo_cli.shapes.prompts import prompts
 from tests.bench.cells import cell
 
+SIDES = ("jpg_0", "jpg_1")
 PROTOCOL = Path(__file__).parent / "evidence.toml"
 Table = dict[str, Any]
 
@@ -56,7 +59,21 @@ def make_dataset(protocol: Table, work: Path) -> Table:
         "accepted": report.accepted,
         "reversed": report.reversed,
         "dropped": report.dropped,
+        "labels": labels(work / "data" / "dataset", registry.load("measures", protocol["eval"]["measure"])),
     }
+
+
+def labels(dataset: Path, oracle: Any) -> Table:
+    """How often the oracle finds the winner better, equal or worse than the loser, by kind of pair."""
+    counts: dict[str, Counter[str]] = {}
+    for file in sorted(dataset.rglob("data/*.parquet")):
+        for row in pq.read_table(file).to_pylist():
+            shares = [np.mean([*oracle(decode(row[side]), row["caption"]).values()]) for side in SIDES]
+            winner, loser = shares if row["label_0"] == 1 else shares[::-1]
+            verdict = "better" if winner > loser else "equal" if winner == loser else "worse"
+            kind = "reversed edit" if row["reversed"] else row["pair_kind"]
+            counts.setdefault(kind, Counter())[verdict] += 1
+    return {kind: dict(sorted(found.items())) for kind, found in sorted(counts.items())}
 
 
 def measure(protocol: Table, work: Path, split: str, adapter: Path | None, name: str) -> Table:
@@ -156,6 +173,11 @@ def layout(protocol: Table, split: str, data: Table, base: Table, tuned: list[Ta
         "| prompts | base right | tuned right | difference | 95 % interval |",
         "|---|---|---|---|---|",
     ]
+    told = [
+        f"{kind} {', '.join(f'{count} {verdict}' for verdict, count in found.items())}"
+        for kind, found in data["labels"].items()
+    ]
+    lines.insert(1, f"winners by the oracle: {'; '.join(told)}")
     for name, mask in strata.items():
         gain = seeds[:, mask] - right[mask]
         low, high = crossed_bootstrap(gain)
