@@ -14,7 +14,8 @@ from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.provenance import provenance, trainings
 from rpo_cli.line.shelf import PictureShelf
-from rpo_cli.line.status import status
+from rpo_cli.line.status import TABLES
+from rpo_cli.line.work import settings_group
 from rpo_cli.parts import told
 from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.protocols import Observer
@@ -75,13 +76,13 @@ def write_report(
         report = Report(
             title=store.url.rstrip("/").rpartition("/")[2] if "://" in store.url else _name(path),
             prompts=store.read_manifest().get("prompts", {}).get("count", 0),
-            stages=_stages(path),
+            stages=_stages(line),
             tally=tally,
             aspects=aspects,
             cards=cards,
             trainings=trainings(store),
             provenance=provenance(line),
-            thresholds={"min_margin": line.settings.pairs.min_margin},
+            min_margin=line.settings.pairs.min_margin,
         )
         written = [_write(folder, name, text.encode()) for name, text in pages(report)]
     _sweep(folder, {*written, *maker.written})
@@ -149,12 +150,31 @@ def _counted(store: Store, shown: int) -> tuple[Tally, Sampler]:
     return tally, sampler
 
 
-def _stages(path: str | Path) -> list[StageRow]:
-    names = {"generate": "pictures", "critique": "critiques", "edit": "edits", "score": "scores"}
-    return [
-        StageRow(names[stage.stage], stage.wanted, stage.present, stage.stale, stage.rejects)
-        for stage in status(path).stages
-    ]
+def _stages(line: Line) -> list[StageRow]:
+    """Rows and rejects by the settings that each stage last ran with, as run.json names their groups.
+
+    Not by what today's models would want: a report tells what the run has made, also where they are gone.
+    """
+    store = line.store
+    groups: dict[str, str] = store.read_manifest().get("groups", {})
+    rejects: dict[str, Counter[str]] = {}
+    for row in store.columns("rejects", ["stage", "reason", "settings"]).to_pylist():
+        kind = row["stage"].partition(" ")[0]
+        seed = 0 if kind == "score" else line.settings.run.seed
+        if settings_group(kind, row["settings"], seed) == groups.get(row["stage"]):
+            rejects.setdefault(row["stage"], Counter())[row["reason"]] += 1
+    stages = []
+    for stage, table in TABLES.items():
+        counts = store.counts(table)
+        mine = {name: group for name, group in groups.items() if name.partition(" ")[0] == stage}
+        stale = sum(counts.values()) - sum(counts.get(group, 0) for group in mine.values())
+        for number, (name, group) in enumerate(sorted(mine.items())):
+            # rows of older settings belong to the table: said once where it has several groups
+            older = stale if number == 0 else 0
+            stages.append(StageRow(name, counts.get(group, 0), older, rejects.get(name, {})))
+        if not mine and counts:  # merged from elsewhere: nothing was made here
+            stages.append(StageRow(stage, sum(counts.values()), 0, {}))
+    return stages
 
 
 # --- the pairs that are shown --------------------------------------------------------------------------

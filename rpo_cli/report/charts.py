@@ -19,6 +19,7 @@ INNER_WIDTH, INNER_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 BAR_ROW = 34
 LABEL = 44  # characters of a label before it is cut
 TICKS = 5
+STEP = "step"
 
 
 def histogram(bins: Bins, *, title: str, unit: str, marks: Mapping[float, str] | None = None) -> Markup:
@@ -36,8 +37,10 @@ def histogram(bins: Bins, *, title: str, unit: str, marks: Mapping[float, str] |
         if count
     )
     low, high = bins.edges[0], bins.edges[-1]
+    # two words stand back to back, so that they do not touch
+    anchors = ("end", "start") if len(marks or {}) > 1 else ("middle",)
     lines = "".join(
-        _mark(LEFT + INNER_WIDTH * (value - low) / (high - low), word, n)
+        _mark(LEFT + INNER_WIDTH * (value - low) / (high - low), word, anchors[n % len(anchors)])
         for n, (value, word) in enumerate(sorted((marks or {}).items()))
         if low < value < high
     )
@@ -69,7 +72,7 @@ def curves(series: Mapping[str, Points], *, title: str) -> Markup:
         return Markup()
     left, right = _range([x for x, _ in every])
     low, high = _range([y for _, y in every])
-    body = _axes(left, right, low, high, "step")
+    body = _axes(left, right, low, high, STEP)
     for n, (name, points) in enumerate(kept.items()):
         places = [
             (
@@ -105,19 +108,21 @@ def _rect(x: float, y: float, width: float, count: int, highest: int) -> str:
     )
 
 
-def _mark(x: float, word: str, number: int) -> str:
-    """A dashed line; words stand on two levels so that neighbours do not touch."""
-    y = TOP - 4 - 10 * (number % 2)
+def _mark(x: float, word: str, anchor: str) -> str:
+    """A dashed line with a word above it."""
+    place = {"end": x + 2, "middle": x, "start": x - 2}[anchor]
     return (
-        f'<line class="mark" x1="{_n(x)}" x2="{_n(x)}" y1="{TOP}" y2="{TOP + INNER_HEIGHT}"/>'
-        f'<text x="{_n(x + 3)}" y="{y}">{escape(_cut(word))}</text>'
+        f'<line class="mark" x1="{_n(x)}" x2="{_n(x)}" y1="{TOP - 2}" y2="{TOP + INNER_HEIGHT}"/>'
+        f'<text x="{_n(place)}" y="{TOP - 7}" text-anchor="{anchor}">{escape(_cut(word))}</text>'
     )
 
 
 def _axes(left: float, right: float, low: float, high: float, unit: str, *, whole: bool = False) -> str:
     bottom = TOP + INNER_HEIGHT
     parts = [f'<path class="axis" d="M{LEFT} {TOP}V{bottom}H{WIDTH - RIGHT}"/>']
-    for x in np.linspace(left, right, TICKS):
+    ticks = np.linspace(left, right, TICKS)
+    # steps are whole numbers; a short range keeps its fractions
+    for x in np.unique(ticks.round()) if right - left >= TICKS and unit == STEP else ticks:
         place = LEFT + INNER_WIDTH * (x - left) / (right - left)
         parts.append(f'<text x="{_n(place)}" y="{bottom + 14}" text-anchor="middle">{_tick(x)}</text>')
     for y in (low, high) if whole else np.linspace(low, high, 3):

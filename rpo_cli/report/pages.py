@@ -1,7 +1,7 @@
 """The pages of a report: what they show as data, and the pages as text."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -75,10 +75,9 @@ class Card:
 
 @dataclass(frozen=True)
 class StageRow:
-    """One stage in the funnel; `wanted` None: cannot be told."""
+    """One stage of the line: its rows, rows of older settings (`stale`), and rejects by reason."""
 
     stage: str
-    wanted: int | None
     rows: int
     stale: int
     rejects: Mapping[str, int]
@@ -109,7 +108,7 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the pages show."""
+    """All that the pages show; margins within ±min_margin were too close to call."""
 
     title: str
     prompts: int
@@ -119,7 +118,7 @@ class Report:
     cards: Mapping[str, Sequence[Card]]
     trainings: Sequence[Training]
     provenance: Provenance
-    thresholds: Mapping[str, float] = field(default_factory=dict)
+    min_margin: float = 0.0
 
 
 def pages(report: Report) -> Iterator[tuple[str, str]]:
@@ -157,8 +156,9 @@ def told(reason: str) -> str:
 
 def funnel(report: Report) -> Markup:
     """From prompts to accepted pairs, one bar each."""
-    rows = [("prompts", report.prompts), *((row.stage, row.rows) for row in report.stages)]
-    tally = report.tally
+    tally, made = report.tally, {"generate": "pictures", "critique": "critiques", "edit": "edits"}
+    rows = [("prompts", report.prompts)]
+    rows += [(made[row.stage], row.rows) for row in report.stages if row.stage in made]
     rows += [("candidate pairs", tally.pairs), ("accepted pairs", tally.count("accepted"))]
     return charts.bars(rows, title="Rows of every stage, from prompts to accepted pairs")
 
@@ -168,7 +168,7 @@ def _figures(report: Report) -> dict[str, Any]:
     words = kinds(tally)
     aspects = sorted(report.aspects.items(), key=lambda item: (-item[1], item[0]))[:MOST_WORDS]
     return {
-        "margins": _margins(tally, report.thresholds),
+        "margins": _margins(tally, report.min_margin),
         "scores": _scores(tally),
         "agreement": tally.agreement(),
         "shares": sorted(tally.agreements.items(), reverse=True),
@@ -182,10 +182,9 @@ def _figures(report: Report) -> dict[str, Any]:
     }
 
 
-def _margins(tally: Tally, thresholds: Mapping[str, float]) -> list[tuple[str, Markup, dict[str, float]]]:
+def _margins(tally: Tally, band: float) -> list[tuple[str, Markup, dict[str, float]]]:
     """name, histogram and numbers: the mean margin first, then every reward's."""
-    band = thresholds.get("min_margin", 0.0)
-    marks = {-band: "band", band: "band"} if band else {0.0: "tie"}
+    marks = {-band: f"-{band:g}", band: f"+{band:g}"} if band else {0.0: "tie"}
     named = [("mean of all rewards", tally.margins), *sorted(tally.by_reward.items())]
     unit = "margin in standard deviations (right: b is better)"
     return [

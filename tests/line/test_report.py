@@ -10,8 +10,9 @@ from PIL import ImageDraw
 from rpo_cli.cli import app
 from rpo_cli.errors import UsageError
 from rpo_cli.line.report import write_report
+from rpo_cli.line.work import settings_group
 from rpo_cli.pictures import decode, encode_png, sha256
-from rpo_cli.records import Critique, Edit, Flaw, Image, ImageData, Pair, content_key
+from rpo_cli.records import Critique, Edit, Flaw, Image, ImageData, Pair, Reject, content_key
 from rpo_cli.report.contact_sheet import VERDICTS
 from rpo_cli.store import open_store
 
@@ -215,3 +216,29 @@ def test_the_command_prints_where_to_look(tmp_path, capsys):
     assert capsys.readouterr().out == f"{run}/report/index.html\n"
     assert app.call(["report", str(run), "--json", "--out", str(tmp_path / "out")]) == 0
     assert json.loads(capsys.readouterr().out)["pairs"] == 2
+
+
+def test_rows_and_rejects_count_by_the_settings_the_stage_last_ran_with(tmp_path):
+    """Two groups of pictures and rejects of two settings: those of run.json's group count."""
+    run = make_run(tmp_path / "run", reasons=("edit_won", "unchanged"))
+    store = open_store(run)
+    now, before = settings_group("generate", "now", 0), settings_group("generate", "before", 0)
+    store.commit("images", [rows_of(n, "edit_won", "p")[0] for n in (7, 8, 9)], group=now)
+    common = {"stage": "generate", "input_id": "p", "detail": ""}
+    reject = [
+        Reject(key_of=f"{reason}{n}", reason=reason, settings=settings, **common)
+        for reason, settings, count in (("black_image", "now", 3), ("old_reason", "before", 2))
+        for n in range(count)
+    ]
+    store.commit("rejects", reject)
+    store.write_manifest({**store.read_manifest(), "groups": {"generate": now}})
+    write_report(run)
+    index = (run / "report" / "index.html").read_text()
+    cells = re.findall(r"<tr><th scope=\"row\">generate</th>(.*?)</tr>", index)
+
+    assert before != now
+    assert [re.findall(">([^<>]+)<", cell) for cell in cells] == [
+        ["3", "3", "2"],
+        ["rejected", "black_image", "3"],
+    ]
+    assert "old_reason" not in index

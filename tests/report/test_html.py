@@ -102,7 +102,7 @@ def report(text, cards=None):
     return Report(
         title=text,
         prompts=3,
-        stages=[StageRow("pictures", None, 4, 2, {text: 1})],
+        stages=[StageRow("generate", 4, 2, {text: 1})],
         tally=tally,
         aspects={text: 3},
         cards=cards or {"best": [card(text)]},
