@@ -185,6 +185,9 @@ class TrainSettings(Section):
     timestep_density: Literal["uniform", "logit-normal"] | None = Field(
         default=None, description="None: logit-normal for flow models, uniform for others."
     )
+    reference_draws: int | None = Field(
+        default=None, ge=0, description="Fixed draws of a pair, their reference errors kept; 0: always new."
+    )
     ema: float | None = Field(
         default=None, gt=0, lt=1, description="Decay of the averaged weights to export; none: the last."
     )

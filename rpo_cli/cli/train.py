@@ -34,6 +34,7 @@ def train(
     clip: Annotated[float | None, o.setting("train.clip")] = None,
     ratio_base: Annotated[str | None, o.setting("train.ratio_base")] = None,
     reference_every: Annotated[int | None, o.setting("train.reference_every")] = None,
+    reference_draws: Annotated[int | None, o.setting("train.reference_draws")] = None,
     embedder: Annotated[str | None, o.setting("train.embedder")] = None,
     full: Annotated[bool | None, o.setting("train.full")] = None,
     rank: Annotated[int | None, o.setting("train.rank")] = None,

@@ -71,7 +71,19 @@ def _inconsistent(objective: Objective, settings: TrainSettings, given: dict[str
             "train.beta_from: says whose beta is given, and train.beta is not",
         ),
     )
-    return [problem for wrong, problem in checks if wrong]
+    return [problem for wrong, problem in checks if wrong] + _unkeepable(objective, settings)
+
+
+def _unkeepable(objective: Objective, settings: TrainSettings) -> list[str]:
+    """Why the reference's errors cannot be kept, when they are to be."""
+    checks = (
+        (not objective.needs_reference, "runs no reference"),
+        (objective.reference_every is not None, "has a reference that moves (train.reference_every)"),
+        (objective.needs_cross, "needs both predictions at once"),
+        (objective.shared != "none", f"gives the pairs of a group one {objective.shared}"),
+    )
+    found = [why for wrong, why in checks if wrong] if settings.reference_draws else []
+    return [f"train.reference_draws: {objective.name} {why}" for why in found]
 
 
 def settled(settings: TrainSettings) -> tuple[TrainSettings, Objective]:
@@ -88,7 +100,8 @@ def settled(settings: TrainSettings) -> tuple[TrainSettings, Objective]:
     if parts.get("link") not in get_args(Link):  # of a method that has one of its own
         parts.pop("link", None)
     beta = settings.beta if settings.beta is not None and objective.default_beta else objective.default_beta
-    return settings.model_copy(update={**parts, "beta": beta}), objective
+    draws = settings.reference_draws or None
+    return settings.model_copy(update={**parts, "beta": beta, "reference_draws": draws}), objective
 
 
 def require_embedder(objective: Objective, embedder: Embedder | None) -> Embedder | None:

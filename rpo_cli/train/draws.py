@@ -24,6 +24,7 @@ class Draw:
         noise: ε, (C, H, W) float32.
         posterior: the VAE's sampling noise, (C, H, W) float32: x_0 = mean + std · posterior.
         flip: mirror both pictures.
+        use: which of a pair's fixed draws it is; None: drawn for this step and position alone.
         drop_caption: train this pair on the empty caption.
     """
 
@@ -33,6 +34,7 @@ class Draw:
     posterior: Tensor
     flip: bool
     drop_caption: bool
+    use: int | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class DrawSettings:
         first, last: the band of timesteps, both inclusive; last None: up to the noisiest.
         discount: γ; a timestep's density is γ^(50·(1 − t/T)), uniform at 1.
         group: consecutive positions that share their timestep, or timestep and noise, as `shared` says.
+        uses: fixed draws of a pair, taken in turn epoch by epoch; 0: every use has its own.
     """
 
     seed: int
@@ -57,14 +60,24 @@ class DrawSettings:
     discount: float = 1.0
     group: int = 1
     shared: Literal["none", "timestep", "noise"] = "none"
+    uses: int = 0
 
 
 def training_draw(settings: DrawSettings, step: int, position: int, global_batch: int) -> Draw:
     """The draw at `position` in [0, global_batch) of optimiser step `step`."""
     pair = drawn_pair(settings, step, position, global_batch)
+    if settings.uses:
+        epoch = (step * global_batch + position) // settings.pairs
+        return fixed_draw(settings, pair, epoch % settings.uses)
     return _draw(
         settings, pair, ("train", step, position), ("train group", step, position // settings.group)
     )
+
+
+def fixed_draw(settings: DrawSettings, pair: int, use: int) -> Draw:
+    """Draw `use` of a pair: the same at every step and position. No group shares it."""
+    alone = replace(settings, group=1, shared="none")
+    return replace(_draw(alone, pair, ("fixed", pair, use), ()), use=use)
 
 
 def drawn_pair(settings: DrawSettings, step: int, position: int, global_batch: int) -> int:

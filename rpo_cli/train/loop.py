@@ -30,6 +30,7 @@ from rpo_cli.train.optimiser import make_optimiser
 from rpo_cli.train.plan import ideal_seconds
 from rpo_cli.train.policy import Policy, build_policy, weight_dtype
 from rpo_cli.train.rankings import read_items
+from rpo_cli.train.references import with_references
 from rpo_cli.train.run import Embedder
 from rpo_cli.train.scale import salesforce_beta, scale_line
 from rpo_cli.train.step import Job, State, timed_step, validate, validation_errors
@@ -72,6 +73,7 @@ def run_training(inputs: Inputs, threads: int, observer: Observer) -> tuple[int,
     job = replace(job, ideal_seconds=ideal)
     denoiser = family.load_denoiser(weight_dtype(job.settings))
     policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device)
+    job = with_references(job, policy, inputs.model_identity, inputs.cache, observer)
     state = start_or_resume(job, policy, inputs.out)
     metrics = MetricsFile(inputs.out / "metrics.jsonl")
     metrics.rewind(state.step or None)
@@ -191,6 +193,7 @@ def draw_settings(
         discount=objective.timestep_discount,
         group=objective.group_size,
         shared=objective.shared,
+        uses=inputs.settings.reference_draws or 0,
     )
 
 

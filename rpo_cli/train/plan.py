@@ -35,7 +35,10 @@ PEAKS = {"H200": 989e12, "H100 80GB HBM3": 989e12, "A100": 312e12}
 
 @dataclass(frozen=True)
 class Flops:
-    """Useful floating-point operations of one item, without what is computed again to save memory."""
+    """Useful floating-point operations of one item, without what is computed again to save memory.
+
+    A reference whose errors are kept counts nothing.
+    """
 
     policy_forward: int
     policy_backward: int
@@ -172,7 +175,7 @@ def measured(
         return family.predict(unet, noisy, times, condition)
 
     reference = 0
-    if objective.needs_reference:
+    if objective.needs_reference and not settings.reference_draws:
         with torch.no_grad(), policy.reference() as unet:
             reference = counted(lambda: said(unet))
     found: list[Tensor] = []

@@ -23,10 +23,11 @@ from rpo_cli.train.metrics import Numbers, summarise
 from rpo_cli.train.objective import Objective
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.rankings import Item
+from rpo_cli.train.references import References
 from rpo_cli.train.terms import Errors, join, ranks
 
 VALIDATION_ITEMS = 128  # fixed draws; small splits are drawn several times, large ones in part
-COMPILED_LOGIT = 0.05  # largest logit of a compiled model before the first step
+OTHER_KERNELS = 0.05  # largest logit before the first step of a compiled model, or with kept references
 T = TypeVar("T")
 
 
@@ -51,6 +52,7 @@ class Job:
     knowledge: Knowledge
     beta: float
     ideal_seconds: float | None = None
+    references: References | None = None  # of a training with fixed draws
 
 
 @dataclass
@@ -185,23 +187,29 @@ def forward(
     grad: bool,
     with_reference: bool | None = None,
 ) -> Errors:
-    """Errors of drawn items and what is known of them; the reference runs when the objective needs it."""
+    """Errors of drawn items and what is known of them.
+
+    The reference runs when the objective needs it and its errors at these draws are not kept.
+    """
     needed = job.objective.needs_reference if with_reference is None else with_reference
+    kept = job.references if needed and draws[0].use is not None else None
     batch = assemble(draws, items, job.cache, job.schedule, job.device)
     errors = item_errors(
         policy,
         job.family,
         batch,
-        with_reference=needed,
+        with_reference=needed and kept is None,
         grad=grad,
         with_cross=job.objective.needs_cross and needed,
         width=len(items[0].pictures),
     )
+    if kept is not None:
+        errors = replace(errors, reference=kept.of(draws, job.device))
     return replace(errors, known=job.knowledge.of(draws, items, job.device))
 
 
 def require_equal_start(errors: Errors, job: Job) -> None:
-    """Before the first step the policy is its reference: exactly unless compiled, then to 0.05 logits.
+    """Before the first step the policy is its reference: exactly, or to 0.05 logits when it runs otherwise.
 
     Raises:
         RpoError: it is not, so the logits of the whole run would be wrong.
@@ -212,7 +220,7 @@ def require_equal_start(errors: Errors, job: Job) -> None:
             return
         equal = job.objective.logits(replace(detached, policy=errors.reference), job.beta)
         largest = float((job.objective.logits(detached, job.beta) - equal).abs().max())
-        if job.settings.compile and largest < COMPILED_LOGIT:  # both sides run other kernels
+        if (job.settings.compile or job.references is not None) and largest < OTHER_KERNELS:
             return
     raise RpoError(
         "the policy differs from its reference before the first step",

@@ -80,6 +80,7 @@ def test_planned_flops_are_those_of_the_real_model(model, dataset, full):
 def test_a_plan_follows_method_batch_dtype_and_checkpointing(model, dataset):
     plain = planned(model, dataset, batch_size=4)
     assert planned(model, dataset, method="sft").flops.reference_forward == 0
+    assert planned(model, dataset, reference_draws=2).flops.reference_forward == 0
     assert plain.passes_per_step == 4
     assert planned(model, dataset, batch_size=8).memory.activations == 2 * plain.memory.activations
     half = planned(model, dataset, batch_size=4, dtype="bfloat16").memory
