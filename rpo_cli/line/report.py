@@ -86,7 +86,7 @@ def write_report(
         )
         written = [_write(folder, name, text.encode()) for name, text in pages(report)]
     _sweep(folder, {*written, *maker.written})
-    count = sum(len(ids) for ids in chosen.values())
+    count = sum(len(found) for found in cards.values())
     return ReportWritten(str(folder / INDEX), tally.pairs, count, len(written), len(maker.written))
 
 
@@ -133,7 +133,8 @@ def _sweep(folder: Path, written: set[str]) -> None:
     """Delete what an earlier report left."""
     for name in _files(folder):
         if name not in written:
-            (folder / name).unlink()
+            with told(str(folder / name)):
+                (folder / name).unlink(missing_ok=True)
 
 
 # --- figures over all rows -----------------------------------------------------------------------------
@@ -247,7 +248,8 @@ def _cards(
     for section, keys in chosen.items():
         cards[section] = []
         for key in keys:
-            cards[section].append(maker.card(pairs[key], critiques))
+            if key in pairs:  # else gone since it was counted: another rpo has built anew
+                cards[section].append(maker.card(pairs[key], critiques))
             line.observer.advance(1, 0)
     line.observer.finish()
     return cards, aspects
