@@ -24,7 +24,7 @@ from rpo_cli.train.export import add_layouts, export, portable_name, require_lay
 from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.known import knowledge
-from rpo_cli.train.metrics import MetricsFile, Numbers, spread_warning, summarise
+from rpo_cli.train.metrics import MetricsFile, Numbers, runaway_warning, spread_warning, summarise
 from rpo_cli.train.objective import Objective
 from rpo_cli.train.optimiser import make_optimiser
 from rpo_cli.train.plan import ideal_seconds
@@ -250,6 +250,7 @@ def loop(job: Job, state: State, metrics: MetricsFile, out: Path, observer: Obse
     reference = validation_errors(job, state, observer, with_reference=True) if job.held_out else None
     if state.step == 0 and reference is not None:
         metrics.append("validation", 0, summarise(reference, job.objective, job.beta))
+    ran_away = False
     while state.step < settings.steps:
         numbers = timed_step(job, state, observer)
         move_averages(job, state)
@@ -257,11 +258,16 @@ def loop(job: Job, state: State, metrics: MetricsFile, out: Path, observer: Obse
         observer.advance(1, 0)
         if (advice := spread_warning(state.step, numbers.get("logit_std", 1.0))) is not None:
             observer.note(advice)
+        if not ran_away and (advice := runaway_warning(state.step, numbers)) is not None:
+            observer.note(advice)
+            ran_away = True
+        if state.skipped:
+            observer.note(f"step {state.step} is not finite: pairs {numbers['skipped_pairs']} are left out")
         last = state.step == settings.steps
         if reference is not None and (last or state.step % settings.validate_every == 0):
             with exported_weights(state):
                 held_out = validate(job, state, reference, observer)
             metrics.append("validation", state.step, held_out)
-        if last or state.step % settings.save_every == 0:
+        if last or (state.step % settings.save_every == 0 and not state.skipped):
             parameters = state.policy.parameters
             checkpoint.save(out, state.step, parameters, state.optimiser, state.scaler, averages(state))

@@ -1,6 +1,7 @@
 """What training says about itself: numbers per step, one JSON line each, and a warning when β is off."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from rpo_cli.train.objective import Errors, Objective, implicit_accuracy, implic
 from rpo_cli.train.terms import ranks
 from rpo_cli.train.transforms import clipped_shares
 
-__all__ = ["MetricsFile", "Numbers", "join", "spread_warning", "summarise"]
+__all__ = ["MetricsFile", "Numbers", "join", "runaway_warning", "spread_warning", "summarise"]
 
 Numbers = dict[str, float]
 CLOCK = ("pairs_per_second", "useful_mfu")  # what differs from one run of a training to the next
 SPREAD_STEPS = 10  # the logit's spread is judged within this many steps
 # standard deviations of the logit: float32 rounding alone makes some 3e-4 at β 5000; σ(10) = 0.99995
 TOO_SMALL, SATURATED = 2e-3, 10.0
+RUNAWAY = 2.0  # losers' error over the reference's
 
 
 def summarise(errors: Errors, objective: Objective, beta: float) -> Numbers:
@@ -80,13 +82,27 @@ def spread_warning(step: int, spread: float) -> str | None:
     return None
 
 
+def runaway_warning(step: int, numbers: Mapping[str, Any]) -> str | None:
+    """Advice when the policy gets worse at losers, as against the reference at the same draws."""
+    loser, reference = numbers.get("loser_error"), numbers.get("reference_loser_error")
+    if loser is None or reference is None or loser <= RUNAWAY * reference:
+        return None
+    return (
+        f"the losers' error is {loser / reference:.3g} times the reference's at step {step}: the policy "
+        "forgets rather than prefers; lower beta or the learning rate, or add train.sft_weight"
+    )
+
+
 class MetricsFile:
-    """metrics.jsonl: one line per optimiser step (split "train") and per validation ("validation")."""
+    """metrics.jsonl: one line per optimiser step (split "train") and per validation ("validation").
+
+    The line of a batch that was left out holds "skipped_pairs", places in the training split from 0.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def append(self, split: str, step: int, numbers: Numbers) -> None:
+    def append(self, split: str, step: int, numbers: Mapping[str, Any]) -> None:
         line = json.dumps({"split": split, "step": step, **numbers}, separators=(",", ":"))
         with storage_errors(self._path), self._path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
@@ -111,7 +127,7 @@ class MetricsFile:
 
     def first_and_last(self, split: str) -> tuple[Numbers, Numbers]:
         """Numbers of the first and the last line of a split, without the clock; {} when there are none."""
-        found = [row for row in self.rows() if row["split"] == split]
+        found = [row for row in self.rows() if row["split"] == split and "skipped_pairs" not in row]
         if not found:
             return {}, {}
         return _clockless(found[0]), _clockless(found[-1])

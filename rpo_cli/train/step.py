@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -28,6 +28,7 @@ from rpo_cli.train.terms import Errors, join, ranks
 
 VALIDATION_ITEMS = 128  # fixed draws; small splits are drawn several times, large ones in part
 OTHER_KERNELS = 0.05  # largest logit before the first step of a compiled model, or with kept references
+SKIPS = 3  # batches in a row that may be left out because they are not finite
 T = TypeVar("T")
 
 
@@ -57,7 +58,12 @@ class Job:
 
 @dataclass
 class State:
-    """What a step changes. `batch_size` shrinks when memory runs out; it is no part of the result."""
+    """What a step changes.
+
+    Attributes:
+        batch_size: shrinks when memory runs out; it is no part of the result.
+        skipped: batches in a row, up to now, that were left out; 0 at a checkpoint.
+    """
 
     policy: Policy
     optimiser: torch.optim.Optimizer
@@ -66,6 +72,7 @@ class State:
     step: int = 0
     average: Average | None = None
     anchor: Average | None = None  # a reference that moves
+    skipped: int = 0
 
     @property
     def compared(self) -> Policy:
@@ -73,7 +80,7 @@ class State:
         return self.policy if self.anchor is None else beside(self.policy, self.anchor)
 
 
-def timed_step(job: Job, state: State, observer: Observer) -> Numbers:
+def timed_step(job: Job, state: State, observer: Observer) -> dict[str, Any]:
     """One optimiser step, with its speed, and its share of the device's peak where that is known."""
     began = time.perf_counter()
     numbers = in_memory(lambda: train_step(job, state), state, observer)
@@ -104,33 +111,65 @@ def in_memory(work: Callable[[], T], state: State, observer: Observer) -> T:
         observer.note(f"out of memory, going on with {state.batch_size} pairs per forward pass")
 
 
-def train_step(job: Job, state: State) -> Numbers:
+def train_step(job: Job, state: State) -> dict[str, Any]:
     """Gradient of the mean loss over the global batch, clipped and applied; an error changes no weight."""
     settings, policy = job.settings, state.policy
     state.optimiser.zero_grad(set_to_none=True)
     errors = join(accumulate(job, state))
     numbers = summarise(errors, job.objective, job.beta)
-    if not math.isfinite(numbers["loss"]):
-        raise RpoError(
-            f"the loss is {numbers['loss']} at step {state.step + 1}",
-            "lower the learning rate, or use --dtype bfloat16 or float32; the last checkpoint is whole",
-        )
+    for name in ("loss", "logit_mean"):
+        if not math.isfinite(numbers.get(name, 0.0)):
+            return skip(job, state, errors, f"{name.replace('_', ' ')} is {numbers[name]}")
     state.scaler.unscale_(state.optimiser)
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters.values(), settings.max_grad_norm)
+    if not (torch.isfinite(norm) or state.scaler.is_enabled()):  # the scaler leaves out its own overflows
+        return skip(job, state, errors, f"gradient's norm is {float(norm)}")
     rate = learning_rate(settings, state.step)
     for group in state.optimiser.param_groups:
         group["lr"] = rate
     state.scaler.step(state.optimiser)
     state.scaler.update()
     state.step += 1
+    state.skipped = 0
     return numbers | {"grad_norm": float(norm), "learning_rate": rate}
+
+
+def skip(job: Job, state: State, errors: Errors, what: str) -> dict[str, Any]:
+    """Leave a batch out: the weights stay, the step counts.
+
+    Returns:
+        "skipped_pairs", the items with errors that are not finite, or all; places in the training split.
+
+    Raises:
+        RpoError: the batches before were left out as well.
+    """
+    if state.skipped >= min(SKIPS, job.settings.steps - 1):
+        first = state.step + 1 - state.skipped
+        raise RpoError(
+            f"the {what} at step {first}" + (f" and on to {state.step + 1}" if state.skipped else ""),
+            "lower the learning rate, or use --dtype bfloat16 or float32; the last checkpoint is whole",
+        )
+    state.optimiser.zero_grad(set_to_none=True)
+    total = job.settings.global_batch
+    drawn = [drawn_pair(job.draws, state.step, place, total) for place in step_places(job, state.step)]
+    values = torch.stack([v for v in (errors.policy, errors.reference) if v is not None])
+    finite = values.isfinite().view(len(values) * errors.width, -1).all(dim=0).tolist()
+    guilty = {item for item, good in zip(drawn, finite, strict=True) if not good}
+    state.step += 1
+    state.skipped += 1
+    return {"skipped_pairs": sorted(guilty or set(drawn))}
+
+
+def step_places(job: Job, step: int) -> list[int]:
+    """The positions of a step in the order in which they are computed."""
+    return by_shape(job, step) if job.objective.group_size == 1 else list(range(job.settings.global_batch))
 
 
 def accumulate(job: Job, state: State) -> list[Errors]:
     """Backward through every micro-batch; each item weighs 1/global_batch however the step is split."""
     total, group = job.settings.global_batch, job.objective.group_size
     size = max(state.batch_size // group, 1) * group  # whole groups, or one that does not fit
-    places = by_shape(job, state.step) if group == 1 else list(range(total))
+    places = step_places(job, state.step)
     parts = []
     for start in range(0, total, size):
         draws = [
@@ -216,8 +255,8 @@ def require_equal_start(errors: Errors, job: Job) -> None:
     """
     detached = replace(errors, policy=errors.policy.detach())
     if errors.reference is not None:
-        if torch.equal(detached.policy, errors.reference):
-            return
+        if torch.allclose(detached.policy, errors.reference, rtol=0, atol=0, equal_nan=True):
+            return  # a batch that is not finite is left out later
         equal = job.objective.logits(replace(detached, policy=errors.reference), job.beta)
         largest = float((job.objective.logits(detached, job.beta) - equal).abs().max())
         if (job.settings.compile or job.references is not None) and largest < OTHER_KERNELS:
