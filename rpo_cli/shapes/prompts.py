@@ -4,11 +4,25 @@ import argparse
 import random
 import sys
 
-from rpo_cli.shapes.grammar import CAPTION_VARIANTS, SPLITS, caption, sample_scene
+from rpo_cli.shapes.grammar import (
+    CAPTION_VARIANTS,
+    SPLITS,
+    all_single_scenes,
+    caption,
+    sample_scene,
+    split_of,
+)
 
 
 def prompts(split: str, count: int, seed: int) -> list[str]:
-    """`count` different captions of scenes of one split, one and two objects in equal shares."""
+    """`count` different captions of scenes of one split, one and two objects in equal shares.
+
+    Raises:
+        ValueError: the split has not so many with one object.
+    """
+    most = 2 * CAPTION_VARIANTS * sum(split_of(scene) == split for scene in all_single_scenes())
+    if count > most:
+        raise ValueError(f"the split {split!r} has {most} prompts in equal shares, not {count}")
     rng = random.Random(f"prompts {split} {seed}")
     found: dict[str, None] = {}
     while len(found) < count:

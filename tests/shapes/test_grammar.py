@@ -24,6 +24,7 @@ from rpo_cli.shapes.grammar import (
     split_of,
     swapped,
 )
+from rpo_cli.shapes.prompts import prompts
 from rpo_cli.shapes.towards import edits_towards, flaws
 
 RED_CIRCLE, BLUE_SQUARE = Thing("circle", "red", "small"), Thing("square", "blue", "large")
@@ -146,3 +147,11 @@ def test_an_unknown_shape_is_called_a_shape_and_can_be_mended():
 )
 def test_flaws_name_exactly_what_differs(seen: Scene, aspects: list[str]):
     assert [flaw.aspect for flaw in flaws(seen, PAIR)] == aspects
+
+
+def test_a_split_gives_its_prompts_once_each_and_refuses_more_than_it_has():
+    found = prompts("dev", 700, seed=1)
+
+    assert len(set(found)) == 700
+    with pytest.raises(ValueError, match="768 prompts"):
+        prompts("dev", 769, seed=1)
