@@ -20,6 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: setup  ## the whole line on the embedded models, a few minutes on two cores
 	$(BIN)/rpo run $(DEMO) --preset shapes
+	$(BIN)/rpo report $(DEMO)
 
 lint: setup
 	$(BIN)/ruff check
