@@ -94,7 +94,11 @@ app.main()
 def test_a_signal_lets_the_stage_commit_and_sets_the_exit_code(number, code):
     """A second SIGTERM during the commit does not break it off."""
     process = subprocess.Popen(
-        [sys.executable, "-c", STUCK], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", STUCK],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's `&` has it ignored
     )
     assert process.stdout.readline() == "working\n"
 
