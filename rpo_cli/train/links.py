@@ -5,12 +5,15 @@ Zhao et al. 2023, arXiv:2305.10425; cauchy and modified ipo, RainbowPO, arXiv:24
 et al. 2024, arXiv:2402.05749.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-from torch.nn.functional import logsigmoid
+if TYPE_CHECKING:
+    from torch import Tensor
+
 
 EXPONENTIAL_FLOOR = -20.0  # e^20 = 4.9e8: beyond, one pair would drown the batch
 
@@ -22,7 +25,9 @@ def identity(z: Tensor) -> Tensor:
 
 def logistic(z: Tensor) -> Tensor:
     """−log σ(z), without the overflow of log(sigmoid(z))."""
-    return -logsigmoid(z)
+    import torch
+
+    return -torch.nn.functional.logsigmoid(z)
 
 
 def ipo(z: Tensor) -> Tensor:
@@ -42,16 +47,22 @@ def slic(z: Tensor) -> Tensor:
 
 def cauchy(z: Tensor) -> Tensor:
     """−log(½ + arctan(z)/π), written so that it does not cancel at large negative z."""
+    import torch
+
     return -torch.log(torch.atan2(torch.ones_like(z), -z) / math.pi)
 
 
 def exponential(z: Tensor) -> Tensor:
     """exp(−max(z, −20))."""
+    import torch
+
     return torch.exp(-z.clamp(min=EXPONENTIAL_FLOOR))
 
 
 def utility(z: Tensor) -> Tensor:
     """1 − σ(z): bounded, so that no picture can dominate."""
+    import torch
+
     return torch.sigmoid(-z)
 
 

@@ -8,18 +8,23 @@ of them the settings may change. To add one: write the function that is new, add
 in `registry.objectives` and one row with a hand-computed value in the tests.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Literal
 
 from rpo_cli.config import RatioBase
-from rpo_cli.train.contrasts import Logits, pair, winner_only
+from rpo_cli.train.contrasts import pair, winner_only
 from rpo_cli.train.links import LINKS
 from rpo_cli.train.terms import Errors, Known, join, ranks, sides
 from rpo_cli.train.transforms import own_error, reference_of, relative_error
 from rpo_cli.train.weights import COLUMNS, PairWeight, SoftLabels, TimestepWeight, importance
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rpo_cli.train.contrasts import Logits
 
 __all__ = [
     "DPO",
@@ -68,8 +73,8 @@ class Objective:
 
     name: str
     summary: str
-    transform: Callable[[Errors, float, "Objective"], Tensor]
-    contrast: Callable[[Tensor, Known, float, "Objective"], Logits]
+    transform: Callable[[Errors, float, Objective], Tensor]
+    contrast: Callable[[Tensor, Known, float, Objective], Logits]
     link: str
     needs_reference: bool
     default_beta: float | None

@@ -4,11 +4,14 @@ An item is a pair, or a ranked list of K pictures of one prompt. Per-image value
 the best picture of every item first, in the order of the items, then the second best, ...
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,8 @@ def sides(values: Tensor) -> tuple[Tensor, Tensor]:
 
 def join(parts: Sequence[Errors]) -> Errors:
     """Errors of several micro-batches as those of one batch, without gradient."""
+    import torch
+
     width = parts[0].width
 
     def joined(values: Sequence[Tensor | None]) -> Tensor | None:
@@ -82,6 +87,8 @@ def join(parts: Sequence[Errors]) -> Errors:
 
 def join_known(parts: Sequence[Known]) -> Known:
     """What is known of the items of several micro-batches, in order."""
+    import torch
+
     found = {}
     for name in (entry.name for entry in fields(Known)):
         values = [getattr(part, name) for part in parts]

@@ -4,30 +4,30 @@ A transform whose natural form is a reward g in logits returns u = −(2/β)·g,
 makes logits by −(β/2)·u, applies to it.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
-
-import torch
-from torch import Tensor
-from torch.nn.functional import softplus
 
 from rpo_cli.errors import RpoError
 from rpo_cli.train.terms import Errors, ranks, sides
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from rpo_cli.train.objective import Objective
 
 MAPO_STEEPNESS = 0.5  # s of g(m); `--snr_value` of mapo-t2i/mapo
 EXPONENT_LIMIT = 20.0
 
 
-def own_error(errors: Errors, beta: float, objective: "Objective") -> Tensor:
+def own_error(errors: Errors, beta: float, objective: Objective) -> Tensor:
     """u = m."""
     return errors.policy
 
 
-def relative_error(errors: Errors, beta: float, objective: "Objective") -> Tensor:
+def relative_error(errors: Errors, beta: float, objective: Objective) -> Tensor:
     """u = m − αr: with α = 1 negative where the policy denoises better than the reference.
 
     Raises:
@@ -48,7 +48,7 @@ def reference_of(errors: Errors) -> Tensor:
     return errors.reference
 
 
-def divergence(errors: Errors, beta: float, objective: "Objective") -> Tensor:
+def divergence(errors: Errors, beta: float, objective: Objective) -> Tensor:
     """u = −(2/β)·g(ℓ), ℓ = −(β/2)(m − r): the f-DPO reward of a divergence."""
     log_ratio = -0.5 * beta * (errors.policy - reference_of(errors))
     g = DIVERGENCES[objective.divergence](log_ratio, objective.divergence_alpha)
@@ -62,16 +62,22 @@ def reverse_kl(log_ratio: Tensor, alpha: float) -> Tensor:
 
 def forward_kl(log_ratio: Tensor, alpha: float) -> Tensor:
     """g = −e^{−ℓ}; ℓ is held at −20 and above."""
+    import torch
+
     return -torch.exp(-log_ratio.clamp(min=-EXPONENT_LIMIT))
 
 
 def jensen_shannon(log_ratio: Tensor, alpha: float) -> Tensor:
     """g = ℓ + log 2 − softplus(ℓ)."""
-    return log_ratio + math.log(2) - softplus(log_ratio)
+    import torch
+
+    return log_ratio + math.log(2) - torch.nn.functional.softplus(log_ratio)
 
 
 def alpha_divergence(log_ratio: Tensor, alpha: float) -> Tensor:
     """g = (1 − e^{−αℓ})/α, 0 < α ≤ 1: reverse KL as α → 0, forward KL at 1."""
+    import torch
+
     return -torch.expm1(-(alpha * log_ratio).clamp(min=-EXPONENT_LIMIT)) / alpha
 
 
@@ -83,23 +89,27 @@ DIVERGENCES: dict[str, Callable[[Tensor, float], Tensor]] = {
 }
 
 
-def mapo_score(errors: Errors, beta: float, objective: "Objective") -> Tensor:
+def mapo_score(errors: Errors, beta: float, objective: Objective) -> Tensor:
     """u = −2·g(m), g(m) = sm/(e^{sm} − 1), which falls from 1 at m = 0; no reference.
 
     Written with e^{−sm}, which does not overflow.
     """
+    import torch
+
     exponent = MAPO_STEEPNESS * errors.policy
     tiny = exponent.abs() < 1e-6  # 0/0 at 0; there g = 1 − x/2 to float32's precision
     safe = torch.where(tiny, torch.ones_like(exponent), exponent)
     return -2 * torch.where(tiny, 1 - exponent / 2, safe * torch.exp(-safe) / -torch.expm1(-safe))
 
 
-def dspo_residual(errors: Errors, beta: float, objective: "Objective") -> Tensor:
+def dspo_residual(errors: Errors, beta: float, objective: Objective) -> Tensor:
     """u_w = mean(((1−c)(ε_θ−ε) + c(ε_ref−ε))²), c = β(1 − σ(h)) without gradient; the losers' u is m.
 
     Raises:
         RpoError: the errors were made without cross terms.
     """
+    import torch
+
     if errors.cross is None:
         raise RpoError("this objective needs the cross term", "report this: the loop left it out")
     reference = reference_of(errors)
@@ -118,17 +128,19 @@ def log_ratios(errors: Errors) -> Tensor:
     return -0.5 * errors.known.ratio * ranks(errors.policy - reference_of(errors))
 
 
-def pessimistic_clip(errors: Errors, beta: float, objective: "Objective") -> Tensor:
+def pessimistic_clip(errors: Errors, beta: float, objective: Objective) -> Tensor:
     """u = −2ℓ̃, ℓ̃_w = min(ℓ_w, log(1+ϵ)), ℓ̃_l = max(ℓ_l, log(1−ϵ)): PPO's min, per image.
 
     A side stops teaching only where it has already moved the right way beyond the band.
     """
+    import torch
+
     winner, loser = log_ratios(errors)
     clip = objective.clip
     return -2 * torch.cat([winner.clamp(max=math.log1p(clip)), loser.clamp(min=math.log1p(-clip))])
 
 
-def bare_clamp(errors: Errors, beta: float, objective: "Objective") -> Tensor:
+def bare_clamp(errors: Errors, beta: float, objective: Objective) -> Tensor:
     """u = −2·clamp(ℓ, log(1−ϵ), log(1+ϵ)), as D3PO and SPO ship it.
 
     A side that has moved the wrong way beyond the band gets no gradient back.
@@ -137,7 +149,7 @@ def bare_clamp(errors: Errors, beta: float, objective: "Objective") -> Tensor:
     return -2 * log_ratios(errors).clamp(math.log1p(-clip), math.log1p(clip)).reshape(-1)
 
 
-def clipped_shares(errors: Errors, objective: "Objective") -> dict[str, Tensor]:
+def clipped_shares(errors: Errors, objective: Objective) -> dict[str, Tensor]:
     """Share of items beyond the band, by side and by direction: "good" is the way the loss pulls."""
     winner, loser = log_ratios(errors)
     above, below = math.log1p(objective.clip), math.log1p(-objective.clip)

@@ -1,14 +1,18 @@
 """Weights and soft labels: of a pair by its row, of a timestep by its noise, of a loss in its group."""
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rpo_cli.config import PairWeight, SoftLabels, TimestepWeight
 from rpo_cli.train.data import Pair
-from rpo_cli.train.diffusion import NoiseSchedule
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rpo_cli.train.diffusion import NoiseSchedule
 
 __all__ = ["COLUMNS", "PairWeight", "SoftLabels", "TimestepWeight", "importance"]
 
@@ -97,6 +101,8 @@ def snr_of(schedule: NoiseSchedule) -> Tensor:
 
 def epsilon_error_per_target_error(schedule: NoiseSchedule) -> Tensor:
     """(T,) float64, at a given x_t: 1 for ε, α² for v and for flow, SNR for x_0."""
+    import torch
+
     if schedule.prediction_type == "epsilon":
         return torch.ones(schedule.steps, dtype=torch.float64)
     return snr_of(schedule) if schedule.prediction_type == "sample" else schedule.alpha.double().square()
@@ -108,6 +114,8 @@ def importance(losses: Tensor, group: int, temperature: float, trim: float) -> T
     The items of a group share their timestep, and a softmax does not see a common offset: so the losses
     are centred per timestep without a running mean. Source: IR-DRO, arXiv:2402.14270.
     """
+    import torch
+
     grouped = losses.detach().view(-1, group)
     kept = group - int(trim * group)
     order = grouped.argsort(dim=1, stable=True).argsort(dim=1)

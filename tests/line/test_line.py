@@ -17,7 +17,7 @@ from rpo_cli.line.work import generate_work, live_images
 
 SMALL: dict[str, Any] = {
     "prompts.limit": 4,
-    "generate.steps": 3,
+    "generate.steps": 6,
     "generate.batch_size": 4,
     "critique.batch_size": 4,
     "edit.steps": 3,
@@ -70,7 +70,7 @@ def test_a_finished_line_called_again_builds_no_backend(
     load = registry.load
 
     def refuse(kind: str, name: str) -> Any:
-        assert kind in ("presets", "engines"), f"a finished run loaded {kind} {name}"
+        assert kind in ("presets", "engines", "objectives"), f"a finished run loaded {kind} {name}"
         return load(kind, name)
 
     monkeypatch.setattr(registry, "load", refuse)
@@ -98,7 +98,7 @@ def test_a_finished_command_imports_no_heavy_library(finished: Path) -> None:
 def test_the_settings_and_their_origins_stand_in_the_manifest(finished: Path) -> None:
     manifest = json.loads((finished / "run.json").read_text())
 
-    assert manifest["settings"]["generate"]["steps"] == 3
+    assert manifest["settings"]["generate"]["steps"] == 6
     assert manifest["origins"]["generate.guidance"] == "preset shapes"
     assert manifest["origins"]["train.rank"] == "default"
     assert all(len(revision) == 64 for revision in manifest["models"].values())
@@ -116,7 +116,7 @@ def test_an_option_is_an_earlier_option_to_the_next_command(tmp_path: Path) -> N
 def test_a_later_command_keeps_to_the_options_of_an_earlier_one(finished: Path) -> None:
     line = open_line(finished)
 
-    assert line.settings.generate.steps == 3
+    assert line.settings.generate.steps == 6
     assert run_stage(line, "generate").made == 0
 
 

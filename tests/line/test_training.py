@@ -10,12 +10,12 @@ from rpo_cli.line.training import _embedder, own_settings
 
 @pytest.mark.parametrize(
     ("method", "beta"),
-    [("dpo", 200.0), ("kto", 200.0), ("rainbow", None), ("mapo", None), ("dspo", None), ("ppod", None)],
+    [("dpo", 500.0), ("kto", 500.0), ("rainbow", None), ("mapo", None), ("dspo", None), ("ppod", None)],
 )
 def test_a_presets_beta_is_for_logits_like_those_of_dpo(tmp_path, method, beta):
-    """The shapes preset has 200; of MaPO's T or PPOD's log-ratios that would be nonsense."""
+    """The shapes preset has 500; of MaPO's T or PPOD's log-ratios that would be nonsense."""
     line = open_line(tmp_path, {"train.method": method}, preset="shapes")
-    assert line.settings.train.beta == 200.0
+    assert line.settings.train.beta == 500.0
     assert own_settings(line).beta == beta
 
 
