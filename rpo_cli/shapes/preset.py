@@ -38,7 +38,7 @@ def settings() -> dict[str, Any]:
         },
         # best and worst seed of a prompt beside the edits: the same pictures and scores, more pairs
         "pairs": {"strategy": "all"},
-        "train": {"beta": 500.0, "learning_rate": 3e-4, "steps": 150},
+        "train": {"beta": 500.0, "learning_rate": 3e-4, "steps": 60},
         "score": {"rewards": (f"clip={MODELS / 'reward'}", f"vqascore={critic}"), "batch_size": 32},
     }
 
