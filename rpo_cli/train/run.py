@@ -94,8 +94,7 @@ def train(
         dataset: a dataset folder (data/train-*.parquet, data/validation-*.parquet).
         model: diffusers folder or hub id; `model_identity` is its commit or weight hash.
         out: RUN/train/<name>. `cache`: RUN/cache.
-        device: a torch device string or "auto".
-        seed: of this training, whatever `settings.seed` says.
+        device: a torch device string or "auto". `seed`: of this training, whatever `settings.seed` says.
         embedder: for methods that compare pictures of several prompts.
 
     Raises:
@@ -110,34 +109,18 @@ def train(
     settings, objective = settled(settings)
     embedder = require_embedder(objective, embedder)
     result = _result(out, settings.full)
-    identity = {
-        **settings.model_dump(mode="json", exclude=set(SCHEDULE_ONLY), exclude_none=True),
-        **({"embedder": embedder.identity} if embedder else {}),
-        "seed": seed,
-        "model": model_identity,
-        "dataset": fingerprint(dataset),
-    }
+    data = fingerprint(dataset)
+    identity = _identity(settings, embedder, seed=seed, model=model_identity, dataset=data)
     report = _done(out, identity, settings.name, result)
     if report is not None and all((result / layout).exists() for layout in settings.export):
         return report
     _claim(out, identity, settings.name)
-
     from rpo_cli.compute import pick_device
     from rpo_cli.train.loop import Inputs, add_exports, run_training
 
+    device = pick_device(device)
     inputs = Inputs(
-        settings,
-        dataset,
-        model,
-        revision,
-        model_identity,
-        identity["dataset"],
-        out,
-        result,
-        cache,
-        seed,
-        pick_device(device),
-        embedder,
+        settings, dataset, model, revision, model_identity, data, out, result, cache, seed, device, embedder
     )
     if report is not None:
         add_exports(inputs, threads)
@@ -147,6 +130,12 @@ def train(
     report = TrainReport(settings.name, settings.steps, pairs, result, first, last, held_first, held_last)
     _commit(out, identity, report)
     return report
+
+
+def _identity(settings: TrainSettings, embedder: Embedder | None, **what: Any) -> dict[str, Any]:
+    """Everything that determines the result: what has another identity is another training."""
+    said = settings.model_dump(mode="json", exclude=set(SCHEDULE_ONLY), exclude_none=True)
+    return {**said, **({"embedder": embedder.identity} if embedder else {}), **what}
 
 
 def prepare_cache(
