@@ -195,6 +195,12 @@ class TrainSettings(Section):
     compile: bool = Field(default=False, description="torch.compile: minutes at the start, then faster.")
     gradient_checkpointing: bool = Field(default=False, description="Less memory, more time.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
+    rounds: int | None = Field(
+        default=None,
+        ge=1,
+        le=100_000,
+        description="Times to sample, score and learn; none: the pairs there are.",
+    )
     save_every: int = Field(default=50, ge=1, description="Optimiser steps between checkpoints.")
     validate_every: int = Field(default=50, ge=1, description="Optimiser steps between validations.")
     seed: int | None = Field(default=None, ge=0, description="None: the run's.")

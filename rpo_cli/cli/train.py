@@ -40,6 +40,7 @@ def train(
     rank: Annotated[int | None, o.setting("train.rank")] = None,
     learning_rate: Annotated[float | None, o.setting("train.learning_rate")] = None,
     steps: Annotated[int | None, o.setting("train.steps")] = None,
+    rounds: Annotated[int | None, o.setting("train.rounds")] = None,
     global_batch: Annotated[int | None, o.setting("train.global_batch")] = None,
     batch_size: Annotated[int | None, o.setting("train.batch_size")] = None,
     dtype: Annotated[str | None, o.setting("train.dtype")] = None,
