@@ -18,14 +18,12 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from diffusers import (
-    DiffusionPipeline,
-    StableDiffusionPipeline,
-)
+from diffusers import DiffusionPipeline, StableDiffusionPipeline
 from PIL import Image
 
-from rpo_cli.shapes import manifest
+from rpo_cli.shapes import manifest, preset
 from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, caption, sample_scene
 from rpo_cli.shapes.latents import encode
 from rpo_cli.shapes.oracle import Reading, compare, read
@@ -37,15 +35,24 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Sampling:
-    """Settings of the line on this world, chosen on the dev split."""
+    """Steps and guidances of a pipeline."""
 
     steps: int
     guidance: float
     image_guidance: float = 0.0
 
 
-TEXT_TO_IMAGE = Sampling(steps=24, guidance=1.1)
-EDITOR = Sampling(steps=12, guidance=1.8, image_guidance=1.5)
+def preset_sampling(section: str) -> Sampling:
+    """What the preset `shapes` samples with; the first of a grid."""
+    chosen = preset.settings()[section]
+    first = {
+        key: np.atleast_1d(chosen[key])[0].item() for key in ("guidance", "image_guidance") if key in chosen
+    }
+    return Sampling(steps=chosen["steps"], **first)
+
+
+TEXT_TO_IMAGE = preset_sampling("generate")
+EDITOR = preset_sampling("edit")
 
 
 @dataclass(frozen=True)
