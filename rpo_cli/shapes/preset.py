@@ -25,7 +25,7 @@ def settings() -> dict[str, Any]:
             "generator": str(MODELS / "text-to-image"),
             "images_per_prompt": 2,
             "steps": 24,
-            "guidance": 1.15,  # more hides the habits that the line is to find, less leaves pictures unreadable
+            "guidance": 1.15,  # more hides the habits that the line is to find, less leaves unreadable ones
             "batch_size": 16,
         },
         "critique": {"critic": critic, "batch_size": 16, "max_tokens": 160},
