@@ -1,0 +1,120 @@
+"""The offline methods side by side: `python -m tests.bench.methods [--split dev|test] [--work DIR]`.
+
+Computes the cells that are missing in tests/bench/results/methods/, then prints the table: every method of
+the protocol, and dpo on labels by coin, on the dataset of methods.toml.
+"""
+
+import argparse
+import sys
+import tomllib
+from pathlib import Path
+
+import numpy as np
+
+from tests.bench.arms import arm_dataset
+from tests.bench.cells import cell, find
+from tests.bench.lines import Table, data_cell, dataset_line, sampling
+from tests.bench.tuned import crossed_bootstrap, measure, tune
+
+PROTOCOL = Path(__file__).parent / "methods.toml"
+RANDOM = "random-labels"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--split", choices=("dev", "test"), default="test")
+    parser.add_argument("--work", type=Path, default=Path(".train/evidence"))
+    parser.add_argument("--method", action="append", help="Fill the cells of these methods only.")
+    parser.add_argument("--seed", type=int, action="append", help="Fill the cells of these seeds only.")
+    parser.add_argument("--print", action="store_true", help="Compute nothing: the table of what is there.")
+    options = parser.parse_args()
+    protocol = tomllib.loads(PROTOCOL.read_text())
+    shared = shared_inputs(protocol, options.work, options.split)
+    if not options.print:
+        fill(protocol, options.work, shared, options.method, options.seed)
+    sys.stdout.write(table(protocol, shared))
+
+
+def methods(protocol: Table) -> list[str]:
+    """dpo on coin labels, then the methods of the protocol."""
+    return [RANDOM, *protocol["methods"]]
+
+
+def shared_inputs(protocol: Table, work: Path, split: str) -> Table:
+    line = dataset_line(protocol["data"], work)
+    named = {key: protocol[key] for key in ("data", "eval")}
+    return {"split": split, "train": protocol["train"]["options"], "sampling": sampling(line), **named}
+
+
+def fill(
+    protocol: Table, work: Path, shared: Table, names: list[str] | None, seeds: list[int] | None
+) -> None:
+    """Compute what is missing, seed by seed, so that a table of fewer seeds is there early."""
+    split, evaluation = shared["split"], protocol["eval"]
+    data_cell(protocol["data"], work)
+    cell("methods", f"{split}-base", shared, lambda: measure(evaluation, work, split, "methods-base", None))
+    for seed in seeds or protocol["train"]["seeds"]:
+        for method in names or methods(protocol):
+            name = f"{split}-{method}-{seed}"
+            cell(
+                "methods",
+                name,
+                {**shared, "method": method, "seed": seed},
+                lambda method=method, seed=seed, name=name: run(protocol, work, split, method, seed, name),
+            )
+
+
+def run(protocol: Table, work: Path, split: str, method: str, seed: int, name: str) -> Table:
+    """One training and what it made; a name of its own, so nothing of another cell is taken over."""
+    arm = {"name": "coin", "relabel": "coin"} if method == RANDOM else {"name": "all"}
+    dataset = arm_dataset(protocol["data"], work, arm)
+    chosen = {"train.method": "dpo" if method == RANDOM else method, "train.name": name}
+    adapter = tune(protocol["data"], work, dataset, {**protocol["train"]["options"], **chosen}, seed)
+    return measure(protocol["eval"], work, split, name, adapter)
+
+
+def table(protocol: Table, shared: Table) -> str:
+    """Markdown, the best first."""
+    split = shared["split"]
+    base = find("methods", f"{split}-base", shared)
+    if base is None:
+        return "nothing measured yet\n"
+    rows, waiting = [], []
+    for method in methods(protocol):
+        cells = [
+            find("methods", f"{split}-{method}-{seed}", {**shared, "method": method, "seed": seed})
+            for seed in protocol["train"]["seeds"]
+        ]
+        runs = [run for run in cells if run is not None]
+        rows.append(row(method, base, runs)) if runs else waiting.append(method)
+    lines = [
+        f"methods version {protocol['version']}, {len(base['right'])} {split} prompts, "
+        f"base fully right: {np.mean(base['right']):.3f}",
+        "| method | seeds | fully right | 95 % interval | clip reward | vqascore | drift |",
+        "|---|---|---|---|---|---|---|",
+        *(text for _, text in sorted(rows, reverse=True)),
+    ]
+    lines += [f"not run yet: {', '.join(waiting)}"] if waiting else []
+    lines += [f"left out: {name} ({why})" for name, why in protocol["left_out"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def row(method: str, base: Table, runs: list[Table]) -> tuple[float, str]:
+    """(Mean gain, its line): gains over the base in points, rewards and drift as means over seeds."""
+    gain = np.array([run["right"] for run in runs], dtype=float) - np.array(base["right"], dtype=float)
+    low, high = crossed_bootstrap(gain)
+    rewards = {
+        name: np.mean([run["rewards"][name] for run in runs]) - np.mean(values)
+        for name, values in base["rewards"].items()
+    }
+    drift = np.mean([run["drift"] for run in runs])
+    text = (
+        f"| {method} | {len(runs)} | {100 * gain.mean():+.1f} points "
+        f"| {100 * low:+.1f} to {100 * high:+.1f} "
+        f"| {rewards['clip']:+.2f} | {rewards['vqascore']:+.3f} | {drift:.3f} |"
+    )
+    return float(gain.mean()), text
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Train on a folder of pairs, and measure base and tuned models on the same prompts and start noise."""
+
+from pathlib import Path
+
+import numpy as np
+
+from rpo_cli import open_line, registry, run_stage
+from rpo_cli.line.context import Line
+from rpo_cli.line.training import own_settings
+from rpo_cli.pictures import decode
+from rpo_cli.train.run import Embedder, train
+from tests.bench.lines import ORACLE, Table, dataset_line, pictures_of, prompt_file
+
+
+def tune(data: Table, work: Path, dataset: Path, options: Table, seed: int) -> Path:
+    """The adapter of one training on `dataset`; an earlier one of the same name and settings counts.
+
+    Args:
+        options: settings of `[train]`; `train.name` tells the trainings of one work folder apart.
+    """
+    line = dataset_line(data, work, {**options, "train.seed": seed})
+    settings = own_settings(line)
+    generator = str(line.settings.generate.generator)
+    clip = dict(ref.split("=", 1) for ref in line.settings.score.rewards)["clip"]
+    identity = line.identity(clip)
+    report = train(
+        settings,
+        dataset=dataset,
+        model=generator,
+        revision=None,
+        model_identity=line.identity(generator).revision,
+        out=work / "train" / settings.name,
+        cache=work / "cache",
+        seed=seed,
+        device="cpu",
+        threads=1,
+        embedder=Embedder(clip, identity.commit, identity.revision),
+    )
+    return Path(report.adapter)
+
+
+def evaluation_line(evaluation: Table, work: Path, split: str, name: str, adapter: Path | None) -> Line:
+    options = {
+        "prompts.file": str(prompt_file(work, split, evaluation["prompts"], evaluation["prompt_seed"])),
+        "run.seed": evaluation["run_seed"],
+        "run.threads": 1,
+        "generate.images_per_prompt": 1,
+        "generate.lora": str(adapter) if adapter else None,
+    }
+    return open_line(work / "eval" / f"{split}-{name}", options, preset="shapes")
+
+
+def measure(evaluation: Table, work: Path, split: str, name: str, adapter: Path | None) -> Table:
+    """What the oracle and the rewards find in one picture of each prompt; lists run over the prompts.
+
+    drift: mean |difference| in [0, 1] to the base model's picture of the same noise, where that was made.
+    """
+    line = evaluation_line(evaluation, work, split, name, adapter)
+    run_stage(line, "generate")
+    run_stage(line, "score")
+    base_line = evaluation_line(evaluation, work, split, "base", None)
+    run_stage(base_line, "generate")
+    made, base = pictures_of(line), pictures_of(base_line)
+    oracle = registry.load("measures", ORACLE)
+    readings = [oracle(decode(picture), prompt) for prompt, picture, _ in made]
+    sides = zip(made, base, strict=True)
+    drift = [np.abs(_pixels(tuned) - _pixels(plain)).mean() for (_, tuned, _), (_, plain, _) in sides]
+    return {
+        "right": [int(all(reading.values())) for reading in readings],
+        "two_objects": [int("relation" in reading) for reading in readings],
+        "drift": [round(float(value), 4) for value in drift],
+        "rewards": {name: [round(s[name], 4) for _, _, s in made] for name in sorted(made[0][2])},
+        "attributes": {
+            name: float(np.mean([reading[name] for reading in readings if name in reading]))
+            for name in sorted({key for reading in readings for key in reading})
+        },
+    }
+
+
+def _pixels(picture: bytes) -> np.ndarray:
+    """Channel values in [0, 1]."""
+    return np.asarray(decode(picture), dtype=np.float32) / 255
+
+
+def crossed_bootstrap(gain: np.ndarray, draws: int = 5_000) -> tuple[float, float]:
+    """95 % percentile interval of the mean of a (training seeds, prompts) table.
+
+    Every adapter is measured on the same prompts, so seeds and prompts are crossed, not nested: both are
+    drawn with replacement, the same prompts for every drawn seed. This is the wider, safe interval.
+    """
+    rng = np.random.default_rng(0)
+    seeds, prompts = gain.shape
+    means = [
+        gain[rng.integers(seeds, size=seeds)][:, rng.integers(prompts, size=prompts)].mean()
+        for _ in range(draws)
+    ]
+    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
