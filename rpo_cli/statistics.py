@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
+CELLS = 1_000_000
 
 
 class Interval(NamedTuple):
@@ -69,6 +70,40 @@ def paired_difference(
     if first.shape != second.shape:
         raise ValueError("a paired difference needs as many values before as after")
     return bootstrap_mean(first - second, clusters, level=level, draws=draws, seed=seed)
+
+
+def crossed_bootstrap(
+    table: ArrayLike, *, level: float = 0.95, draws: int = 5_000, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap interval of the mean of a (training seeds, prompts) table.
+
+    Every training seed is measured on the same prompts, so the two are crossed, not nested: both are drawn
+    with replacement, the same prompts for every drawn seed (Owen 2007, the pigeonhole bootstrap, which is
+    never too narrow). One row is the plain bootstrap over prompts.
+
+    Args:
+        table: (S, P) finite numbers, one row a training seed.
+        draws: number of resamples.
+
+    Raises:
+        ValueError: no table of two dimensions, an empty one, or a value that is not finite.
+    """
+    values = np.asarray(table, dtype=np.float64)
+    if values.ndim != 2 or not values.size or not np.isfinite(values).all():
+        raise ValueError("a crossed bootstrap needs a non-empty table of finite numbers")
+    rows, columns = values.shape
+    rng = np.random.default_rng(seed)
+    chunk = max(1, CELLS // columns)  # drawn places in memory at a time
+    means = []
+    for start in range(0, draws, chunk):
+        count = min(chunk, draws - start)
+        places = rng.integers(columns, size=(count, columns))
+        by_row = np.stack([row[places].mean(axis=1) for row in values], axis=1)
+        picked = rng.integers(rows, size=(count, rows))
+        means.append(np.take_along_axis(by_row, picked, axis=1).mean(axis=1))
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
+    return Interval(float(values.mean()), float(low), float(high))
 
 
 @dataclass(frozen=True)

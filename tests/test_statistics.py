@@ -3,7 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from rpo_cli.statistics import bootstrap_mean, cohen_kappa, paired_difference, wilson, win_rate
+from rpo_cli.statistics import (
+    bootstrap_mean,
+    cohen_kappa,
+    crossed_bootstrap,
+    paired_difference,
+    wilson,
+    win_rate,
+)
 
 
 def test_a_resample_of_two_prompts_has_the_three_means_it_can_have():
@@ -51,6 +58,38 @@ def test_the_same_seed_gives_the_same_interval():
     assert bootstrap_mean(values, [prompts], seed=3) != bootstrap_mean(values, [prompts], seed=4)
 
 
+def test_one_training_seed_is_a_bootstrap_over_prompts():
+    """Prompts 0 and 1: resampled means 0, 1/2, 1 with shares 1/4, 1/2, 1/4."""
+    assert crossed_bootstrap([[0.0, 1.0]]) == (0.5, 0.0, 1.0)
+    assert crossed_bootstrap([[0.0, 1.0]], level=0.4) == (0.5, 0.5, 0.5)
+
+
+def test_seeds_are_drawn_although_the_prompts_agree():
+    """Two seeds of 0 and 1 on every prompt: prompts add nothing, seeds give 0, 1/2, 1 as above."""
+    assert crossed_bootstrap([[0.0] * 9, [1.0] * 9]) == (0.5, 0.0, 1.0)
+    assert crossed_bootstrap([[0.0] * 9, [1.0] * 9], level=0.4) == (0.5, 0.5, 0.5)
+
+
+def test_crossing_draws_the_same_prompts_for_every_seed():
+    """A prompt effect that all seeds share is not averaged out over seeds.
+
+    The variance of a resampled mean is that of the prompts over their number, whatever the number of
+    seeds; were the prompts drawn anew for each of 4 seeds, it would be a fourth of that.
+    """
+    prompts = np.random.default_rng(3).normal(size=60)
+    interval = crossed_bootstrap(np.tile(prompts, (4, 1)), draws=20_000)
+    assert (interval.high - interval.low) / 2 == pytest.approx(1.96 * prompts.std() / 60**0.5, rel=0.05)
+
+
+def test_the_crossed_interval_holds_both_variances():
+    """Seed effects and prompt effects add: variance S/6 + P/40 of their population variances."""
+    rng = np.random.default_rng(4)
+    seeds, prompts = rng.normal(size=6), rng.normal(scale=2, size=40)
+    interval = crossed_bootstrap(seeds[:, None] + prompts[None], draws=20_000)
+    sd = math.sqrt(seeds.var() / 6 + prompts.var() / 40)
+    assert (interval.high - interval.low) / 2 == pytest.approx(1.96 * sd, rel=0.05)
+
+
 def test_pairing_takes_out_what_both_share():
     shared = np.random.default_rng(5).normal(scale=100, size=50)
     assert paired_difference(shared + 0.5, shared, [list(range(50))]) == pytest.approx((0.5, 0.5, 0.5))
@@ -89,6 +128,9 @@ def test_a_tie_is_half_a_win():
         lambda: bootstrap_mean([1.0, 2.0], [["p"]]),
         lambda: bootstrap_mean([math.nan], [["p"]]),
         lambda: paired_difference([1.0], [1.0, 2.0], [["p"]]),
+        lambda: crossed_bootstrap([1.0, 2.0]),
+        lambda: crossed_bootstrap([[1.0, math.nan]]),
+        lambda: crossed_bootstrap([[]]),
         lambda: wilson(3, 2),
         lambda: wilson(0, 0),
         lambda: cohen_kappa([], []),
