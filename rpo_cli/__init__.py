@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rpo_cli.line.context import Line as Line
     from rpo_cli.line.context import open_line as open_line
+    from rpo_cli.line.evaluate import evaluate as evaluate
     from rpo_cli.line.plan import plan as plan
     from rpo_cli.line.plan import probe as probe
     from rpo_cli.line.run import build_pairs as build_pairs
@@ -26,6 +27,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "Line": "rpo_cli.line.context",
     "open_line": "rpo_cli.line.context",
+    "evaluate": "rpo_cli.line.evaluate",
     "plan": "rpo_cli.line.plan",
     "probe": "rpo_cli.line.plan",
     "build_pairs": "rpo_cli.line.run",
@@ -34,7 +36,18 @@ _WHERE = {
     "status": "rpo_cli.line.status",
     "fine_tune": "rpo_cli.line.training",
 }
-__all__ = ["Line", "build_pairs", "fine_tune", "open_line", "plan", "probe", "run", "run_stage", "status"]
+__all__ = [
+    "Line",
+    "build_pairs",
+    "evaluate",
+    "fine_tune",
+    "open_line",
+    "plan",
+    "probe",
+    "run",
+    "run_stage",
+    "status",
+]
 
 
 def __getattr__(name: str) -> Any:

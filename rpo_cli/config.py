@@ -63,6 +63,9 @@ class GenerateSettings(Section):
     )
     scheduler: str | None = Field(default=None, description="diffusers class; none: the model's.")
     lora: str | None = Field(default=None, description="Adapter folder to generate with.")
+    denoiser: str | None = Field(
+        default=None, description="Fully tuned UNet or transformer folder, in place of the model's own."
+    )
     batch_size: int = Field(default=8, ge=1, le=4096, description="Rows in one call of the model.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
 

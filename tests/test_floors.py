@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "rpo_cli"
 WORDS = {"errors", "records", "protocols", "registry"}
-WORK = {"stages", "backends", "train", "engines", "exchange", "report", "shapes"}
+WORK = {"stages", "backends", "train", "engines", "exchange", "evaluation", "report", "shapes"}
 FLOORS = {**dict.fromkeys(WORDS, 1), **dict.fromkeys(WORK, 3), "line": 4, "cli": 5}  # other files: PAPER, 2
 PAPER = 2
 HEAVY = {"torch", "diffusers", "transformers", "vllm", "datasets", "ray", "peft"}

@@ -27,6 +27,7 @@ class DiffusersGenerator:
         height: int | None = None,
         scheduler: str | None = None,
         lora: str | None = None,
+        denoiser: str | None = None,
     ) -> None:
         self._load: dict[str, Any] = {
             "model": model,
@@ -34,6 +35,7 @@ class DiffusersGenerator:
             "device": device,
             "dtype": dtype,
             "scheduler": scheduler,
+            "denoiser": denoiser,
         }
         self._call: dict[str, Any] = {
             "num_inference_steps": steps,

@@ -1,5 +1,7 @@
 """Loading a diffusers pipeline the safe way: safetensors only, no remote code, errors in two lines."""
 
+import json
+from pathlib import Path
 from typing import Any
 
 import diffusers
@@ -14,24 +16,32 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def load_pipeline(
-    model: str, *, revision: str | None, device: str, dtype: str, scheduler: str | None
+    model: str,
+    *,
+    revision: str | None,
+    device: str,
+    dtype: str,
+    scheduler: str | None,
+    denoiser: str | None = None,
 ) -> Any:
     """The pipeline that the folder's own `model_index.json` names, on its device, without progress bars.
 
     Args:
         model: a diffusers folder or a hub id.
         scheduler: a diffusers scheduler class to use instead of the model's own.
+        denoiser: folder of a UNet or transformer to use instead of the model's own.
 
     Raises:
-        UsageError: no such scheduler.
+        UsageError: no such scheduler, or `denoiser` is none.
         RpoError: the folder does not load; the library's reason is in the message.
     """
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     scheduler_class = scheduler_named(scheduler) if scheduler else None
+    parts = _denoiser(Path(denoiser), DTYPES[dtype]) if denoiser else {}
     try:
         pipe = DiffusionPipeline.from_pretrained(
-            model, revision=revision, dtype=DTYPES[dtype], use_safetensors=True
+            model, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, **parts
         )
     except (OSError, ValueError, AttributeError, KeyError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -45,6 +55,25 @@ def load_pipeline(
     pipe.to(device)
     _channels_last(pipe, device)
     return pipe
+
+
+def _denoiser(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
+    """Component name → the denoiser that a folder holds, of the class that its own config names."""
+    try:
+        name = str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder}: no folder of a denoiser: {error}", _TUNED) from error
+    kind = getattr(diffusers, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
+        raise UsageError(f"{folder}: '{name}' is no model of diffusers", _TUNED)
+    try:
+        loaded: Any = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise RpoError(f"{folder}: cannot be loaded as {name}: {error}", _TUNED) from error
+    return {"transformer" if "Transformer" in name else "unet": loaded}
+
+
+_TUNED = "give the unet or transformer folder that `rpo train --full` wrote"
 
 
 def scheduler_named(name: str) -> Any:

@@ -16,6 +16,7 @@ from rpo_cli.cli.build_pairs import build_pairs
 from rpo_cli.cli.critique import critique
 from rpo_cli.cli.doctor import doctor
 from rpo_cli.cli.edit import edit
+from rpo_cli.cli.eval import evaluate
 from rpo_cli.cli.generate import generate
 from rpo_cli.cli.init import init
 from rpo_cli.cli.list import list_names
@@ -34,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "edit": edit,
     "build-pairs": build_pairs,
     "train": train,
+    "eval": evaluate,
     "status": status,
     "report": report,
     "merge": merge,

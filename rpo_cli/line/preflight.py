@@ -43,7 +43,11 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
             *([partial(read_prompts, s.prompts)] if s.prompts.dataset is None else []),
             partial(_model, line, s.generate.generator, "generate.generator", s.generate.revision),
             *([partial(_scheduler, s.generate.scheduler)] if s.generate.scheduler else []),
-            *([partial(line.identity, s.generate.lora)] if s.generate.lora else []),
+            *[
+                partial(line.identity, folder)
+                for folder in (s.generate.lora, s.generate.denoiser)
+                if folder
+            ],
         ],
         "critique": [
             partial(_model, line, s.critique.critic, "critique.critic", s.critique.revision),

@@ -21,6 +21,7 @@ def provenance(line: Line) -> Provenance:
     named = [
         ("generator", settings.generate.generator, settings.generate.revision),
         ("generator's LoRA", settings.generate.lora, None),
+        ("generator's denoiser", settings.generate.denoiser, None),
         ("critic", settings.critique.critic, settings.critique.revision),
         ("editor", settings.edit.editor, settings.edit.revision),
         *((f"reward {name}", ref, None) for name, ref in reward_models(line)),

@@ -86,12 +86,12 @@ def generate_work(line: Line) -> Work:
     s = line.settings.generate
     model = line.identity(required(s.generator, "generate.generator"), s.revision)
     adapter = line.identity(s.lora) if s.lora else None
+    denoiser = line.identity(s.denoiser) if s.denoiser else None
     said = s.model_dump(
         include={"steps", "guidance", "negative_prompt", "width", "height", "scheduler", "dtype"}
     )
-    settings = canonical_json(
-        {**said, "model": model.revision, "lora": adapter.revision if adapter else None}
-    )
+    said |= {"model": model.revision, "lora": adapter.revision if adapter else None}
+    settings = canonical_json(said | ({"denoiser": denoiser.revision} if denoiser else {}))
     seed = line.settings.run.seed
     tasks = generate.wanted(live_prompts(line), count=s.images_per_prompt, seed=seed, settings=settings)
 
@@ -102,7 +102,7 @@ def generate_work(line: Line) -> Work:
         finish = generate.Finish(settings, environment)
         return Stage("generate", "images", s.batch_size, build, generate.step, finish)
 
-    models = (model, adapter) if adapter else (model,)
+    models = tuple(found for found in (model, adapter, denoiser) if found is not None)
     group = settings_group("generate", settings, seed)
     return Work("generate", "images", group, settings, list(tasks), models, stage)
 

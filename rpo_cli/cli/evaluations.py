@@ -1,0 +1,136 @@
+"""What `rpo eval` prints: tables of means and differences with their intervals."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rpo_cli.cli.output import Output, table
+
+if TYPE_CHECKING:
+    from rpo_cli.line.evaluate import Evaluation
+
+FEW = 30  # prompts, below which an interval by prompt is rough
+Figures = Mapping[str, Any]
+
+
+def compared(say: Output, found: "Evaluation") -> None:
+    """One table per kind of figure; the first line says on what."""
+    results = found.results
+    parts = [_head(results)]
+    parts += [_rewards(results["settings"]), _distances(results["settings"]), _measured(results)]
+    text = "\n\n".join(part for part in parts if part)
+    say.result(
+        {"path": found.path, "skipped": found.skipped, **results},
+        f"{text}\n\nresults: {found.path}",
+        essence=found.path,
+    )
+    asked = results["prompts"]
+    if asked["trained_on"]:
+        say.hint(
+            f"{asked['trained_on']:,} of these prompts were trained on: this is no measure of new prompts"
+        )
+    if asked["count"] < FEW:
+        say.hint(f"{asked['count']} prompts are few: take the intervals as rough, or pass --prompts FILE")
+
+
+def _head(results: Figures) -> str:
+    asked = results["prompts"]
+    text = f"{asked['count']:,} prompts ({asked['source']}) x {results['seeds']} start seeds"
+    rejected = {label: sum(reasons.values()) for label, reasons in results["rejected"].items()}
+    some = ", ".join(f"{label} {count:,}" for label, count in rejected.items() if count)
+    return f"{text}; 95 % intervals by prompt" + (f"; rejected: {some}" if some else "")
+
+
+def _rewards(settings: Sequence[Figures]) -> str:
+    header = [
+        "reward",
+        "model",
+        "mean",
+        "",
+        "difference",
+        "",
+        "wins",
+        "",
+        "seed sd",
+        "failures",
+        "worst tenth",
+    ]
+    rows = []
+    for name in settings[0]["rewards"]:
+        for setting in settings:
+            own = setting["rewards"][name]
+            beside = setting.get("against_base", {"rewards": {}})["rewards"].get(name, {})
+            rows.append(
+                [
+                    name,
+                    setting["label"],
+                    *_interval(own["mean"]),
+                    *_interval(beside.get("difference"), signed=True),
+                    *_interval(beside.get("win_rate")),
+                    _root(own["seed_variance"]),
+                    _value(own["failures"]),
+                    "" if own["worst_tenth"] is None else f"{own['worst_tenth']:.3f}",
+                ]
+            )
+    return table(header, rows) if rows else ""
+
+
+def _distances(settings: Sequence[Figures]) -> str:
+    header = ["distance", "model", "diversity", "", "difference", "", "drift", ""]
+    rows = []
+    for name in settings[0]["diversity"]:
+        for setting in settings:
+            beside = setting.get("against_base", {"diversity": {}, "drift": {}})
+            rows.append(
+                [
+                    name,
+                    setting["label"],
+                    *_interval(setting["diversity"][name]),
+                    *_interval(beside["diversity"].get(name), signed=True),
+                    *_interval(beside["drift"].get(name)),
+                ]
+            )
+    return table(header, rows)
+
+
+def _measured(results: Figures) -> str:
+    """Whether all is right by stratum, and each attribute over all prompts."""
+    header = [str(results["measure"]), "prompts", "model", "share", "", "points", ""]
+    rows = []
+    settings = results["settings"]
+    for stratum, found in settings[0]["measured"].items():
+        for attribute in found["attributes"]:
+            if attribute != "right" and stratum != "all":
+                continue
+            title = attribute if stratum == "all" else f"{attribute}, {stratum}"
+            for setting in settings:
+                own = setting["measured"][stratum]["attributes"].get(attribute)
+                beside = setting.get("against_base", {"measured": {}})["measured"].get(stratum, {})
+                gain = beside.get("attributes", {}).get(attribute)
+                points = {key: 100 * value for key, value in gain.items()} if gain else None
+                rows.append(
+                    [
+                        title,
+                        found["prompts"],
+                        setting["label"],
+                        *_interval(own),
+                        *_interval(points, signed=True, digits=1),
+                    ]
+                )
+    return table(header, rows) if rows else ""
+
+
+def _interval(found: Mapping[str, float] | None, *, signed: bool = False, digits: int = 3) -> list[str]:
+    """The value and its interval; blanks where there is none."""
+    if found is None:
+        return ["", ""]
+    sign = "+" if signed else ""
+    value, low, high = (f"{found[key]:{sign}.{digits}f}" for key in ("value", "low", "high"))
+    return [value, f"[{low}, {high}]"]
+
+
+def _value(found: Mapping[str, float] | None) -> str:
+    return "" if found is None else f"{found['value']:.3f}"
+
+
+def _root(found: Mapping[str, float] | None) -> str:
+    return "" if found is None else f"{max(0.0, found['value']) ** 0.5:.3f}"

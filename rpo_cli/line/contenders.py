@@ -1,0 +1,159 @@
+"""Which models an evaluation compares with the base: trainings of the run, or folders of any model."""
+
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rpo_cli.errors import UsageError, nearest
+from rpo_cli.identity import ADAPTER
+from rpo_cli.line.context import Line
+
+BASE = "base"
+# what `rpo train` leaves in RUN/train/<name>, and the setting that generates with it
+RESULTS = {"adapter": "generate.lora", "unet": "generate.denoiser", "transformer": "generate.denoiser"}
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+HINT = "name a training of the run, or a folder that holds an adapter, a UNet or transformer, or a pipeline"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model to measure.
+
+    Attributes:
+        label: its name in tables, and of its folder in the evaluation.
+        options: what generates with it, beside the base's settings.
+        trained_on: identity of the model it was tuned from, when it is known.
+    """
+
+    label: str
+    options: dict[str, str]
+    trained_on: str | None = None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A line of the table: one model, or several that differ in their training seed."""
+
+    label: str
+    members: tuple[str, ...]
+
+
+def contenders(line: Line, asked: Sequence[str]) -> tuple[list[Contender], list[Setting]]:
+    """The tuned models in order, and the settings they belong to.
+
+    Args:
+        asked: REF, LABEL=REF or LABEL=REF,REF,... each; REF is a training of the run or a folder. Nothing:
+            every finished training of the run.
+
+    Raises:
+        UsageError: nothing to compare, a training that is not finished, no such folder, one label for two.
+    """
+    asked = asked or finished(line)
+    if not asked:
+        raise UsageError(
+            f"{line.store.url}: no finished training to compare with the base",
+            f"rpo train {line.store.url}, or pass --adapter FOLDER",
+        )
+    found: dict[str, Contender] = {}
+    settings: list[Setting] = []
+    for text in asked:
+        label, equals, listed = text.rpartition("=")
+        refs = [ref.strip() for ref in listed.split(",") if ref.strip()]
+        named = [_contender(line, ref, label if equals and len(refs) == 1 else "") for ref in refs]
+        setting = Setting(
+            _checked(label) if equals else _one(named, text).label, tuple(c.label for c in named)
+        )
+        for contender in named:
+            if found.setdefault(contender.label, contender) != contender:
+                raise _twice(contender.label)
+        if not named or setting.label in (BASE, *(other.label for other in settings)):
+            raise _twice(setting.label) if named else UsageError(f"--adapter {text}: names nothing", HINT)
+        settings.append(setting)
+    return list(found.values()), settings
+
+
+def finished(line: Line) -> list[str]:
+    """Names of the run's finished trainings, sorted."""
+    parts = [name.split("/") for name in line.store.files.find("train", "/done.json")]
+    return sorted(part[1] for part in parts if len(part) == 3)
+
+
+def _one(named: Sequence[Contender], text: str) -> Contender:
+    if len(named) != 1:
+        raise UsageError(f"--adapter {text}: several models need a label", f"--adapter LABEL={text}")
+    return named[0]
+
+
+def _twice(label: str) -> UsageError:
+    return UsageError(
+        f"'{label}' would name two different models", "give one of them a label: --adapter LABEL=FOLDER"
+    )
+
+
+def _contender(line: Line, ref: str, label: str) -> Contender:
+    training = line.store.path("train", ref) if LABEL.fullmatch(ref) else None
+    folder = training if training is not None and training.is_dir() else Path(ref)
+    name = folder.resolve().name
+    if name in RESULTS:
+        name = folder.resolve().parent.name
+    options = _options(line, ref, folder)
+    return Contender(_checked(label or name), options, _trained_on(folder))
+
+
+def _options(line: Line, ref: str, folder: Path) -> dict[str, str]:
+    """The setting that generates with what the folder holds."""
+    if not folder.is_dir():
+        known = [*finished(line)]
+        raise UsageError(f"--adapter {ref}: no such training or folder{nearest(ref, known)}", HINT)
+    if (folder / "settings.json").is_file() and not (folder / "done.json").is_file():
+        raise UsageError(f"--adapter {ref}: this training is not finished", f"rpo train {line.store.url}")
+    for inside, setting in RESULTS.items():
+        if (folder / "done.json").is_file() and (folder / inside).is_dir():
+            return {setting: str(folder / inside)}
+    kinds = {
+        ADAPTER: "generate.lora",
+        "model_index.json": "generate.generator",
+        "config.json": "generate.denoiser",
+    }
+    for file, setting in kinds.items():
+        if (folder / file).is_file():
+            return {setting: str(folder)}
+    raise UsageError(f"--adapter {ref}: holds none of {', '.join(kinds)}", HINT)
+
+
+def _trained_on(folder: Path) -> str | None:
+    """The base model's identity, which a training has written down beside its result."""
+    for place in (folder, folder.parent):
+        try:
+            said = json.loads((place / "done.json").read_text(encoding="utf-8"))["identity"]["model"]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+        return said if isinstance(said, str) else None
+    return None
+
+
+def _checked(label: str) -> str:
+    if not LABEL.fullmatch(label):
+        raise UsageError(
+            f"'{label}' is no label: letters, digits, dots, dashes and underscores, at most 64",
+            "--adapter LABEL=FOLDER gives one",
+        )
+    if label == BASE:
+        raise UsageError(f"'{BASE}' is the base model's own label", "--adapter LABEL=FOLDER gives another")
+    return label
+
+
+def refuse_other_bases(found: Iterable[Contender], base: str) -> None:
+    """An adapter of another model would be measured against a base it has nothing to do with.
+
+    Raises:
+        UsageError: names those that were tuned from another model.
+    """
+    strange = [item.label for item in found if item.trained_on not in (None, base)]
+    if strange:
+        raise UsageError(
+            f"tuned from another model than the run's: {', '.join(strange)}",
+            "evaluate it in the run that trained it, or set generate.generator to its base",
+        )

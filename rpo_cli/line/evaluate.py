@@ -1,0 +1,266 @@
+"""eval: base against tuned models on the same prompts and start noise, with the line's own stages.
+
+RUN/eval/<name>/prompts.jsonl      what was asked
+RUN/eval/<name>/<model>/           a run directory each, with pictures and scores; never part of RUN's data
+RUN/eval/<name>/pictures.jsonl     a line per picture with its numbers
+RUN/eval/<name>/results.json       figures with intervals; written last
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rpo_cli import registry
+from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.line.contenders import BASE, Contender, Setting, contenders, refuse_other_bases
+from rpo_cli.line.context import Line
+from rpo_cli.line.held_out import Prompts, given_prompts, held_out_prompts, prompt_lines
+from rpo_cli.line.preflight import preflight
+from rpo_cli.line.stage import run_stage
+from rpo_cli.line.work import generate_work, required, score_works
+from rpo_cli.protocols import Observer
+from rpo_cli.records import content_key, row_seed
+from rpo_cli.resolve import resolve
+from rpo_cli.store import open_store
+
+if TYPE_CHECKING:
+    from rpo_cli.line.measured import Sheet
+
+FOLDER, RESULTS, PICTURES, PROMPTS = "eval", "results.json", "pictures.jsonl", "prompts.jsonl"
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+FIGURES = 1  # counts the ways in which results were computed from pictures and scores
+SEEDS = 4
+# settings of the run that its evaluations share; what makes the pictures and what scores them
+SHARED = ("run", "generate", "score")
+OWN = {"generate.generator", "generate.lora", "generate.denoiser", "generate.images_per_prompt", "run.seed"}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Where the results are, what they say, and whether they were there before."""
+
+    path: str
+    results: dict[str, Any]
+    skipped: bool = False
+
+
+@dataclass
+class Under:
+    """An observer that says which model a stage works for."""
+
+    label: str
+    observer: Observer
+
+    def start(self, stage: str, total: int, present: int) -> None:
+        self.observer.start(f"{self.label}: {stage}", total, present)
+
+    def advance(self, rows: int, rejects: int) -> None:
+        self.observer.advance(rows, rejects)
+
+    def finish(self) -> None:
+        self.observer.finish()
+
+    def note(self, text: str) -> None:
+        self.observer.note(f"{self.label}: {text}")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """An evaluation, before anything heavy is loaded: a line per model, the base first."""
+
+    prompts: Prompts
+    seed: int
+    seeds: int
+    measure: str | None
+    settings: list[Setting]
+    lines: dict[str, Line] = field(default_factory=dict)
+
+
+def evaluate(
+    line: Line,
+    *,
+    name: str = "default",
+    adapters: Sequence[str] = (),
+    prompts: Path | None = None,
+    column: str | None = None,
+    limit: int | None = None,
+    seeds: int = SEEDS,
+    seed: int | None = None,
+    rewards: Sequence[str] = (),
+    measure: str | None = None,
+    allow_training_prompts: bool = False,
+) -> Evaluation:
+    """Measure the base and tuned models; a finished evaluation is read, an interrupted one goes on.
+
+    Args:
+        adapters: see `contenders`; nothing: every finished training of the run.
+        prompts: a file; None: the run's held-out prompts. limit: the first N of them, by their hash.
+        seeds: pictures per prompt, each of its own start noise, which is the same for every model.
+        seed: that the start noises come from; None: one of its own, made from the run's.
+        rewards: NAME=FOLDER_OR_HUB_ID; nothing: the run's.
+        measure: a name of the registry's `measures`, which must know the prompts.
+
+    Raises:
+        UsageError: whatever is wrong with names, folders or prompts, before a model loads.
+        RpoError: no picture was made.
+    """
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"--name {name}: letters, digits, dots, dashes and underscores only", "--name first"
+        )
+    models, settings = contenders(line, adapters)
+    asked = (
+        held_out_prompts(line, limit)
+        if prompts is None
+        else given_prompts(line, prompts, column, limit, allow_seen=allow_training_prompts)
+    )
+    noise = row_seed(line.settings.run.seed, "eval") if seed is None else seed
+    plan = _Plan(asked, noise, seeds, measure, settings)
+    base = _base(line)
+    refuse_other_bases(models, line.identity(base, line.settings.generate.revision).revision)
+    with line.store.lock(f"eval-{name}"):
+        line.store.files.write(f"{FOLDER}/{name}/{PROMPTS}", prompt_lines(asked))
+        for model in (Contender(BASE, {}), *models):
+            plan.lines[model.label] = _line(line, name, model, base, rewards, plan)
+        _check(plan)
+        return _measured(line, name, plan)
+
+
+def _base(line: Line) -> str:
+    """The model that trainings of this run tune."""
+    return line.settings.train.model or required(line.settings.generate.generator, "generate.generator")
+
+
+def _line(line: Line, name: str, model: Contender, base: str, rewards: Sequence[str], plan: _Plan) -> Line:
+    """The nested run of one model: the run's settings, whatever stands in the nested folder itself."""
+    values = line.settings.model_dump(mode="json")
+    options = {f"{section}.{key}": value for section in SHARED for key, value in values[section].items()}
+    options = {key: value for key, value in options.items() if key not in OWN}
+    if line.settings.train.model is not None or "generate.generator" in model.options:
+        options["generate.revision"] = None  # it is the run's generator's
+    options |= {
+        "prompts.file": str(line.store.path(FOLDER, name, PROMPTS)),
+        "prompts.column": "prompt",
+        "generate.generator": base,
+        "generate.images_per_prompt": plan.seeds,
+        "run.seed": plan.seed,
+        "pairs.strategy": "seeds",  # pictures are scored, there are no edits
+        **({"score.rewards": list(rewards)} if rewards else {}),
+        **model.options,
+    }
+    resolved = resolve(options, preset=line.resolved.preset)
+    store = open_store(line.store.path(FOLDER, name, model.label), create=True)
+    return Line(store, resolved, Under(model.label, line.observer))
+
+
+def _check(plan: _Plan) -> None:
+    """Names and folders of every model, and whether the measure knows the prompts.
+
+    Raises:
+        UsageError: nothing to measure with, or the first mistake.
+    """
+    rewards = plan.lines[BASE].settings.score.rewards
+    if not rewards and plan.measure is None:
+        raise UsageError("no reward is set", "pass --reward NAME=FOLDER or --measure NAME")
+    for line in plan.lines.values():
+        preflight(line, ["generate", "build-pairs"])
+    if plan.measure is not None:
+        from PIL import Image
+
+        measure = registry.load("measures", plan.measure)
+        for text in plan.prompts.texts:
+            measure(Image.new("RGB", (64, 64)), text)
+
+
+def _measured(line: Line, name: str, plan: _Plan) -> Evaluation:
+    rejected = {}
+    for label, nested in plan.lines.items():
+        made = run_stage(nested, "generate")
+        if not made.present + made.made:
+            raise RpoError(
+                f"{label}: none of {made.wanted:,} pictures was accepted ({made.rejects})",
+                f"`rpo status {nested.store.url}` counts the reasons",
+            )
+        rejected[label] = {**made.rejects, **run_stage(nested, "score").rejects}
+    place = f"{FOLDER}/{name}/{RESULTS}"
+    path = line.store.path(FOLDER, name, RESULTS)
+    fingerprint = _fingerprint(plan)
+    known = _read(line, place)
+    if known.get("fingerprint") == fingerprint:
+        return Evaluation(str(path), known, skipped=True)
+    results = _results(line, name, plan, rejected, fingerprint)
+    text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    line.store.files.write(place, text.encode())
+    return Evaluation(str(path), results)
+
+
+def _fingerprint(plan: _Plan) -> str:
+    """Of all that the figures are computed from; a row's key stands for the row."""
+    keys = []
+    for label, line in plan.lines.items():
+        wanted = {key for work in score_works(line) for key in work.keys}
+        scores = sorted(line.store.keys("rewards") & wanted)
+        images = sorted(line.store.keys("images") & generate_work(line).keys)
+        keys.append([label, images, scores])
+    settings = [[setting.label, setting.members] for setting in plan.settings]
+    asked = [plan.prompts.texts, plan.prompts.source, plan.seeds, plan.seed, plan.measure]
+    return content_key("eval", FIGURES, asked, settings, keys)
+
+
+def _read(line: Line, place: str) -> dict[str, Any]:
+    if not line.store.files.exists(place):
+        return {}
+    try:
+        found = json.loads(line.store.files.read(place))
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _results(
+    line: Line, name: str, plan: _Plan, rejected: dict[str, dict[str, int]], fingerprint: str
+) -> dict[str, Any]:
+    from rpo_cli.evaluation.figures import against_base, of_models
+    from rpo_cli.evaluation.looks import DISTANCES
+    from rpo_cli.line.measured import picture_lines, sheet, without_looks
+
+    measure = registry.load("measures", plan.measure) if plan.measure else None
+    read = partial(sheet, seeds=plan.seeds, measure=measure)
+    base = read(plan.lines[BASE], None)
+    sheets: dict[str, Sheet] = {BASE: without_looks(base)}
+    for label, nested in plan.lines.items():
+        if label != BASE:  # one tuned model's pictures in memory at a time, beside the base's
+            sheets[label] = without_looks(read(nested, base))
+    rows = [picture_lines(label, found) for label, found in sheets.items()]
+    line.store.files.write(f"{FOLDER}/{name}/{PICTURES}", "".join(rows).encode())
+    measured = {label: found.measured for label, found in sheets.items()}
+    ours = measured[BASE]
+    table: list[dict[str, Any]] = [{"label": BASE, "members": [BASE], **of_models([ours], ours)}]
+    for setting in plan.settings:
+        models = [measured[label] for label in setting.members]
+        table.append(
+            {
+                "label": setting.label,
+                "members": list(setting.members),
+                **of_models(models, ours),
+                "against_base": against_base(models, ours),
+            }
+        )
+    return {
+        "fingerprint": fingerprint,
+        "prompts": {
+            "count": len(plan.prompts.texts),
+            "source": plan.prompts.source,
+            "trained_on": plan.prompts.trained_on,
+        },
+        "seeds": plan.seeds,
+        "seed": plan.seed,
+        "measure": plan.measure,
+        "distances": DISTANCES,
+        "rejected": rejected,
+        "settings": table,
+    }
