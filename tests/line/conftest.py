@@ -63,6 +63,10 @@ class Stand:
         return folder
 
     @property
+    def trained_on(self):
+        return [text for text in PROMPTS if split_of(text, 0.5) == "train"]
+
+    @property
     def held_out(self):
         return [text for text in PROMPTS if split_of(text, 0.5) == "validation"]
 
