@@ -45,22 +45,32 @@ bench-shapes: setup  ## the embedded models, by the oracle; only what is missing
 bench-evidence: setup  ## base against tuned; only what is missing
 	$(BIN)/python -m tests.bench.evidence
 
+# BRIEF and the counts: `make shapes-models REHEARSE=1 MODELS=DIR` walks the recipe in a minute and makes nothing of use
+ifdef REHEARSE
+BRIEF := --steps 2 --minutes 0 --batch 4
+SCENES := --scenes 64
+TRIPLETS := --triplets 64
+COUNT := --count 48
+FILES := --files 1 --per-file 48
+EYES := --eye-minutes 0.01
+endif
+
 shapes-models: setup  ## train the embedded models from nothing, hours; goes on where it stopped
-	$(TRAIN) vae
-	$(TRAIN) text-to-image
-	$(TRAIN) decoder
-	$(TRAIN) export text-to-image
-	for seed in 1 2 3 4 5 6; do $(TRAIN) seen --seed $$seed || exit; done
-	for seed in 7 8; do $(TRAIN) seen --model $(MODELS)/text-to-image --seed $$seed || exit; done
-	$(TRAIN) generated --sort synthetic
-	$(TRAIN) generated
-	$(TRAIN) editor
-	$(TRAIN) export editor
-	$(TRAIN) critic
+	$(TRAIN) vae $(BRIEF)
+	$(TRAIN) text-to-image $(BRIEF) $(SCENES)
+	$(TRAIN) decoder $(BRIEF)
+	$(TRAIN) export text-to-image --to $(MODELS)/text-to-image
+	for seed in 1 2 3 4 5 6; do $(TRAIN) seen $(COUNT) --seed $$seed || exit; done
+	for seed in 7 8; do $(TRAIN) seen $(COUNT) --model $(MODELS)/text-to-image --seed $$seed || exit; done
+	$(TRAIN) generated $(FILES) --sort synthetic
+	$(TRAIN) generated $(FILES)
+	$(TRAIN) editor $(BRIEF) $(TRIPLETS)
+	$(TRAIN) export editor --to $(MODELS)/editor
+	$(TRAIN) critic $(BRIEF) $(EYES)
 	$(TRAIN) critic --export $(MODELS)/critic
-	$(TRAIN) reward
+	$(TRAIN) reward $(BRIEF)
 	$(TRAIN) reward --export $(MODELS)/reward
-	$(TRAIN) manifest
+	$(TRAIN) manifest --models $(MODELS)
 
 wheel-test: setup  ## build the wheel and run the line from it, outside the checkout
 	.ci/wheel-test

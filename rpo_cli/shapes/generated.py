@@ -29,20 +29,23 @@ Examples = list[tuple[Triplet, Image.Image]]
 BATCH = 32
 PER_FILE = 512
 SEEN_PER_FILE = 2000
+LATENTS = ("mean0", "std0", "mean1", "std1")  # before and after the edit; a file without examples has none
 STEPS, GUIDANCE = 16, (1.0, 1.2)  # guidance is drawn between the two: flaws of many strengths
 EDITS_PER_PICTURE = 2
 
 
 def load_generated(folder: Path) -> tuple[list[Triplet], Latents, Latents] | None:
     """(triplets, latents before, latents after) of everything written so far; None when there is
-    nothing.
+    nothing, not even in the files: hardly trained models make no picture that can be told apart.
     """
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         return None
     triplets = [t for file in files for t in _load_triplets(file.with_suffix(".pickle"))]
     parts = [load_file(file) for file in files]
-    joined = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+    if not triplets:
+        return None
+    joined = {key: torch.cat([part[key] for part in parts if part]) for key in LATENTS}
     before, after = (Latents(joined[f"mean{i}"], joined[f"std{i}"]) for i in range(2))
     return triplets, before, after
 
@@ -99,10 +102,10 @@ def synthetic_examples(rng: random.Random, pictures: Tensor) -> Examples:
     return found
 
 
-def generated_examples(rng: random.Random, pipeline: Any) -> Examples:
-    """Triplets of one file's worth of the model's own pictures."""
+def generated_examples(rng: random.Random, pipeline: Any, pictures: int) -> Examples:
+    """Triplets of so many of the model's own pictures, in whole batches."""
     found: Examples = []
-    for _ in range(PER_FILE // BATCH):
+    for _ in range(pictures // BATCH):
         scenes = [sample_scene(rng, "train", rng.choice((1, 2, 2))) for _ in range(BATCH)]
         for scene, picture in zip(scenes, sample_pictures(pipeline, scenes, rng), strict=True):
             reading = read(picture)
@@ -138,6 +141,7 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--vae", type=Path, default=Path(".train/vae-decoder"))
     parser.add_argument("--seen", type=Path, default=Path(".train/seen"))
     parser.add_argument("--files", type=int, default=4, help="Files of each sort.")
+    parser.add_argument("--per-file", type=int, default=PER_FILE, help="Pictures sampled for a file.")
     parser.add_argument("--sort", choices=("synthetic", "generated"), default="generated")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(arguments)
@@ -152,5 +156,9 @@ def main(arguments: list[str]) -> None:
             continue
         rng = random.Random(f"{options.sort} {number}")
         some = None if seen is None else seen[number * SEEN_PER_FILE : (number + 1) * SEEN_PER_FILE]
-        examples = generated_examples(rng, pipeline) if some is None else synthetic_examples(rng, some)
+        examples = (
+            generated_examples(rng, pipeline, options.per_file)
+            if some is None
+            else synthetic_examples(rng, some)
+        )
         write(file, pipeline.vae, examples)

@@ -1,11 +1,13 @@
 """Ties the shipped weights to `manifest.json`: sha256 and size of every weight file under
 `models/`.
 
-`python -m rpo_cli.shapes.train manifest` writes it over all model folders present.
+`python -m rpo_cli.shapes.train manifest` writes it over all model folders present; with `--models DIR` it
+is DIR/manifest.json over the folders of DIR.
 """
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import sys
@@ -21,16 +23,16 @@ def digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def weight_files() -> list[Path]:
-    """Every weight file shipped, sorted by path."""
-    return sorted(MODELS.rglob("*.safetensors"))
+def weight_files(models: Path = MODELS) -> list[Path]:
+    """Every weight file, sorted by path."""
+    return sorted(models.rglob("*.safetensors"))
 
 
-def current() -> dict[str, dict[str, str | int]]:
-    """Path below `models/` -> sha256 and bytes, as the files are now."""
+def current(models: Path = MODELS) -> dict[str, dict[str, str | int]]:
+    """Path below `models` -> sha256 and bytes, as the files are now."""
     return {
-        file.relative_to(MODELS).as_posix(): {"sha256": digest(file), "bytes": file.stat().st_size}
-        for file in weight_files()
+        file.relative_to(models).as_posix(): {"sha256": digest(file), "bytes": file.stat().st_size}
+        for file in weight_files(models)
     }
 
 
@@ -42,9 +44,11 @@ def recorded() -> dict[str, dict[str, str | int]]:
 
 def main(arguments: list[str]) -> None:
     """`python -m rpo_cli.shapes.train manifest`."""
-    if arguments:
-        sys.exit("train manifest takes no options")
-    files = current()
-    MANIFEST.write_text(json.dumps(files, indent=2, sort_keys=True) + "\n")
+    parser = argparse.ArgumentParser(prog="train manifest", description=__doc__)
+    parser.add_argument("--models", type=Path, default=MODELS)
+    models = parser.parse_args(arguments).models.resolve()
+    files = current(models)
+    place = MANIFEST if models == MODELS else models / "manifest.json"
+    place.write_text(json.dumps(files, indent=2, sort_keys=True) + "\n")
     total = sum(int(entry["bytes"]) for entry in files.values())
     sys.stdout.write(f"{len(files)} files, {total / 1e6:.2f} MB of {BUDGET_BYTES / 1e6:.0f} MB\n")

@@ -1,6 +1,7 @@
 """Training sets made from one run of the line: what is kept of its candidates, and who labels them.
 
-An arm is a row of evidence.toml: `options` of build-pairs, `relabel`, and `pairs`, how many are kept.
+An arm is a row of evidence.toml: `options` of build-pairs, `ungated` (no margin, no agreement asked for),
+`rewards` (these of the line's rewards only), `relabel`, and `pairs`, how many are kept.
 """
 
 import random
@@ -22,6 +23,9 @@ def arm_dataset(data: Table, work: Path, arm: Table) -> Path:
     The pairs are those of the training split, ordered by a shuffle with a fixed seed, cut to `pairs`.
     """
     options = {**(UNGATED if arm.get("ungated") else {}), **arm.get("options", {})}
+    if "rewards" in arm:
+        rewards = dataset_line(data, work).settings.score.rewards
+        options["score.rewards"] = [one for one in rewards if one.partition("=")[0] in arm["rewards"]]
     build_pairs(dataset_line(data, work, options))
     files = sorted((work / "data" / "dataset" / "data").glob("train-*.parquet"))
     built = pa.concat_tables([pq.read_table(file) for file in files])
@@ -31,7 +35,7 @@ def arm_dataset(data: Table, work: Path, arm: Table) -> Path:
     labelled = [row for row in map(RELABEL[arm.get("relabel", "none")], rows) if row is not None]
     if "pairs" in arm and len(labelled) < arm["pairs"]:
         raise SystemExit(f"arm {arm['name']}: {len(labelled)} pairs, the protocol asks for {arm['pairs']}")
-    folder = work / "arms" / arm["name"]
+    folder = work / "arms" / arm["name"].replace(" ", "-")
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "data").mkdir(parents=True)
     kept = pa.Table.from_pylist(labelled[: arm.get("pairs")], schema=built.schema)

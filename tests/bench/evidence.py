@@ -59,7 +59,7 @@ class Evidence:
         return {**self.shared, **data, "train": self.protocol["train"]["options"], "seed": seed}
 
     def _tuned(self, arm: Table, seed: int) -> Table:
-        name = f"{arm['name']}-seed-{seed}"
+        name = f"{_plain(arm)}-seed-{seed}"
 
         def compute() -> Table:
             dataset = arm_dataset(self.data, self.work, arm)
@@ -93,7 +93,12 @@ class Evidence:
         return "\n".join(lines) + "\n"
 
     def _found(self, arm: Table, seed: int) -> Table | None:
-        return find("evidence", f"{self.split}-{arm['name']}-seed-{seed}", self._inputs(arm, seed))
+        return find("evidence", f"{self.split}-{_plain(arm)}-seed-{seed}", self._inputs(arm, seed))
+
+
+def _plain(arm: Table) -> str:
+    """An arm's name as that of a file and of a training."""
+    return "-".join(arm["name"].replace(",", "").split())
 
 
 def _row(name: str, right: np.ndarray, two: np.ndarray, runs: list[Table]) -> str:
