@@ -134,8 +134,12 @@ class ScoreSettings(Section):
 class PairSettings(Section):
     """`[pairs]`: verdicts and gates. Margins are in standard deviations of each reward."""
 
-    strategy: Literal["edits", "seeds", "all"] = Field(
-        default="edits", description="Original and edit, best and worst seed of a prompt, or both."
+    strategy: Literal["edits", "seeds", "all", "imported"] = Field(
+        default="edits",
+        description="Original and edit, best and worst seed of a prompt, or both; imported pairs beside.",
+    )
+    labels: Literal["source", "rewards", "none"] = Field(
+        default="source", description="Whose label an imported pair carries; none: leave these pairs out."
     )
     min_margin: float = Field(default=0.5, ge=0, description="tau: the band in which no side wins.")
     min_agreement: float = Field(default=1.0, ge=0, le=1, description="Share of rewards agreeing.")

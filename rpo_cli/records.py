@@ -65,7 +65,7 @@ class Image(Row):
     image_id: str
     prompt_id: str
     prompt: str
-    index: int = Field(description="counts the images of one prompt")
+    index: int = Field(description="counts the images of one prompt; of an import: the source's row")
     seed: int
     sha256: str = Field(description="of the encoded bytes; downstream keys hash this, not the id")
     width: int
@@ -74,6 +74,9 @@ class Image(Row):
     batch_size: int = Field(description="the batch shape that was computed, padding included")
     settings: str = Field(description="canonical JSON of every setting that is in the key")
     environment: str = Field(description="canonical JSON: library versions, device; not in the key")
+    kind: Literal["generated", "import"] = "generated"
+    source_id: str | None = Field(default=None, description="what its source calls an imported picture")
+    source_model: str | None = Field(default=None, description="what its source says has made it")
 
 
 class Flaw(BaseModel):
@@ -152,10 +155,29 @@ class Reject(Row):
     settings: str
 
 
+class Preference(Row):
+    """Two imported pictures of one prompt and which of them their source prefers."""
+
+    table = "preferences"
+    preference_id: str
+    prompt_id: str
+    prompt: str
+    a_id: str = Field(description="image_id of the first picture")
+    b_id: str
+    a_sha256: str
+    b_sha256: str
+    choice: Literal["a", "b", "tie"] | None = Field(description="None: not answered")
+    judged_by: Literal["human", "source"] = Field(description="source: nobody knows who or what judged")
+    row: int = Field(description="row of the source, from 0")
+    source_id: str | None = Field(description="what the source calls this judgement")
+    settings: str
+
+
 class Pair(Row):
     """A candidate pair with its gate values, verdict and reason; accepted ones make the dataset.
 
-    Side a is the original (kind edit) or the picture of lower index (kind seeds).
+    Side a is the original (kind edit) or the picture of lower index (other kinds). Kinds import and human
+    are pairs that came with a label, of people (human) or of unknown origin.
     """
 
     table = "pairs"
@@ -183,6 +205,9 @@ class Pair(Row):
     winner: Literal["a", "b"] | None
     split: Literal["train", "validation"]
     duplicate_of: str | None = None
+    label: Literal["a", "b", "tie"] | None = Field(
+        default=None, description="of an imported pair: the majority of the judgements it came with"
+    )
 
 
 class Verdict(Row):
@@ -196,5 +221,6 @@ class Verdict(Row):
 
 
 TABLES: dict[str, type[Row]] = {
-    row.table: row for row in (Prompt, Image, Critique, Edit, RewardScore, Reject, Pair, Verdict)
+    row.table: row
+    for row in (Prompt, Image, Critique, Edit, RewardScore, Reject, Preference, Pair, Verdict)
 }

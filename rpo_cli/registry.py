@@ -45,6 +45,18 @@ objectives = {
     "ppod-clamped": "rpo_cli.train.presets:PPOD_CLAMPED",
 }
 engines = {"local": "rpo_cli.engines.local:LocalEngine"}
+importers = {
+    "pickapic": "rpo_cli.exchange.importers.parquet:open_pickapic",
+    "richhf": "rpo_cli.exchange.importers.richhf:open_richhf",
+    "hpdv2": "rpo_cli.exchange.importers.rankings:open_hpdv2",
+    "imagereward": "rpo_cli.exchange.importers.rankings:open_imagereward",
+    "open-image-preferences": "rpo_cli.exchange.importers.parquet:open_image_preferences",
+    "imagefolder": "rpo_cli.exchange.importers.folders:open_imagefolder",
+    "folders": "rpo_cli.exchange.importers.folders:open_folders",
+    "jsonl": "rpo_cli.exchange.importers.folders:open_jsonl",
+    "webdataset": "rpo_cli.exchange.importers.webdataset:open_webdataset",
+    "parquet": "rpo_cli.exchange.importers.parquet:open_table",
+}
 presets = {"shapes": "rpo_cli.shapes.preset:settings"}
 measures = {"shapes-oracle": "rpo_cli.shapes.measure:shapes_oracle"}
 
@@ -56,6 +68,7 @@ KINDS: dict[str, dict[str, str]] = {
     "families": families,
     "objectives": objectives,
     "engines": engines,
+    "importers": importers,
     "presets": presets,
     "measures": measures,
 }

@@ -18,6 +18,7 @@ from rpo_cli.cli.doctor import doctor
 from rpo_cli.cli.edit import edit
 from rpo_cli.cli.eval import evaluate
 from rpo_cli.cli.generate import generate
+from rpo_cli.cli.import_data import import_data
 from rpo_cli.cli.init import init
 from rpo_cli.cli.list import list_names
 from rpo_cli.cli.merge import merge
@@ -31,6 +32,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "init": init,
     "generate": generate,
+    "import": import_data,
     "critique": critique,
     "edit": edit,
     "build-pairs": build_pairs,

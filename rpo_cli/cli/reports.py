@@ -9,6 +9,7 @@ from rpo_cli.errors import RpoError
 
 if TYPE_CHECKING:
     from rpo_cli.line.dataset import PairsReport
+    from rpo_cli.line.importing import ImportReport
     from rpo_cli.line.plan import Probe, StagePlan
     from rpo_cli.line.run import RunReport
     from rpo_cli.line.stage import StageReport
@@ -58,6 +59,20 @@ def plans(say: Output, found: "Sequence[StagePlan]") -> None:
         for p in found
     ]
     say.result(found, table(header, rows))
+
+
+def imported(say: Output, report: "ImportReport") -> None:
+    """What a run has of a source; a failure when every row of it was rejected."""
+    pairs = f"{report.judged:,} judged pairs, {report.ties:,} ties, {report.unanswered:,} without an answer"
+    text = f"import: {report.source} as {report.format}: {report.images:,} pictures, {pairs}"
+    text += f", {report.critiques:,} critiques" if report.critiques else ""
+    text += f", {report.rejected:,} rejected ({counted(report.rejects)})" if report.rejected else ""
+    say.result(report, f"{text}\nlicence of the data: {report.license}", essence=str(report.images))
+    if not report.images:
+        raise RpoError(
+            f"import: no row of {report.source} was accepted ({counted(report.rejects) or 'it is empty'})",
+            "the rejects table of the run has every row with its reason",
+        )
 
 
 def probed(say: Output, probe: "Probe") -> None:

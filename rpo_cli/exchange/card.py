@@ -41,6 +41,11 @@ REASONS = {
     "duplicate": "the same two pictures stand in another pair",
     "prompt_full": "the prompt has enough pairs with wider margins",
     "corrupt_image": "a picture cannot be read",
+    "label_kept": "the label that came with the pair",
+    "label_confirmed": "the rewards agree with the label that came with the pair",
+    "relabelled": "the rewards contradict the label that came with the pair, or it had none",
+    "tie": "its judges prefer neither",
+    "unlabelled": "it came without a label",
 }
 LIMITS = (
     "A label says which of two pictures these rewards prefer, not which one a person would choose.",
@@ -65,6 +70,7 @@ class Facts:
         scales: reward → (standard deviation that margins are in, what it was taken over).
         settings: name → value of the pair settings.
         notes: what the preset has to say about itself.
+        imports: source, format and license of each source of imported rows.
     """
 
     build: str
@@ -79,6 +85,7 @@ class Facts:
     settings: Mapping[str, Any]
     notes: Sequence[str] = ()
     license: str = "unknown"
+    imports: Sequence[Mapping[str, str]] = ()
 
 
 def render(facts: Facts) -> str:
@@ -87,6 +94,7 @@ def render(facts: Facts) -> str:
         f"---\n{header(facts)}---",
         *_summary(facts),
         *_how_made(facts),
+        *_imported(facts),
         *_pair_counts(facts),
         *_margins(facts),
         *_splits(facts),
@@ -121,7 +129,7 @@ def header(facts: Facts) -> str:
         "license": facts.license,
         "pretty_name": "Rich preference pairs",
         "task_categories": ["text-to-image"],
-        "annotations_creators": ["machine-generated"],
+        "annotations_creators": ["machine-generated", *(["found"] if facts.imports else [])],
         "tags": list(TAGS),
         "size_categories": [next((name for bound, name in SIZES if total < bound), "n>10M")],
     }
@@ -193,6 +201,19 @@ def _how_made(facts: Facts) -> list[str]:
         _table(("source of prompts", "prompts"), sources),
         _table(("setting", "value"), settings),
     ]
+
+
+def _imported(facts: Facts) -> list[str]:
+    """Other people's data that this dataset holds; nothing where there is none."""
+    if not facts.imports:
+        return []
+    rows = [(code(item["source"]), code(item["format"]), code(item["license"])) for item in facts.imports]
+    text = (
+        "Pictures of these sources are in the pairs, and so are their judgements: `pair_kind` is `human` "
+        "where people judged the pair and `import` where the source does not say who did; `human_label` is "
+        "the side that people preferred. Their licences apply beside those of the models."
+    )
+    return ["## Imported data", _table(("source", "format", "licence"), rows), text]
 
 
 def _pair_counts(facts: Facts) -> list[str]:

@@ -60,7 +60,7 @@ class SplitFiles:
 
 
 def schema(rewards: Sequence[str]) -> pa.Schema:
-    """Columns and their exact types; `rewards` become the fields of `rewards_0/1`."""
+    """Columns and their exact types; `rewards` become the fields of `rewards_0/1`, if there are any."""
     scores = pa.struct([(name, pa.float64()) for name in rewards])
     text, number, whole = pa.string(), pa.float64(), pa.int64()
     pick_a_pic = [
@@ -80,7 +80,8 @@ def schema(rewards: Sequence[str]) -> pa.Schema:
         *[("pair_kind", text), ("edited", pa.int8()), ("instruction", text)],
         *[("critique_0", text), ("critique_1", text)],
         *[("flaws_0", pa.list_(text)), ("flaws_1", pa.list_(text))],
-        *[("rewards_0", scores), ("rewards_1", scores)],
+        # Parquet has no struct without a field
+        *([("rewards_0", scores), ("rewards_1", scores)] if rewards else []),
         *[("margin", number), ("agreement", number), ("dispersion", number), ("edit_strength", number)],
         *[("reversed", pa.bool_()), ("tries", whole), ("human_label", text), ("provenance", text)],
     ]
@@ -114,12 +115,14 @@ def to_row(pair: Pair, a: Side, b: Side, examples: int) -> dict[str, Any]:
         "pair_kind": pair.pair_kind,
         "edited": b_stands if pair.pair_kind == "edit" else None,
         "instruction": pair.instruction,
-        "margin": abs(pair.margin),
+        # winner minus loser; negative where a label that came with the pair contradicts the rewards
+        "margin": (pair.margin if pair.winner == "b" else -pair.margin) or 0.0,
         "agreement": pair.agreement,
         "dispersion": pair.dispersion,
         "edit_strength": pair.change if pair.pair_kind == "edit" else None,
         "reversed": pair.reason == "reversed",
         "tries": pair.tries,
+        "human_label": _human(pair, b_stands),
         "provenance": _provenance(pair, a, b),
     }
     for n in (0, 1):
@@ -135,6 +138,13 @@ def to_row(pair: Pair, a: Side, b: Side, examples: int) -> dict[str, Any]:
         }
     row["best_image_uid"] = row[f"image_{best}_uid"]
     return row
+
+
+def _human(pair: Pair, b_stands: int) -> str | None:
+    """What people said of the pair: the side they prefer, or "tie"; None where none was asked."""
+    if pair.pair_kind != "human" or pair.label is None:
+        return None
+    return {"a": str(1 - b_stands), "b": str(b_stands)}.get(pair.label, pair.label)
 
 
 def _provenance(pair: Pair, a: Side, b: Side) -> str:

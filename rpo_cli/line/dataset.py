@@ -14,25 +14,20 @@ from typing import Any
 
 from rpo_cli.config import PairSettings
 from rpo_cli.exchange.card import Facts, built, render
-from rpo_cli.exchange.dataset import CARD, Side, SplitFiles, commit, schema, sweep, to_row, write_splits
+from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, schema, sweep, write_splits
 from rpo_cli.line.shelf import PictureShelf
+from rpo_cli.line.sides import KEYS, Export, Live, light_rows, tell
 from rpo_cli.parts import told
 from rpo_cli.protocols import Observer
 from rpo_cli.records import FORMAT_VERSION, Edit, Image, Pair, canonical_json
 from rpo_cli.stages.gates import Difference, measure
+from rpo_cli.stages.judge import judge
 from rpo_cli.stages.margins import Scale
-from rpo_cli.stages.pairs import COLUMNS, Candidate, candidates, judge
+from rpo_cli.stages.pairs import COLUMNS, Candidate, candidates
 from rpo_cli.store import Store
 
 ROWS_PER_PART = 10_000
 CHUNK = 64
-KEYS = {"images": "image_id", "critiques": "critique_id", "edits": "edit_id", "rewards": "score_id"}
-# what the provenance of a picture and the export need beyond the key columns
-MADE = ("seed", "batch_size", "settings", "environment")
-MADE_EDIT = ("attempt", "guidance", "image_guidance", *MADE)
-
-Live = Mapping[str, Set[str]]
-Rows = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -58,20 +53,24 @@ def build_dataset(
     notes: Sequence[str],
     observer: Observer,
     license: str = "unknown",
+    imports: Sequence[Mapping[str, str]] = (),
 ) -> PairsReport:
     """Candidate pairs, gates, verdicts, pairs/ and dataset/.
 
     Args:
-        live: table (images, critiques, edits, rewards) → keys of the rows that current settings want.
+        live: table (images, critiques, edits, rewards; preferences where there are any) → keys of the
+            rows that current settings want.
         models: role ("generator", "critic", "editor", "reward NAME") → name and identity, for the card.
         notes: what the preset has to say about its models, for the card's known limits.
         license: a license of the hub's list, for the card.
+        imports: source, format and license of each source of imported rows, for the card.
 
     Raises:
         UsageError: `select_by` names a reward that has scored nothing.
     """
     folder = store.path("dataset")
-    around = _around(store, live, models=models, notes=tuple(notes), license=license)
+    more = {"imports": [dict(item) for item in imports]} if imports else {}
+    around = _around(store, live, models=models, notes=tuple(notes), license=license, **more)
     build = _fingerprint(store, settings, live, around)
     group = build[:8]
     files = _present(folder, build)
@@ -93,7 +92,9 @@ def _build(
     observer: Observer,
 ) -> None:
     tables = {
-        name: list(_light(store, name, live[name], columns).values()) for name, columns in COLUMNS.items()
+        name: list(light_rows(store, name, live[name], columns).values())
+        for name, columns in COLUMNS.items()
+        if name in live
     }
     found = candidates(tables, settings)
     rewards = sorted(found.scales)
@@ -103,9 +104,9 @@ def _build(
         pairs = judge(found.pairs, _measured(found.pairs, shelf, observer), settings)
         _commit_pairs(store, pairs, build[:8])
         accepted = [pair for pair in pairs if pair.verdict == "accepted"]
-        export = _Export(shelf, accepted, _tell(store, live, accepted), around["models"])
+        export = Export(shelf, accepted, tell(store, live, accepted), around["models"])
         splits = write_splits(folder, accepted, export.row, rewards)
-        facts = _facts(build, pairs, splits, rewards, found.scales, settings, around)
+        facts = _facts(build, pairs, splits, rewards, found.scales, _said(settings, live), around)
         commit(folder, render(facts), splits)
 
 
@@ -127,13 +128,6 @@ def _report(rows: Sequence[Mapping[str, Any]], folder: Path, *, fresh: bool) -> 
 # --- what is there -------------------------------------------------------------------------------------
 
 
-def _light(store: Store, table: str, keys: Set[str], columns: Iterable[str]) -> Rows:
-    """Live rows of a table by key, some columns only."""
-    key = KEYS[table]
-    rows = store.columns(table, list(dict.fromkeys((key, *columns)))).to_pylist()
-    return {row[key]: row for row in rows if row[key] in keys}
-
-
 def _around(store: Store, live: Live, **said: Any) -> dict[str, Any]:
     """What the card says beside the pairs: counts, rejects, sources and what the caller told."""
     wanted: set[str] = set().union(*live.values())
@@ -141,14 +135,14 @@ def _around(store: Store, live: Live, **said: Any) -> dict[str, Any]:
     for row in store.columns("rejects", ["key_of", "stage", "reason"]).to_pylist():
         if row["key_of"] in wanted:
             rejects.setdefault(row["stage"], Counter())[row["reason"]] += 1
-    images = _light(store, "images", live["images"], ["prompt_id"])
+    images = light_rows(store, "images", live["images"], ["prompt_id"])
     prompts = {row["prompt_id"] for row in images.values()}
     sources = {
         row["prompt_id"]: row["source"]
         for row in store.columns("prompts", ["prompt_id", "source"]).to_pylist()
         if row["prompt_id"] in prompts
     }
-    counts = {table: len(store.keys(table) & live[table]) for table in KEYS}
+    counts = {table: len(store.keys(table) & live[table]) for table in KEYS if table in live}
     return {
         "counts": {"prompts": len(prompts), **counts},
         "rejects": {stage: dict(sorted(found.items())) for stage, found in sorted(rejects.items())},
@@ -163,8 +157,13 @@ def _fingerprint(store: Store, settings: PairSettings, live: Live, around: Mappi
         table: hashlib.sha256("\n".join(sorted(store.keys(table) & live[table])).encode()).hexdigest()
         for table in sorted(live)
     }
-    said = canonical_json([FORMAT_VERSION, settings.model_dump(mode="json"), keys, around])
+    said = canonical_json([FORMAT_VERSION, _said(settings, live), keys, around])
     return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _said(settings: PairSettings, live: Live) -> dict[str, Any]:
+    """The settings that have a say: labels of imported pairs only where there are such pairs."""
+    return settings.model_dump(mode="json", exclude=None if "preferences" in live else {"labels"})
 
 
 def _present(folder: Path, build: str) -> set[str] | None:
@@ -213,64 +212,7 @@ def _commit_pairs(store: Store, pairs: Sequence[Pair], group: str) -> None:
         store.commit("pairs", pairs[start : start + ROWS_PER_PART], group=group)
 
 
-# --- dataset -------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Told:
-    """Light rows by id, and critiques by (prompt_id, picture)."""
-
-    images: Rows
-    edits: Rows
-    critiques: dict[tuple[str, str], dict[str, Any]]
-
-
-def _tell(store: Store, live: Live, accepted: Iterable[Pair]) -> _Told:
-    sides = {side for pair in accepted for side in (pair.a_id, pair.b_id)}
-    critiques = _light(
-        store, "critiques", live["critiques"], ["prompt_id", "image_sha256", "text", "flaws", "settings"]
-    )
-    return _Told(
-        images=_light(store, "images", sides & live["images"], MADE),
-        edits=_light(store, "edits", sides & live["edits"], MADE_EDIT),
-        critiques={
-            (row["prompt_id"], row["image_sha256"]): row
-            for _, row in sorted(critiques.items(), reverse=True)
-        },
-    )
-
-
-class _Export:
-    """Accepted pairs → rows of the dataset."""
-
-    def __init__(
-        self, shelf: PictureShelf, accepted: Sequence[Pair], told: _Told, models: Mapping[str, str]
-    ) -> None:
-        self.shelf, self.told, self.models = shelf, told, models
-        self.examples = Counter(pair.prompt for pair in accepted)
-
-    def row(self, pair: Pair) -> dict[str, Any]:
-        kind = "edits" if pair.pair_kind == "edit" else "images"
-        a = self._side(pair, pair.a_id, pair.a_sha256, "images")
-        b = self._side(pair, pair.b_id, pair.b_sha256, kind)
-        return to_row(pair, a, b, self.examples[pair.prompt])
-
-    def _side(self, pair: Pair, key: str, sha256: str, table: str) -> Side:
-        row = (self.told.edits if table == "edits" else self.told.images)[key]
-        critique = self.told.critiques.get((pair.prompt_id, sha256))
-        return Side(
-            id=key,
-            sha256=sha256,
-            data=self.shelf[sha256],
-            model=self.models.get("editor" if table == "edits" else "generator", ""),
-            critique=critique["text"] if critique else None,
-            flaws=_flaws(critique["flaws"]) if critique else None,
-            made={name: row[name] for name in (MADE_EDIT if table == "edits" else MADE)},
-        )
-
-
-def _flaws(flaws: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
-    return tuple(f"{flaw['aspect']}: {flaw['detail']}" for flaw in flaws)
+# --- card ----------------------------------------------------------------------------------------------
 
 
 def _facts(
@@ -279,7 +221,7 @@ def _facts(
     splits: Sequence[SplitFiles],
     rewards: Sequence[str],
     scales: Mapping[str, Scale],
-    settings: PairSettings,
+    settings: Mapping[str, Any],
     around: Mapping[str, Any],
 ) -> Facts:
     return Facts(
@@ -288,6 +230,6 @@ def _facts(
         splits=splits,
         columns=schema(rewards),
         scales={name: (scales[name].sd, scales[name].basis) for name in rewards},
-        settings=settings.model_dump(mode="json"),
+        settings=settings,
         **around,
     )

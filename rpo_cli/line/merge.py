@@ -35,7 +35,18 @@ def merge(path: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
                 if not set(source.part_keys(table, part)) <= present:
                     target.files.write(part.name, source.files.read(part.name))
                     copied[table] = copied.get(table, 0) + 1
+    _join_imports(target, sources)
     return copied
+
+
+def _join_imports(target: Store, sources: Sequence[Store]) -> None:
+    """Imported rows take part in a run where its run.json names their group."""
+    manifest = target.read_manifest()
+    imports = dict(manifest.get("imports", {}))
+    for source in sources:
+        imports |= source.read_manifest().get("imports", {})
+    if imports:
+        target.write_manifest({**manifest, "imports": imports})
 
 
 def _copy_settings(source: Store, target: Store) -> None:

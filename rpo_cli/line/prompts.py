@@ -25,6 +25,9 @@ def live_prompts(line: Line) -> Iterator[tuple[str, str]]:
     if line.planned is not None:
         yield from line.planned
         return
-    group = line.store.read_manifest().get("prompts", {}).get("group")
+    manifest = line.store.read_manifest()
+    group = manifest.get("prompts", {}).get("group")
+    if group is None and "imports" in manifest:
+        return  # imported prompts have their pictures
     table = line.store.columns("prompts", ["prompt_id", "prompt"], group=group)
     yield from sorted(zip(table["prompt_id"].to_pylist(), table["prompt"].to_pylist(), strict=True))

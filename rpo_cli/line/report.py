@@ -12,6 +12,7 @@ from typing import Any
 
 from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.line.context import Line, open_line
+from rpo_cli.line.imports import import_groups, imported, rejects_of
 from rpo_cli.line.provenance import provenance, trainings
 from rpo_cli.line.shelf import PictureShelf
 from rpo_cli.line.status import TABLES
@@ -75,7 +76,8 @@ def write_report(
         cards, aspects = _cards(line, maker, chosen)
         report = Report(
             title=store.url.rstrip("/").rpartition("/")[2] if "://" in store.url else _name(path),
-            prompts=store.read_manifest().get("prompts", {}).get("count", 0),
+            prompts=store.read_manifest().get("prompts", {}).get("count", 0)
+            + len(imported(line, "prompts")),
             stages=_stages(line),
             tally=tally,
             aspects=aspects,
@@ -164,9 +166,9 @@ def _stages(line: Line) -> list[StageRow]:
         seed = 0 if kind == "score" else line.settings.run.seed
         if settings_group(kind, row["settings"], seed) == groups.get(row["stage"]):
             rejects.setdefault(row["stage"], Counter())[row["reason"]] += 1
-    stages = []
+    stages, foreign = _imported(line), import_groups(line)
     for stage, table in TABLES.items():
-        counts = store.counts(table)
+        counts = {group: n for group, n in store.counts(table).items() if group not in foreign}
         mine = {name: group for name, group in groups.items() if name.partition(" ")[0] == stage}
         stale = sum(counts.values()) - sum(counts.get(group, 0) for group in mine.values())
         for number, (name, group) in enumerate(sorted(mine.items())):
@@ -176,6 +178,11 @@ def _stages(line: Line) -> list[StageRow]:
         if not mine and counts:  # merged from elsewhere: nothing was made here
             stages.append(StageRow(stage, sum(counts.values()), 0, {}))
     return stages
+
+
+def _imported(line: Line) -> list[StageRow]:
+    images = len(imported(line, "images"))
+    return [StageRow("import", images, 0, rejects_of(line))] if import_groups(line) else []
 
 
 # --- the pairs that are shown --------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from pathlib import Path
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.line.context import Line
 from rpo_cli.line.dataset import PairsReport, build_dataset
+from rpo_cli.line.imports import generates, import_groups, imported
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.sheet import draw_contact_sheet
 from rpo_cli.line.stage import STAGES, Shard, StageReport, run_stage
@@ -16,21 +17,26 @@ from rpo_cli.line.work import (
     generate_work,
     reward_models,
     score_works,
+    wants_edits,
 )
 
 STEPS = ("generate", "critique", "edit", "build-pairs", "train")
+IMPORTED = ("images", "critiques", "preferences")
 ROLES = {"generate": "generator", "critique": "critic", "edit": "editor"}
 
 
 def build_pairs(line: Line) -> PairsReport:
     """Candidate pairs, verdicts and the dataset from the tables and scores that are there: no model."""
-    if not line.settings.score.rewards:
+    if not line.settings.score.rewards and not _labelled_only(line):
         raise UsageError("no reward is set", "pass --reward NAME=FOLDER; see `rpo list rewards`")
     with line.store.lock("build-pairs"):
-        judged = [generate_work(line)]
-        if line.settings.pairs.strategy != "seeds":
+        judged = [generate_work(line)] if generates(line) else []
+        if wants_edits(line):
             judged += [critique_work(line), edit_work(line)]
-        live = {"critiques": set[str](), "edits": set[str](), **{work.table: work.keys for work in judged}}
+        live = {"images": set[str](), "critiques": set[str](), "edits": set[str]()}
+        live |= {work.table: work.keys for work in judged}
+        if import_groups(line):
+            live |= {name: live.get(name, set()) | imported(line, name) for name in IMPORTED}
         live["rewards"] = {key for work in score_works(line) for key in work.keys}
         models = {ROLES[work.name]: work.models[0] for work in judged}
         models |= {f"reward {name}": line.identity(ref) for name, ref in reward_models(line)}
@@ -42,7 +48,21 @@ def build_pairs(line: Line) -> PairsReport:
             models={role: f"{Path(item.ref).name} {item.revision[:16]}" for role, item in models.items()},
             notes=line.resolved.notes,
             observer=line.observer,
+            imports=[about for _, about in sorted(line.store.read_manifest().get("imports", {}).items())],
         )
+
+
+def _labelled_only(line: Line) -> bool:
+    """Whether every pair carries the label that it came with, so that nothing needs a score."""
+    s = line.settings.pairs
+    return s.strategy == "imported" and s.labels == "source" and bool(import_groups(line))
+
+
+def _asked_for_pictures(line: Line) -> bool:
+    """False in a run of imports whose only prompts would be those of its preset."""
+    origins = [line.resolved.origins[f"prompts.{name}"] for name in ("file", "dataset")]
+    own = any(origin != "default" and not origin.startswith("preset ") for origin in origins)
+    return own or generates(line)
 
 
 @dataclass(frozen=True)
@@ -60,8 +80,10 @@ def run(line: Line, until: str | None = None, *, shard: Shard | None = None) -> 
     if until is not None and until not in STEPS:
         raise UsageError(f"'{until}' is no step{nearest(until, STEPS)}", f"one of {', '.join(STEPS)}")
     steps = STEPS[: STEPS.index(until) + 1] if until else STEPS
-    if line.settings.pairs.strategy == "seeds":  # pairs of two seeds need no critic and no editor
+    if not wants_edits(line):  # pairs of two seeds need no critic and no editor
         steps = tuple(step for step in steps if step not in ("critique", "edit"))
+    if not _asked_for_pictures(line):
+        steps = tuple(step for step in steps if step != "generate")
     preflight(line, steps)
     stages = [run_stage(line, name, shard=shard) for name in steps if name in STAGES]
     pairs = train_report = sheet = None

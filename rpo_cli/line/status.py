@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rpo_cli.errors import RpoError
 from rpo_cli.line.context import Line, open_line
+from rpo_cli.line.imports import import_groups, imported, rejects_of
 from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.work import Work, works
 from rpo_cli.store import open_store
@@ -55,18 +56,31 @@ def status(path: str | Path) -> RunStatus:
     return RunStatus(
         path=str(path),
         preset=line.resolved.preset,
-        prompts=line.store.read_manifest().get("prompts", {}).get("count", 0),
-        stages=[_stage(line, name) for name in TABLES],
+        prompts=line.store.read_manifest().get("prompts", {}).get("count", 0)
+        + len(imported(line, "prompts")),
+        stages=[*_imports(line), *(_stage(line, name) for name in TABLES)],
         pairs=len(line.store.keys("pairs")),
         dataset=files.join("dataset") if files.exists("dataset/README.md") else None,
         trained=sorted(parts[1] for parts in done if len(parts) == 3),
     )
 
 
+def _imports(line: Line) -> list[StageStatus]:
+    """Pictures that were imported; nothing in a run without imports."""
+    found = import_groups(line)
+    if not found:
+        return []
+    rejects, present = rejects_of(line), len(imported(line, "images"))
+    wanted = present + sum(rejects.values())
+    size = sum(part.bytes for part in line.store.parts("images") if part.group in found)
+    return [StageStatus("import", wanted, present, sum(rejects.values()), rejects, 0, size)]
+
+
 def _stage(line: Line, name: str) -> StageStatus:
     table = TABLES[name]
-    counts = line.store.counts(table)
-    size = line.store.size(table)
+    others = import_groups(line)
+    counts = {group: n for group, n in line.store.counts(table).items() if group not in others}
+    size = sum(part.bytes for part in line.store.parts(table) if part.group not in others)
     try:
         found = works(line, name)
     except RpoError as error:
@@ -92,7 +106,7 @@ def prune(path: str | Path) -> dict[str, int]:
     for name, table in TABLES.items():
         with line.store.lock(name):
             try:
-                keep = groups(works(line, name))
+                keep = groups(works(line, name)) | import_groups(line)
             except RpoError:
                 continue  # a model is gone, so what is wanted cannot be told: drop nothing of this stage
             counts = line.store.counts(table)
@@ -105,6 +119,6 @@ def compact(path: str | Path) -> dict[str, int]:
     """Join small parts into large ones; returns how many files of each table were replaced."""
     store = open_store(path)
     with ExitStack() as held:
-        for name in TABLES:  # every stage writes rejects
+        for name in ("import", *TABLES):  # every stage writes rejects
             held.enter_context(store.lock(name))
-        return {table: store.compact(table) for table in (*TABLES.values(), "rejects")}
+        return {table: store.compact(table) for table in (*TABLES.values(), "preferences", "rejects")}

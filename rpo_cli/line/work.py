@@ -13,6 +13,7 @@ from rpo_cli import registry, templates
 from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.context import Line
+from rpo_cli.line.imports import generates, imported
 from rpo_cli.line.prompts import live_prompts
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Stage, Task
@@ -109,9 +110,10 @@ def generate_work(line: Line) -> Work:
 
 @once("images")
 def live_images(line: Line) -> list[dict[str, Any]]:
-    """Light rows of the pictures that the settings want and that are there."""
+    """Light rows of the pictures that the settings want or that were imported, and that are there."""
     columns = ["image_id", "sha256", "prompt_id", "prompt", "index"]
-    return _light(line, "images", generate_work(line).keys, columns)
+    wanted = generate_work(line).keys if generates(line) else set()
+    return _light(line, "images", wanted | imported(line, "images"), columns)
 
 
 @once("images")
@@ -192,7 +194,7 @@ def score_works(line: Line) -> list[Work]:
         score.ScoreTask("image", row["image_id"], row["sha256"], row["prompt_id"], row["prompt"])
         for row in live_images(line)
     ]
-    if line.settings.pairs.strategy != "seeds":
+    if wants_edits(line):
         subjects += [
             score.ScoreTask("edit", row["edit_id"], row["sha256"], row["prompt_id"], row["prompt"])
             for row in _light(
@@ -200,6 +202,11 @@ def score_works(line: Line) -> list[Work]:
             )
         ]
     return [_score_work(line, *parts, subjects) for parts in reward_models(line)]
+
+
+def wants_edits(line: Line) -> bool:
+    """Whether edits take part in the pairs, so that a critic and an editor are needed."""
+    return line.settings.pairs.strategy in ("edits", "all")
 
 
 def reward_models(line: Line) -> list[tuple[str, str]]:
@@ -236,6 +243,8 @@ def works(line: Line, name: str) -> list[Work]:
     """The works of one step of the line: generate, critique, edit or score."""
     if name == "score":
         return score_works(line)
+    if name == "generate" and not generates(line):
+        return []
     return [{"generate": generate_work, "critique": critique_work, "edit": edit_work}[name](line)]
 
 

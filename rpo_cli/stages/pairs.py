@@ -1,8 +1,6 @@
-"""build-pairs: scored pictures → candidate pairs → verdicts. Pure functions of key columns; no pictures.
+"""build-pairs: scored pictures → candidate pairs. Pure functions of key columns; no pictures.
 
-Every candidate becomes a row with all its gate values, so a threshold can be judged afterwards. Nothing
-depends on the order of the rows. To add a gate: add its value to `Difference` or `Candidate`, a threshold
-to `PairSettings` and a line to `reason_to_drop`.
+Nothing depends on the order of the rows. `judge.py` gives every candidate its verdict.
 """
 
 from collections import defaultdict
@@ -12,10 +10,8 @@ from typing import Any, Literal, NamedTuple
 
 from rpo_cli.config import PairSettings
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.records import Pair, content_key
-from rpo_cli.stages.gates import Difference
+from rpo_cli.records import content_key
 from rpo_cli.stages.margins import Margin, Scale, Scored, Scores, compare, dispersion, scales, standing
-from rpo_cli.stages.split import normalised, split_of
 
 # the light columns that `candidates` needs of each table
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -26,7 +22,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("instruction", "attempt", "sha256"),
     ),
     "rewards": ("prompt_id", "subject_sha256", "reward", "score"),
+    "preferences": ("prompt_id", "a_sha256", "b_sha256", "choice", "judged_by"),
 }
+Kind = Literal["edit", "seeds", "import", "human"]
+Label = Literal["a", "b", "tie"]
 Rows = Sequence[Mapping[str, Any]]
 
 
@@ -44,7 +43,7 @@ class Candidate:
     """Two pictures of one prompt, judged by the rewards, not yet by the gates."""
 
     pair_id: str
-    kind: Literal["edit", "seeds"]
+    kind: Kind
     prompt: str
     a: Picture
     b: Picture
@@ -56,6 +55,7 @@ class Candidate:
     margin: Margin
     dispersion: float | None
     scored: bool
+    label: Label | None = None
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,13 @@ class _World:
     dispersions: dict[str, float | None]
 
     def pair(
-        self, kind: Literal["edit", "seeds"], a: Picture, b: Picture, tries: int, **made: str | None
+        self,
+        kind: Kind,
+        a: Picture,
+        b: Picture,
+        tries: int,
+        label: Label | None = None,
+        **made: str | None,
     ) -> Candidate:
         critique_id, instruction = made.get("critique_id"), made.get("instruction")
         rewards_a, rewards_b = (self.scores.get(side.prompt_id, side.sha256) for side in (a, b))
@@ -95,6 +101,7 @@ class _World:
             margin=compare(rewards_a, rewards_b, self.scales),
             dispersion=self.dispersions.get(a.prompt_id),
             scored=self.scores.complete(rewards_a) and self.scores.complete(rewards_b),
+            label=label,
         )
 
 
@@ -120,6 +127,8 @@ def candidates(tables: Mapping[str, Rows], settings: PairSettings) -> Candidates
         found.update((pair.pair_id, pair) for pair in _edit_pairs(tables, world, settings.select_by))
     if settings.strategy in ("seeds", "all"):
         found.update((pair.pair_id, pair) for pair in _seed_pairs(world))
+    if settings.labels != "none":
+        found.update((pair.pair_id, pair) for pair in _imported_pairs(tables, world))
     return Candidates(tuple(found[key] for key in sorted(found)), world.scales)
 
 
@@ -216,81 +225,31 @@ def _seed_pairs(world: _World) -> Iterator[Candidate]:
         yield world.pair("seeds", a, b, len(rated))
 
 
-def judge(
-    pairs: Sequence[Candidate], differences: Sequence[Difference | None], settings: PairSettings
-) -> list[Pair]:
-    """One row per candidate, in order of pair_id, with its verdict and the reason.
+def _imported_pairs(tables: Mapping[str, Rows], world: _World) -> Iterator[Candidate]:
+    """Each two pictures that a source has judged, once, with the majority of the judgements; even: a tie.
 
-    Args:
-        differences: what `gates.measure` found, one per candidate; None where a picture is unreadable.
+    Where people have voted, their votes alone count and the pair is of kind human.
     """
-    first: dict[tuple[str, frozenset[str]], str] = {}
-    room: dict[str, int] = defaultdict(int)
-    rows = []
-    widest_first = sorted(
-        zip(pairs, differences, strict=True),
-        key=lambda item: (-abs(item[0].margin.margin), item[0].pair_id),
-    )
-    for pair, difference in widest_first:
-        twins = (pair.a.prompt_id, frozenset((pair.a.sha256, pair.b.sha256)))
-        original = first.setdefault(twins, pair.pair_id)
-        reason = reason_to_drop(pair, difference, settings)
-        if reason is None and original != pair.pair_id:
-            reason = "duplicate"
-        if reason is None and settings.max_pairs_per_prompt is not None:
-            room[normalised(pair.prompt)] += 1
-            reason = (
-                "prompt_full" if room[normalised(pair.prompt)] > settings.max_pairs_per_prompt else None
-            )
-        rows.append(_row(pair, difference or Difference(0.0, 0), reason, original, settings))
-    return sorted(rows, key=lambda row: row.pair_id)
+    votes: dict[tuple[str, frozenset[str]], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in tables.get("preferences", ()):
+        votes[row["prompt_id"], frozenset((row["a_sha256"], row["b_sha256"]))].append(row)
+    for (prompt_id, sides), rows in votes.items():
+        first = {picture.sha256: picture for picture in reversed(world.images.get(prompt_id, []))}
+        if not sides <= first.keys():
+            continue
+        by_people = [row for row in rows if row["judged_by"] == "human"]
+        a, b = sorted((first[min(sides)], first[max(sides)]))
+        kind: Kind = "human" if by_people else "import"
+        yield world.pair(kind, a, b, 1, label=_majority(by_people or rows, a.sha256))
 
 
-def reason_to_drop(pair: Candidate, difference: Difference | None, settings: PairSettings) -> str | None:
-    """The first gate that drops the pair, or None."""
-    if difference is None:
-        return "corrupt_image"
-    margin = pair.margin
-    gates = (
-        ("unscored", not pair.scored),
-        ("unchanged", difference.change < settings.min_change or pair.a.sha256 == pair.b.sha256),
-        ("too_different", difference.change > settings.max_change),
-        ("near_duplicate", difference.hash_distance < settings.min_hash_distance),
-        ("inside_band", abs(margin.margin) < settings.min_margin or margin.margin == 0),
-        ("rewards_disagree", margin.agreement < settings.min_agreement),
-        ("reversed", pair.kind == "edit" and margin.margin < 0 and not settings.keep_reversed),
-    )
-    return next((reason for reason, drops in gates if drops), None)
-
-
-def _row(
-    pair: Candidate, difference: Difference, reason: str | None, original: str, settings: PairSettings
-) -> Pair:
-    better: Literal["a", "b"] = "b" if pair.margin.margin > 0 else "a"
-    won = "seed_won" if pair.kind == "seeds" else "edit_won" if better == "b" else "reversed"
-    return Pair(
-        pair_id=pair.pair_id,
-        prompt_id=pair.a.prompt_id,
-        prompt=pair.prompt,
-        pair_kind=pair.kind,
-        a_id=pair.a.id,
-        b_id=pair.b.id,
-        a_sha256=pair.a.sha256,
-        b_sha256=pair.b.sha256,
-        critique_id=pair.critique_id,
-        instruction=pair.instruction,
-        tries=pair.tries,
-        rewards_a=pair.rewards_a,
-        rewards_b=pair.rewards_b,
-        margins=pair.margin.margins,
-        margin=pair.margin.margin,
-        agreement=pair.margin.agreement,
-        dispersion=pair.dispersion,
-        change=difference.change,
-        hash_distance=difference.hash_distance,
-        verdict="accepted" if reason is None else "dropped",
-        reason=reason or won,
-        winner=better if reason is None else None,
-        split=split_of(pair.prompt, settings.val_fraction),
-        duplicate_of=original if original != pair.pair_id else None,
-    )
+def _majority(votes: Sequence[Mapping[str, Any]], a: str) -> Label | None:
+    """What most votes say of the picture with hash `a` and the other; None where no one has answered."""
+    leads = [
+        0 if vote["choice"] == "tie" else 1 if (vote["choice"] == "a") == (vote["a_sha256"] == a) else -1
+        for vote in votes
+        if vote["choice"] is not None
+    ]
+    if not leads:
+        return None
+    return "tie" if sum(leads) == 0 else "a" if sum(leads) > 0 else "b"

@@ -1,0 +1,224 @@
+"""Parquet in: files of a split, columns checked, rows one small batch at a time."""
+
+from collections.abc import Iterator, Sequence, Set
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.exchange.importers.mapped import layout_of, to_entry
+from rpo_cli.exchange.incoming import (
+    Entry,
+    Options,
+    Picture,
+    Source,
+    Vote,
+    choice_of,
+    encoded,
+    entries,
+    prompt_of,
+    refuse,
+)
+
+BATCH = 16  # rows that are in memory at once: two pictures each
+BUFFER = 2**20  # bytes read ahead of a column, instead of a whole row group
+PICK_A_PIC = ("caption", "jpg_0", "jpg_1", "label_0")
+PICK_A_PIC_TOO = (
+    *("label_1", "has_label", "image_0_uid", "image_1_uid"),
+    *("model_0", "model_1", "ranking_id", "pair_kind"),
+)
+
+
+def open_pickapic(path: Path, options: Options) -> Source | None:
+    """Pick-a-Pic v1 and v2: Parquet with both pictures as bytes, and datasets made by rpo.
+
+    Source: https://huggingface.co/datasets/yuvalkirstain/pickapic_v2
+    """
+    files, note = files_of(path, options)
+    columns = columns_of(files)
+    missing = [name for name in PICK_A_PIC if name not in columns]
+    if missing and not options.asked:
+        return None
+    if missing:
+        raise _lacks(path, missing, columns)
+    ours = "pair_kind" in columns  # a dataset of rpo: labels of rewards stand beside labels of people
+    wanted = [name for name in (*PICK_A_PIC, *PICK_A_PIC_TOO) if name in columns]
+    return Source(
+        root=path if path.is_dir() else path.parent,
+        files=tuple(files),
+        judged_by="source" if ours else "human",
+        read=lambda start: entries(rows_of(files, wanted, start), _pick),
+        rows=count(files),
+        note=note,
+    )
+
+
+def _pick(row: int, raw: dict[str, Any]) -> Entry:
+    told = raw.get("has_label", True) is not False
+    choice = choice_of(raw["label_0"], raw.get("label_1")) if told else None
+    ranking = raw.get("ranking_id")
+    return Entry(
+        row,
+        prompt_of(raw["caption"]),
+        tuple(
+            Picture(
+                encoded(raw[f"jpg_{n}"], f"jpg_{n}"),
+                _text(raw.get(f"image_{n}_uid")),
+                _text(raw.get(f"model_{n}")),
+            )
+            for n in (0, 1)
+        ),
+        (Vote(0, 1, choice, None if ranking is None else str(ranking)),),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return str(value) if value else None
+
+
+def open_image_preferences(path: Path, options: Options) -> Source | None:
+    """Open-image-preferences-v1-binarized: Parquet with prompt, chosen and rejected, judged by people.
+
+    Source: https://huggingface.co/datasets/data-is-better-together/open-image-preferences-v1-binarized
+    """
+    card = path / "README.md"
+    named = [path.resolve().as_posix()]
+    named += [card.read_text(encoding="utf-8", errors="replace")[:100_000]] if card.is_file() else []
+    if not options.asked and not any("open-image-preferences" in text for text in named):
+        return None
+    source = open_table(path, options)
+    return source and replace(source, judged_by="human", license=source.license or "apache-2.0")
+
+
+def open_table(path: Path, options: Options) -> Source | None:
+    """Parquet with Image columns: a prompt with a picture, or with a chosen and a rejected one."""
+    files, note = files_of(path, options)
+    schema = schema_of(files)
+    pictures = [field.name for field in schema if _is_picture(field.type)] if schema else []
+    others = [name for name in (schema.names if schema else ()) if name not in pictures]
+    layout = layout_of(pictures, others, options.column)
+    if layout.missing and not options.asked:
+        return None
+    if layout.missing:
+        raise _lacks(path, layout.missing, [*pictures, *others])
+    return Source(
+        root=path if path.is_dir() else path.parent,
+        files=tuple(files),
+        judged_by="source",
+        read=lambda start: entries(
+            rows_of(files, layout.columns([*pictures, *others]), start), partial(to_entry, layout, encoded)
+        ),
+        rows=count(files),
+        note=note,
+    )
+
+
+def _is_picture(kind: pa.DataType) -> bool:
+    return pa.types.is_binary(kind) or (
+        pa.types.is_struct(kind) and {field.name for field in kind} >= {"bytes"}
+    )
+
+
+def _lacks(path: Path, missing: Sequence[str], columns: Sequence[str]) -> UsageError:
+    return refuse(
+        path,
+        f"no column {', '.join(missing)}" if columns else "no Parquet files",
+        ", ".join(columns) or "nothing",
+        "check the folder, or name another --format; see `rpo list importers`",
+    )
+
+
+# --- files ---------------------------------------------------------------------------------------------
+
+
+def files_of(path: Path, options: Options) -> tuple[list[Path], str]:
+    """The Parquet files of a file or folder: those of the split, else of "train", else all; and a note."""
+    if path.is_file():
+        return ([path] if path.suffix == ".parquet" else []), ""
+    found = sorted(file for file in path.rglob("*.parquet") if not file.name.startswith("."))
+    split = options.split or "train"
+    chosen = [file for file in found if file.name.startswith(f"{split}-")]
+    if options.split and found and not chosen:
+        raise UsageError(
+            f"{path}: no Parquet file of split '{options.split}'",
+            f"its files: {', '.join(file.name for file in found[:5]) or 'none'}",
+        )
+    if not chosen or len(chosen) == len(found):
+        return found, ""
+    return chosen, f"reading split {split}: {len(chosen)} of {len(found)} files; others: --split NAME"
+
+
+def schema_of(files: Sequence[Path]) -> pa.Schema | None:
+    """The schema of the first file.
+
+    Raises:
+        UsageError: the file is no Parquet.
+    """
+    if not files:
+        return None
+    return _open(files[0]).schema_arrow
+
+
+def columns_of(files: Sequence[Path]) -> list[str]:
+    schema = schema_of(files)
+    return list(schema.names) if schema else []
+
+
+def count(files: Sequence[Path]) -> int:
+    return sum(_open(file).metadata.num_rows for file in files)
+
+
+def _open(file: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER)
+    except (OSError, pa.ArrowException) as error:
+        raise UsageError(
+            f"{file}: no readable Parquet file: {str(error).splitlines()[0]}", "download it again"
+        ) from error
+
+
+def rows_of(
+    files: Sequence[Path], columns: Sequence[str], start: int = 0, only: Set[int] | None = None
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(row number over all files, row) from row `start` on; row groups without a wanted row are not read.
+
+    Args:
+        only: numbers of the wanted rows; None: all.
+
+    Raises:
+        UsageError: a later file lacks a column.
+        RpoError: a file breaks off.
+    """
+    base = 0
+    for path in files:
+        file = _open(path)
+        missing = [name for name in columns if name not in file.schema_arrow.names]
+        if missing:
+            raise _lacks(path, missing, file.schema_arrow.names)
+        for index in range(file.num_row_groups):
+            numbers = range(base, base + file.metadata.row_group(index).num_rows)
+            base = numbers.stop
+            wanted = numbers[max(start - numbers.start, 0) :]
+            if wanted and (only is None or not only.isdisjoint(wanted)):
+                yield from (
+                    (number, row)
+                    for number, row in zip(numbers, _group(path, file, index, columns), strict=True)
+                    if number >= start and (only is None or number in only)
+                )
+
+
+def _group(
+    path: Path, file: pq.ParquetFile, index: int, columns: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    try:
+        for batch in file.iter_batches(BATCH, row_groups=[index], columns=columns, use_threads=False):
+            yield from batch.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        raise RpoError(
+            f"{path}: breaks off in row group {index}: {str(error).splitlines()[0]}",
+            "download it again; the rows before are kept",
+        ) from error

@@ -1,0 +1,52 @@
+"""Licences of data and models: what their cards declare, and which forbid commercial use."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+MAX_CARD = 1_000_000
+# known by name, because their weights forbid commercial use whatever a copy's card says: as their cards on
+# the hub stated in 2026; a model that is missing here is judged by its own card
+NON_COMMERCIAL_MODELS = (
+    "black-forest-labs/FLUX.1-dev",
+    "black-forest-labs/FLUX.1-Kontext-dev",
+    "black-forest-labs/FLUX.2-dev",
+    "black-forest-labs/FLUX.2-klein-9B",
+    "stabilityai/cosxl",
+    "stabilityai/sdxl-turbo",
+)
+# identifiers of the hub's list, and words of those outside it, that allow no commercial use
+_FORBIDS = re.compile(r"(^|[-_ ])nc([-_ ]|$)|non-?commercial|research-only", re.IGNORECASE)
+
+
+def declared(folder: Path) -> str | None:
+    """The `license` in the YAML header of a folder's README.md; `license_name` where that is "other"."""
+    card = folder / "README.md"
+    if not card.is_file() or card.stat().st_size > MAX_CARD:
+        return None
+    text = card.read_text(encoding="utf-8", errors="replace")
+    if not text.startswith("---\n"):
+        return None
+    try:
+        header = yaml.safe_load(text[4:].partition("\n---")[0])
+    except yaml.YAMLError:
+        return None
+    if not isinstance(header, dict):
+        return None
+    found = header.get("license")
+    named = header.get("license_name") if found in ("other", None) else found
+    return str(named or found)[:100] if named or found else None
+
+
+def forbids_commerce(license: str | None) -> bool:
+    """Whether a licence's identifier says that commercial use is not allowed."""
+    return bool(license and _FORBIDS.search(license))
+
+
+def model_licence(ref: str) -> str | None:
+    """What a local folder's card declares, or what is known of a hub id; None where nothing is known."""
+    known = {name.lower() for name in NON_COMMERCIAL_MODELS}
+    if ref.lower() in known:
+        return "non-commercial"
+    return declared(Path(ref)) if Path(ref).is_dir() else None

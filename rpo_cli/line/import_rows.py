@@ -1,0 +1,112 @@
+"""Entries of a source → rows of the tables. Keys are made of content: the same row never comes in twice."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rpo_cli.errors import CorruptImage
+from rpo_cli.exchange.incoming import Bad, Entry, Feedback, Picture
+from rpo_cli.line.imports import STAGE
+from rpo_cli.pictures import decode, sha256
+from rpo_cli.records import Critique, Image, ImageData, Preference, Prompt, Reject, Row, content_key
+
+
+@dataclass(frozen=True)
+class RowMaker:
+    """Entries → rows."""
+
+    group: str
+    source: str
+    settings: str
+    judged_by: str
+
+    def rows(self, entry: Entry | Bad) -> list[Row]:
+        """Every row that an entry gives; one reject when a picture of it cannot be read."""
+        if isinstance(entry, Bad):
+            return [self._reject(entry)]
+        prompt_id = content_key("prompt", entry.prompt)
+        try:
+            pictures = [self._image(entry, prompt_id, picture) for picture in entry.pictures]
+        except CorruptImage as error:
+            return [self._reject(Bad(entry.row, "corrupt_image", error.message))]
+        prompt = Prompt(prompt_id=prompt_id, prompt=entry.prompt, source=f"import {self.source}")
+        said = [
+            self._critique(image, picture.feedback)
+            for image, picture in zip(pictures, entry.pictures, strict=True)
+            if picture.feedback is not None
+        ]
+        return [prompt, *pictures, *said, *self._preferences(entry, pictures)]
+
+    def _image(self, entry: Entry, prompt_id: str, picture: Picture) -> Image:
+        content = sha256(picture.data)
+        width, height = decode(picture.data, picture.source_id or f"row {entry.row}").size
+        return Image(
+            image_id=content_key(STAGE, entry.prompt, content),
+            prompt_id=prompt_id,
+            prompt=entry.prompt,
+            index=entry.row,
+            seed=0,
+            sha256=content,
+            width=width,
+            height=height,
+            image=ImageData(bytes=picture.data),
+            batch_size=1,
+            settings=self.settings,
+            environment="{}",
+            kind="import",
+            source_id=picture.source_id,
+            source_model=picture.model,
+        )
+
+    def _preferences(self, entry: Entry, images: list[Image]) -> Iterator[Preference]:
+        for vote in entry.votes:
+            a, b = images[vote.a], images[vote.b]
+            yield Preference(
+                preference_id=content_key(
+                    "preference",
+                    entry.prompt,
+                    a.sha256,
+                    b.sha256,
+                    vote.choice,
+                    vote.source_id,
+                    self.judged_by,
+                ),
+                prompt_id=a.prompt_id,
+                prompt=entry.prompt,
+                a_id=a.image_id,
+                b_id=b.image_id,
+                a_sha256=a.sha256,
+                b_sha256=b.sha256,
+                choice=vote.choice,
+                judged_by="human" if self.judged_by == "human" else "source",
+                row=entry.row,
+                source_id=vote.source_id,
+                settings=self.settings,
+            )
+
+    def _critique(self, image: Image, said: Feedback) -> Critique:
+        return Critique(
+            critique_id=content_key(STAGE, image.image_id, said.text),
+            image_id=image.image_id,
+            image_sha256=image.sha256,
+            prompt_id=image.prompt_id,
+            prompt=image.prompt,
+            text=said.text,
+            flaws=said.flaws,
+            instructions=(),
+            reply="",
+            attempt=0,
+            seed=0,
+            batch_size=1,
+            settings=self.settings,
+            environment="{}",
+        )
+
+    def _reject(self, bad: Bad) -> Reject:
+        return Reject(
+            key_of=content_key(STAGE, self.group, bad.row),
+            stage=STAGE,
+            input_id=f"row {bad.row}",
+            reason=bad.reason,
+            detail=bad.detail[:2000],
+            settings=self.settings,
+        )

@@ -1,0 +1,106 @@
+"""The two sides of an accepted pair as the dataset tells them: picture, maker, critique, provenance."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import Any
+
+from rpo_cli.exchange.dataset import Side, to_row
+from rpo_cli.line.shelf import PictureShelf
+from rpo_cli.records import Pair
+from rpo_cli.store import Store
+
+KEYS = {
+    "images": "image_id",
+    "critiques": "critique_id",
+    "edits": "edit_id",
+    "rewards": "score_id",
+    "preferences": "preference_id",
+}
+# what the provenance of a picture and the export need beyond the key columns
+MADE = ("seed", "batch_size", "settings", "environment")
+MADE_EDIT = ("attempt", "guidance", "image_guidance", *MADE)
+IMPORTED = ("kind", "source_id", "source_model")
+IMPORT = '"import":'  # stands in the settings of imported rows only
+
+Live = Mapping[str, Set[str]]
+Rows = dict[str, dict[str, Any]]
+
+
+def light_rows(store: Store, table: str, keys: Set[str], columns: Iterable[str]) -> Rows:
+    """Live rows of a table by key, some columns only."""
+    key = KEYS[table]
+    rows = store.columns(table, list(dict.fromkeys((key, *columns)))).to_pylist()
+    return {row[key]: row for row in rows if row[key] in keys}
+
+
+@dataclass(frozen=True)
+class Told:
+    """Light rows by id, and critiques by (prompt_id, picture)."""
+
+    images: Rows
+    edits: Rows
+    critiques: dict[tuple[str, str], dict[str, Any]]
+
+
+def tell(store: Store, live: Live, accepted: Iterable[Pair]) -> Told:
+    sides = {side for pair in accepted for side in (pair.a_id, pair.b_id)}
+    critiques = light_rows(
+        store, "critiques", live["critiques"], ["prompt_id", "image_sha256", "text", "flaws", "settings"]
+    )
+    return Told(
+        images=light_rows(store, "images", sides & live["images"], [*MADE, *IMPORTED]),
+        edits=light_rows(store, "edits", sides & live["edits"], MADE_EDIT),
+        # the last one stays: a critic's words before a person's imported ones, then the lowest key
+        critiques={
+            (row["prompt_id"], row["image_sha256"]): row
+            for _, row in sorted(
+                critiques.items(), key=lambda item: (IMPORT in item[1]["settings"], item[0]), reverse=True
+            )
+        },
+    )
+
+
+class Export:
+    """Accepted pairs → rows of the dataset."""
+
+    def __init__(
+        self, shelf: PictureShelf, accepted: Sequence[Pair], told: Told, models: Mapping[str, str]
+    ) -> None:
+        self.shelf, self.told, self.models = shelf, told, models
+        self.examples = Counter(pair.prompt for pair in accepted)
+
+    def row(self, pair: Pair) -> dict[str, Any]:
+        kind = "edits" if pair.pair_kind == "edit" else "images"
+        a = self._side(pair, pair.a_id, pair.a_sha256, "images")
+        b = self._side(pair, pair.b_id, pair.b_sha256, kind)
+        return to_row(pair, a, b, self.examples[pair.prompt])
+
+    def _side(self, pair: Pair, key: str, sha256: str, table: str) -> Side:
+        row = (self.told.edits if table == "edits" else self.told.images)[key]
+        critique = self.told.critiques.get((pair.prompt_id, sha256))
+        return Side(
+            id=key,
+            sha256=sha256,
+            data=self.shelf[sha256],
+            model=self._model(row, table),
+            critique=critique["text"] if critique else None,
+            flaws=_flaws(critique["flaws"]) if critique else None,
+            made=_made(row, table),
+        )
+
+    def _model(self, row: Mapping[str, Any], table: str) -> str:
+        if row.get("kind") == "import":
+            return row["source_model"] or ""
+        return self.models.get("editor" if table == "edits" else "generator", "")
+
+
+def _made(row: Mapping[str, Any], table: str) -> dict[str, Any]:
+    """Where a picture is from; an imported one has nobody's seed and batch."""
+    if row.get("kind") == "import":
+        return {name: row[name] for name in (*IMPORTED, "settings")}
+    return {name: row[name] for name in (MADE_EDIT if table == "edits" else MADE)}
+
+
+def _flaws(flaws: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
+    return tuple(f"{flaw['aspect']}: {flaw['detail']}" for flaw in flaws)

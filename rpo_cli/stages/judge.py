@@ -1,0 +1,132 @@
+"""build-pairs: candidate pairs and how much their pictures differ → verdicts.
+
+Every candidate becomes a row with all its gate values, so a threshold can be judged afterwards. To add a
+gate: add its value to `Difference` or `Candidate`, a threshold to `PairSettings` and a line to
+`reason_to_drop`.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Literal
+
+from rpo_cli.config import PairSettings
+from rpo_cli.records import Pair
+from rpo_cli.stages.gates import Difference
+from rpo_cli.stages.pairs import Candidate
+from rpo_cli.stages.split import normalised, split_of
+
+
+def judge(
+    pairs: Sequence[Candidate], differences: Sequence[Difference | None], settings: PairSettings
+) -> list[Pair]:
+    """One row per candidate, in order of pair_id, with its verdict and the reason.
+
+    Args:
+        differences: what `gates.measure` found, one per candidate; None where a picture is unreadable.
+    """
+    first: dict[tuple[str, frozenset[str]], str] = {}
+    room: dict[str, int] = defaultdict(int)
+    rows = []
+    widest_first = sorted(
+        zip(pairs, differences, strict=True),
+        # a label that came with a pair counts before one that rewards give to the same pictures
+        key=lambda item: (
+            not labelled(item[0], settings),
+            -abs(item[0].margin.margin),
+            item[0].pair_id,
+        ),
+    )
+    for pair, difference in widest_first:
+        twins = (pair.a.prompt_id, frozenset((pair.a.sha256, pair.b.sha256)))
+        original = first.setdefault(twins, pair.pair_id)
+        reason = reason_to_drop(pair, difference, settings)
+        if reason is None and original != pair.pair_id:
+            reason = "duplicate"
+        if reason is None and settings.max_pairs_per_prompt is not None:
+            room[normalised(pair.prompt)] += 1
+            reason = (
+                "prompt_full" if room[normalised(pair.prompt)] > settings.max_pairs_per_prompt else None
+            )
+        rows.append(_row(pair, difference or Difference(0.0, 0), reason, original, settings))
+    return sorted(rows, key=lambda row: row.pair_id)
+
+
+def reason_to_drop(pair: Candidate, difference: Difference | None, settings: PairSettings) -> str | None:
+    """The first gate that drops the pair, or None."""
+    if difference is None:
+        return "corrupt_image"
+    if labelled(pair, settings):
+        return _unusable(pair, difference, settings)
+    margin = pair.margin
+    gates = (
+        ("unscored", not pair.scored),
+        ("unchanged", difference.change < settings.min_change or pair.a.sha256 == pair.b.sha256),
+        ("too_different", difference.change > settings.max_change),
+        ("near_duplicate", difference.hash_distance < settings.min_hash_distance),
+        ("inside_band", abs(margin.margin) < settings.min_margin or margin.margin == 0),
+        ("rewards_disagree", margin.agreement < settings.min_agreement),
+        ("reversed", pair.kind == "edit" and margin.margin < 0 and not settings.keep_reversed),
+    )
+    return next((reason for reason, drops in gates if drops), None)
+
+
+def labelled(pair: Candidate, settings: PairSettings) -> bool:
+    """Whether the pair keeps the label that it came with, so that margins have no say."""
+    return pair.kind in ("import", "human") and settings.labels == "source"
+
+
+def _unusable(pair: Candidate, difference: Difference, settings: PairSettings) -> str | None:
+    """The gates of a pair that keeps its label: a tie is no preference, equal pictures are none either."""
+    gates = (
+        ("unlabelled", pair.label is None),
+        ("tie", pair.label == "tie"),
+        ("unchanged", pair.a.sha256 == pair.b.sha256 or difference.change == 0),
+        ("near_duplicate", difference.hash_distance < settings.min_hash_distance),
+    )
+    return next((reason for reason, drops in gates if drops), None)
+
+
+def _won(pair: Candidate, better: Literal["a", "b"], settings: PairSettings) -> str:
+    """Why a pair that no gate dropped is accepted."""
+    if pair.kind == "seeds":
+        return "seed_won"
+    if pair.kind == "edit":
+        return "edit_won" if better == "b" else "reversed"
+    if labelled(pair, settings):
+        return "label_kept"
+    return "label_confirmed" if pair.label == better else "relabelled"
+
+
+def _row(
+    pair: Candidate, difference: Difference, reason: str | None, original: str, settings: PairSettings
+) -> Pair:
+    better: Literal["a", "b"] = "b" if pair.margin.margin > 0 else "a"
+    if labelled(pair, settings):
+        better = "b" if pair.label == "b" else "a"
+    return Pair(
+        pair_id=pair.pair_id,
+        prompt_id=pair.a.prompt_id,
+        prompt=pair.prompt,
+        pair_kind=pair.kind,
+        a_id=pair.a.id,
+        b_id=pair.b.id,
+        a_sha256=pair.a.sha256,
+        b_sha256=pair.b.sha256,
+        critique_id=pair.critique_id,
+        instruction=pair.instruction,
+        tries=pair.tries,
+        rewards_a=pair.rewards_a,
+        rewards_b=pair.rewards_b,
+        margins=pair.margin.margins,
+        margin=pair.margin.margin,
+        agreement=pair.margin.agreement,
+        dispersion=pair.dispersion,
+        change=difference.change,
+        hash_distance=difference.hash_distance,
+        verdict="accepted" if reason is None else "dropped",
+        reason=reason or _won(pair, better, settings),
+        winner=better if reason is None else None,
+        split=split_of(pair.prompt, settings.val_fraction),
+        duplicate_of=original if original != pair.pair_id else None,
+        label=pair.label,
+    )
