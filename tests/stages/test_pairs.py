@@ -8,8 +8,8 @@ import pytest
 from rpo_cli.config import PairSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.stages.gates import Difference
-from rpo_cli.stages.margins import Scale, Scored, Scores, compare, dispersion, scales
 from rpo_cli.stages.judge import judge
+from rpo_cli.stages.margins import Scale, Scored, Scores, compare, dispersion, scales
 from rpo_cli.stages.pairs import candidates
 from rpo_cli.stages.split import normalised, split_of
 
