@@ -106,6 +106,36 @@ def crossed_bootstrap(
     return Interval(float(values.mean()), float(low), float(high))
 
 
+def bootstrap_ratio(
+    parts: ArrayLike, wholes: ArrayLike, *, level: float = 0.95, draws: int = 5_000, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap interval of sum(parts) / sum(wholes) over clusters, drawn with replacement.
+
+    For a share of rows whose clusters (prompts) differ in size. A resample without any row is left out.
+
+    Args:
+        parts, wholes: (P,) finite numbers, one per cluster; e.g. successes and rows of each prompt.
+
+    Raises:
+        ValueError: no clusters, lengths that differ, or nothing to divide by.
+    """
+    tops, bottoms = np.asarray(parts, dtype=np.float64), np.asarray(wholes, dtype=np.float64)
+    if tops.ndim != 1 or tops.shape != bottoms.shape or not np.isfinite(tops + bottoms).all():
+        raise ValueError("a ratio needs one finite part and whole per cluster")
+    if not tops.size or bottoms.min() < 0 or bottoms.sum() <= 0:
+        raise ValueError("a ratio needs clusters that hold something")
+    rng = np.random.default_rng(seed)
+    chunk = max(1, CELLS // tops.size)
+    ratios = []
+    for start in range(0, draws, chunk):
+        places = rng.integers(tops.size, size=(min(chunk, draws - start), tops.size))
+        under = bottoms[places].sum(axis=1)
+        ratios.append(tops[places].sum(axis=1)[under > 0] / under[under > 0])
+    tail = (1 - level) / 2
+    low, high = np.quantile(np.concatenate(ratios), [tail, 1 - tail])
+    return Interval(float(tops.sum() / bottoms.sum()), float(low), float(high))
+
+
 @dataclass(frozen=True)
 class _Cluster:
     """A node of the nested grouping; a leaf is a cluster whose rows are always drawn together."""

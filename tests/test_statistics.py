@@ -5,6 +5,7 @@ import pytest
 
 from rpo_cli.statistics import (
     bootstrap_mean,
+    bootstrap_ratio,
     cohen_kappa,
     crossed_bootstrap,
     paired_difference,
@@ -90,6 +91,22 @@ def test_the_crossed_interval_holds_both_variances():
     assert (interval.high - interval.low) / 2 == pytest.approx(1.96 * sd, rel=0.05)
 
 
+def test_a_ratio_weighs_clusters_by_their_rows():
+    """Clusters of 1 of 1 and 0 of 3: 1/4; drawn alike 1 or 0 with 1/4 each, else 1/4."""
+    assert bootstrap_ratio([1.0, 0.0], [1.0, 3.0]) == (0.25, 0.0, 1.0)
+    assert bootstrap_ratio([1.0, 0.0], [1.0, 3.0], level=0.4) == (0.25, 0.25, 0.25)
+
+
+def test_a_ratio_of_equal_clusters_is_a_bootstrap_of_their_means():
+    shares = np.random.default_rng(6).uniform(size=30)
+    ratio, mean = bootstrap_ratio(5 * shares, np.full(30, 5.0)), crossed_bootstrap([shares])
+    assert ratio == pytest.approx(mean, rel=0.02)
+
+
+def test_an_empty_cluster_takes_no_part():
+    assert bootstrap_ratio([2.0, 0.0], [2.0, 0.0]) == (1.0, 1.0, 1.0)
+
+
 def test_pairing_takes_out_what_both_share():
     shared = np.random.default_rng(5).normal(scale=100, size=50)
     assert paired_difference(shared + 0.5, shared, [list(range(50))]) == pytest.approx((0.5, 0.5, 0.5))
@@ -131,6 +148,10 @@ def test_a_tie_is_half_a_win():
         lambda: crossed_bootstrap([1.0, 2.0]),
         lambda: crossed_bootstrap([[1.0, math.nan]]),
         lambda: crossed_bootstrap([[]]),
+        lambda: bootstrap_ratio([], []),
+        lambda: bootstrap_ratio([0.0], [0.0]),
+        lambda: bootstrap_ratio([1.0], [1.0, 2.0]),
+        lambda: bootstrap_ratio([math.nan], [1.0]),
         lambda: wilson(3, 2),
         lambda: wilson(0, 0),
         lambda: cohen_kappa([], []),

@@ -7,37 +7,53 @@ import typer
 
 from rpo_cli.cli import evaluations, step
 from rpo_cli.cli import options as o
+from rpo_cli.errors import UsageError
+
+Name = Annotated[str, typer.Option(help="Folder of the evaluation in RUN/eval.")]
+Adapter = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="REF",
+        help="A training of RUN, or a folder; LABEL=A,B,C: training seeds of one setting; repeatable.",
+        show_default=False,
+    ),
+]
+PromptFile = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Prompts; RUN's held-out ones unless given.", show_default=False),
+]
+Limit = Annotated[
+    int | None, typer.Option(min=1, help="At most N prompts; with --dataset pairs.", show_default=False)
+]
+Seeds = Annotated[int, typer.Option(min=1, max=1000, help="Pictures per prompt, by start noise.")]
+Noise = Annotated[
+    int | None, typer.Option(min=0, help="That the start noises come from.", show_default=False)
+]
+Measure = Annotated[
+    str | None, typer.Option(metavar="NAME", help="See `rpo list measures`.", show_default=False)
+]
+AllowSeen = Annotated[
+    bool, typer.Option("--allow-training-prompts", help="Measure on prompts that RUN has trained on.")
+]
+Dataset = Annotated[
+    bool, typer.Option("--dataset", help="Judge the labels of RUN/dataset instead of models.")
+]
 
 
 def evaluate(
     context: typer.Context,
     run: o.ExistingRun,
-    name: Annotated[str, typer.Option(help="Folder of the evaluation in RUN/eval.")] = "default",
-    adapter: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="REF",
-            help="A training of RUN, or a folder; LABEL=A,B,C: training seeds of one setting; repeatable.",
-            show_default=False,
-        ),
-    ] = None,
-    prompts: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Prompts; RUN's held-out ones unless given.", show_default=False),
-    ] = None,
+    name: Name = "default",
+    adapter: Adapter = None,
+    prompts: PromptFile = None,
     column: Annotated[str | None, o.setting("prompts.column")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most N prompts.", show_default=False)] = None,
-    seeds: Annotated[int, typer.Option(min=1, max=1000, help="Pictures per prompt, by start noise.")] = 4,
-    seed: Annotated[
-        int | None, typer.Option(min=0, help="That the start noises come from.", show_default=False)
-    ] = None,
+    limit: Limit = None,
+    seeds: Seeds = 4,
+    seed: Noise = None,
     reward: Annotated[list[str] | None, o.setting("score.rewards")] = None,
-    measure: Annotated[
-        str | None, typer.Option(metavar="NAME", help="See `rpo list measures`.", show_default=False)
-    ] = None,
-    allow_training_prompts: Annotated[
-        bool, typer.Option("--allow-training-prompts", help="Measure on prompts that RUN has trained on.")
-    ] = False,
+    measure: Measure = None,
+    allow_training_prompts: AllowSeen = False,
+    dataset: Dataset = False,
     device: o.Device = None,
     assign: o.Assign = None,
     json: o.Json = False,
@@ -47,17 +63,21 @@ def evaluate(
 
     Example: rpo eval demo --measure shapes-oracle
     """
-    from rpo_cli.line import evaluate as line
     from rpo_cli.line.context import open_line
 
     say = step.console(context)
-    found = line.evaluate(
-        open_line(
-            run,
-            o.given("eval", {"device": device, "assign": assign}),
-            observer=say.observer(),
-            create=False,
-        ),
+    told = o.given("eval", {"device": device, "assign": assign})
+    line = open_line(run, told, observer=say.observer(), create=False)
+    if dataset:
+        from rpo_cli.line.audit import audit
+
+        _refuse_beside_dataset(context)
+        evaluations.audited(say, audit(line, name=name, measure=measure, limit=limit))
+        return
+    from rpo_cli.line.evaluate import evaluate as compare
+
+    found = compare(
+        line,
         name=name,
         adapters=adapter or (),
         prompts=prompts,
@@ -70,3 +90,18 @@ def evaluate(
         allow_training_prompts=allow_training_prompts,
     )
     evaluations.compared(say, found)
+
+
+def _refuse_beside_dataset(context: typer.Context) -> None:
+    """Options about models say nothing about a dataset.
+
+    Raises:
+        UsageError: names them.
+    """
+    about_models = ("adapter", "prompts", "column", "seed", "reward", "allow_training_prompts")
+    given = [name for name in about_models if context.params[name]]
+    if given:
+        raise UsageError(
+            f"--dataset does not go with {', '.join('--' + name.replace('_', '-') for name in given)}",
+            "leave them out, or leave out --dataset",
+        )

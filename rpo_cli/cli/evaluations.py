@@ -119,6 +119,71 @@ def _measured(results: Figures) -> str:
     return table(header, rows) if rows else ""
 
 
+def audited(say: Output, found: "Evaluation") -> None:
+    """Agreement with the labels, noise by margin, how far pictures moved, and the probes."""
+    results = found.results
+    head = f"{results['pairs']:,} pairs, {results['looked_at']:,} of them looked at; 95 % intervals"
+    parts = [head, _agreement(results), _noise(results), _moves(results), _probes(results["probe"])]
+    text = "\n\n".join(part for part in parts if part)
+    say.result(
+        {"path": found.path, "skipped": found.skipped, **results},
+        f"{text}\n\nresults: {found.path}",
+        essence=found.path,
+    )
+    say.hint("rewards that made the labels agree with them by construction; a measure or a person does not")
+
+
+def _agreement(results: Figures) -> str:
+    rows = [
+        [judge, kind, own["pairs"], own["agree"], own["tie"], own["disagree"], *_interval(own["share"])]
+        for judge, kinds in results["agreement"].items()
+        for kind, own in kinds.items()
+    ]
+    header = ["judge", "pairs of", "pairs", "agree", "tie", "disagree", "share of decided", ""]
+    return table(header, rows) if rows else ""
+
+
+def _noise(results: Figures) -> str:
+    rows = [
+        [judge, _span(row), row["pairs"], *_interval(row["wrong"])]
+        for judge, found in results["noise_by_margin"].items()
+        for row in found
+    ]
+    return table(["judge", "margin (sd)", "decided", "would turn around", ""], rows) if rows else ""
+
+
+def _span(row: Figures) -> str:
+    return f"{row['from']:g} and more" if row["to"] is None else f"{row['from']:g} to {row['to']:g}"
+
+
+def _moves(results: Figures) -> str:
+    rows = [
+        [kind, distance, quantiles]
+        for kind, distances in results["moves"].items()
+        for distance, quantiles in distances.items()
+    ]
+    if not rows:
+        return ""
+    levels = [f"{100 * float(level):g} %" for level in rows[0][2]]
+    cells = [[*names, *(f"{value:.3f}" for value in found.values())] for *names, found in rows]
+    return table(["pairs of", "distance", *levels], cells)
+
+
+def _probes(probes: Figures) -> str:
+    titles = {"edited": "tells edited pictures from originals", "winner": "tells winners from losers"}
+    told = [f"{title}: {_probe(probes[key])}" for key, title in titles.items()]
+    return "\n".join(f"a classifier of looks alone {line}" for line in told)
+
+
+def _probe(found: Figures | None) -> str:
+    if found is None:
+        return "too few pictures to say"
+    value, span = _interval(found["accuracy"])
+    shortcut = found["accuracy"]["low"] > found["chance"]
+    verdict = "a shortcut to learn" if shortcut else "not told apart from chance"
+    return f"{value} {span} of {found['pictures']:,} pictures, chance {found['chance']:.3f}: {verdict}"
+
+
 def _interval(found: Mapping[str, float] | None, *, signed: bool = False, digits: int = 3) -> list[str]:
     """The value and its interval; blanks where there is none."""
     if found is None:

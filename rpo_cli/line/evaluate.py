@@ -25,7 +25,7 @@ from rpo_cli.line.work import generate_work, required, score_works
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key, row_seed
 from rpo_cli.resolve import resolve
-from rpo_cli.store import open_store
+from rpo_cli.store import Store, open_store
 
 if TYPE_CHECKING:
     from rpo_cli.line.measured import Sheet
@@ -108,10 +108,7 @@ def evaluate(
         UsageError: whatever is wrong with names, folders or prompts, before a model loads.
         RpoError: no picture was made.
     """
-    if not NAME.fullmatch(name):
-        raise UsageError(
-            f"--name {name}: letters, digits, dots, dashes and underscores only", "--name first"
-        )
+    checked_name(name)
     models, settings = contenders(line, adapters)
     asked = (
         held_out_prompts(line, limit)
@@ -128,6 +125,14 @@ def evaluate(
             plan.lines[model.label] = _line(line, name, model, base, rewards, plan)
         _check(plan)
         return _measured(line, name, plan)
+
+
+def checked_name(name: str) -> None:
+    """Raises UsageError for a name that is no plain folder name."""
+    if not NAME.fullmatch(name):
+        raise UsageError(
+            f"--name {name}: letters, digits, dots, dashes and underscores only", "--name first"
+        )
 
 
 def _base(line: Line) -> str:
@@ -189,7 +194,7 @@ def _measured(line: Line, name: str, plan: _Plan) -> Evaluation:
     place = f"{FOLDER}/{name}/{RESULTS}"
     path = line.store.path(FOLDER, name, RESULTS)
     fingerprint = _fingerprint(plan)
-    known = _read(line, place)
+    known = read_json(line.store, place)
     if known.get("fingerprint") == fingerprint:
         return Evaluation(str(path), known, skipped=True)
     results = _results(line, name, plan, rejected, fingerprint)
@@ -211,11 +216,12 @@ def _fingerprint(plan: _Plan) -> str:
     return content_key("eval", FIGURES, asked, settings, keys)
 
 
-def _read(line: Line, place: str) -> dict[str, Any]:
-    if not line.store.files.exists(place):
+def read_json(store: Store, place: str) -> dict[str, Any]:
+    """A JSON object of the run directory; {} when there is none, or something else."""
+    if not store.files.exists(place):
         return {}
     try:
-        found = json.loads(line.store.files.read(place))
+        found = json.loads(store.files.read(place))
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -1,0 +1,107 @@
+"""What `rpo eval` prints and refuses, on documents written by hand."""
+
+import json
+
+import pytest
+
+from rpo_cli.cli import evaluations
+from rpo_cli.cli.output import Output
+from rpo_cli.line.evaluate import Evaluation
+
+
+def span(value, low=None, high=None):
+    return {"value": value, "low": value if low is None else low, "high": value if high is None else high}
+
+
+BASE = {
+    "label": "base",
+    "rewards": {
+        "clip": {
+            "mean": span(20.0, 19, 21),
+            "sd": 2.0,
+            "seed_variance": span(4.0),
+            "failures": span(0.1),
+            "worst_tenth": 15.5,
+            "tail": 4.0,
+        }
+    },
+    "diversity": {"pixel": span(0.2)},
+    "measured": {"all": {"prompts": 3, "attributes": {"right": span(0.7), "colour": span(0.8)}}},
+}
+TUNED = {
+    **BASE,
+    "label": "dpo",
+    "against_base": {
+        "rewards": {"clip": {"difference": span(0.5, 0.25, 0.75), "win_rate": span(0.6), "failures": None}},
+        "diversity": {"pixel": None},
+        "drift": {"pixel": span(0.125)},
+        "measured": {"all": {"prompts": 3, "attributes": {"right": span(0.091, 0.068, 0.116)}}},
+    },
+}
+RESULTS = {
+    "prompts": {"count": 3, "source": "a\x1b[31mb.txt", "trained_on": 2},
+    "seeds": 4,
+    "measure": "shapes-oracle",
+    "rejected": {"base": {}, "dpo": {"black_image": 2}},
+    "settings": [BASE, TUNED],
+}
+
+
+def test_a_comparison_is_told_in_tables_with_intervals(capsys):
+    evaluations.compared(Output("human"), Evaluation("run/eval/x/results.json", RESULTS))
+    out, err = capsys.readouterr()
+
+    assert "3 prompts (ab.txt) x 4 start seeds" in out
+    assert "rejected: dpo 2" in out
+    assert "dpo    20.000  [19.000, 21.000]  +0.500      [+0.250, +0.750]  0.600" in out
+    assert "+9.1    [+6.8, +11.6]" in out
+    assert out.rstrip().endswith("results: run/eval/x/results.json")
+    assert "2 of these prompts were trained on" in err
+    assert "3 prompts are few" in err
+
+
+def test_json_is_the_whole_document_and_quiet_its_place(capsys):
+    evaluations.compared(Output("json"), Evaluation("p", RESULTS))
+    assert json.loads(capsys.readouterr().out)["settings"][1]["against_base"]["diversity"] == {
+        "pixel": None
+    }
+    evaluations.compared(Output("quiet"), Evaluation("p", RESULTS))
+    assert capsys.readouterr().out == "p\n"
+
+
+def test_an_audit_is_told_in_tables_and_two_sentences(capsys):
+    results = {
+        "pairs": 9,
+        "looked_at": 8,
+        "agreement": {
+            "clip": {"all": {"pairs": 9, "agree": 6, "tie": 1, "disagree": 2, "share": span(0.75)}}
+        },
+        "noise_by_margin": {"clip": [{"from": 3.0, "to": None, "pairs": 2, "wrong": span(0.5)}]},
+        "moves": {"edit": {"pixel": {"0.05": 0.1, "0.95": 0.3}}},
+        "probe": {
+            "edited": {"pictures": 40, "accuracy": span(0.9, 0.8, 1.0), "chance": 0.5},
+            "winner": None,
+        },
+    }
+    evaluations.audited(Output("human"), Evaluation("p", results))
+    out = capsys.readouterr().out
+
+    assert "clip   all           9      6    1         2  0.750" in out
+    assert "3 and more" in out
+    assert "0.900 [0.800, 1.000] of 40 pictures, chance 0.500: a shortcut to learn" in out
+    assert "winners from losers: too few pictures to say" in out
+
+
+@pytest.mark.parametrize("option", [["--adapter", "a"], ["--reward", "clip=x"], ["--prompts", "x.txt"]])
+def test_options_about_models_do_not_go_with_a_dataset(rpo, place, option):
+    rpo("generate", place.run, *place.options)
+
+    done = rpo("eval", place.run, "--dataset", *option)
+
+    assert (done.code, option[0] in done.err) == (2, True)
+
+
+def test_a_run_that_is_none_is_not_made(rpo, tmp_path):
+    done = rpo("eval", tmp_path / "none")
+
+    assert (done.code, (tmp_path / "none").exists()) == (2, False)
