@@ -1,7 +1,9 @@
 """Devices, threads, versions and memory. torch is imported inside functions: this module is cheap."""
 
+import os
 import platform
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 
@@ -14,8 +16,44 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def pick_device(name: str) -> str:
+@dataclass(frozen=True)
+class Launch:
+    """This process among those that a launcher (`accelerate launch`, torchrun) started; alone without one.
+
+    Attributes:
+        local: its place on this machine, and so its GPU.
+    """
+
+    rank: int = 0
+    size: int = 1
+    local: int = 0
+
+
+def launched() -> Launch:
+    """From RANK, WORLD_SIZE and LOCAL_RANK.
+
+    Raises:
+        UsageError: they are no numbers, or contradict each other.
+    """
+    if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        return Launch()
+    said = [os.environ["RANK"], os.environ["WORLD_SIZE"], os.environ.get("LOCAL_RANK", "0")]
+    try:
+        rank, size, local = map(int, said)
+    except ValueError:
+        rank, size, local = -1, 0, 0
+    if not 0 <= rank < size:
+        raise UsageError(
+            "RANK, WORLD_SIZE and LOCAL_RANK are " + ", ".join(said) + ": no place among processes",
+            "unset them, or start with `accelerate launch` or torchrun",
+        )
+    return Launch(rank, size, local)
+
+
+def pick_device(name: str, launch: Launch = Launch()) -> str:
     """The torch device string for a setting: "auto" is cuda, else mps, else cpu.
+
+    One of several processes gets the GPU of its place on the machine, unless a number was named.
 
     Raises:
         UsageError: a device was named that this machine does not have.
@@ -24,12 +62,12 @@ def pick_device(name: str) -> str:
 
     present = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
-        return next(device for device, there in present.items() if there)
+        name = next(device for device, there in present.items() if there)
     kind = name.partition(":")[0]
     if not present.get(kind, False):
         have = ", ".join(device for device, there in present.items() if there)
         raise UsageError(f"device '{name}' is not on this machine (it has: {have})", "use --device auto")
-    return name
+    return f"cuda:{launch.local}" if name == "cuda" and launch.size > 1 else name
 
 
 def set_threads(count: int) -> None:

@@ -177,6 +177,7 @@ class TrainSettings(Section):
     steps: int = Field(default=200, ge=1, description="Optimiser steps.")
     global_batch: int = Field(default=16, ge=1, description="Pairs per optimiser step.")
     batch_size: int = Field(default=16, ge=1, description="Pairs per forward pass.")
+    processes: int = Field(default=1, ge=1, le=64, description="Of this machine; one a GPU.")
     weight_decay: float = Field(default=1e-2, ge=0, description="Decoupled from the gradient.")
     optimiser: Literal["adamw", "adafactor"] = Field(
         default="adamw", description="adafactor: hardly any state, for full tuning in little memory."

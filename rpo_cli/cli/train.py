@@ -6,6 +6,7 @@ import typer
 
 from rpo_cli.cli import options as o
 from rpo_cli.cli import reports, step
+from rpo_cli.compute import launched
 
 
 def train(
@@ -43,6 +44,7 @@ def train(
     rounds: Annotated[int | None, o.setting("train.rounds")] = None,
     global_batch: Annotated[int | None, o.setting("train.global_batch")] = None,
     batch_size: Annotated[int | None, o.setting("train.batch_size")] = None,
+    processes: Annotated[int | None, o.setting("train.processes")] = None,
     dtype: Annotated[str | None, o.setting("train.dtype")] = None,
     buckets: Annotated[bool | None, o.setting("train.buckets")] = None,
     export: Annotated[list[str] | None, o.setting("train.export")] = None,
@@ -61,7 +63,10 @@ def train(
     from rpo_cli.line import training
 
     say, line = step.console(context), step.opened(context, "train")
-    if plan:
+    if launched().rank:  # the first process speaks, and looks ahead alone
+        if not (plan or prepare or suggest_beta):
+            training.fine_tune(line)
+    elif plan:
         reports.training_plan(say, training.plan(line))
     elif prepare:
         reports.prepared(say, training.prepare(line))

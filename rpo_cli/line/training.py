@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from rpo_cli.compute import launched
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import built
@@ -22,12 +23,16 @@ __all__ = ["TrainReport", "fine_tune", "plan", "prepare", "suggest_beta"]
 def fine_tune(line: Line) -> TrainReport:
     """Fine-tune on the run's dataset; a finished training with the same settings returns at once.
 
+    Of several processes that a launcher started, the first holds the lock and writes.
+
     Raises:
         SettingsError: settings that contradict the method.
         UsageError: the run has no dataset yet.
     """
     settings = own_settings(line)
     arguments = _arguments(line, settings)
+    if launched().rank:
+        return train_model(settings, **{**arguments, "observer": None})
     with line.store.lock(f"train-{settings.name}"):
         line.record()
         return train_model(settings, **arguments)
@@ -84,8 +89,9 @@ def _arguments(line: Line, settings: TrainSettings) -> dict[str, Any]:
     card = dataset / "README.md"
     if not card.is_file():
         raise UsageError(f"{dataset}: no dataset yet", f"rpo build-pairs {line.store.url}")
-    with line.store.lock("build-pairs"):  # a rebuild that was killed may have left files of two builds
-        sweep(dataset, set(built(card.read_text(encoding="utf-8"))[1]))
+    if not launched().rank:
+        with line.store.lock("build-pairs"):  # a rebuild that was killed may have left files of two builds
+            sweep(dataset, set(built(card.read_text(encoding="utf-8"))[1]))
     identity = line.identity(model, revision)
     return {
         "dataset": dataset,

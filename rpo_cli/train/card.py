@@ -21,6 +21,8 @@ NEGATIVE = (
     "the base model in the positive one; never draw with them alone."
 )
 
+NO_PART = frozenset({"export", "processes"})  # settings that change no weight
+
 
 def card(
     settings: TrainSettings,
@@ -31,7 +33,7 @@ def card(
 ) -> str:
     """The model card: what it is, how to use it, settings, numbers. No clock, no host, no local path."""
     kind = "full fine-tuning" if settings.full else f"LoRA of rank {settings.rank}"
-    dumped = settings.model_dump(mode="json", exclude={"name", "model", "export"}, exclude_none=True)
+    dumped = settings.model_dump(mode="json", exclude={"name", "model", *NO_PART}, exclude_none=True)
     negative = objective.contrast is pair_reversed
     return "\n".join(
         [

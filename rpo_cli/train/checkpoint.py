@@ -1,5 +1,6 @@
 """One safetensors file a checkpoint: weights, averages, optimiser state, the step. Draws have no state."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -34,6 +35,14 @@ def save(
     write_atomically(path, safetensors_bytes(tensors, {"state": state_json}))
     for older in sorted(folder.glob(PATTERN))[:-1]:
         older.unlink(missing_ok=True)
+
+
+def digest(parameters: Mapping[str, nn.Parameter]) -> str:
+    """Content hash of the weights, 64 hex digits."""
+    found = hashlib.sha256()
+    for parameter in parameters.values():
+        found.update(parameter.detach().cpu().contiguous().numpy().data)
+    return found.hexdigest()
 
 
 def latest(folder: Path) -> Path | None:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.train.card import card, with_files
+from rpo_cli.train.card import NO_PART, card, with_files
 from rpo_cli.train.families import Family
 from rpo_cli.train.files import folder_atomically, remove_temporaries, safetensors_bytes, write_atomically
 from rpo_cli.train.lora_files import diffusers_weights, kohya_metadata, kohya_weights, merged_weights
@@ -67,7 +67,7 @@ def export(
         facts: model, dataset and other inputs, for the card and the file's metadata.
         metrics: by a column title of the card, e.g. "validation, last".
     """
-    told = settings.model_dump(mode="json", exclude={"export"}, exclude_none=True)
+    told = settings.model_dump(mode="json", exclude=set(NO_PART), exclude_none=True)
     metadata = {"rpo": json.dumps({**facts, "settings": told}, sort_keys=True)}
     with folder_atomically(folder) as temporary:
         if settings.full:

@@ -1,86 +1,88 @@
 """Training from prepared data to exported weights: encode once, step, validate, save, export."""
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from math import prod
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from rpo_cli.compute import set_threads
-from rpo_cli.config import TrainSettings
-from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
+from rpo_cli.records import content_key
 from rpo_cli.train import checkpoint
 from rpo_cli.train.average import Average
-from rpo_cli.train.cache import Builder, Framing
-from rpo_cli.train.compose import composed
-from rpo_cli.train.data import Pair
-from rpo_cli.train.diffusion import NoiseSchedule, logit_normal
-from rpo_cli.train.draws import DrawSettings
-from rpo_cli.train.embeddings import embed
 from rpo_cli.train.export import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder
-from rpo_cli.train.known import knowledge
-from rpo_cli.train.metrics import MetricsFile, Numbers, runaway_warning, spread_warning, summarise
-from rpo_cli.train.objective import Objective
+from rpo_cli.train.metrics import Journal, MetricsFile, Numbers, runaway_warning, spread_warning, summarise
 from rpo_cli.train.optimiser import make_optimiser
 from rpo_cli.train.plan import ideal_seconds
 from rpo_cli.train.policy import Policy, build_policy, weight_dtype
-from rpo_cli.train.rankings import read_items
+from rpo_cli.train.prepare import Inputs, prepare
 from rpo_cli.train.references import with_references
-from rpo_cli.train.run import Embedder
-from rpo_cli.train.scale import salesforce_beta, scale_line
-from rpo_cli.train.step import Job, State, timed_step, validate, validation_errors
+from rpo_cli.train.scale import scale_line
+from rpo_cli.train.step import Job, State, timed_step
+from rpo_cli.train.validation import validate, validation_errors
+from rpo_cli.train.world import ALONE, World
 
 ENDS = ("train, first", "train, last", "validation, first", "validation, last")
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What `rpo_cli.train.run.train` was asked for."""
-
-    settings: TrainSettings
-    dataset: Path
-    model: str
-    revision: str | None
-    model_identity: str
-    dataset_identity: str
-    out: Path
-    result: Path
-    cache: Path
-    seed: int
-    device: str
-    embedder: Embedder | None = None
-
-
-def run_training(inputs: Inputs, threads: int, observer: Observer) -> tuple[int, list[Numbers]]:
-    """Train to the end and export.
+def run_training(
+    inputs: Inputs, threads: int, observer: Observer, world: World = ALONE
+) -> tuple[int, list[Numbers]]:
+    """Train to the end and export; the first process writes all files.
 
     Returns:
-        The number of training pairs, and the numbers that `ENDS` names.
+        The number of training pairs, and the numbers that `ENDS` names; {} at all but the first process.
     """
     set_threads(threads)
     family = open_family(inputs.model, inputs.revision)
     family.check()
     require_layouts(inputs.settings, family)
-    job = prepare(inputs, family, observer)
+    job, state = ready(inputs, family, observer, world)
+    journal = Journal(MetricsFile(inputs.out / "metrics.jsonl") if world.leads else None)
+    journal.rewind(state.step or None)
+    observer.start("train", job.settings.steps, state.step)
+    loop(job, state, journal, inputs.out, observer)
+    observer.finish()
+    numbers = journal.ends()
+    if world.leads:
+        finish(inputs, job, state, dict(zip(ENDS, numbers, strict=True)))
+    return len(job.pairs), numbers
+
+
+def ready(inputs: Inputs, family: Family, observer: Observer, world: World) -> tuple[Job, State]:
+    """Everything cached, the model loaded, and the state where an earlier call left it.
+
+    Raises:
+        RpoError: the processes do not have the same training before them.
+    """
+    with world.first():
+        job = replace(prepare(inputs, family, observer), world=world)
     observer.note(start_line(job))
     folder = Folder(inputs.model, inputs.revision)
     ideal = ideal_seconds(job.settings, job.objective, family, folder, inputs.device)
     job = replace(job, ideal_seconds=ideal)
     denoiser = family.load_denoiser(weight_dtype(job.settings))
     policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device)
-    job = with_references(job, policy, inputs.model_identity, inputs.cache, observer)
+    with world.first():
+        job = with_references(job, policy, inputs.model_identity, inputs.cache, observer)
     state = start_or_resume(job, policy, inputs.out)
-    metrics = MetricsFile(inputs.out / "metrics.jsonl")
-    metrics.rewind(state.step or None)
-    observer.start("train", job.settings.steps, state.step)
-    loop(job, state, metrics, inputs.out, observer)
-    observer.finish()
-    numbers = [*metrics.first_and_last("train"), *metrics.first_and_last("validation")]
+    if world.size > 1:
+        what: list[Any] = [
+            inputs.settings.model_dump(mode="json", exclude={"processes"}),
+            inputs.model_identity,
+        ]
+        what += [inputs.dataset_identity, inputs.seed, state.step, checkpoint.digest(policy.parameters)]
+        world.agree(content_key(*what))
+    return job, state
+
+
+def finish(inputs: Inputs, job: Job, state: State, ends: dict[str, Numbers]) -> None:
+    """Export what was trained."""
     facts = {
         "model": portable_name(inputs.model),
         "model_identity": inputs.model_identity,
@@ -88,11 +90,9 @@ def run_training(inputs: Inputs, threads: int, observer: Observer) -> tuple[int,
         "pairs": len(job.pairs),
         "seed": inputs.seed,
     }
-    ends = dict(zip(ENDS, numbers, strict=True))
-    result = inputs.out / family.component if job.settings.full else inputs.result
+    result = inputs.out / job.family.component if job.settings.full else inputs.result
     with exported_weights(state):
-        export(result, policy, family, job.settings, job.objective, facts, ends)
-    return len(job.pairs), numbers
+        export(result, state.policy, job.family, job.settings, job.objective, facts, ends)
 
 
 def add_exports(inputs: Inputs, threads: int) -> None:
@@ -105,96 +105,6 @@ def add_exports(inputs: Inputs, threads: int) -> None:
     policy = build_policy(denoiser, settings, family.lora_targets, inputs.seed, inputs.device)
     lacking = [layout for layout in settings.export if not (inputs.result / layout).exists()]
     add_layouts(inputs.result, lacking, policy, family, settings)
-
-
-def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
-    """Read the pairs and fill the cache.
-
-    Raises:
-        UsageError: the training split is empty.
-    """
-    settings = inputs.settings
-    objective = composed(settings)
-    pairs, held_out = (read_items(inputs.dataset, split, objective) for split in ("train", "validation"))
-    if not pairs:
-        raise UsageError(
-            f"{inputs.dataset}: the training split is empty", "loosen the gates of `rpo build-pairs`"
-        )
-    if not held_out:
-        observer.note("no validation pairs: nothing is held out, so nothing can be said about overfitting")
-    framing = Framing(settings.resolution, settings.buckets, settings.size_condition)
-    builder = Builder(inputs.cache, family, inputs.model_identity, inputs.device, observer, framing)
-    cache = builder.build(
-        inputs.dataset,
-        [*pairs, *held_out],
-        flip=settings.flip,
-        drop_captions=settings.caption_dropout > 0,
-    )
-    schedule = schedule_of(family, settings)
-    draws = draw_settings(inputs, objective, len(pairs), schedule.steps, cache.envelope)
-    embeddings = None
-    if objective.needs_embedder and inputs.embedder is not None:
-        everything = [item for item in (*pairs, *held_out) if isinstance(item, Pair)]
-        embeddings = embed(
-            inputs.cache, inputs.embedder, inputs.dataset, everything, inputs.device, observer
-        )
-    known = knowledge(objective, schedule, pairs, embeddings)
-    beta = salesforce_beta(settings.beta or 0.0, settings.beta_from, prod(cache.shape))
-    return Job(
-        settings, objective, family, schedule, cache, pairs, held_out, draws, inputs.device, known, beta
-    )
-
-
-def schedule_of(family: Family, settings: TrainSettings) -> NoiseSchedule:
-    """The family's noise levels, as densely as the settings draw them.
-
-    Raises:
-        UsageError: a logit-normal density for a model that is no flow.
-    """
-    schedule = family.schedule
-    flow = schedule.prediction_type == "flow"
-    density = settings.timestep_density or ("logit-normal" if flow else "uniform")
-    if density == "uniform":
-        return schedule
-    if not flow:
-        raise UsageError(
-            f"train.timestep_density = logit-normal: a {family.pipeline} is no flow model",
-            "leave it out, or weigh timesteps with train.timestep_weight",
-        )
-    return logit_normal(schedule)
-
-
-def draw_settings(
-    inputs: Inputs, objective: Objective, items: int, timesteps: int, shape: tuple[int, int, int]
-) -> DrawSettings:
-    """What the training draws depend on.
-
-    Raises:
-        UsageError: the band of timesteps is not the model's.
-    """
-    first = objective.min_timestep
-    last = timesteps - 1 if objective.max_timestep is None else objective.max_timestep
-    if objective.clip:  # the likelihood ratio of a denoising step is not defined at the ends
-        first, last = max(first, 1), min(last, timesteps - 2)
-    if not 0 <= first <= last < timesteps:
-        raise UsageError(
-            f"timesteps {first} to {last}: the model has 0 to {timesteps - 1}",
-            "choose train.min_timestep and train.max_timestep within them",
-        )
-    return DrawSettings(
-        seed=inputs.seed,
-        pairs=items,
-        timesteps=timesteps,
-        shape=shape,
-        flip=inputs.settings.flip,
-        caption_dropout=inputs.settings.caption_dropout,
-        first=first,
-        last=last,
-        discount=objective.timestep_discount,
-        group=objective.group_size,
-        shared=objective.shared,
-        uses=inputs.settings.reference_draws or 0,
-    )
 
 
 def start_line(job: Job) -> str:
@@ -244,17 +154,17 @@ def exported_weights(state: State) -> AbstractContextManager[None]:
     return state.average.applied() if state.average else nullcontext()
 
 
-def loop(job: Job, state: State, metrics: MetricsFile, out: Path, observer: Observer) -> None:
+def loop(job: Job, state: State, journal: Journal, out: Path, observer: Observer) -> None:
     """Steps, validation before, during and after, checkpoints; the last step is always saved."""
     settings = job.settings
     reference = validation_errors(job, state, observer, with_reference=True) if job.held_out else None
     if state.step == 0 and reference is not None:
-        metrics.append("validation", 0, summarise(reference, job.objective, job.beta))
+        journal.append("validation", 0, summarise(reference, job.objective, job.beta))
     ran_away = False
     while state.step < settings.steps:
         numbers = timed_step(job, state, observer)
         move_averages(job, state)
-        metrics.append("train", state.step, numbers)
+        journal.append("train", state.step, numbers)
         observer.advance(1, 0)
         if (advice := spread_warning(state.step, numbers.get("logit_std", 1.0))) is not None:
             observer.note(advice)
@@ -267,7 +177,8 @@ def loop(job: Job, state: State, metrics: MetricsFile, out: Path, observer: Obse
         if reference is not None and (last or state.step % settings.validate_every == 0):
             with exported_weights(state):
                 held_out = validate(job, state, reference, observer)
-            metrics.append("validation", state.step, held_out)
-        if last or (state.step % settings.save_every == 0 and not state.skipped):
+            journal.append("validation", state.step, held_out)
+        due = last or (state.step % settings.save_every == 0 and not state.skipped)
+        if due and job.world.leads:  # all hold the same; draws have no state
             parameters = state.policy.parameters
             checkpoint.save(out, state.step, parameters, state.optimiser, state.scaler, averages(state))

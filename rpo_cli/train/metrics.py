@@ -13,7 +13,7 @@ from rpo_cli.train.objective import Errors, Objective, implicit_accuracy, implic
 from rpo_cli.train.terms import ranks
 from rpo_cli.train.transforms import clipped_shares
 
-__all__ = ["MetricsFile", "Numbers", "join", "runaway_warning", "spread_warning", "summarise"]
+__all__ = ["Journal", "MetricsFile", "Numbers", "join", "runaway_warning", "spread_warning", "summarise"]
 
 Numbers = dict[str, float]
 CLOCK = ("pairs_per_second", "useful_mfu")  # what differs from one run of a training to the next
@@ -131,6 +131,28 @@ class MetricsFile:
         if not found:
             return {}, {}
         return _clockless(found[0]), _clockless(found[-1])
+
+
+class Journal:
+    """Where a training writes its numbers; a process that does not lead has no file and writes nothing."""
+
+    def __init__(self, file: MetricsFile | None) -> None:
+        self._file = file
+
+    def append(self, split: str, step: int, numbers: Mapping[str, Any]) -> None:
+        if self._file is not None:
+            self._file.append(split, step, numbers)
+
+    def rewind(self, step: int | None) -> None:
+        """Forget what came after the checkpoint at `step`, everything when there is none."""
+        if self._file is not None:
+            self._file.rewind(step)
+
+    def ends(self) -> list[Numbers]:
+        """First and last of training, first and last of validation."""
+        if self._file is None:
+            return [{}, {}, {}, {}]
+        return [*self._file.first_and_last("train"), *self._file.first_and_last("validation")]
 
 
 def _clockless(row: dict[str, Any]) -> Numbers:

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rpo_cli.compute import launched
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from rpo_cli.train.scale import BetaAdvice
 
 # settings that say when to look, not what to compute
-SCHEDULE_ONLY = frozenset({"name", "model", "save_every", "validate_every", "seed", "export"})
+SCHEDULE_ONLY = frozenset({"name", "model", "save_every", "validate_every", "seed", "export", "processes"})
 CHECKPOINTS = "checkpoint-*.safetensors"
 
 
@@ -88,7 +89,8 @@ def train(
     """Fine-tune `model` on the pairs of `dataset`, going on where an earlier call was cut off.
 
     May be killed at any moment: the same call again ends with the bytes an undisturbed one would have
-    made, on the same kind of machine. The caller holds the lock of `out`.
+    made, on the same kind of machine. The caller holds the lock of `out`. Under a launcher every process
+    calls it: the first writes the files, the others compute their share and report no numbers.
 
     Args:
         dataset: a dataset folder (data/train-*.parquet, data/validation-*.parquet).
@@ -112,23 +114,34 @@ def train(
     data = fingerprint(dataset)
     identity = _identity(settings, embedder, seed=seed, model=model_identity, dataset=data)
     report = _done(out, identity, settings.name, result)
-    if report is not None and all((result / layout).exists() for layout in settings.export):
+    launch = launched()
+    if report is not None and (
+        launch.rank or all((result / layout).exists() for layout in settings.export)
+    ):
         return report
-    _claim(out, identity, settings.name)
+    if not launch.rank:
+        _claim(out, identity, settings.name)
     from rpo_cli.compute import pick_device
-    from rpo_cli.train.loop import Inputs, add_exports, run_training
+    from rpo_cli.train.loop import add_exports, run_training
+    from rpo_cli.train.prepare import Inputs
+    from rpo_cli.train.processes import crew, threads_each
 
-    device = pick_device(device)
+    device = pick_device(device, launch)
     inputs = Inputs(
         settings, dataset, model, revision, model_identity, data, out, result, cache, seed, device, embedder
     )
     if report is not None:
         add_exports(inputs, threads)
         return report
-    pairs, (first, last, held_first, held_last) = run_training(inputs, threads, observer or Silent())
+    threads = threads_each(threads, settings.processes)
+    with crew(inputs, threads) as world:
+        pairs, (first, last, held_first, held_last) = run_training(
+            inputs, threads, observer or Silent(), world
+        )
     result = _result(out, settings.full)
     report = TrainReport(settings.name, settings.steps, pairs, result, first, last, held_first, held_last)
-    _commit(out, identity, report)
+    if not launch.rank:
+        _commit(out, identity, report)
     return report
 
 
@@ -163,7 +176,7 @@ def prepare_cache(
     from rpo_cli.compute import pick_device, set_threads
     from rpo_cli.train.compose import require_embedder, settled
     from rpo_cli.train.families import open_family
-    from rpo_cli.train.loop import Inputs, prepare
+    from rpo_cli.train.prepare import Inputs, prepare
 
     settings, objective = settled(settings)
     embedder = require_embedder(objective, embedder)
@@ -199,7 +212,7 @@ def suggest_beta(
     from rpo_cli.compute import pick_device
     from rpo_cli.train.advise import advise
     from rpo_cli.train.compose import require_embedder, settled
-    from rpo_cli.train.loop import Inputs
+    from rpo_cli.train.prepare import Inputs
 
     settings, objective = settled(settings)
     embedder = require_embedder(objective, embedder)

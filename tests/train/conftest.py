@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -132,6 +135,45 @@ def with_columns(rows: list[dict]) -> list[dict]:
     return rich
 
 
+class Victim:
+    """The process of victim.py, and the children that train in it."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("victim.py"))]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+
+    def start(self, job: dict) -> int:
+        """Returns the child's pid."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        return self.read()
+
+    def wait(self) -> int:
+        """Exit code of the child; negative: the signal that ended it."""
+        return self.read()
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(timeout=60)
+
+    def read(self) -> int:
+        """The next answer."""
+        assert self._process.stdout is not None
+        return int(self._process.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def victim():
+    process = Victim()
+    yield process
+    process.close()
+
+
 @pytest.fixture(scope="session")
 def tiny() -> SimpleNamespace:
     """The functions of this file, for tests that build their own data."""
@@ -180,7 +222,7 @@ def shared_cache(tmp_path_factory) -> Path:
 @pytest.fixture
 def run_train(model, dataset, shared_cache, tmp_path, monkeypatch):
     """Call `train` on the tiny model; any argument or setting may be given."""
-    monkeypatch.setattr("rpo_cli.train.step.VALIDATION_ITEMS", 8)
+    monkeypatch.setattr("rpo_cli.train.validation.VALIDATION_ITEMS", 8)
 
     def call(out: str | Path = "out", **given):
         arguments = {

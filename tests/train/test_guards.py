@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rpo_cli.errors import RpoError, Terminated
+from rpo_cli.train import gradients
 from rpo_cli.train import step as step_module
 from rpo_cli.train.metrics import runaway_warning
 
@@ -35,7 +36,7 @@ class Notes:
 @pytest.fixture
 def poisoned(monkeypatch):
     """The errors of pair BAD are NaN in training, the policy's and the reference's."""
-    forward = step_module.forward
+    forward = gradients.forward
 
     def poison(job, policy, items, draws, **given):
         errors = forward(job, policy, items, draws, **given)
@@ -46,7 +47,7 @@ def poisoned(monkeypatch):
                     errors.reference[place] = float("nan")
         return errors
 
-    monkeypatch.setattr(step_module, "forward", poison)
+    monkeypatch.setattr(gradients, "forward", poison)
 
 
 def rows(folder) -> list[dict]:

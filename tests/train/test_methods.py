@@ -10,11 +10,13 @@ from safetensors.torch import load_file
 from rpo_cli import registry
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
+from rpo_cli.train import gradients
 from rpo_cli.train import step as step_module
 from rpo_cli.train.compose import composed
 from rpo_cli.train.families import open_family
-from rpo_cli.train.loop import Inputs, prepare, start_or_resume
+from rpo_cli.train.loop import start_or_resume
 from rpo_cli.train.policy import build_policy
+from rpo_cli.train.prepare import Inputs, prepare
 from rpo_cli.train.run import Embedder
 
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
@@ -100,11 +102,11 @@ def nudge(policy) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_split_into_forward_passes_changes_no_gradient_beyond_rounding(shapes_job, monkeypatch, name):
     """Groups and lists too: a group that does not fit into one forward pass is run in parts."""
-    monkeypatch.setattr(step_module, "require_equal_start", lambda errors, job: None)
+    monkeypatch.setattr(gradients, "require_equal_start", lambda *given: None)
     found = []
     for size in (8, 3, 1):
         job, state = shapes_job(name, size)
-        step_module.accumulate(job, state)
+        gradients.accumulate(job, state)
         found.append(torch.cat([p.grad.flatten() for p in state.policy.parameters.values()]))
     whole, *parts = found
     assert whole.norm() > 0
@@ -122,21 +124,21 @@ def test_a_group_that_does_not_fit_gives_the_same_training(run_train, rich_datas
 
 def test_groups_share_what_their_method_says(rich_dataset, shapes_job, monkeypatch):
     seen = []
-    assemble = step_module.assemble
+    assemble = gradients.assemble
 
     def spy(draws, *args):
         seen.append(draws)
         return assemble(draws, *args)
 
-    monkeypatch.setattr(step_module, "assemble", spy)
+    monkeypatch.setattr(gradients, "assemble", spy)
     for name, shared in (("ir-dro", (True, False)), ("relative", (True, True)), ("kto", (False, False))):
         seen.clear()
         job, state = shapes_job(name, 8)
-        step_module.forward(
+        gradients.forward(
             job,
             state.policy,
             job.pairs,
-            [step_module.training_draw(job.draws, 0, place, 8) for place in range(8)],
+            [gradients.training_draw(job.draws, 0, place, 8) for place in range(8)],
             grad=False,
         )
         for group in (seen[0][:4], seen[0][4:]):
@@ -241,10 +243,10 @@ def test_a_cut_training_with_a_moving_reference_goes_on_to_the_same_bytes(run_tr
     whole = run_train("whole", save_every=1, **told)
     step = step_module.train_step
 
-    def cut(job, state):
+    def cut(job, state, observer):
         if state.step == 3:
             raise KeyboardInterrupt
-        return step(job, state)
+        return step(job, state, observer)
 
     with monkeypatch.context() as patch:
         patch.setattr(step_module, "train_step", cut)

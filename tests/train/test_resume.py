@@ -5,8 +5,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -90,44 +88,6 @@ def test_terminations_between_any_two_lines_lose_nothing(run_train, tmp_path):
     assert stopped > 0
     run_train("cut", cache=tmp_path / "cache", **settings)
     assert result(tmp_path / "cut") == result(tmp_path / "whole")
-
-
-class Victim:
-    """The process of victim.py, and the one child that trains in it."""
-
-    def __init__(self) -> None:
-        command = [sys.executable, str(Path(__file__).with_name("victim.py"))]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
-        )
-
-    def start(self, job: dict) -> int:
-        """Returns the child's pid."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def wait(self) -> int:
-        """Exit code of the child; negative: the signal that ended it."""
-        return self._read()
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(timeout=60)
-
-    def _read(self) -> int:
-        assert self._process.stdout is not None
-        return int(self._process.stdout.readline())
-
-
-@pytest.fixture
-def victim():
-    process = Victim()
-    yield process
-    process.close()
 
 
 @pytest.mark.slow

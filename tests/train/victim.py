@@ -1,38 +1,76 @@
 """A process that trains in forked children, so that a test can kill one without paying its imports again.
 
-Reads one JSON line per job: the keyword arguments of `train`, settings under "settings". Answers with
-the child's pid, and after its end with its exit status.
+Reads one JSON line per job: the keyword arguments of `train`, settings under "settings". With "ranks": N it
+forks N children as a launcher would start them. Answers with each child's pid, and after their ends with
+each one's exit status, one a line.
 """
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 
 import torch
+from safetensors.torch import save_file
 
 from rpo_cli.config import TrainSettings
-from rpo_cli.train import loop, step  # noqa: F401  imported before the fork
-from rpo_cli.train.run import train
+from rpo_cli.train import loop, processes, validation  # noqa: F401  imported before the fork
+from rpo_cli.train.run import Embedder, train
+
+
+def keep_gradient(path: Path) -> None:
+    """Save what the optimiser is given at its first step."""
+    step = torch.optim.AdamW.step
+
+    def watch(optimiser, *given, **named):
+        if not path.exists():
+            slopes = [p.grad.flatten() for group in optimiser.param_groups for p in group["params"]]
+            save_file({"gradient": torch.cat(slopes)}, path)
+        return step(optimiser, *given, **named)
+
+    torch.optim.AdamW.step = watch
 
 
 def work(job: dict) -> None:
-    step.VALIDATION_ITEMS = job.pop("validation_items")
+    validation.VALIDATION_ITEMS = job.pop("validation_items")
     paths = {name: Path(job.pop(name)) for name in ("dataset", "out", "cache")}
+    if "gradient" in job:
+        keep_gradient(Path(job.pop("gradient") + os.environ.get("RANK", "0")))
+    if job.pop("differ", False):
+        job["seed"] += int(os.environ["RANK"])
+    if "embedder" in job:
+        job["embedder"] = Embedder(**job["embedder"])
     train(TrainSettings(**job.pop("settings")), **paths, **job)
+
+
+def launch(ranks: int) -> list[dict[str, str]]:
+    """The environment of each process, as torchrun makes it; {} for one that no launcher starts."""
+    if ranks == 1:
+        return [{}]
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    common = {"WORLD_SIZE": str(ranks), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    common |= {"GLOO_SOCKET_IFNAME": "lo"}
+    return [common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
 
 
 def main() -> None:
     torch.set_num_threads(1)  # a pool of threads does not survive a fork
     for line in sys.stdin:
         job = json.loads(line)
-        child = os.fork()
-        if child == 0:
-            work(job)
-            os._exit(0)
-        answer(child)
-        _, status = os.waitpid(child, 0)
-        answer(os.waitstatus_to_exitcode(status))
+        children = []
+        for environment in launch(job.pop("ranks", 1)):
+            children.append(os.fork())
+            if children[-1] == 0:
+                os.environ.update(environment)
+                work(job)
+                os._exit(0)
+            answer(children[-1])
+        for child in children:
+            _, status = os.waitpid(child, 0)
+            answer(os.waitstatus_to_exitcode(status))
 
 
 def answer(value: int) -> None:

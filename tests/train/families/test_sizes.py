@@ -16,8 +16,8 @@ from rpo_cli.train.cache import Builder, Framing
 from rpo_cli.train.data import read_pairs
 from rpo_cli.train.draws import DrawSettings, drawn_pair
 from rpo_cli.train.families import open_family, to_pixels
+from rpo_cli.train.gradients import by_shape
 from rpo_cli.train.run import Silent
-from rpo_cli.train.step import by_shape
 
 SHAPES = [(16, 16), (40, 20), (20, 40), (24, 16)]
 

@@ -1,0 +1,224 @@
+"""`train.processes = N`: this process is the first of N, and starts the others itself.
+
+A helper is told what to train in one JSON line and computes its share; it writes no file and ends when
+this process does. On one machine only: `accelerate launch` starts processes on several.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import IO, Any
+
+import torch
+
+from rpo_cli.compute import launched
+from rpo_cli.config import TrainSettings
+from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.train.loop import run_training
+from rpo_cli.train.prepare import Inputs
+from rpo_cli.train.run import Embedder, Silent
+from rpo_cli.train.world import ALONE, LostProcess, World, joined, loopback
+
+READY = "ready\n"
+GRACE = 20.0  # seconds that a helper is given to end by itself
+PATHS = ("dataset", "out", "result", "cache")
+
+
+@dataclass(frozen=True)
+class Helper:
+    """A process beside the first one."""
+
+    rank: int
+    process: subprocess.Popen[str]
+    said: Path  # its stderr
+
+
+@contextmanager
+def crew(inputs: Inputs, threads: int) -> Iterator[World]:
+    """The processes of a training: those of a launcher, or N of our own, or this one alone.
+
+    Raises:
+        UsageError: more processes than GPUs or pairs of a step.
+        RpoError: a helper ended.
+    """
+    launch, count = launched(), inputs.settings.processes
+    require_room(max(launch.size, count), inputs)
+    if launch.size > 1:
+        with joined(launch.rank, launch.size, inputs.device) as world:
+            yield world
+    elif count > 1:
+        with (
+            TemporaryDirectory(prefix="rpo-") as folder,
+            _with_helpers(inputs, threads, Path(folder)) as world,
+        ):
+            yield world
+    else:
+        yield ALONE
+
+
+def require_room(processes: int, inputs: Inputs) -> None:
+    """Refuse processes that have nothing to do or nowhere to run."""
+    launch, settings = launched(), inputs.settings
+    if launch.size > 1 and settings.processes > 1:
+        raise UsageError(
+            f"--processes {settings.processes}: this is already one of {launch.size} processes",
+            "use --processes without a launcher, or `accelerate launch` without --processes",
+        )
+    if processes > settings.global_batch:
+        raise UsageError(
+            f"{processes} processes share the {settings.global_batch} pairs of a step",
+            "raise train.global_batch, or start fewer processes",
+        )
+    here = settings.processes if launch.size == 1 else launch.local + 1
+    if inputs.device.startswith("cuda") and here > torch.cuda.device_count():
+        raise UsageError(
+            f"{here} processes on this machine, and it has {torch.cuda.device_count()} GPUs",
+            "start one process a GPU",
+        )
+
+
+def threads_each(threads: int, processes: int) -> int:
+    """CPU threads of a process, unless they were named: several share those of the machine."""
+    return threads if threads or processes == 1 else max(1, (os.cpu_count() or 1) // processes)
+
+
+def device_of(device: str, local: int) -> str:
+    """Each process of a machine has a GPU of its own."""
+    return f"cuda:{local}" if torch.device(device).type == "cuda" else device
+
+
+@contextmanager
+def _with_helpers(inputs: Inputs, threads: int, folder: Path) -> Iterator[World]:
+    count = inputs.settings.processes
+    meeting = f"file://{folder / 'meeting'}"
+    helpers: list[Helper] = []
+    os.environ.update(loopback())
+    try:
+        for rank in range(1, count):
+            helpers.append(_start(inputs, threads, rank, meeting, folder))
+        for helper in helpers:
+            if helper.process.stdout is None or helper.process.stdout.readline() != READY:
+                raise LostProcess("a process did not start", "")
+        with joined(0, count, device_of(inputs.device, 0), meeting) as world:
+            yield world
+    except LostProcess as error:
+        raise _story(helpers, error) from error
+    finally:
+        _end(helpers)
+
+
+def _start(inputs: Inputs, threads: int, rank: int, meeting: str, folder: Path) -> Helper:
+    told = {
+        "inputs": _plain(inputs),
+        "device": device_of(inputs.device, rank),
+        "threads": threads,
+        "rank": rank,
+        "meeting": meeting,
+    }
+    said = folder / f"{rank}.log"
+    here = str(Path(__file__).parents[2])  # of the package, which need not be installed
+    path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
+    with said.open("w", encoding="utf-8") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path},
+            start_new_session=True,  # an interrupt at the terminal goes to the first process alone
+        )
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):  # it ended at once: its log says why
+        process.stdin.write(json.dumps(told) + "\n")
+        process.stdin.flush()
+    return Helper(rank, process, said)
+
+
+def _story(helpers: Sequence[Helper], error: LostProcess) -> RpoError:
+    """Which helper ended, and what it said."""
+    deadline = time.monotonic() + GRACE
+    while time.monotonic() < deadline:
+        for helper in helpers:
+            if helper.process.poll():
+                return RpoError(
+                    f"process {helper.rank} of {len(helpers) + 1} ended: {_last_words(helper)}",
+                    "nothing is lost: the same command goes on from the last checkpoint",
+                )
+        time.sleep(0.1)
+    return error
+
+
+def _last_words(helper: Helper) -> str:
+    code = helper.process.returncode
+    lines = helper.said.read_text(encoding="utf-8", errors="replace").strip().splitlines()
+    if code < 0:
+        return f"signal {-code}"
+    return lines[-1] if lines else f"exit code {code}"
+
+
+def _end(helpers: Sequence[Helper]) -> None:
+    """A helper ends when its input does; one that hangs is killed."""
+    for helper in helpers:
+        for pipe in (helper.process.stdin, helper.process.stdout):
+            if pipe is not None:
+                with suppress(BrokenPipeError):
+                    pipe.close()
+    for helper in helpers:
+        try:
+            helper.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            helper.process.kill()
+            helper.process.wait()
+
+
+def _plain(inputs: Inputs) -> dict[str, Any]:
+    """JSON types only."""
+    found = {name: value for name, value in vars(inputs).items() if name not in ("settings", "embedder")}
+    return {
+        **{name: str(value) if name in PATHS else value for name, value in found.items()},
+        "settings": inputs.settings.model_dump(mode="json"),
+        "embedder": None if inputs.embedder is None else asdict(inputs.embedder),
+    }
+
+
+def _inputs(told: dict[str, Any], device: str) -> Inputs:
+    embedder = told.pop("embedder")
+    found: dict[str, Any] = {name: Path(v) if name in PATHS else v for name, v in told.items()}
+    found["settings"] = TrainSettings(**told["settings"])
+    found["embedder"] = None if embedder is None else Embedder(**embedder)
+    return Inputs(**{**found, "device": device})
+
+
+def help_out(source: IO[str]) -> int:
+    """What a helper does: its share of one training. Returns its exit code."""
+    told = json.loads(source.readline())
+    sys.stdout.write(READY)
+    sys.stdout.flush()
+    threading.Thread(target=_end_with, args=(source,), daemon=True).start()
+    inputs = _inputs(told["inputs"], told["device"])
+    try:
+        with joined(told["rank"], inputs.settings.processes, inputs.device, told["meeting"]) as world:
+            run_training(inputs, told["threads"], Silent(), world)
+    except RpoError as error:
+        sys.stderr.write(f"{error.message}\n")
+        return error.exit_code
+    return 0
+
+
+def _end_with(source: IO[str]) -> None:
+    """End when the first process closes its side, however it ended."""
+    source.read()
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(help_out(sys.stdin))

@@ -1,0 +1,206 @@
+"""The processes of one training: what each computes, and what they tell each other.
+
+Every process holds the same weights and takes a share of every global batch; their gradients are added up
+to one, so all make the same optimiser step. Draws are functions of seed, step and position, so they do not
+depend on who computes them. A process that ends closes its sockets, and the others' next exchange fails.
+"""
+
+import hashlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from itertools import pairwise
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from rpo_cli.errors import RpoError
+from rpo_cli.train.terms import Errors, Known, ranks
+
+STEP_LIMIT = timedelta(minutes=30)  # of one exchange of gradients
+WAIT_LIMIT = timedelta(days=7)  # of one barrier: the first process may be encoding a large dataset
+CHUNK = 2**24  # numbers of one exchange of gradients
+
+
+class LostProcess(RpoError):
+    """An exchange failed: another process ended, or does not answer."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among `size`; the first, rank 0, writes what is common.
+
+    Attributes:
+        control: a group over CPU tensors for barriers and notes; None in a world of one.
+    """
+
+    rank: int = 0
+    size: int = 1
+    control: dist.ProcessGroup | None = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def shares(self, units: int) -> list[range]:
+        """What each process takes of `units` things in order: consecutive ones, as evenly as it goes."""
+        bounds = [rank * units // self.size for rank in range(self.size + 1)]
+        return [range(first, last) for first, last in pairwise(bounds)]
+
+    def share(self, units: int) -> range:
+        """What this process takes."""
+        return self.shares(units)[self.rank]
+
+    @contextmanager
+    def first(self) -> Iterator[None]:
+        """The first process does what is within, then the others do it and find its files there."""
+        if not self.leads:
+            self.barrier()
+        yield
+        if self.leads:
+            self.barrier()
+
+    def barrier(self) -> None:
+        """Wait for all.
+
+        Raises:
+            LostProcess: one has ended.
+        """
+        if self.size > 1:
+            with _told():
+                dist.all_reduce(torch.zeros(1), group=self.control)
+
+    def agree(self, text: str) -> None:
+        """Make sure that all processes say the same.
+
+        Raises:
+            RpoError: they do not.
+        """
+        if self.size == 1:
+            return
+        mine = torch.frombuffer(bytearray(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)
+        found = [torch.empty_like(mine) for _ in range(self.size)]
+        with _told():
+            dist.all_gather(found, mine, group=self.control)
+        if not all(torch.equal(mine, other) for other in found):
+            raise RpoError(
+                "the processes of this training differ in settings, data, model or checkpoint",
+                "start all with one command and one software, on one file system",
+            )
+
+    def add_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Every gradient becomes the sum over the processes, whose losses are shares of one mean.
+
+        Raises:
+            LostProcess: one has ended.
+        """
+        if self.size == 1:
+            return
+        slopes = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        while slopes:
+            some = [slopes.pop()]
+            while slopes and sum(slope.numel() for slope in some) + slopes[-1].numel() <= CHUNK:
+                some.append(slopes.pop())
+            flat = torch.cat([slope.reshape(-1) for slope in some])
+            with _told():
+                dist.all_reduce(flat)
+            parts = flat.split([slope.numel() for slope in some])
+            for slope, part in zip(some, parts, strict=True):
+                slope.copy_(part.view(slope.shape))
+
+    def gather(self, values: Tensor, counts: list[int]) -> Tensor:
+        """(R, own) of each process → (R, all), in the order of the processes.
+
+        Args:
+            counts: columns that each process holds.
+        """
+        padded = values.new_zeros(len(values), max(counts))
+        padded[:, : values.shape[1]] = values
+        found = [torch.empty_like(padded) for _ in counts]
+        with _told():
+            dist.all_gather(found, padded)
+        return torch.cat([part[:, :count] for part, count in zip(found, counts, strict=True)], dim=1)
+
+
+ALONE = World()
+
+
+@contextmanager
+def joined(rank: int, size: int, device: str, method: str = "env://") -> Iterator[World]:
+    """This process as one of `size`; gloo between CPUs, nccl between GPUs.
+
+    Args:
+        method: where the processes meet, as torch.distributed takes it.
+
+    Raises:
+        LostProcess: the others did not come.
+    """
+    on_gpu = torch.device(device).type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    with _told():
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
+            init_method=method,
+            rank=rank,
+            world_size=size,
+            timeout=STEP_LIMIT,
+        )
+        control = dist.new_group(backend="gloo", timeout=WAIT_LIMIT)
+    try:
+        yield World(rank, size, control)
+    finally:
+        dist.destroy_process_group()
+
+
+def gather_errors(world: World, errors: Errors, counts: list[int]) -> Errors:
+    """Errors of some items at each process → of all, in the order of the processes; without gradient."""
+    if world.size == 1:
+        return errors
+    found = {
+        "policy": ranks(errors.policy, errors.width),
+        "reference": None if errors.reference is None else ranks(errors.reference, errors.width),
+        "cross": None if errors.cross is None else ranks(errors.cross, errors.width),
+    }
+    known = {f"known.{name}": value for name, value in vars(errors.known).items()}
+    whole = _gather_tables(
+        world, {k: v.detach() for k, v in (found | known).items() if v is not None}, counts
+    )
+    flat = {name: whole[name].reshape(-1) if name in whole else None for name in found}
+    told = {name: whole.get(f"known.{name}") for name in vars(errors.known)}
+    policy = whole["policy"].reshape(-1)
+    return Errors(policy, flat["reference"], flat["cross"], Known(**told), errors.width)
+
+
+def _gather_tables(world: World, tables: Mapping[str, Tensor], counts: list[int]) -> dict[str, Tensor]:
+    """Tensors whose last axis is that of the items, in one exchange."""
+    rows = {name: value.reshape(-1, value.shape[-1]) for name, value in tables.items()}
+    whole = world.gather(torch.cat(list(rows.values())), counts)
+    parts = whole.split([len(value) for value in rows.values()])
+    return {
+        name: part.reshape(*tables[name].shape[:-1], sum(counts))
+        for name, part in zip(rows, parts, strict=True)
+    }
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Make a failing exchange a LostProcess."""
+    try:
+        yield
+    except RuntimeError as error:  # what torch.distributed raises, its own class included
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise LostProcess(
+            f"another process of this training ended or does not answer ({said})",
+            "nothing is lost: start the training again, and see what the other process said",
+        ) from error
+
+
+def loopback() -> dict[str, str]:
+    """Environment of processes that talk within this machine only."""
+    name = "lo" if os.path.exists("/sys/class/net/lo") else "lo0"
+    return {"GLOO_SOCKET_IFNAME": name, "NCCL_SOCKET_IFNAME": name}
