@@ -8,6 +8,16 @@ from rpo_cli.cli import options as o
 from rpo_cli.cli import reports, step
 from rpo_cli.compute import launched
 
+SuggestBeta = Annotated[
+    bool, typer.Option("--suggest-beta", help="Propose a beta from the model's errors; train nothing.")
+]
+Plan = Annotated[
+    bool, typer.Option("--plan", help="Print parameters, memory and FLOPs; load and train nothing.")
+]
+Prepare = Annotated[
+    bool, typer.Option("--prepare", help="Encode pictures and captions into the cache; train nothing.")
+]
+
 
 def train(
     context: typer.Context,
@@ -17,15 +27,9 @@ def train(
     name: Annotated[str | None, o.setting("train.name")] = None,
     beta: Annotated[float | None, o.setting("train.beta")] = None,
     beta_from: Annotated[str | None, o.setting("train.beta_from")] = None,
-    suggest_beta: Annotated[
-        bool, typer.Option("--suggest-beta", help="Propose a beta from the model's errors; train nothing.")
-    ] = False,
-    plan: Annotated[
-        bool, typer.Option("--plan", help="Print parameters, memory and FLOPs; load and train nothing.")
-    ] = False,
-    prepare: Annotated[
-        bool, typer.Option("--prepare", help="Encode pictures and captions into the cache; train nothing.")
-    ] = False,
+    suggest_beta: SuggestBeta = False,
+    plan: Plan = False,
+    prepare: Prepare = False,
     link: Annotated[str | None, o.setting("train.link")] = None,
     pair_weight: Annotated[str | None, o.setting("train.pair_weight")] = None,
     label_smoothing: Annotated[float | None, o.setting("train.label_smoothing")] = None,
