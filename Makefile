@@ -47,7 +47,7 @@ bench-evidence: setup  ## base against tuned; only what is missing
 
 # BRIEF and the counts: `make shapes-models REHEARSE=1 MODELS=DIR` walks the recipe in a minute and makes nothing of use
 ifdef REHEARSE
-BRIEF := --steps 2 --minutes 0 --batch 4
+BRIEF := --steps 2 --minutes 0 --batch 24
 SCENES := --scenes 64
 TRIPLETS := --triplets 64
 COUNT := --count 48

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import random
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -89,7 +89,8 @@ def case_of(picture: Image.Image, wanted: Scene, index: int) -> Case:
 def generated_cases(model: Path, split: str, prompts: int) -> list[list[Case]]:
     """PICTURES_PER_PROMPT pictures of the text-to-image model for each prompt."""
     wanted = held_out(split, prompts, seed=7)
-    file = KEPT / f"{weights_hash(model)}-{split}-{prompts}.npy"
+    sampled = f"{TEXT_TO_IMAGE.steps}-{TEXT_TO_IMAGE.guidance}"
+    file = KEPT / f"{weights_hash(model)}-{sampled}-{split}-{prompts}.npy"
     if not file.is_file():
         pipeline, made = load(model), []
         repeated = [scene for scene in wanted for _ in range(PICTURES_PER_PROMPT)]
@@ -227,7 +228,7 @@ def measure(options: argparse.Namespace, source: str) -> None:
         "templates": Templates.find(None, "rpo").hashes,
     }
     if source == "generated":
-        settings["text_to_image"] = weights_hash(text_to_image)
+        settings |= {"text_to_image": weights_hash(text_to_image), "sampling": asdict(TEXT_TO_IMAGE)}
     if options.single_turn:
         settings["single_turn"] = True
 
