@@ -57,6 +57,15 @@ importers = {
     "webdataset": "rpo_cli.exchange.importers.webdataset:open_webdataset",
     "parquet": "rpo_cli.exchange.importers.parquet:open_table",
 }
+exporters = {
+    "pickapic": "rpo_cli.exchange.exporters.archives:export_pickapic",
+    "imagefolder": "rpo_cli.exchange.exporters.folders:export_imagefolder",
+    "webdataset": "rpo_cli.exchange.exporters.archives:export_webdataset",
+    "kto": "rpo_cli.exchange.exporters.folders:export_kto",
+    "simpletuner": "rpo_cli.exchange.exporters.folders:export_simpletuner",
+    "trl": "rpo_cli.exchange.exporters.archives:export_trl",
+    "jsonl": "rpo_cli.exchange.exporters.folders:export_jsonl",
+}
 presets = {"shapes": "rpo_cli.shapes.preset:settings"}
 measures = {"shapes-oracle": "rpo_cli.shapes.measure:shapes_oracle"}
 
@@ -69,6 +78,7 @@ KINDS: dict[str, dict[str, str]] = {
     "objectives": objectives,
     "engines": engines,
     "importers": importers,
+    "exporters": exporters,
     "presets": presets,
     "measures": measures,
 }

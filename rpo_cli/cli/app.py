@@ -17,6 +17,7 @@ from rpo_cli.cli.critique import critique
 from rpo_cli.cli.doctor import doctor
 from rpo_cli.cli.edit import edit
 from rpo_cli.cli.eval import evaluate
+from rpo_cli.cli.export import export
 from rpo_cli.cli.generate import generate
 from rpo_cli.cli.import_data import import_data
 from rpo_cli.cli.init import init
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "eval": evaluate,
     "status": status,
     "report": report,
+    "export": export,
     "merge": merge,
     "list": list_names,
     "doctor": doctor,

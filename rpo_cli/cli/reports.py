@@ -9,6 +9,7 @@ from rpo_cli.errors import RpoError
 
 if TYPE_CHECKING:
     from rpo_cli.line.dataset import PairsReport
+    from rpo_cli.line.exporting import ExportReport
     from rpo_cli.line.importing import ImportReport
     from rpo_cli.line.plan import Probe, StagePlan
     from rpo_cli.line.run import RunReport
@@ -73,6 +74,12 @@ def imported(say: Output, report: "ImportReport") -> None:
             f"import: no row of {report.source} was accepted ({counted(report.rejects) or 'it is empty'})",
             "the rejects table of the run has every row with its reason",
         )
+
+
+def exported(say: Output, report: "ExportReport") -> None:
+    rows = counted(report.rows) or "no rows"
+    state = "written" if report.fresh else "was there already"
+    say.result(report, f"{report.format}: {rows}, {state}\n{report.path}", essence=report.path)
 
 
 def probed(say: Output, probe: "Probe") -> None:

@@ -139,15 +139,15 @@ def header(facts: Facts) -> str:
 
 
 def _features(columns: pa.Schema, picture: str) -> list[dict[str, Any]]:
-    return [_feature(field, picture) for field in columns]
+    return [feature(field, picture) for field in columns]
 
 
-def _feature(field: pa.Field, picture: str) -> dict[str, Any]:
+def feature(field: pa.Field, picture: str) -> dict[str, Any]:
     """One column in the words of `datasets`' YAML."""
     if field.name in PICTURES:
         return {"name": field.name, "dtype": picture}
     if pa.types.is_struct(field.type):
-        return {"name": field.name, "struct": [_feature(inner, picture) for inner in field.type]}
+        return {"name": field.name, "struct": [feature(inner, picture) for inner in field.type]}
     if pa.types.is_list(field.type):
         return {"name": field.name, "list": str(field.type.value_type)}
     return {"name": field.name, "dtype": {"double": "float64"}.get(str(field.type), str(field.type))}

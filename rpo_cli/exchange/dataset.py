@@ -23,6 +23,7 @@ from rpo_cli.records import Pair, canonical_json
 
 ROWS_PER_GROUP = 100
 BYTES_PER_FILE = 256_000_000
+PICK_A_PIC = 18  # columns of Pick-a-Pic v2, the first ones of our schema
 SPLITS = ("train", "validation")
 CARD, DRAFT = "README.md", ".README.md.draft"
 

@@ -134,6 +134,12 @@ class Writer:
         return self.file(name, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+@pytest.fixture(scope="session")
+def writer():
+    """The class, for sources that several tests share."""
+    return Writer
+
+
 @pytest.fixture
 def write(tmp_path):
     return Writer(tmp_path / "source")

@@ -54,7 +54,8 @@ def open_jsonl(path: Path, options: Options) -> Source | None:
     """JSON lines with paths: a prompt with a picture, or with chosen and rejected, per line."""
     if path.is_dir():
         found = sorted(path.glob("*.jsonl"))
-        path = found[0] if len(found) == 1 else path
+        own = path / f"{options.split or 'train'}.jsonl"
+        path = own if own in found else found[0] if len(found) == 1 else path
     if not path.is_file() or path.suffix not in (".jsonl", ".ndjson"):
         if options.asked:
             raise refuse(path, "not one .jsonl file", _listing(path), HINT)
