@@ -6,8 +6,10 @@ STAMP := .venv/.installed
 TRAIN := $(BIN)/python -m rpo_cli.shapes.train
 MODELS := rpo_cli/shapes/models
 DEMO ?= demo
+# a worker a core and one thread each: small models gain nothing from more
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: setup demo lint check test test-all bench bench-shapes bench-evidence shapes-models wheel-test clean
+.PHONY: setup demo lint check test test-all bench bench-shapes bench-evidence bench-methods shapes-models wheel-test clean
 
 setup: $(STAMP)
 
@@ -30,10 +32,10 @@ lint: setup
 check: lint test
 
 test: setup  ## the default tier
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: setup  ## slow tests too; those for a GPU or a network run where there is one
-	$(BIN)/python -m pytest -m "not gpu and not net"
+	$(PYTEST) -m "not gpu and not net"
 
 bench: setup  ## 100,000 synthetic rows: status and resume
 	$(BIN)/python -m tests.bench.scale
@@ -42,8 +44,11 @@ bench-shapes: setup  ## the embedded models, by the oracle; only what is missing
 	for part in oracle vae text-to-image editor editor-flawed; do $(BIN)/python -m tests.bench.shapes_eval $$part || exit; done
 	for part in critic reward vqascore; do $(BIN)/python -m tests.bench.critic_eval $$part || exit; done
 
-bench-evidence: setup  ## base against tuned; only what is missing
+bench-evidence: setup  ## base against tuned on what the line made; only what is missing
 	$(BIN)/python -m tests.bench.evidence
+
+bench-methods: setup  ## the methods of the family side by side; only what is missing
+	$(BIN)/python -m tests.bench.methods
 
 # BRIEF and the counts: `make shapes-models REHEARSE=1 MODELS=DIR` walks the recipe in a minute and makes nothing of use
 ifdef REHEARSE
