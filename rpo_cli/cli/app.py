@@ -25,6 +25,7 @@ from rpo_cli.cli.list import list_names
 from rpo_cli.cli.merge import merge
 from rpo_cli.cli.report import report
 from rpo_cli.cli.run import run
+from rpo_cli.cli.show import show
 from rpo_cli.cli.status import status
 from rpo_cli.cli.train import train
 from rpo_cli.errors import Terminated
@@ -40,6 +41,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "eval": evaluate,
     "status": status,
+    "show": show,
     "report": report,
     "export": export,
     "merge": merge,

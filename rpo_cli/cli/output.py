@@ -7,7 +7,6 @@ Whatever came from files or models is printed without control characters.
 import json
 import math
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
@@ -17,19 +16,10 @@ from typing import Any, Literal, TextIO
 from rich.cells import cell_len
 
 from rpo_cli.cli.progress import Bar, Lines, Nothing
+from rpo_cli.cli.text import clean as clean
 from rpo_cli.protocols import Observer
 
 Mode = Literal["human", "json", "quiet"]
-# ANSI sequences; other C0 and C1 controls but tab and newline; marks that reverse the reading direction
-_CONTROL = re.compile(
-    "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
-    "|[\u202a-\u202e\u2066-\u2069]"
-)
-
-
-def clean(text: str) -> str:
-    """`text` without anything that could steer a terminal."""
-    return _CONTROL.sub("", text)
 
 
 def write(text: str, stream: TextIO) -> None:

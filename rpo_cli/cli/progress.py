@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from rpo_cli.cli.text import clean
+
 SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -107,14 +109,14 @@ class Bar:
     def start(self, stage: str, total: int, present: int) -> None:
         self._pace = Pace(stage, total, present)
         self._bar = Progress(
-            TextColumn("{task.description:<14}"),
+            TextColumn("{task.description:<14}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[pace]}"),
+            TextColumn("{task.fields[pace]}", markup=False),
             TimeRemainingColumn(),
             console=self._console,
         )
-        self._task = self._bar.add_task(stage, total=total, completed=present, pace="")
+        self._task = self._bar.add_task(clean(stage), total=total, completed=present, pace="")
         self._bar.start()
 
     def advance(self, rows: int, rejects: int) -> None:
@@ -133,4 +135,4 @@ class Bar:
             self._bar = None
 
     def note(self, text: str) -> None:
-        self._console.print(text, markup=False)
+        self._console.print(clean(text), markup=False)

@@ -1,0 +1,236 @@
+"""show: one row's whole story, from its prompt to its pairs, whatever kind of row it is."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rpo_cli.errors import UsageError
+from rpo_cli.line.work import settings_group
+from rpo_cli.parts import told
+from rpo_cli.pictures import sha256
+from rpo_cli.records import Edit, Image, Row
+from rpo_cli.schema import key_of
+from rpo_cli.store import Store, open_store
+
+# table → the word for one of its rows, in the order of a story
+KINDS = {
+    "prompts": "prompt",
+    "images": "image",
+    "critiques": "critique",
+    "edits": "edit",
+    "rewards": "score",
+    "rejects": "reject",
+    "pairs": "pair",
+    "verdicts": "verdict",
+}
+STAGES = {"images": "generate", "critiques": "critique", "edits": "edit"}
+SHORTEST = 4  # letters of an id
+MENTIONED = 5  # rows that an ambiguous id is told to mean
+PLAIN = re.compile(r"[0-9A-Za-z_-]{1,64}", re.ASCII)
+MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
+# columns that name other rows, light to read
+LINKS = {
+    "images": ("image_id", "prompt_id", "sha256"),
+    "critiques": ("critique_id", "prompt_id", "image_sha256"),
+    "edits": ("edit_id", "prompt_id", "image_sha256", "critique_id", "sha256"),
+    "pairs": ("pair_id", "prompt_id", "a_id", "b_id", "critique_id"),
+    "rejects": ("key_of", "input_id"),
+    "verdicts": ("verdict_id", "pair_id"),
+    "rewards": ("score_id", "subject_id", "prompt_id", "subject_sha256", "reward", "score"),
+}
+Light = dict[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """One row: its fields without the picture's bytes.
+
+    Attributes:
+        scores: of its picture, by reward.
+        older: made by settings that are no longer those of the run.
+        asked: the row whose id was given.
+    """
+
+    kind: str
+    id: str
+    told: dict[str, Any]
+    scores: dict[str, float] = field(default_factory=dict)
+    older: bool = False
+    asked: bool = False
+    picture: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Story:
+    path: str
+    chapters: list[Chapter]
+
+
+def story(path: str | Path, key: str) -> Story:
+    """The row with this id and those it was made from or that were made from it, prompt first.
+
+    Args:
+        key: an id of any table, or a beginning of at least four letters that only one row has.
+
+    Raises:
+        UsageError: no such run or row, or several rows with this beginning.
+    """
+    store = open_store(path)
+    table, key = _found(store, key)
+    light: Light = {name: store.columns(name, columns).to_pylist() for name, columns in LINKS.items()}
+    wanted = _related(table, key, light)
+    scores: dict[tuple[str, str], dict[str, float]] = {}
+    for light_row in light["rewards"]:
+        picture = _source(light_row, "subject_sha256")
+        scores.setdefault(picture, {})[light_row["reward"]] = light_row["score"]
+    groups = store.read_manifest().get("groups", {})
+    seed = store.read_manifest().get("settings", {}).get("run", {}).get("seed", 0)
+    chapters = []
+    for name in KINDS:
+        rows = sorted(store.fetch(name, wanted.get(name, set())), key=_order)
+        for row in rows:
+            older = name in STAGES and _group(row, name, seed) != groups.get(STAGES[name])
+            chapters.append(_chapter(row, name, scores, older=older, asked=(name, row.key) == (table, key)))
+    return Story(str(path), chapters)
+
+
+def _found(store: Store, key: str) -> tuple[str, str]:
+    """(table, key) of the one row that is meant; a whole id wins over a beginning."""
+    if len(key) < SHORTEST:
+        raise UsageError(f"'{key}' is too short for an id", f"give at least {SHORTEST} letters of it")
+    found = [(name, known) for name in KINDS for known in store.keys(name) if known.startswith(key)]
+    whole = [item for item in found if item[1] == key]
+    found = sorted(whole[:1] or found)
+    if not found:
+        raise UsageError(f"{store.url}: no row has an id that begins with '{key}'", _WHERE)
+    if len(found) > 1:
+        named = ", ".join(f"{KINDS[name]} {known}" for name, known in found[:MENTIONED])
+        more = f" and {len(found) - MENTIONED:,} more" if len(found) > MENTIONED else ""
+        raise UsageError(f"'{key}' begins the ids of {named}{more}", "give more letters of the id")
+    return found[0]
+
+
+_WHERE = "ids stand in the dataset (image_0_uid), the report, pictures.jsonl and the tables"
+
+
+def _related(table: str, key: str, light: Light) -> dict[str, set[str]]:
+    """Table → keys of the rows of the story."""
+    mine = next((row for row in light.get(table, []) if row[key_of(table)] == key), {})
+    if table == "prompts":
+        sources = {_source(row, "sha256") for row in light["images"] if row["prompt_id"] == key}
+        return _merged(_around(light, sources), {"prompts": {key}}, _stopped(light, {key}))
+    if table == "rejects":
+        return _merged(_of(light, mine["input_id"]), {"rejects": {key}})
+    if table == "verdicts":
+        return _related("pairs", mine["pair_id"], light)
+    if table == "rewards":
+        return _merged(_of(light, mine["subject_id"]), {"rewards": {key}})
+    if table == "images":
+        return _around(light, {_source(mine, "sha256")})
+    if table == "critiques":
+        return _around(light, {_source(mine, "image_sha256")}, critiques={key})
+    if table == "edits":
+        return _around(light, {_source(mine, "image_sha256")}, edits={key})
+    sides = {mine["a_id"], mine["b_id"]}
+    sources = {_source(row, "sha256") for row in light["images"] if row["image_id"] in sides}
+    sources |= {_source(row, "image_sha256") for row in light["edits"] if row["edit_id"] in sides}
+    return _around(light, sources, edits=sides, pairs={key})
+
+
+def _of(light: Light, key: str) -> dict[str, set[str]]:
+    """The story of a row whose table is not said: what a reject or a score was made from."""
+    for table in ("images", "critiques", "edits"):
+        if any(row[key_of(table)] == key for row in light[table]):
+            return _related(table, key, light)
+    return {"prompts": {key}}
+
+
+def _source(row: Mapping[str, Any], column: str) -> tuple[str, str]:
+    """A picture as tables join on it."""
+    return row["prompt_id"], row[column]
+
+
+def _around(
+    light: Light,
+    sources: set[tuple[str, str]],
+    *,
+    critiques: set[str] | None = None,
+    edits: set[str] | None = None,
+    pairs: set[str] | None = None,
+) -> dict[str, set[str]]:
+    """The story of generated pictures; a set that is given bounds the rows of its table."""
+    images = {row["image_id"] for row in light["images"] if _source(row, "sha256") in sources}
+    said = {row["critique_id"] for row in light["critiques"] if _source(row, "image_sha256") in sources}
+    said = said if critiques is None else said & critiques
+    made = {
+        row["edit_id"]
+        for row in light["edits"]
+        if _source(row, "image_sha256") in sources
+        and (critiques is None or row["critique_id"] in critiques)
+        and (edits is None or row["edit_id"] in edits)
+    }
+    sides = images | made if critiques is None and edits is None else made
+    if pairs is None:
+        pairs = {row["pair_id"] for row in light["pairs"] if sides & {row["a_id"], row["b_id"]}}
+    verdicts = {row["verdict_id"] for row in light["verdicts"] if row["pair_id"] in pairs}
+    prompts = {prompt for prompt, _ in sources}
+    tables = {"prompts": prompts, "images": images, "critiques": said, "edits": made, "pairs": pairs}
+    return _merged(tables, {"verdicts": verdicts}, _stopped(light, images | said | made))
+
+
+def _stopped(light: Light, sources: set[str]) -> dict[str, set[str]]:
+    """Rejects of what was to be made from these rows."""
+    return {"rejects": {row["key_of"] for row in light["rejects"] if row["input_id"] in sources}}
+
+
+def _merged(*parts: Mapping[str, set[str]]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for part in parts:
+        for name, keys in part.items():
+            found[name] = found.get(name, set()) | keys
+    return found
+
+
+def _order(row: Row) -> tuple[int, str]:
+    number = getattr(row, "index", getattr(row, "attempt", 0))
+    return number, row.key
+
+
+def _group(row: Any, table: str, seed: int) -> str:
+    return settings_group(STAGES[table], row.settings, seed)
+
+
+def _chapter(
+    row: Row, table: str, scores: Mapping[tuple[str, str], dict[str, float]], *, older: bool, asked: bool
+) -> Chapter:
+    picture = row.image.bytes if isinstance(row, Image | Edit) else None
+    mine = scores.get((row.prompt_id, row.sha256), {}) if isinstance(row, Image | Edit) else {}
+    fields = row.model_dump(mode="python", exclude={"image"})
+    fields.pop(next(iter(type(row).model_fields)))  # the key is the chapter's own
+    return Chapter(KINDS[table], row.key, fields, mine, older, asked, picture)
+
+
+def extract(found: Story, folder: Path) -> list[Path]:
+    """Write the story's pictures into a folder, as they are stored; returns the files.
+
+    Raises:
+        StorageError: a file cannot be written.
+    """
+    files = []
+    for chapter in _pictured(found.chapters):
+        assert chapter.picture is not None
+        # an id is data, and a file name must be none that leads elsewhere
+        name = chapter.id if PLAIN.fullmatch(chapter.id) else sha256(chapter.id.encode())[:32]
+        suffix = next((kind for magic, kind in MAGIC.items() if chapter.picture.startswith(magic)), "bin")
+        file = folder / f"{chapter.kind}-{name}.{suffix}"
+        with told(str(file)):
+            folder.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(chapter.picture)
+        files.append(file)
+    return files
+
+
+def _pictured(chapters: Iterable[Chapter]) -> Iterator[Chapter]:
+    return (chapter for chapter in chapters if chapter.picture is not None)
