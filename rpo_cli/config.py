@@ -6,7 +6,9 @@ in rpo.toml); if it can change a row, use it in the `settings` of that row's sta
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
+
+from rpo_cli.sections import OnlineSettings, Section
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -18,12 +20,6 @@ SoftLabels = Literal["none", "margin", "agreement"]
 TimestepWeight = Literal["none", "snr", "min-snr"]
 RatioBase = Literal["ref", "old"]
 BetaFrom = Literal["salesforce", "diffusers-sd", "summed"]
-
-
-class Section(BaseModel):
-    """Base of all sections: frozen, a misspelt key is an error, and so is a number that is none."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class RunSettings(Section):
@@ -281,3 +277,4 @@ class Settings(Section):
     score: ScoreSettings = ScoreSettings()
     pairs: PairSettings = PairSettings()
     train: TrainSettings = TrainSettings()
+    online: OnlineSettings = OnlineSettings()

@@ -44,6 +44,13 @@ objectives = {
     "ppod": "rpo_cli.train.presets:PPOD",
     "ppod-clamped": "rpo_cli.train.presets:PPOD_CLAMPED",
 }
+online_objectives = {  # of trajectories that the policy samples; the others are of denoising errors
+    "d3po": "rpo_cli.train.online.objective:D3PO",
+    "ddpo": "rpo_cli.train.online.objective:DDPO",
+    "dpok": "rpo_cli.train.online.objective:DPOK",
+    "ppod-online": "rpo_cli.train.online.objective:PPOD_ONLINE",
+    "score-as-action": "rpo_cli.train.online.objective:SCORE_AS_ACTION",
+}
 engines = {"local": "rpo_cli.engines.local:LocalEngine"}
 importers = {
     "pickapic": "rpo_cli.exchange.importers.parquet:open_pickapic",
@@ -75,7 +82,7 @@ KINDS: dict[str, dict[str, str]] = {
     "editors": editors,
     "rewards": rewards,
     "families": families,
-    "objectives": objectives,
+    "objectives": objectives | online_objectives,
     "engines": engines,
     "importers": importers,
     "exporters": exporters,

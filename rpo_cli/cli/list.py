@@ -12,9 +12,10 @@ from rpo_cli.cli.explain import explain, parts
 from rpo_cli.cli.output import table
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError, nearest
+from rpo_cli.sections import OnlineSettings
 
 KINDS = [*registry.KINDS, "templates"]
-SETTINGS = frozenset(TrainSettings.model_fields) - {"name"}
+SETTINGS = frozenset({*TrainSettings.model_fields, *OnlineSettings.model_fields}) - {"name"}
 
 
 @dataclass(frozen=True)

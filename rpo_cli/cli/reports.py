@@ -114,7 +114,8 @@ def _refuse_no_pairs(report: "PairsReport", run: str) -> None:
 
 def trained(say: Output, report: "TrainReport") -> None:
     state = "was trained before" if report.skipped else "trained"
-    text = f"{report.name}: {state}, {report.steps:,} steps on {report.pairs:,} pairs\n{_metrics(report)}"
+    data = f"{report.images:,} pictures of its own" if report.images else f"{report.pairs:,} pairs"
+    text = f"{report.name}: {state}, {report.steps:,} steps on {data}\n{_metrics(report)}"
     say.result(report, f"{text}\nresult: {report.adapter}", essence=str(report.adapter))
 
 

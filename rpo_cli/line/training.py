@@ -8,7 +8,9 @@ from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import built
 from rpo_cli.exchange.dataset import sweep
 from rpo_cli.line.context import Line
+from rpo_cli.line.online import fine_tune_online, own_online_settings
 from rpo_cli.line.work import required, reward_models
+from rpo_cli.train.online.compose import is_online
 from rpo_cli.train.run import Embedder, Prepared, TrainReport, prepare_cache
 from rpo_cli.train.run import suggest_beta as propose_beta
 from rpo_cli.train.run import train as train_model
@@ -21,7 +23,9 @@ __all__ = ["TrainReport", "fine_tune", "plan", "prepare", "suggest_beta"]
 
 
 def fine_tune(line: Line) -> TrainReport:
-    """Fine-tune on the run's dataset; a finished training with the same settings returns at once.
+    """Fine-tune on the run's dataset, or on pictures of the policy's own when the method samples.
+
+    A finished training with the same settings returns at once.
 
     Of several processes that a launcher started, the first holds the lock and writes.
 
@@ -29,6 +33,8 @@ def fine_tune(line: Line) -> TrainReport:
         SettingsError: settings that contradict the method.
         UsageError: the run has no dataset yet.
     """
+    if is_online(line.settings.train):
+        return fine_tune_online(line)
     settings = own_settings(line)
     arguments = _arguments(line, settings)
     if launched().rank:
@@ -45,6 +51,7 @@ def suggest_beta(line: Line) -> "BetaAdvice":
         SettingsError: settings that contradict the method.
         UsageError: the run has no dataset yet, or the method's β is no scale of denoising errors.
     """
+    _refuse_online(line, "--suggest-beta")
     settings = own_settings(line)
     return propose_beta(settings, **_arguments(line, settings))
 
@@ -56,6 +63,7 @@ def prepare(line: Line) -> Prepared:
         SettingsError: settings that contradict the method.
         UsageError: the run has no dataset yet.
     """
+    _refuse_online(line, "--prepare")
     settings = own_settings(line)
     return prepare_cache(settings, **_arguments(line, settings))
 
@@ -69,9 +77,20 @@ def plan(line: Line) -> "TrainPlan":
     """
     from rpo_cli.train.plan import plan as plan_training
 
+    _refuse_online(line, "--plan")
     settings = own_settings(line)
     model, revision = _model(line, settings)
     return plan_training(settings, dataset=line.store.path("dataset"), model=model, revision=revision)
+
+
+def _refuse_online(line: Line, option: str) -> None:
+    """Refuse what looks at a dataset for a method that has none."""
+    method = line.settings.train.method
+    if is_online(line.settings.train):
+        raise UsageError(
+            f"{option} is for methods that learn from pairs; {method} samples pictures of its own",
+            f"leave it out: rpo train RUN --method {method} --rounds K",
+        )
 
 
 def _model(line: Line, settings: TrainSettings) -> tuple[str, str | None]:
@@ -120,6 +139,8 @@ def own_settings(line: Line) -> TrainSettings:
     from rpo_cli.train.objective import SALESFORCE
 
     settings = line.settings.train
+    if is_online(settings):
+        return own_online_settings(line)[0]
     objective = composed(settings)
     like_dpo = objective.beta_unit == SALESFORCE and objective.reference_mix == 1
     if line.resolved.origins["train.beta"].startswith("preset ") and not like_dpo:

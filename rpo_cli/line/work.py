@@ -214,12 +214,18 @@ def reward_models(line: Line) -> list[tuple[str, str]]:
     return [(name, model) for name, _, model in (r.partition("=") for r in line.settings.score.rewards)]
 
 
-def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.ScoreTask]) -> Work:
-    s = line.settings.score
+def reward_identity(line: Line, reward: str, ref: str) -> tuple[ModelIdentity, str]:
+    """The model of a reward, and canonical JSON of everything that determines its scores."""
     model = line.identity(ref)
     asked = registry.reward_templates.get(reward)
     template = {"template": templates.find(asked).sha256} if asked else {}
-    settings = canonical_json({"reward": reward, "model": model.revision, "dtype": s.dtype, **template})
+    dtype = line.settings.score.dtype
+    return model, canonical_json({"reward": reward, "model": model.revision, "dtype": dtype, **template})
+
+
+def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.ScoreTask]) -> Work:
+    s = line.settings.score
+    model, settings = reward_identity(line, reward, ref)
 
     def stage(device: str, environment: str) -> Stage:
         options = {"revision": model.commit, "dtype": s.dtype}

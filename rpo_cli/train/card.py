@@ -10,11 +10,17 @@ from rpo_cli.train.contrasts import pair_reversed
 from rpo_cli.train.families import Family
 from rpo_cli.train.metrics import Numbers
 from rpo_cli.train.objective import Objective
+from rpo_cli.train.online.compose import OF_PAIRS
+from rpo_cli.train.online.objective import OnlineObjective
 
 FILES = "\n## Other layouts\n"
 INTENDED = (
     "Intended use: drawing pictures with the base model, whose licence and limits apply. The preferences "
     "are those of the dataset above; whether people share them, and what else changed, was not measured."
+)
+INTENDED_FOR_REWARD = (
+    "Intended use: drawing pictures with the base model, whose licence and limits apply. It was led by the "
+    "rewards above; whether people share their taste, and what else changed, was not measured."
 )
 NEGATIVE = (
     "These weights prefer the losers. They are for the negative (unconditional) branch of guidance, beside "
@@ -22,18 +28,22 @@ NEGATIVE = (
 )
 
 NO_PART = frozenset({"export", "processes"})  # settings that change no weight
+UNTOLD = {"name", "model", *NO_PART}
+NOT_SAMPLED = {"steps", "save_every", "validate_every", "size_condition"}
 
 
 def card(
     settings: TrainSettings,
     family: Family,
-    objective: Objective,
+    objective: Objective | OnlineObjective,
     facts: Mapping[str, Any],
     metrics: Mapping[str, Numbers],
 ) -> str:
     """The model card: what it is, how to use it, settings, numbers. No clock, no host, no local path."""
+    if isinstance(objective, OnlineObjective):
+        return _sampled_card(settings, family, objective, facts, metrics)
     kind = "full fine-tuning" if settings.full else f"LoRA of rank {settings.rank}"
-    dumped = settings.model_dump(mode="json", exclude={"name", "model", *NO_PART}, exclude_none=True)
+    dumped = settings.model_dump(mode="json", exclude=UNTOLD, exclude_none=True)
     negative = objective.contrast is pair_reversed
     return "\n".join(
         [
@@ -68,7 +78,55 @@ def card(
     )
 
 
-def _header(settings: TrainSettings, objective: Objective, facts: Mapping[str, Any]) -> list[str]:
+def _sampled_card(
+    settings: TrainSettings,
+    family: Family,
+    objective: OnlineObjective,
+    facts: Mapping[str, Any],
+    metrics: Mapping[str, Numbers],
+) -> str:
+    """The card of a model that learned from pictures of its own."""
+    kind = "full fine-tuning" if settings.full else f"LoRA of rank {settings.rank}"
+    dumped = settings.model_dump(
+        mode="json", exclude=UNTOLD | OF_PAIRS.keys() | NOT_SAMPLED, exclude_none=True
+    )
+    online = {f"online.{name}": value for name, value in facts["online"].items()}
+    inputs = {"model": facts["model_identity"], "prompts": facts["prompts"]}
+    inputs |= {f"reward {name}": identity for name, identity in facts["rewards"].items()}
+    return "\n".join(
+        [
+            *_header(settings, objective, facts),
+            "",
+            f"# {objective.name.upper()}, {kind}",
+            "",
+            f"Trained with rpo {__version__} on {facts['images']:,} pictures of its own, in "
+            f"{settings.rounds:,} rounds. Objective: {objective.source}.",
+            "",
+            "```python",
+            *_usage(settings.full, family),
+            "```",
+            "",
+            *_table(["setting", "value"], {**dumped, **online, "seed": facts["seed"]}),
+            "",
+            *_metrics_table(metrics),
+            "",
+            "Rewards are those of the pictures that the policy drew before it learned from them; nothing "
+            "was held out. reward_noise is a reward's standard deviation over start seeds of one prompt. "
+            f"β: {objective.beta_unit}.",
+            "",
+            *_table(["input", "identity"], inputs),
+            "",
+            INTENDED_FOR_REWARD,
+            "",
+            f"torch {version('torch')}, diffusers {version('diffusers')}, peft {version('peft')}.",
+            "",
+        ]
+    )
+
+
+def _header(
+    settings: TrainSettings, objective: Objective | OnlineObjective, facts: Mapping[str, Any]
+) -> list[str]:
     """What the hub reads."""
     lines = ["---", "library_name: diffusers", "pipeline_tag: text-to-image"]
     if "/" in facts["model"]:  # a hub id

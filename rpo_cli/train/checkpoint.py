@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -22,15 +23,21 @@ def save(
     optimiser: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     averages: Mapping[str, Tensor] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> None:
-    """Commit the state after `step` optimiser steps, then delete older checkpoints."""
+    """Commit the state after `step` optimiser steps, or rounds, then delete older checkpoints.
+
+    Args:
+        extra: more that `extra` gives back, as JSON.
+    """
     tensors: dict[str, Tensor] = {}
     for name, parameter in parameters.items():
         tensors[f"weight.{name}"] = parameter
         state = optimiser.state[parameter]
         tensors |= {f"{moment}.{name}": state[moment] for moment in STATE if moment in state}
     tensors |= {f"average.{name}": value for name, value in (averages or {}).items()}
-    state_json = json.dumps({"step": step, "scaler": scaler.state_dict()}, sort_keys=True)
+    told = {"step": step, "scaler": scaler.state_dict(), **({"extra": extra} if extra else {})}
+    state_json = json.dumps(told, sort_keys=True)
     path = folder / f"checkpoint-{step:08d}.safetensors"
     write_atomically(path, safetensors_bytes(tensors, {"state": state_json}))
     for older in sorted(folder.glob(PATTERN))[:-1]:
@@ -72,6 +79,13 @@ def restore(
     optimiser.load_state_dict({"state": moments, "param_groups": groups})
     scaler.load_state_dict(state["scaler"])
     return int(state["step"])
+
+
+def extra(path: Path) -> dict[str, Any]:
+    """What `save` was given beside weights, averages and optimiser."""
+    with safe_open(path, framework="pt") as file:
+        found: dict[str, Any] = json.loads(file.metadata()["state"]).get("extra", {})
+    return found
 
 
 def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:

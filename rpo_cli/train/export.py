@@ -24,6 +24,7 @@ from rpo_cli.train.files import folder_atomically, remove_temporaries, safetenso
 from rpo_cli.train.lora_files import diffusers_weights, kohya_metadata, kohya_weights, merged_weights
 from rpo_cli.train.metrics import Numbers
 from rpo_cli.train.objective import Objective
+from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.reload import check_denoiser, check_lora
 
@@ -56,7 +57,7 @@ def export(
     policy: Policy,
     family: Family,
     settings: TrainSettings,
-    objective: Objective,
+    objective: Objective | OnlineObjective,
     facts: Mapping[str, Any],
     metrics: Mapping[str, Numbers],
 ) -> None:

@@ -28,7 +28,11 @@ CHECKPOINTS = "checkpoint-*.safetensors"
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What a training made. The metrics hold {} where there was nothing to measure."""
+    """What a training made. The metrics hold {} where there was nothing to measure.
+
+    Attributes:
+        images: pictures that an online method sampled, for comparisons at equal budget.
+    """
 
     name: str
     steps: int
@@ -39,6 +43,7 @@ class TrainReport:
     validation_first: dict[str, float] = field(default_factory=dict)
     validation_last: dict[str, float] = field(default_factory=dict)
     skipped: bool = False
+    images: int = 0
 
 
 @dataclass(frozen=True)
@@ -110,17 +115,17 @@ def train(
 
     settings, objective = settled(settings)
     embedder = require_embedder(objective, embedder)
-    result = _result(out, settings.full)
+    result = result_folder(out, settings.full)
     data = fingerprint(dataset)
-    identity = _identity(settings, embedder, seed=seed, model=model_identity, dataset=data)
-    report = _done(out, identity, settings.name, result)
+    identity = identity_of(settings, embedder, seed=seed, model=model_identity, dataset=data)
+    report = finished(out, identity, settings.name, result)
     launch = launched()
     if report is not None and (
         launch.rank or all((result / layout).exists() for layout in settings.export)
     ):
         return report
     if not launch.rank:
-        _claim(out, identity, settings.name)
+        claim(out, identity, settings.name)
     from rpo_cli.compute import pick_device
     from rpo_cli.train.loop import add_exports, run_training
     from rpo_cli.train.prepare import Inputs
@@ -138,14 +143,14 @@ def train(
         pairs, (first, last, held_first, held_last) = run_training(
             inputs, threads, observer or Silent(), world
         )
-    result = _result(out, settings.full)
+    result = result_folder(out, settings.full)
     report = TrainReport(settings.name, settings.steps, pairs, result, first, last, held_first, held_last)
     if not launch.rank:
-        _commit(out, identity, report)
+        commit(out, identity, report)
     return report
 
 
-def _identity(settings: TrainSettings, embedder: Embedder | None, **what: Any) -> dict[str, Any]:
+def identity_of(settings: TrainSettings, embedder: Embedder | None, **what: Any) -> dict[str, Any]:
     """Everything that determines the result: what has another identity is another training."""
     said = settings.model_dump(mode="json", exclude=set(SCHEDULE_ONLY), exclude_none=True)
     return {**said, **({"embedder": embedder.identity} if embedder else {}), **what}
@@ -220,14 +225,14 @@ def suggest_beta(
     return advise(Inputs(settings, *where, embedder), objective, threads, observer or Silent())
 
 
-def _result(out: Path, full: bool) -> Path:
+def result_folder(out: Path, full: bool) -> Path:
     """Where the result is, or will be: a fully tuned denoiser lies under its own kind of name."""
     if not full:
         return out / "adapter"
     return out / "transformer" if (out / "transformer").exists() else out / "unet"
 
 
-def _done(out: Path, identity: dict[str, Any], name: str, result: Path) -> TrainReport | None:
+def finished(out: Path, identity: dict[str, Any], name: str, result: Path) -> TrainReport | None:
     path = out / "done.json"
     if not (path.exists() and result.exists()):
         return None
@@ -237,7 +242,7 @@ def _done(out: Path, identity: dict[str, Any], name: str, result: Path) -> Train
     return TrainReport(**{**done["report"], "adapter": result, "name": name}, skipped=True)
 
 
-def _claim(out: Path, identity: dict[str, Any], name: str) -> None:
+def claim(out: Path, identity: dict[str, Any], name: str) -> None:
     from rpo_cli.train.files import remove_temporaries, write_atomically
 
     path = out / "settings.json"
@@ -261,12 +266,11 @@ def _refuse_other(out: Path, old: dict[str, Any], new: dict[str, Any], name: str
         )
 
 
-def _commit(out: Path, identity: dict[str, Any], report: TrainReport) -> None:
+def commit(out: Path, identity: dict[str, Any], report: TrainReport) -> None:
     from rpo_cli.train.files import write_atomically
 
-    told = {
-        key: value for key, value in asdict(report).items() if key not in ("adapter", "skipped", "name")
-    }
+    unsaid = {"adapter", "skipped", "name", *(() if report.images else ("images",))}
+    told = {key: value for key, value in asdict(report).items() if key not in unsaid}
     write_atomically(
         out / "done.json",
         _json({"key": content_key("train", identity), "identity": identity, "report": told}),

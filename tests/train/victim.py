@@ -1,8 +1,9 @@
 """A process that trains in forked children, so that a test can kill one without paying its imports again.
 
-Reads one JSON line per job: the keyword arguments of `train`, settings under "settings". With "ranks": N it
-forks N children as a launcher would start them. Answers with each child's pid, and after their ends with
-each one's exit status, one a line.
+Reads one JSON line per job: the keyword arguments of `train`, settings under "settings"; with "online"
+settings those of `train_online`, whose reward is the brightness. With "ranks": N it forks N children as a
+launcher would start them. Answers with each child's pid, and after their ends with each one's exit status,
+one a line.
 """
 
 import json
@@ -11,11 +12,15 @@ import socket
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 
 from rpo_cli.config import TrainSettings
+from rpo_cli.sections import OnlineSettings
 from rpo_cli.train import loop, processes, validation  # noqa: F401  imported before the fork
+from rpo_cli.train.online import loop as rounds  # noqa: F401
+from rpo_cli.train.online.run import Rewards, train_online
 from rpo_cli.train.run import Embedder, train
 
 
@@ -33,6 +38,9 @@ def keep_gradient(path: Path) -> None:
 
 
 def work(job: dict) -> None:
+    if "online" in job:
+        work_online(job)
+        return
     validation.VALIDATION_ITEMS = job.pop("validation_items")
     paths = {name: Path(job.pop(name)) for name in ("dataset", "out", "cache")}
     if "gradient" in job:
@@ -42,6 +50,23 @@ def work(job: dict) -> None:
     if "embedder" in job:
         job["embedder"] = Embedder(**job["embedder"])
     train(TrainSettings(**job.pop("settings")), **paths, **job)
+
+
+def work_online(job: dict) -> None:
+    online = OnlineSettings(**job.pop("online"))
+    prompts = [(key, text) for key, text in job.pop("prompts")]
+    rewards = Rewards({"bright": "1"}, lambda device: {"bright": Brightness()}, 4)
+    settings, out = TrainSettings(**job.pop("settings")), Path(job.pop("out"))
+    train_online(settings, online, prompts=prompts, rewards=rewards, out=out, **job)
+
+
+class Brightness:
+    """A reward: the mean of all pixels, in [0, 1]."""
+
+    def setup(self) -> None: ...
+
+    def score(self, prompts, images):
+        return [float(np.asarray(image).mean() / 255) for image in images]
 
 
 def launch(ranks: int) -> list[dict[str, str]]:

@@ -1,0 +1,123 @@
+"""train with a method that samples: the run's prompts and rewards → an adapter in RUN/train/<name>."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from rpo_cli import registry
+from rpo_cli.config import TrainSettings
+from rpo_cli.errors import SettingsError, nearest
+from rpo_cli.line.context import Line
+from rpo_cli.line.prompts import live_prompts, take_prompts
+from rpo_cli.line.work import required, reward_identity, reward_models
+from rpo_cli.protocols import Reward
+from rpo_cli.sections import OnlineSettings
+from rpo_cli.stages.split import split_of
+from rpo_cli.train.online.compose import HINT, composed_online
+from rpo_cli.train.online.objective import OnlineObjective
+from rpo_cli.train.online.run import Rewards, train_online
+from rpo_cli.train.run import TrainReport
+
+
+def fine_tune_online(line: Line) -> TrainReport:
+    """Fine-tune on pictures that the policy draws for the run's training prompts; needs no dataset.
+
+    Raises:
+        SettingsError: settings that contradict the method, or rewards that the run has not.
+        UsageError: no model, prompts or rewards.
+    """
+    settings, online = own_online_settings(line)
+    run, generate = line.settings.run, line.settings.generate
+    model = settings.model or required(generate.generator, "train.model")
+    identity = line.identity(model, generate.revision if settings.model is None else None)
+    rewards = _rewards(line, online)
+    with line.store.lock("generate"):
+        take_prompts(line)
+    fraction = line.settings.pairs.val_fraction
+    prompts = [(key, text) for key, text in live_prompts(line) if split_of(text, fraction) == "train"]
+    with line.store.lock(f"train-{settings.name}"):
+        line.record()
+        return train_online(
+            settings,
+            online,
+            prompts=prompts,
+            rewards=rewards,
+            model=model,
+            revision=identity.commit,
+            model_identity=identity.revision,
+            out=line.store.path("train", settings.name),
+            seed=run.seed if settings.seed is None else settings.seed,
+            device=run.device,
+            negative_prompt=generate.negative_prompt or "",
+            threads=run.threads,
+            observer=line.observer,
+        )
+
+
+def own_online_settings(line: Line) -> tuple[TrainSettings, OnlineSettings]:
+    """Both sections, checked against the method; what only the preset says of pairs does not count.
+
+    A preset's beta and learning rate are made for methods that learn from pairs: without a word of the
+    user's the method's own are taken.
+
+    Raises:
+        SettingsError: every setting that contradicts the method.
+    """
+    settings, origins = line.settings.train, line.resolved.origins
+    objective: OnlineObjective = registry.load("objectives", settings.method)
+    unsaid = {"default", f"preset {line.resolved.preset}"}
+    own: dict[str, Any] = {}
+    if origins["train.beta"] in unsaid:
+        own["beta"] = None
+    if origins["train.learning_rate"] in unsaid:
+        own["learning_rate"] = objective.learning_rate
+    settings = settings.model_copy(update=own)
+    generate = line.settings.generate
+    filled = {"steps": generate.steps, "guidance": generate.guidance}
+    online = line.settings.online
+    online = online.model_copy(
+        update={name: value for name, value in filled.items() if getattr(online, name) is None}
+    )
+    problems = _unknown_rewards(line, online)
+    if origins["train.steps"] == "option":
+        problems.append(f"train.steps: {objective.name} counts rounds (--rounds), not optimiser steps")
+    try:
+        composed_online(settings, online)
+    except SettingsError as error:
+        problems += error.problems
+    if problems:
+        raise SettingsError("settings", problems, HINT)
+    return settings, online
+
+
+def _unknown_rewards(line: Line, online: OnlineSettings) -> list[str]:
+    known = [name for name, _ in reward_models(line)]
+    return [
+        f"online.rewards: '{name}' is not among score.rewards: {', '.join(known)}{nearest(name, known)}"
+        for name in online.rewards
+        if name not in known
+    ]
+
+
+def _rewards(line: Line, online: OnlineSettings) -> Rewards:
+    """The rewards of the run that the method aims at, not loaded yet."""
+    chosen = [item for item in reward_models(line) if not online.rewards or item[0] in online.rewards]
+    found = {name: (ref, *reward_identity(line, name, ref)) for name, ref in chosen}
+    dtype = line.settings.score.dtype
+    options = {
+        name: (ref, {"revision": model.commit, "dtype": dtype}) for name, (ref, model, _) in found.items()
+    }
+    return Rewards(
+        {name: said for name, (_, _, said) in found.items()},
+        partial(_built, options),
+        line.settings.score.batch_size,
+    )
+
+
+def _built(options: Mapping[str, tuple[str, dict[str, Any]]], device: str) -> dict[str, Reward]:
+    """The rewards by name, on their device."""
+    rewards: dict[str, Reward] = {}
+    for name, (ref, how) in options.items():
+        rewards[name] = registry.load("rewards", name)(ref, device=device, **how)
+        rewards[name].setup()
+    return rewards

@@ -1,0 +1,44 @@
+"""The base of all sections of the settings, and `[online]`; `config.py` holds the others."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Baseline = Literal["running", "prompt", "batch"]
+
+
+class Section(BaseModel):
+    """Base of all sections: frozen, a misspelt key is an error, and so is a number that is none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class OnlineSettings(Section):
+    """`[online]`: how methods that learn from trajectories of their own sample and judge them."""
+
+    steps: int | None = Field(
+        default=None, ge=1, le=1000, description="Denoising steps of a picture; none: generate.steps."
+    )
+    guidance: float | None = Field(
+        default=None, ge=0, description="Of sampling and of learning; none: generate.guidance."
+    )
+    eta: float = Field(default=1.0, gt=0, le=1, description="Noise of a DDIM step; 1: as much as DDPM's.")
+    images_per_prompt: int = Field(default=4, ge=2, le=1000, description="Pictures of a prompt, by seed.")
+    prompts_per_round: int = Field(default=8, ge=1, description="Prompts that a round samples.")
+    inner_epochs: int = Field(default=1, ge=1, le=100, description="Uses of every picture in its round.")
+    taught_steps: int | None = Field(
+        default=None, ge=1, description="Denoising steps that teach, drawn anew each use; none: all."
+    )
+    rewards: tuple[str, ...] = Field(default=(), description="Names among score.rewards; none: all.")
+    baseline: Baseline | None = Field(
+        default=None, description="What a reward is compared with; running: the prompt's last ones."
+    )
+    baseline_size: int = Field(
+        default=16, ge=2, le=10_000, description="Rewards of a prompt that a running baseline keeps."
+    )
+    advantage_clip: float | None = Field(
+        default=None, gt=0, description="Advantages are held within +- this."
+    )
+    min_margin: float | None = Field(
+        default=None, ge=0, description="Least gap of a pair, in standard deviations over start seeds."
+    )

@@ -1,0 +1,154 @@
+"""Objectives on sampled trajectories, as data. What each says about a step is in `losses.py`.
+
+ℓ is the log-ratio of one denoising step of a sampled picture, as a MEAN over C, H, W: to the policy that
+sampled it (`ratio_base = "old"`) or to the initial one ("ref"). To add one: an `OnlineObjective`, one line
+in `registry.online_objectives`, one row in tests/train/online/test_losses.py.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from rpo_cli.config import RatioBase
+from rpo_cli.sections import Baseline
+
+LOG_RATIO = "per-element log-ratio of a step"
+
+
+@dataclass(frozen=True)
+class OnlineObjective:
+    """One method that samples, scores and learns.
+
+    Attributes:
+        form: what learns from a step: a picture by its advantage, a pair step by step, or a pair by the sum
+            of its steps.
+        bounded: "pessimistic" is PPO's min, "plain" a bare clamp of the ratio.
+        beta_unit: what beta multiplies.
+        learning_rate: the published one; counts when the user names none.
+        open: settings that may differ from the values here.
+        baseline: what a reward is compared with; None: pairs are compared with each other.
+        advantage_clip: advantages are held within ±this.
+        min_margin: pairs whose gap is less, in standard deviations over start seeds, are left out.
+        values: whether every step is scored by the picture that it promises.
+        penalty: what beta weighs: nothing, the KL of a step in the loss, or a running cost in the reward.
+    """
+
+    name: str
+    summary: str
+    form: Literal["advantage", "step pair", "pair"]
+    bounded: Literal["pessimistic", "plain"]
+    clip: float
+    ratio_base: RatioBase
+    default_beta: float | None
+    beta_unit: str
+    learning_rate: float
+    source: str
+    needs: str
+    open: tuple[str, ...]
+    link: str = "logistic"
+    baseline: Baseline | None = None
+    advantage_clip: float | None = None
+    min_margin: float | None = None
+    values: bool = False
+    penalty: Literal["none", "step KL", "running"] = "none"
+
+    @property
+    def paired(self) -> bool:
+        return self.form != "advantage"
+
+    @property
+    def width(self) -> int:
+        """Pictures of an item: a winner and a loser, or one."""
+        return 2 if self.paired else 1
+
+    @property
+    def needs_reference(self) -> bool:
+        return self.ratio_base == "ref" or self.penalty != "none"
+
+
+ADVANTAGE = ("clip", "baseline", "advantage_clip")
+
+DDPO = OnlineObjective(
+    name="ddpo",
+    summary="PPO on the steps of sampled pictures, rewards compared within a prompt.",
+    form="advantage",
+    bounded="pessimistic",
+    clip=1e-4,
+    ratio_base="old",
+    default_beta=None,
+    beta_unit="not used",
+    learning_rate=3e-4,
+    source="Black et al. 2023, arXiv:2305.13301; kvablack/ddpo-pytorch scripts/train.py",
+    needs="rewards and prompts of the run; no pairs, no reference",
+    open=ADVANTAGE,
+    baseline="running",
+    advantage_clip=5.0,
+)
+
+DPOK = OnlineObjective(
+    name="dpok",
+    summary="DDPO's step with the KL of every step to the pretrained model's added to the loss.",
+    form="advantage",
+    bounded="pessimistic",
+    clip=1e-4,
+    ratio_base="old",
+    default_beta=0.01,
+    beta_unit="loss per nat of KL of one step and element, beside advantages of spread 1",
+    learning_rate=1e-5,
+    source="Fan et al. 2023, arXiv:2305.16381; google-research/dpok, with the Gaussian steps' own KL",
+    needs="rewards and prompts of the run; a reference; beta in loss per nat of a step's per-element KL",
+    open=ADVANTAGE,
+    baseline="running",
+    advantage_clip=5.0,
+    penalty="step KL",
+)
+
+SCORE_AS_ACTION = OnlineObjective(
+    name="score-as-action",
+    summary="The score as a control: a step's advantage is its gain in value less a running cost.",
+    form="advantage",
+    bounded="pessimistic",
+    clip=1.5e-5,
+    ratio_base="old",
+    default_beta=0.01,
+    beta_unit="reward per unit of the per-element integral of g² |s − s_pre|², with the 1/2",
+    learning_rate=5e-5,
+    source="Zhao et al. 2025, arXiv:2502.01819; hanyang1999/ContTimeRL4DM, no value network",
+    needs="rewards and prompts of the run; a reference; beta in reward per integral of g²|s - s_pre|²/2",
+    open=ADVANTAGE,
+    baseline="running",
+    advantage_clip=5.0,
+    values=True,
+    penalty="running",
+)
+
+D3PO = OnlineObjective(
+    name="d3po",
+    summary="DPO on the steps of a prompt's best and worst picture, ratios under the plain clamp.",
+    form="step pair",
+    bounded="plain",
+    clip=0.1,
+    ratio_base="ref",
+    default_beta=0.1,
+    beta_unit="logits per unit of per-element log-ratio of one step",
+    learning_rate=3e-5,
+    source="Yang et al. 2023, arXiv:2311.13231; yk7333/d3po scripts/train.py, best and worst of N",
+    needs="rewards and prompts of the run; a reference; beta in logits per unit of a step's log-ratio",
+    open=("clip", "min_margin"),
+    min_margin=0.5,
+)
+
+PPOD_ONLINE = OnlineObjective(
+    name="ppod-online",
+    summary="PPOD on a prompt's best and worst picture: log-ratios under PPO's min, summed over the steps.",
+    form="pair",
+    bounded="pessimistic",
+    clip=1e-4,
+    ratio_base="old",
+    default_beta=200.0,  # β·2ϵ·50 steps = 2: the logit's bound is that of SPO
+    beta_unit="logits per unit of per-element log-ratio, summed over the steps",
+    learning_rate=1e-4,
+    source="PPOD, ICLR 2024 submission; PPO's min per side, Schulman et al. 2017, arXiv:1707.06347",
+    needs="rewards and prompts of the run; beta in logits per unit of log-ratio summed over steps",
+    open=("clip", "link", "ratio_base", "min_margin"),
+    min_margin=0.5,
+)

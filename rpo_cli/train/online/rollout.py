@@ -1,0 +1,213 @@
+"""One round's pictures: which prompts, their trajectories, pictures and rewards.
+
+All of it is a function of (weights, seed, round): there is no RNG state.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL.Image import Image as Picture
+from torch import Tensor
+
+from rpo_cli.compute import run_halving
+from rpo_cli.errors import RpoError
+from rpo_cli.protocols import Observer, Reward
+from rpo_cli.records import row_seed
+from rpo_cli.sections import OnlineSettings
+from rpo_cli.train.cache import ENCODE_BATCH
+from rpo_cli.train.draws import epoch_order
+from rpo_cli.train.families import Condition, Encoders
+from rpo_cli.train.online.credit import Floats
+from rpo_cli.train.online.objective import OnlineObjective
+from rpo_cli.train.trajectory import Sampler, Trajectories, sample
+
+Prompts = Sequence[tuple[str, str]]  # (prompt_id, prompt)
+
+
+@dataclass(frozen=True)
+class Judges:
+    """What turns latents into rewards.
+
+    Attributes:
+        rewards: name → a reward that is set up.
+        batch_size: pictures in one call of a reward.
+    """
+
+    encoders: Encoders
+    rewards: Mapping[str, Reward]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """The pictures of one round; M = P·N of them, those of a prompt beside each other.
+
+    Attributes:
+        prompts: the round's P prompts, (prompt_id, prompt).
+        condition: of all M, as `Sampler.both` takes it, on the CPU.
+        empty: (1, ...) of the negative prompt.
+        scores: reward name → (P, N).
+        promised: reward name → score of the picture promised at each step, (S, M); {} unless asked for.
+    """
+
+    prompts: Prompts
+    condition: Condition
+    empty: Condition
+    trajectories: Trajectories
+    scores: dict[str, Floats]
+    promised: dict[str, Floats]
+
+    @property
+    def pictures(self) -> int:
+        return int(self.trajectories.latents.shape[1])
+
+
+def round_prompts(prompts: Prompts, seed: int, index: int, count: int) -> Prompts:
+    """The prompts of round `index` (from 0): all come once before any comes again, anew shuffled."""
+    count = min(count, len(prompts))
+    places = [divmod(index * count + place, len(prompts)) for place in range(count)]
+    return [prompts[epoch_order(seed, epoch, len(prompts))[place]] for epoch, place in places]
+
+
+def roll_out(
+    sampler: Sampler,
+    judges: Judges,
+    objective: OnlineObjective,
+    online: OnlineSettings,
+    prompts: Prompts,
+    *,
+    negative: str,
+    rows: int,
+    seed: int,
+    index: int,
+    observer: Observer,
+) -> Rollout:
+    """Sample and score round `index` with the policy as it is.
+
+    Args:
+        rows: of a forward pass; the last batch is padded to it.
+
+    Raises:
+        RpoError: a reward that is no finite number, or memory is too small.
+    """
+    chosen = round_prompts(prompts, seed, index, online.prompts_per_round)
+    each = online.images_per_prompt
+    seeds = [
+        row_seed(seed, "trajectory", index, key, number) for key, _ in chosen for number in range(each)
+    ]
+    texts = [text for _, text in chosen]
+    encoded = encode_prompts(judges.encoders, [negative, *texts], observer)
+    empty = {part: value[:1] for part, value in encoded.items()}
+    condition = {part: value[1:].repeat_interleave(each, 0) for part, value in encoded.items()}
+    found = _sampled(sampler, objective, condition, empty, seeds, rows)
+    repeated = [text for text in texts for _ in range(each)]
+    final = scored(judges, repeated, found.latents[-1], observer)
+    promised: dict[str, Floats] = {}
+    if found.denoised is not None:
+        steps = len(found.denoised)
+        flat = scored(judges, repeated * steps, found.denoised.flatten(0, 1), observer)
+        promised = {name: values.reshape(steps, -1) for name, values in flat.items()}
+    scores = {name: values.reshape(len(chosen), each) for name, values in final.items()}
+    return Rollout(chosen, condition, empty, found, scores, promised)
+
+
+def _sampled(
+    sampler: Sampler,
+    objective: OnlineObjective,
+    condition: Condition,
+    empty: Condition,
+    seeds: Sequence[int],
+    rows: int,
+) -> Trajectories:
+    """The trajectories of all seeds, in batches of exactly `rows`."""
+    parts: list[Trajectories] = []
+    for start in range(0, len(seeds), rows):
+        places = padded(range(start, min(start + rows, len(seeds))), rows)
+        chunk = {part: value[places] for part, value in condition.items()}
+        drawn = sample(
+            sampler,
+            sampler.both(chunk, empty),
+            [seeds[place] for place in places],
+            with_denoised=objective.values,
+            with_reference=objective.needs_reference,
+        )
+        parts.append(first_rows(drawn, min(rows, len(seeds) - start)))
+    names = [name for name, value in vars(parts[0]).items() if value is not None]
+    joined: dict[str, Any] = {
+        name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in names
+    }
+    return Trajectories(**joined)
+
+
+def padded(places: Sequence[int], rows: int) -> list[int]:
+    """`places` and copies of the last, `rows` in all: every batch has one shape."""
+    return [*places, *[places[-1]] * (rows - len(places))]
+
+
+def first_rows(found: Trajectories, count: int) -> Trajectories:
+    """Without the rows that filled the batch."""
+    kept: dict[str, Any] = {n: None if v is None else v[:, :count] for n, v in vars(found).items()}
+    return Trajectories(**kept)
+
+
+def encode_prompts(encoders: Encoders, prompts: Sequence[str], observer: Observer) -> Condition:
+    """(N, ...) of every prompt, on the CPU; each depends on its text alone."""
+
+    def step(batch: Sequence[str]) -> list[Condition]:
+        found = encoders.encode_prompts(batch)
+        return [{part: values[row] for part, values in found.items()} for row in range(len(batch))]
+
+    made, _ = run_halving(step, list(prompts), ENCODE_BATCH, what="encoding", note=observer.note)
+    return {part: torch.stack([one[part] for one in made]) for part in made[0]}
+
+
+@torch.no_grad()
+def decode(encoders: Encoders, latents: Tensor) -> list[Picture]:
+    """Pictures of latents (N, C, h, w), as the pipeline itself makes them."""
+    pixels = encoders.vae.decode(
+        latents.to(encoders.vae.device) / encoders.vae.config.scaling_factor
+    ).sample
+    pictures: list[Picture] = encoders.pipe.image_processor.postprocess(pixels, output_type="pil")
+    return pictures
+
+
+def scored(
+    judges: Judges, prompts: Sequence[str], latents: Tensor, observer: Observer
+) -> dict[str, Floats]:
+    """Every reward of every picture, (N,) each.
+
+    Raises:
+        RpoError: a reward that is no finite number.
+    """
+    rows = list(latents)
+    pictures, _ = run_halving(
+        lambda batch: decode(judges.encoders, torch.stack(list(batch))),
+        rows,
+        ENCODE_BATCH,
+        what="decoding",
+        note=observer.note,
+    )
+    items = list(zip(prompts, pictures, strict=True))
+    found = {}
+    for name, reward in judges.rewards.items():
+
+        def step(batch: Sequence[tuple[str, Picture]], reward: Reward = reward) -> list[float]:
+            return reward.score([prompt for prompt, _ in batch], [picture for _, picture in batch])
+
+        values, _ = run_halving(step, items, judges.batch_size, what=name, note=observer.note)
+        found[name] = _finite(name, prompts, values)
+    return found
+
+
+def _finite(name: str, prompts: Sequence[str], values: Sequence[float]) -> Floats:
+    array = np.asarray(values, dtype=np.float64)
+    wrong = np.flatnonzero(~np.isfinite(array))
+    if len(wrong):
+        raise RpoError(
+            f"reward '{name}' is {array[wrong[0]]} for a picture of {prompts[wrong[0]]!r}",
+            "a reward must be a finite number; try --dtype float32, or another reward",
+        )
+    return array

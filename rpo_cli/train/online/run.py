@@ -1,0 +1,135 @@
+"""The door of online methods; like `rpo_cli.train.run.train` it loads no model when the work is done."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rpo_cli.compute import launched
+from rpo_cli.config import TrainSettings
+from rpo_cli.errors import UsageError
+from rpo_cli.protocols import Observer, Reward
+from rpo_cli.records import content_key
+from rpo_cli.sections import OnlineSettings
+from rpo_cli.train.online.compose import settled_online
+from rpo_cli.train.run import (
+    Silent,
+    TrainReport,
+    claim,
+    commit,
+    finished,
+    identity_of,
+    result_folder,
+)
+
+if TYPE_CHECKING:
+    from rpo_cli.train.online.rollout import Prompts
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """The rewards of a training, before they are loaded.
+
+    Attributes:
+        identities: name → everything that determines a score: model, template, number format.
+        build: a torch device → the rewards by name, set up.
+        batch_size: pictures in one call.
+    """
+
+    identities: Mapping[str, str]
+    build: Callable[[str], Mapping[str, Reward]]
+    batch_size: int
+
+
+def train_online(
+    settings: TrainSettings,
+    online: OnlineSettings,
+    *,
+    prompts: "Prompts",
+    rewards: Rewards,
+    model: str,
+    revision: str | None,
+    model_identity: str,
+    out: Path,
+    seed: int,
+    device: str,
+    negative_prompt: str = "",
+    threads: int = 0,
+    observer: Observer | None = None,
+) -> TrainReport:
+    """Fine-tune `model` on pictures of its own, going on where an earlier call was cut off.
+
+    May be killed at any moment: the same call again ends with the bytes an undisturbed one would have
+    made, on the same kind of machine; a round that was not committed is made again. The caller holds the
+    lock of `out`.
+
+    Args:
+        online: with `steps` and `guidance` given.
+        prompts: (prompt_id, prompt), in any order.
+
+    Raises:
+        SettingsError: settings that contradict the method.
+        UsageError: no prompts or rewards, a model that cannot be sampled so, or `out` belongs to others.
+        RpoError: a loss or reward that is not finite, or memory is too small.
+    """
+    settings, online, objective = settled_online(settings, online)
+    prompts = sorted(prompts)
+    _require(objective.name, online, prompts, rewards)
+    asked = content_key(prompts, negative_prompt)
+    identity = identity_of(
+        settings,
+        None,
+        seed=seed,
+        model=model_identity,
+        online=online.model_dump(mode="json", exclude_none=True),
+        prompts=asked,
+        rewards=dict(rewards.identities),
+    )
+    result = result_folder(out, settings.full)
+    report = finished(out, identity, settings.name, result)
+    if report is not None and all((result / layout).exists() for layout in settings.export):
+        return report
+    claim(out, identity, settings.name)
+    from rpo_cli.compute import pick_device
+    from rpo_cli.train.online.loop import Inputs, run_rounds
+
+    device = pick_device(device)
+    if report is not None:
+        from rpo_cli.train.loop import add_exports
+        from rpo_cli.train.prepare import Inputs as OfPairs
+
+        place = (out, model, revision, model_identity, "", out, result, out, seed, device)
+        add_exports(OfPairs(settings, *place), threads)
+        return report
+    what = (settings, online, objective, prompts, asked, rewards, negative_prompt)
+    where = (model, revision, model_identity, out, result, seed, device)
+    state, first, last = run_rounds(Inputs(*what, *where), threads, observer or Silent())
+    report = TrainReport(
+        settings.name,
+        state.step,
+        0,
+        result_folder(out, settings.full),
+        train_first=first,
+        train_last=last,
+        images=state.images,
+    )
+    commit(out, identity, report)
+    return report
+
+
+def _require(name: str, online: OnlineSettings, prompts: "Prompts", rewards: Rewards) -> None:
+    """Refuse a training that has nothing to sample or nothing to aim at."""
+    if (size := launched().size) > 1:
+        raise UsageError(
+            f"{name} was started as {size} processes, and runs in one",
+            "start it with plain `rpo train`; several trainings can run beside each other",
+        )
+    if not prompts:
+        raise UsageError(f"{name}: no prompts to sample", "give --prompts, or lower pairs.val_fraction")
+    if not rewards.identities:
+        raise UsageError(
+            f"{name}: no reward to learn from",
+            "pass --set 'score.rewards=[\"NAME=FOLDER\"]'; see `rpo list`",
+        )
+    if online.steps is None or online.guidance is None:
+        raise UsageError(f"{name}: no denoising steps or guidance", "set online.steps and online.guidance")
