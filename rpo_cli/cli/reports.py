@@ -208,21 +208,39 @@ def _places(report: "RunReport") -> dict[str, str | Path]:
 
 
 def status(say: Output, found: "RunStatus") -> None:
-    header = ["stage", "wanted", "present", "missing", "rejected", "older settings", "size", "reasons"]
+    header = ["stage", "wanted", "present", "missing", "rejected", "older settings", "size"]
     rows = [
-        [s.stage, _known(s.wanted), s.present, _known(s.missing), s.rejected, s.stale, size(s.bytes), why]
+        [
+            *[s.stage, _known(s.wanted), s.present, _known(s.missing), s.rejected, s.stale, size(s.bytes)],
+            "" if s.rate is None else f"{s.rate:.3g}",
+            left(s.missing, s.rate),
+            s.problem or counted(s.rejects),
+        ]
         for s in found.stages
-        for why in [s.problem or counted(s.rejects)]
     ]
+    disk = ", ".join(f"{name} {size(count)}" for name, count in found.disk.items())
     lines = [
         f"{found.path}: preset {found.preset}, {found.prompts:,} prompts",
-        table(header, rows),
+        table([*header, "rows/s", "left", "reasons"], rows),
         f"pairs: {found.pairs:,} candidates; dataset: {found.dataset or 'none yet'}",
         f"trained: {', '.join(found.trained) or 'nothing yet'}",
+        *([f"evaluated: {', '.join(found.evaluated)}"] if found.evaluated else []),
+        f"disk: {disk or 'nothing yet'}",
+        *([f"next: {found.next}"] if found.next else []),
     ]
-    say.result(found, "\n".join(lines))
+    say.result(found, "\n".join(lines), essence=found.next or "")
     if any(s.stale for s in found.stages):
         say.hint("rows of older settings take no part in the run; `rpo status RUN --prune` drops them")
+
+
+def left(missing: int | None, rate: float | None) -> str:
+    """How long missing rows take at the pace of the last call: "40 s", "12 min", "3.5 h"; "" unknown."""
+    if not missing or not rate:
+        return ""
+    seconds = missing / rate
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"
 
 
 def _known(count: int | None) -> int | str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from rpo_cli import registry
 from rpo_cli.line.context import Line
 from rpo_cli.line.prompts import take_prompts
+from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.work import Work, hydrate, works
 from rpo_cli.protocols import Results, Task
 from rpo_cli.records import Reject, Row, canonical_json
@@ -170,6 +171,8 @@ def _make(
     finally:
         committer.flush()
         line.observer.finish()
+    if committer.rate:
+        keep_rate(line.store, work.name, committer.rate)
 
 
 def _without_rejects(items: Iterable[Task | Reject], sink: Callable[[Results], None]) -> Iterator[Task]:

@@ -1,17 +1,24 @@
 """What is done in a run, what is missing, what was rejected and why, and what belongs to older settings."""
 
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from rpo_cli.errors import RpoError
+from rpo_cli.line.advice import evaluated, next_command
 from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.imports import import_groups, imported, rejects_of
+from rpo_cli.line.rates import rate_of, rates
 from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.work import Work, works
 from rpo_cli.store import open_store
 
 TABLES = {"generate": "images", "critique": "critiques", "edit": "edits", "score": "rewards"}
+# where a run's bytes are; everything else is small
+FOLDERS = (
+    *("images", "critiques", "edits", "rewards", "pairs"),
+    *("dataset", "cache", "train", "eval", "report"),
+)
 
 
 @dataclass(frozen=True)
@@ -21,6 +28,7 @@ class StageStatus:
     Attributes:
         wanted: rows that the settings ask for, given the rows upstream; None: cannot be told (`problem`).
         stale: rows of older settings; `rpo status --prune` drops them.
+        rate: rows per second when the stage last ran here; None when that is not known.
     """
 
     stage: str
@@ -31,6 +39,7 @@ class StageStatus:
     stale: int
     bytes: int
     problem: str | None = None
+    rate: float | None = None
 
     @property
     def missing(self) -> int | None:
@@ -39,6 +48,13 @@ class StageStatus:
 
 @dataclass(frozen=True)
 class RunStatus:
+    """A run at a glance.
+
+    Attributes:
+        disk: folder of the run → bytes, those that hold something.
+        next: the command to type now; None when nothing is left to make.
+    """
+
     path: str
     preset: str
     prompts: int
@@ -46,6 +62,9 @@ class RunStatus:
     pairs: int
     dataset: str | None
     trained: list[str]
+    evaluated: list[str] = field(default_factory=list)
+    disk: dict[str, int] = field(default_factory=dict)
+    next: str | None = None
 
 
 def status(path: str | Path) -> RunStatus:
@@ -53,15 +72,19 @@ def status(path: str | Path) -> RunStatus:
     line = open_line(path, create=False)
     files = line.store.files
     done = [name.split("/") for name in files.find("train", "/done.json")]
+    stages = [*_imports(line), *(_stage(line, name) for name in TABLES)]
     return RunStatus(
         path=str(path),
         preset=line.resolved.preset,
         prompts=line.store.read_manifest().get("prompts", {}).get("count", 0)
         + len(imported(line, "prompts")),
-        stages=[*_imports(line), *(_stage(line, name) for name in TABLES)],
+        stages=stages,
         pairs=len(line.store.keys("pairs")),
         dataset=files.join("dataset") if files.exists("dataset/README.md") else None,
         trained=sorted(parts[1] for parts in done if len(parts) == 3),
+        evaluated=evaluated(line),
+        disk={name: size for name in FOLDERS if (size := sum(files.find(name, "").values()))},
+        next=next_command(line, stages),
     )
 
 
@@ -92,7 +115,8 @@ def _stage(line: Line, name: str) -> StageStatus:
     present = len({key for work in found for key in work.keys} & line.store.keys(table))
     stale = sum(count for group, count in counts.items() if group not in groups(found))
     wanted = sum(len(work.tasks) for work in found)
-    return StageStatus(name, wanted, present, sum(rejects.values()), rejects, stale, size)
+    rate = rate_of(rates(line.store), name)
+    return StageStatus(name, wanted, present, sum(rejects.values()), rejects, stale, size, None, rate)
 
 
 def groups(found: list[Work]) -> set[str]:

@@ -13,6 +13,7 @@ from rpo_cli.errors import RpoError
 from rpo_cli.line.dataset import PairsReport
 from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
+from rpo_cli.line.status import RunStatus, StageStatus
 from rpo_cli.line.training import TrainReport
 
 
@@ -110,3 +111,34 @@ def test_a_training_that_was_there_says_so(capsys):
     assert lines[0] == "default: trained, 200 steps on 2 pairs"
     assert lines.count("demo/train/default/adapter") == 1
     assert "default: was trained before, 200 steps on 2 pairs" in lines
+
+
+@pytest.mark.parametrize(
+    ("missing", "rate", "said"),
+    [
+        (0, 2.0, ""),
+        (None, 2.0, ""),
+        (10, None, ""),
+        (80, 2.0, "40 s"),
+        (1440, 2.0, "12 min"),
+        (25200, 2.0, "3.5 h"),
+    ],
+)
+def test_time_left_is_told_in_the_unit_that_one_thinks_in(missing, rate, said):
+    assert reports.left(missing, rate) == said
+
+
+def test_a_status_ends_with_the_command_to_type(capsys):
+    stages = [
+        StageStatus("generate", 10, 6, 1, {"black_image": 1}, 2, 1000, None, 0.5),
+        StageStatus("critique", None, 3, 0, {}, 0, 0, "/gone: no such model folder"),
+    ]
+    found = RunStatus("demo", "shapes", 5, stages, 0, None, [], [], {"images": 1000}, "rpo generate demo")
+    reports.status(Output("human"), found)
+    out = capsys.readouterr().out
+
+    assert re.search(r"^generate +10 +6 +3 +1 +2 +1 kB +0\.5 +6 s +black_image 1$", out, re.MULTILINE)
+    assert re.search(r"^critique +\? +3 +\? .* /gone: no such model folder$", out, re.MULTILINE)
+    assert out.splitlines()[-2:] == ["disk: images 1 kB", "next: rpo generate demo"]
+    reports.status(Output("quiet"), found)
+    assert capsys.readouterr().out == "rpo generate demo\n"

@@ -1,0 +1,62 @@
+"""The command to type next on a run, from what is there."""
+
+import shlex
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rpo_cli.line.context import Line
+
+if TYPE_CHECKING:
+    from rpo_cli.line.status import StageStatus
+
+# step → the command that makes its rows, and the option without which it cannot
+COMMANDS = {"generate": "generate", "critique": "critique", "edit": "edit", "score": "build-pairs"}
+MODELS = {"generate": "generator", "critique": "critic", "edit": "editor"}
+
+
+def next_command(line: Line, stages: "Sequence[StageStatus]") -> str | None:
+    """A whole command line; None when nothing is left to make, or no command mends what is wrong."""
+    run = shlex.quote(line.store.url)
+    settings = line.settings
+    prompted = settings.prompts.file is not None or settings.prompts.dataset is not None
+    if "prompts" not in line.store.read_manifest() and not any(stage.stage == "import" for stage in stages):
+        return f"rpo generate {run}{'' if prompted else ' --prompts FILE'}"
+    for stage in stages:
+        idle = settings.pairs.strategy == "seeds" and stage.stage in ("critique", "edit")
+        if idle or stage.stage not in COMMANDS:
+            continue
+        command = f"rpo {COMMANDS[stage.stage]} {run}"
+        if stage.wanted is None:
+            return f"{command}{_model(line, stage.stage)}" if _model(line, stage.stage) else None
+        if stage.missing:
+            return command
+    return _after_rows(line, run)
+
+
+def _model(line: Line, stage: str) -> str:
+    """The option that names a stage's model, when the settings name none."""
+    role = MODELS.get(stage)
+    unset = role is not None and getattr(getattr(line.settings, stage), role) is None
+    return f" --{role} FOLDER_OR_HUB_ID" if unset else ""
+
+
+def _after_rows(line: Line, run: str) -> str | None:
+    files = line.store.files
+    if not files.exists("dataset/README.md"):
+        reward = "" if line.settings.score.rewards else " --reward NAME=FOLDER_OR_HUB_ID"
+        return f"rpo build-pairs {run}{reward}"
+    started = {name.split("/")[1] for name in files.find("train", "/settings.json") if name.count("/") == 2}
+    done = {name.split("/")[1] for name in files.find("train", "/done.json") if name.count("/") == 2}
+    if left := sorted(started - done):
+        return f"rpo train {run} --name {shlex.quote(left[0])}"
+    if not done:
+        return f"rpo train {run}"
+    if not evaluated(line):
+        return f"rpo eval {run}"
+    return None if files.exists("report/index.html") else f"rpo report {run}"
+
+
+def evaluated(line: Line) -> list[str]:
+    """Names of the evaluations that have results."""
+    found = line.store.files.find("eval", "/results.json")
+    return sorted(name.split("/")[1] for name in found if name.count("/") == 2)

@@ -1,0 +1,110 @@
+"""What a run says of itself: pace, disk, and the command to type next."""
+
+import json
+import shlex
+
+import pytest
+
+from rpo_cli import build_pairs, run_stage, status
+from rpo_cli.line.rates import rate_of, rates
+from rpo_cli.shapes import preset
+from rpo_cli.store import open_store
+
+
+def following(stand):
+    """The next command, without the run's path."""
+    said = status(stand.run).next
+    assert said is None or shlex.quote(str(stand.run)) in said
+    return said and said.replace(f" {shlex.quote(str(stand.run))}", "")
+
+
+def put(run, name, text="{}"):
+    (run / name).parent.mkdir(parents=True, exist_ok=True)
+    (run / name).write_text(text)
+
+
+def test_the_next_command_leads_from_prompts_to_a_report(stand):
+    """Each command that is typed makes another one the next."""
+    line = stand.line(**{"pairs.strategy": "seeds"})
+    line.record()
+    said = [following(stand)]
+    for stage in ("generate", "score"):
+        run_stage(line, stage)
+        said.append(following(stand))
+    build_pairs(line)
+    said.append(following(stand))
+    for place in (
+        "train/first one/settings.json",
+        "train/first one/done.json",
+        "eval/default/results.json",
+        "report/index.html",
+    ):
+        put(stand.run, place)
+        said.append(following(stand))
+
+    assert said == [
+        "rpo generate",
+        "rpo build-pairs",
+        "rpo build-pairs",
+        "rpo train",
+        "rpo train --name 'first one'",
+        "rpo eval",
+        "rpo report",
+        None,
+    ]
+
+
+def test_a_model_that_nothing_names_is_asked_for(stand, monkeypatch):
+    settings = preset.settings()
+    settings["critique"].pop("critic")
+    monkeypatch.setattr(preset, "settings", lambda: settings)
+    run_stage(stand.line(), "generate")
+
+    assert following(stand) == "rpo critique --critic FOLDER_OR_HUB_ID"
+
+
+def test_no_command_brings_back_a_folder_that_is_gone(stand):
+    run_stage(stand.line(), "generate")
+    assert following(stand) == "rpo critique"
+
+    put(stand.run, "rpo.toml", '[critique]\ncritic = "/nowhere"\n')
+
+    assert following(stand) is None
+
+
+def test_a_path_with_a_space_is_quoted(tmp_path):
+    open_store(tmp_path / "my run", create=True).write_manifest({"preset": "shapes"})
+    assert status(tmp_path / "my run").next == f"rpo generate '{tmp_path / 'my run'}'"
+
+
+def test_a_stage_remembers_its_pace_beside_its_rows(stand):
+    """Two batches have a pace; the time that the missing rows take follows from it."""
+    run_stage(stand.line(**{"generate.batch_size": 8}), "generate")
+
+    found = next(stage for stage in status(stand.run).stages if stage.stage == "generate")
+
+    assert found.rate is not None
+    assert found.rate > 0
+    assert rates(open_store(stand.run)).keys() == {"generate"}
+
+
+def test_a_step_of_several_models_takes_their_mean_pace():
+    """2 and 6 rows a second, one after the other: 2 rows in 1/2 + 1/6 s, so 3 a second."""
+    assert rate_of({"score a": 2.0, "score b": 6.0, "generate": 9.0}, "score") == pytest.approx(3.0)
+    assert rate_of({}, "score") is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"generate": "2"}', '{"generate": -1}', '{"generate": NaN}'])
+def test_a_broken_file_of_paces_knows_none(stand, text):
+    put(stand.run, "logs/rates.json", text)
+    assert rates(open_store(stand.run)) == {}
+
+
+def test_the_disk_is_told_by_folder(stand):
+    put(stand.run, "cache/latents.bin", "x" * 1000)
+    put(stand.run, "eval/default/results.json", json.dumps({}))
+
+    found = status(stand.run)
+
+    assert found.disk == {"cache": 1000, "eval": 2}
+    assert found.evaluated == ["default"]
