@@ -23,6 +23,7 @@ from rpo_cli.cli.import_data import import_data
 from rpo_cli.cli.init import init
 from rpo_cli.cli.list import list_names
 from rpo_cli.cli.merge import merge
+from rpo_cli.cli.push import push
 from rpo_cli.cli.report import report
 from rpo_cli.cli.run import run
 from rpo_cli.cli.show import show
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "show": show,
     "report": report,
     "export": export,
+    "push": push,
     "merge": merge,
     "list": list_names,
     "doctor": doctor,

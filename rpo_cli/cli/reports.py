@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rpo_cli.line.exporting import ExportReport
     from rpo_cli.line.importing import ImportReport
     from rpo_cli.line.plan import Probe, StagePlan
+    from rpo_cli.line.pushing import PushReport
     from rpo_cli.line.run import RunReport
     from rpo_cli.line.stage import StageReport
     from rpo_cli.line.status import RunStatus
@@ -80,6 +81,17 @@ def exported(say: Output, report: "ExportReport") -> None:
     rows = counted(report.rows) or "no rows"
     state = "written" if report.fresh else "was there already"
     say.result(report, f"{report.format}: {rows}, {state}\n{report.path}", essence=report.path)
+
+
+def pushed(say: Output, report: "PushReport") -> None:
+    """Where the dataset is, who can see it, and the licences that nothing is known of."""
+    found = report.pushed
+    seen = "private" if found.private else "PUBLIC"
+    text = f"pushed {found.files:,} files to {found.url} ({seen}), commit {found.commit[:12]}"
+    say.result(report, text, essence=found.url)
+    unknown = [f"{item.what} {item.name}" for item in report.inherited if item.license is None]
+    if unknown:
+        say.hint(f"no licence is known of: {', '.join(unknown)}; say in the card what applies")
 
 
 def probed(say: Output, probe: "Probe") -> None:
