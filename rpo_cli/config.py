@@ -13,6 +13,7 @@ from rpo_cli.sections import OnlineSettings, Section
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["float32", "float16", "bfloat16"]
 Layout = Literal["kohya", "merged"]
+LoggerName = Literal["tensorboard", "trackio", "wandb"]
 Link = Literal["logistic", "ipo", "modified-ipo", "slic", "cauchy", "exponential"]
 Divergence = Literal["reverse-kl", "forward-kl", "jensen-shannon", "alpha"]
 PairWeight = Literal["none", "dispersion", "margin", "smooth-margin", "agreement"]
@@ -196,6 +197,9 @@ class TrainSettings(Section):
         default=None, gt=0, lt=1, description="Decay of the averaged weights to export; none: the last."
     )
     export: tuple[Layout, ...] = Field(default=(), description="More layouts of the LoRA: kohya, merged.")
+    loggers: tuple[LoggerName, ...] = Field(
+        default=(), description="Beside metrics.jsonl: tensorboard, trackio, wandb."
+    )
     compile: bool = Field(default=False, description="torch.compile: minutes at the start, then faster.")
     gradient_checkpointing: bool = Field(default=False, description="Less memory, more time.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")

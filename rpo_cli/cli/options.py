@@ -25,6 +25,7 @@ SHARED = {
     "seed": "run.seed",
     "device": "run.device",
     "reward": "score.rewards",
+    "log": "train.loggers",
 }
 
 

@@ -51,6 +51,7 @@ def train(
     processes: Annotated[int | None, o.setting("train.processes")] = None,
     dtype: Annotated[str | None, o.setting("train.dtype")] = None,
     buckets: Annotated[bool | None, o.setting("train.buckets")] = None,
+    log: Annotated[list[str] | None, o.setting("train.loggers")] = None,
     export: Annotated[list[str] | None, o.setting("train.export")] = None,
     seed: Annotated[int | None, o.setting("train.seed")] = None,
     device: o.Device = None,

@@ -27,7 +27,7 @@ NEGATIVE = (
     "the base model in the positive one; never draw with them alone."
 )
 
-NO_PART = frozenset({"export", "processes"})  # settings that change no weight
+NO_PART = frozenset({"export", "loggers", "processes"})  # settings that change no weight
 UNTOLD = {"name", "model", *NO_PART}
 NOT_SAMPLED = {"steps", "save_every", "validate_every", "size_condition"}
 

@@ -1,6 +1,7 @@
 """Training from prepared data to exported weights: encode once, step, validate, save, export."""
 
-from contextlib import AbstractContextManager, nullcontext
+import json
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rpo_cli.train.average import Average
 from rpo_cli.train.export import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.loggers import open_loggers
 from rpo_cli.train.metrics import Journal, MetricsFile, Numbers, runaway_warning, spread_warning, summarise
 from rpo_cli.train.optimiser import make_optimiser
 from rpo_cli.train.plan import ideal_seconds
@@ -43,15 +45,25 @@ def run_training(
     family.check()
     require_layouts(inputs.settings, family)
     job, state = ready(inputs, family, observer, world)
-    journal = Journal(MetricsFile(inputs.out / "metrics.jsonl") if world.leads else None)
-    journal.rewind(state.step or None)
-    observer.start("train", job.settings.steps, state.step)
-    loop(job, state, journal, inputs.out, observer)
-    observer.finish()
+    with closing(opened(inputs, state, world)) as journal:
+        observer.start("train", job.settings.steps, state.step)
+        loop(job, state, journal, inputs.out, observer)
+        observer.finish()
     numbers = journal.ends()
     if world.leads:
         finish(inputs, job, state, dict(zip(ENDS, numbers, strict=True)))
     return len(job.pairs), numbers
+
+
+def opened(inputs: Inputs, state: State, world: World) -> Journal:
+    """Where the numbers go, without those of steps that will be made again."""
+    if not world.leads:
+        return Journal(None)
+    key = json.loads((inputs.out / "settings.json").read_text(encoding="utf-8"))["key"]
+    loggers = open_loggers(inputs.settings, inputs.out, key, state.step + 1)
+    journal = Journal(MetricsFile(inputs.out / "metrics.jsonl"), loggers)
+    journal.rewind(state.step or None)
+    return journal
 
 
 def ready(inputs: Inputs, family: Family, observer: Observer, world: World) -> tuple[Job, State]:

@@ -1,7 +1,7 @@
 """What training says about itself: numbers per step, one JSON line each, and a warning when β is off."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rpo_cli.train.files import storage_errors, write_atomically
+from rpo_cli.train.loggers import Logger, numeric
 from rpo_cli.train.objective import Errors, Objective, implicit_accuracy, implicit_margin, join
 from rpo_cli.train.terms import ranks
 from rpo_cli.train.transforms import clipped_shares
@@ -136,12 +137,19 @@ class MetricsFile:
 class Journal:
     """Where a training writes its numbers; a process that does not lead has no file and writes nothing."""
 
-    def __init__(self, file: MetricsFile | None) -> None:
+    def __init__(self, file: MetricsFile | None, loggers: Sequence[Logger] = ()) -> None:
         self._file = file
+        self._loggers = loggers
 
     def append(self, split: str, step: int, numbers: Mapping[str, Any]) -> None:
         if self._file is not None:
             self._file.append(split, step, numbers)
+        for logger in self._loggers:
+            logger.append(split, step, numeric(numbers))
+
+    def close(self) -> None:
+        for logger in self._loggers:
+            logger.close()
 
     def rewind(self, step: int | None) -> None:
         """Forget what came after the checkpoint at `step`, everything when there is none."""

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from rpo_cli.train.scale import BetaAdvice
 
 # settings that say when to look, not what to compute
-SCHEDULE_ONLY = frozenset({"name", "model", "save_every", "validate_every", "seed", "export", "processes"})
+SCHEDULE_ONLY = frozenset(
+    {"name", "model", "save_every", "validate_every", "seed", "export", "loggers", "processes"}
+)
 CHECKPOINTS = "checkpoint-*.safetensors"
 
 
@@ -108,10 +110,12 @@ def train(
         SettingsError: settings that contradict the method.
         UsageError: no training pairs, a tie, or `out` belongs to other settings.
         CorruptImage: a picture of the dataset does not decode.
+        MissingDependency: a logger's package is not installed.
         RpoError: the loss is not finite, or memory is too small for one pair.
     """
     from rpo_cli.train.compose import require_embedder, settled
     from rpo_cli.train.data import fingerprint
+    from rpo_cli.train.loggers import require_loggers
 
     settings, objective = settled(settings)
     embedder = require_embedder(objective, embedder)
@@ -124,6 +128,7 @@ def train(
         launch.rank or all((result / layout).exists() for layout in settings.export)
     ):
         return report
+    require_loggers(settings.loggers)
     if not launch.rank:
         claim(out, identity, settings.name)
     from rpo_cli.compute import pick_device
