@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
-from rpo_cli.sections import OnlineSettings, Section
+from rpo_cli.sections import OnlineSettings, Section, ServerSettings
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -67,7 +67,7 @@ class GenerateSettings(Section):
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
 
 
-class CritiqueSettings(Section):
+class CritiqueSettings(ServerSettings):
     """`[critique]`: pictures to critiques and instructions."""
 
     critic: str | None = Field(default=None, description="Local folder or hub id of a VLM.")
@@ -114,7 +114,9 @@ class ScoreSettings(Section):
     """`[score]`: rewards of originals and edits."""
 
     rewards: tuple[str, ...] = Field(default=(), description="NAME=FOLDER_OR_HUB_ID, e.g. clip=...")
-
+    backend: str = Field(
+        default="transformers", description="Of rewards that ask a VLM: see `rpo list critics`."
+    )
     batch_size: int = Field(default=16, ge=1, le=4096, description="Rows in one call of the model.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
 

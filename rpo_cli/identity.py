@@ -26,11 +26,12 @@ class ModelIdentity:
 
     Attributes:
         revision: the commit (hub), or SHA-256 over the names and contents of a folder's relevant files.
+            Of a model behind a server somewhere nothing more is known than its name: "served:NAME".
         asked: the branch, tag or commit that was asked for; None: the default branch, or a folder.
     """
 
     ref: str
-    kind: Literal["folder", "hub"]
+    kind: Literal["folder", "hub", "served"]
     revision: str
     asked: str | None = None
 
@@ -43,6 +44,11 @@ class ModelIdentity:
     def commit(self) -> str | None:
         """What a loader must be given as `revision`, so that it loads what was identified."""
         return self.revision if self.kind == "hub" else None
+
+
+def served(name: str, ref: str | None = None) -> ModelIdentity:
+    """The model that a server knows under `name`; `ref` is what the user gave instead of the name."""
+    return ModelIdentity(ref or name, "served", f"served:{name}")
 
 
 def pin_name(ref: str, revision: str | None) -> str:

@@ -17,11 +17,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Message:
-    """One turn of a conversation; `image` stands before the text when it is given."""
+    """One turn of a conversation; its pictures stand before the text: `image`, then `more`."""
 
     role: Literal["system", "user", "assistant"]
     text: str
     image: "Picture | None" = None
+    more: "tuple[Picture, ...]" = ()
+
+    @property
+    def pictures(self) -> "tuple[Picture, ...]":
+        return self.more if self.image is None else (self.image, *self.more)
 
 
 Conversation = tuple[Message, ...]
@@ -29,13 +34,21 @@ Conversation = tuple[Message, ...]
 
 @dataclass(frozen=True)
 class Reply:
-    """What a critic said. `finish` is "stop" (it ended by itself) or "length" (cut off)."""
+    """What a critic said. `finish` is "stop" (it ended by itself), "length" (cut off) or "error": a server
+    answered without a reply, and `text` says with what."""
 
     text: str
-    finish: Literal["stop", "length"]
+    finish: Literal["stop", "length", "error"]
 
 
 class Backend(Protocol):
+    """Three more things that a backend may have, and a server's has:
+
+    `lanes`, an int > 0: rows do not depend on batches, and that many threads may call at a time, each
+    with one row; an RpoError then means that this row is still missing. `notes` after `setup`: sentences
+    for the user. `close()`: called at the end, whatever happened.
+    """
+
     def setup(self) -> None:
         """Load weights. Called once on the worker, before the first batch."""
 

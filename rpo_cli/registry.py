@@ -10,7 +10,11 @@ from typing import Any
 from rpo_cli.errors import UsageError, nearest
 
 generators = {"diffusers": "rpo_cli.backends.generator:DiffusersGenerator"}
-critics = {"transformers": "rpo_cli.backends.critic:TransformersCritic"}
+critics = {
+    "transformers": "rpo_cli.backends.critic:TransformersCritic",
+    "openai": "rpo_cli.backends.served:ServedCritic",
+    "vllm-server": "rpo_cli.backends.vllm_server:VllmServerCritic",
+}
 editors = {"instruct-pix2pix": "rpo_cli.backends.editor:InstructPix2PixEditor"}
 rewards = {
     "clip": "rpo_cli.backends.rewards:ClipReward",

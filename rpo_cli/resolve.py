@@ -25,8 +25,14 @@ NAMED = {
     "run.engine": "engines",
     "critique.backend": "critics",
     "edit.backend": "editors",
+    "score.backend": "critics",
     "train.method": "objectives",
 }
+# settings that say which program, host or key to trust: a run directory is data and cannot name them
+IMPLIED = ("", "default", "preset")  # origins of critique.backend that a --critic-url overrules
+TRUSTING = frozenset(
+    f"critique.{key}" for key in ("critic_url", "key_variable", "server_python", "server_args")
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +51,11 @@ class Resolved:
         """What commands were told by option or --config, as dotted names: the next command keeps to it."""
         kept = ("default", f"preset {self.preset}", RUN_FILE)
         values = self.settings.model_dump(mode="json")
-        told = [name.split(".") for name, origin in self.origins.items() if origin not in kept]
+        told = [
+            name.split(".")
+            for name, origin in self.origins.items()
+            if origin not in kept and name not in TRUSTING
+        ]
         return {f"{section}.{key}": values[section][key] for section, key in told}
 
 
@@ -85,6 +95,8 @@ def resolve(
     ]
     values = {name: value for _, layer in layers for name, value in layer.items()}
     origins = {name: origin for origin, layer in layers for name in layer}
+    if "critique.critic_url" in values and origins.get("critique.backend", "").partition(" ")[0] in IMPLIED:
+        values["critique.backend"], origins["critique.backend"] = "openai", "critique.critic_url"
     settings = _validate(values, origins)
     return Resolved(settings, dict.fromkeys(setting_names(), "default") | origins, chosen, notes)
 
@@ -124,6 +136,7 @@ def _validate(values: Mapping[str, Any], origins: Origins) -> Settings:
     """The settings, or every problem of every source in one error."""
     known = {name: value for name, value in values.items() if name in setting_names()}
     problems = [_unknown(name, origins[name]) for name in values if name not in known]
+    problems += _untrusted(origins)
     problems += [problem for name, value in known.items() for problem in _wrong_names(name, value, origins)]
     nested: dict[str, dict[str, Any]] = {}
     for name, value in known.items():
@@ -137,6 +150,19 @@ def _validate(values: Mapping[str, Any], origins: Origins) -> Settings:
         hint = "`rpo init DIR` writes every setting with its limits; `rpo list` shows the names"
         raise SettingsError("settings", sorted(set(problems)), hint)
     return settings
+
+
+def _untrusted(origins: Origins) -> Iterator[str]:
+    """Settings that must not come from the run directory, and a key for a host named elsewhere."""
+    for name in sorted(TRUSTING & origins.keys()):
+        if origins[name] in (RUN_FILE, "earlier option"):
+            yield f"{name}: says whom to trust, so it counts only as an option or in --config ({RUN_FILE})"
+    url, key = (origins.get(f"critique.{name}") for name in ("critic_url", "key_variable"))
+    if key is not None and url is not None and url != key:
+        yield (
+            f"critique.key_variable: the key is for the servers that are named beside it ({key}), "
+            f"critique.critic_url is from elsewhere ({url})"
+        )
 
 
 def _unknown(name: str, origin: str) -> str:

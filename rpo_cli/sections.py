@@ -42,3 +42,27 @@ class OnlineSettings(Section):
     min_margin: float | None = Field(
         default=None, ge=0, description="Least gap of a pair, in standard deviations over start seeds."
     )
+
+
+class ServerSettings(Section):
+    """Of `[critique]`: how the server of a critic, or of a reward that asks a VLM, is reached."""
+
+    # those that say whom to trust count only as an option or in the user's own --config
+    critic_url: tuple[str, ...] = Field(
+        default=(), description="OpenAI-compatible server, http://HOST:PORT/v1; several share the work."
+    )
+    key_variable: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$",
+        description="Name of the environment variable that holds the servers' key.",
+    )
+    server_python: str | None = Field(
+        default=None, description="Python that has vLLM, for vllm-server; none: this one."
+    )
+    server_args: tuple[str, ...] = Field(
+        default=(), description="More options of the vLLM server, e.g. --max-model-len=8192."
+    )
+    server_seconds: float = Field(default=900.0, gt=0, description="Until the server must be up.")
+    in_flight: int = Field(default=16, ge=1, le=1024, description="Requests at a time.")
+    timeout: float = Field(default=300.0, gt=0, le=86400, description="Seconds for one reply.")
+    tries: int = Field(default=6, ge=1, le=100, description="Of one request that gets no answer.")

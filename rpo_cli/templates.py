@@ -19,6 +19,7 @@ from rpo_cli.errors import UsageError, nearest
 FOLDER = "templates"
 # <image>, </prompt>, <|im_end|>, <end_of_utterance>, <<SYS>> and [INST], [/IMG], ...
 _TAG = re.compile(r"<(/?[\w|][^<>\n]{0,60})>")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _BRACKET = re.compile(r"\[(/?[A-Z][A-Z_]{1,30})\]")
 
 
@@ -50,7 +51,11 @@ class Template:
 
 
 def disarm(text: str) -> str:
-    """`text` with control-token look-alikes made harmless: `<image>` is `‹image›`, `[INST]` `(INST)`."""
+    """`text` with control-token look-alikes made harmless: `<image>` is `‹image›`, `[INST]` `(INST)`.
+
+    Control characters become spaces.
+    """
+    text = _CONTROL.sub(" ", text)
     return _BRACKET.sub(r"(\1)", _TAG.sub(r"‹\1›", _TAG.sub(r"‹\1›", text)))
 
 

@@ -159,9 +159,9 @@ class TransformersCritic:
         ).to(self._device, DTYPES[self._dtype])
 
     def _turn(self, message: Message) -> dict[str, Any]:
-        content: list[dict[str, Any]] = []
-        if message.image is not None:
-            content.append({"type": "image", "image": message.image.convert("RGB")})
+        content: list[dict[str, Any]] = [
+            {"type": "image", "image": picture.convert("RGB")} for picture in message.pictures
+        ]
         return {
             "role": message.role,
             "content": [*content, {"type": "text", "text": self._harmless(message.text)}],

@@ -1,6 +1,6 @@
 """Rewards: how well a picture shows its prompt."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -8,7 +8,6 @@ from PIL.Image import Image as Picture
 from transformers import CLIPModel, CLIPProcessor
 
 from rpo_cli import registry, templates
-from rpo_cli.backends.critic import TransformersCritic
 from rpo_cli.backends.loading import load_model
 from rpo_cli.backends.pipelines import DTYPES
 from rpo_cli.protocols import Message
@@ -76,11 +75,21 @@ class VqaScore:
         revision: str | None = None,
         device: str = "cpu",
         dtype: str = "float32",
+        backend: str = "transformers",
+        server: Mapping[str, Any] | None = None,
     ) -> None:
-        self._critic = TransformersCritic(model, revision=revision, device=device, dtype=dtype)
+        how: dict[str, Any] = {"revision": revision, "device": device, "dtype": dtype, **(server or {})}
+        self._critic = registry.load("critics", backend)(model, **how)
+        self.lanes: int = getattr(self._critic, "lanes", 0)
+        self.notes: list[str] = []
 
     def setup(self) -> None:
         self._critic.setup()
+        self.notes = list(getattr(self._critic, "notes", ()))
+
+    def close(self) -> None:
+        if hasattr(self._critic, "close"):
+            self._critic.close()
 
     def score(self, prompts: Sequence[str], images: Sequence[Picture]) -> list[float]:
         """P(yes) / (P(yes) + P(no)) per row, in [0, 1]."""
@@ -89,4 +98,5 @@ class VqaScore:
             (Message("user", question.fill(prompt=prompt), image),)
             for prompt, image in zip(prompts, images, strict=True)
         ]
-        return self._critic.yes_probability(asked)
+        found: list[float] = self._critic.yes_probability(asked)
+        return found

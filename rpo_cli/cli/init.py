@@ -10,7 +10,7 @@ from rpo_cli import registry, templates
 from rpo_cli.cli import options as o
 from rpo_cli.cli import step
 from rpo_cli.config import Settings
-from rpo_cli.resolve import resolve
+from rpo_cli.resolve import TRUSTING, resolve
 
 LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 
@@ -64,13 +64,17 @@ def toml(preset: str) -> str:
         about = (Settings.model_fields[section].annotation.__doc__ or "").partition(": ")[2]
         lines += ["", f"# {about}", f"[{section}]"]
         for key, value in table.items():
-            lines += [f"# {_explained(f'{section}.{key}')}", f"# {key} = {_literal(value)}".rstrip()]
+            name = f"{section}.{key}"
+            shown = "" if name in TRUSTING else _literal(value)  # a run directory cannot say whom to trust
+            lines += [f"# {_explained(name)}", f"# {key} = {shown}".rstrip()]
     return "\n".join(lines) + "\n"
 
 
 def _explained(setting: str) -> str:
     field = o.fields()[setting]
     limits = [f"{sign} {field[name]:,}" for name, sign in LIMITS.items() if name in field]
+    if setting in TRUSTING:
+        return f"{o.describe(setting)} (only as an option or in --config)"
     default = "not set" if field.get("default") is None else _literal(field["default"])
     return f"{o.describe(setting)} ({', '.join([*limits, f'default: {default}'])})"
 

@@ -26,6 +26,9 @@ SHARED = {
     "device": "run.device",
     "reward": "score.rewards",
     "log": "train.loggers",
+    "critic_url": "critique.critic_url",
+    "key_variable": "critique.key_variable",
+    "server_python": "critique.server_python",
 }
 
 
@@ -116,6 +119,9 @@ Prompts = Annotated[str | None, typer.Option(help=describe("prompts.file"), show
 Limit = Annotated[int | None, setting("prompts.limit")]
 Seed = Annotated[int | None, setting("run.seed")]
 Device = Annotated[str | None, setting("run.device")]
+CriticUrl = Annotated[list[str] | None, setting("critique.critic_url")]
+ServerPython = Annotated[str | None, setting("critique.server_python")]
+KeyVariable = Annotated[str | None, setting("critique.key_variable")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done; make no row.")]
 ProbeRows = Annotated[
     int | None,

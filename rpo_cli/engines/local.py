@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from typing import Any
 
 from rpo_cli.compute import is_out_of_memory
+from rpo_cli.engines.lanes import in_lanes
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Results, Stage, Task
 
@@ -13,24 +15,56 @@ Note = Callable[[str], None]
 
 
 class LocalEngine:
-    """Runs a stage batch by batch in this process.
+    """Runs a stage in this process: batch by batch, or row by row in the backend's lanes.
 
     A batch that does not fit in memory is halved, and the rest of the stage goes on at that size; the
-    rows say which size made them.
+    rows say which size made them. A row that a server leaves without an answer stays missing; the others
+    are made all the same while the server answers any.
     """
 
     def __init__(self, note: Note) -> None:
         self._note = note
 
     def run(self, stage: Stage, tasks: Iterable[Task], sink: Sink) -> None:
-        backend: Any = None
+        rest = iter(tasks)
+        first = next(rest, None)
+        if first is None:
+            return
+        backend = stage.build()
+        try:
+            backend.setup()
+            for text in getattr(backend, "notes", ()):
+                self._note(f"{stage.name}: {text}")
+            run = self._in_lanes if getattr(backend, "lanes", 0) else self._in_batches
+            run(stage, chain([first], rest), backend, sink)
+        finally:
+            if hasattr(backend, "close"):
+                backend.close()
+
+    def _in_lanes(self, stage: Stage, tasks: Iterable[Task], backend: Any, sink: Sink) -> None:
+        def work(task: Task) -> Any:
+            return stage.step([task], backend, 1)
+
+        lost: list[RpoError] = []
+        in_a_row = 0
+        for task, outputs in in_lanes(work, tasks, backend.lanes):
+            if isinstance(outputs, RpoError):
+                lost.append(outputs)
+                in_a_row += 1
+                if in_a_row >= backend.lanes:  # nobody got an answer: there is no server any more
+                    break
+            else:
+                in_a_row = 0
+                _write(stage, [task], outputs, 1, sink)
+        if lost:
+            rows = "1 row is" if len(lost) == 1 else f"{len(lost)} rows are"
+            raise RpoError(f"{stage.name}: {rows} still missing: {lost[0].message}", lost[0].hint)
+
+    def _in_batches(self, stage: Stage, tasks: Iterable[Task], backend: Any, sink: Sink) -> None:
         size = stage.batch_size
         pending: Future[None] | None = None
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="rpo-writer") as writer:
             for bucket in _buckets(stage, tasks):
-                if backend is None:
-                    backend = stage.build()
-                    backend.setup()
                 for batch, outputs, used in self._halving(stage, bucket, backend, size):
                     size = used
                     if pending is not None:

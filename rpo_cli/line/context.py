@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli import __version__
+from rpo_cli.backends.processes import end_orphans
 from rpo_cli.config import Settings
 from rpo_cli.errors import UsageError
 from rpo_cli.identity import ModelIdentity, identify
@@ -62,6 +63,10 @@ class Line:
             self.identities[model, revision] = identify(model, revision, pinned=pinned)
         return self.identities[model, revision]
 
+    def know(self, identity: ModelIdentity) -> ModelIdentity:
+        """Keep an identity that was not found by name, so that run.json records it."""
+        return self.identities.setdefault((identity.ref, identity.asked), identity)
+
     def record(self, **entries: Any) -> None:
         """Write the resolved settings, their origins, versions and `entries` into run.json."""
         manifest = self.store.read_manifest()
@@ -113,7 +118,11 @@ def open_line(
         earlier_preset=earlier_preset,
     )
     store = open_store(path, create=create)
-    return Line(store, resolved, observer or Silent())
+    line = Line(store, resolved, observer or Silent())
+    if store.files.local is not None:
+        for done in end_orphans(store.path("logs")):
+            line.observer.note(done)
+    return line
 
 
 def _earlier(path: str | Path) -> tuple[dict[str, Any], str | None]:

@@ -8,8 +8,9 @@ from rpo_cli import registry
 from rpo_cli.errors import RpoError, SettingsError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
+from rpo_cli.line.critics import critic_identity, required
 from rpo_cli.line.training import own_settings
-from rpo_cli.line.work import required, reward_models
+from rpo_cli.line.work import reward_identity, reward_models
 from rpo_cli.templates import Templates
 
 
@@ -50,7 +51,7 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
             ],
         ],
         "critique": [
-            partial(_model, line, s.critique.critic, "critique.critic", s.critique.revision),
+            partial(critic_identity, line),
             partial(Templates.find, line.templates, s.critique.template),
         ],
         "edit": [
@@ -71,7 +72,7 @@ def _model(line: Line, ref: str | None, setting: str, revision: str | None) -> N
 
 def _rewards(line: Line) -> None:
     for name, ref in reward_models(line):
-        line.identity(ref)
+        reward_identity(line, name, ref)
         registry.locate("rewards", name)
 
 

@@ -22,7 +22,7 @@ def provenance(line: Line) -> Provenance:
         ("generator", settings.generate.generator, settings.generate.revision),
         ("generator's LoRA", settings.generate.lora, None),
         ("generator's denoiser", settings.generate.denoiser, None),
-        ("critic", settings.critique.critic, settings.critique.revision),
+        _critic(line),
         ("editor", settings.edit.editor, settings.edit.revision),
         *((f"reward {name}", ref, None) for name, ref in reward_models(line)),
         ("trained model", settings.train.model, None),
@@ -43,6 +43,13 @@ def provenance(line: Line) -> Provenance:
         ],
         prompts=_prompts(line),
     )
+
+
+def _critic(line: Line) -> tuple[str, str | None, str | None]:
+    """Of a served critic whose name the server told, what stands in for the name."""
+    s = line.settings.critique
+    told = s.backend == "openai" and "critique.critic_url" in line.store.read_manifest().get("models", {})
+    return ("critic", "critique.critic_url" if told else s.critic, None if told else s.revision)
 
 
 def _prompts(line: Line) -> list[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from rpo_cli.line.work import (
     critique_work,
     edit_work,
     generate_work,
+    reward_identity,
     reward_models,
     score_works,
     wants_edits,
@@ -39,7 +40,9 @@ def build_pairs(line: Line) -> PairsReport:
             live |= {name: live.get(name, set()) | imported(line, name) for name in IMPORTED}
         live["rewards"] = {key for work in score_works(line) for key in work.keys}
         models = {ROLES[work.name]: work.models[0] for work in judged}
-        models |= {f"reward {name}": line.identity(ref) for name, ref in reward_models(line)}
+        models |= {
+            f"reward {name}": reward_identity(line, name, ref)[0] for name, ref in reward_models(line)
+        }
         line.record()
         return build_dataset(
             line.store,

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from rpo_cli import registry
 from rpo_cli.line.context import Line
+from rpo_cli.line.hydrate import hydrate
 from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.rates import keep_rate
-from rpo_cli.line.work import Work, hydrate, works
+from rpo_cli.line.work import Work, works
 from rpo_cli.protocols import Results, Task
 from rpo_cli.records import Reject, Row, canonical_json
 

@@ -5,19 +5,20 @@ so rows of older settings or prompts never reach a later stage.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property, partial, wraps
 from typing import Any, TypeVar
 
 from rpo_cli import registry, templates
-from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.identity import ModelIdentity
+from rpo_cli.line import critics
 from rpo_cli.line.context import Line
+from rpo_cli.line.critics import required as required
+from rpo_cli.line.critics import reward_identity as reward_identity
 from rpo_cli.line.imports import generates, imported
 from rpo_cli.line.prompts import live_prompts
-from rpo_cli.pictures import decode
 from rpo_cli.protocols import Stage, Task
-from rpo_cli.records import Edit, Image, Reject, canonical_json, content_key
+from rpo_cli.records import canonical_json, content_key
 from rpo_cli.stages import critique, edit, generate, score
 
 Made = TypeVar("Made")
@@ -119,16 +120,19 @@ def live_images(line: Line) -> list[dict[str, Any]]:
 @once("images")
 def critique_work(line: Line) -> Work:
     s = line.settings.critique
-    model = line.identity(required(s.critic, "critique.critic"), s.revision)
+    model = critics.critic_identity(line)
     asked = templates.Templates.find(line.templates, s.template)
-    said = s.model_dump(exclude={"critic", "revision", "template", "batch_size"})
+    said = s.model_dump(exclude={"critic", "revision", "template", "batch_size", *critics.REACHED})
+    said |= critics.server_settings(s)
     settings = canonical_json({**said, "model": model.revision, "templates": asked.hashes})
     seed = line.settings.run.seed
     tasks = critique.wanted(live_images(line), seed=seed, settings=settings)
 
     def stage(device: str, environment: str) -> Stage:
-        options = {"revision": model.commit, "dtype": s.dtype}
-        build = partial(_backend, "critics", s.backend, model.ref, device=device, **options)
+        options = {"revision": model.commit, "dtype": s.dtype, **critics.backend_options(line, s.backend)}
+        build = partial(
+            _backend, "critics", s.backend, critics.served_model(model), device=device, **options
+        )
         step = critique.make_step(s, asked, settings, environment)
         return Stage("critique", "critiques", s.batch_size, build, step, bucket=critique.bucket)
 
@@ -214,22 +218,13 @@ def reward_models(line: Line) -> list[tuple[str, str]]:
     return [(name, model) for name, _, model in (r.partition("=") for r in line.settings.score.rewards)]
 
 
-def reward_identity(line: Line, reward: str, ref: str) -> tuple[ModelIdentity, str]:
-    """The model of a reward, and canonical JSON of everything that determines its scores."""
-    model = line.identity(ref)
-    asked = registry.reward_templates.get(reward)
-    template = {"template": templates.find(asked).sha256} if asked else {}
-    dtype = line.settings.score.dtype
-    return model, canonical_json({"reward": reward, "model": model.revision, "dtype": dtype, **template})
-
-
 def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.ScoreTask]) -> Work:
     s = line.settings.score
     model, settings = reward_identity(line, reward, ref)
 
     def stage(device: str, environment: str) -> Stage:
-        options = {"revision": model.commit, "dtype": s.dtype}
-        build = partial(_backend, "rewards", reward, ref, device=device, **options)
+        options = {"revision": model.commit, "dtype": s.dtype, **critics.reward_options(line, reward)}
+        build = partial(_backend, "rewards", reward, critics.served_model(model), device=device, **options)
         finish = score.Finish(reward, settings, environment)
         return Stage(f"score {reward}", "rewards", s.batch_size, build, score.step, finish, score.bucket)
 
@@ -254,44 +249,5 @@ def works(line: Line, name: str) -> list[Work]:
     return [{"generate": generate_work, "critique": critique_work, "edit": edit_work}[name](line)]
 
 
-def hydrate(line: Line, work: Work, tasks: list[Task]) -> Iterator[Task | Reject]:
-    """The tasks with their pictures, read part by part; a corrupt picture is a reject of its tasks."""
-    if work.picture_of is None:
-        yield from tasks
-        return
-    wanted: dict[str, dict[str, list[Task]]] = {}
-    for task in tasks:
-        table, key = work.picture_of(task)
-        wanted.setdefault(table, {}).setdefault(key, []).append(task)
-    for table, by_key in wanted.items():
-        for row in line.store.fetch(table, set(by_key)):
-            assert isinstance(row, Image | Edit)
-            yield from _with_picture(work, by_key[row.key], row.image.bytes)
-
-
-def _with_picture(work: Work, tasks: list[Task], data: bytes) -> Iterator[Task | Reject]:
-    try:
-        picture = decode(data)
-    except CorruptImage as error:
-        for task in tasks:
-            yield Reject(
-                key_of=task.key,
-                stage=work.name,
-                input_id=task.input_id,
-                reason="corrupt_image",
-                detail=str(error)[:2000],
-                settings=work.settings,
-            )
-        return
-    yield from (replace(task, payload=replace(task.payload, picture=picture)) for task in tasks)
-
-
 def _backend(kind: str, name: str, model: str, **options: Any) -> Any:
     return registry.load(kind, name)(model, **options)
-
-
-def required(value: str | None, setting: str) -> str:
-    """The value of a setting that the stage cannot do without."""
-    if value is None:
-        raise UsageError(f"{setting} is not set", f"pass --{setting.partition('.')[2]} FOLDER_OR_HUB_ID")
-    return value

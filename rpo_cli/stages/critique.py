@@ -179,7 +179,7 @@ def _whole(reply: Reply) -> bool:
 
 
 def _cut(reply: Reply) -> BadReply:
-    return BadReply("cut off by max_tokens", reply.text)
+    return BadReply("no reply" if reply.finish == "error" else "cut off by max_tokens", reply.text)
 
 
 def _text_of(reply: Reply) -> str | BadReply:

@@ -16,7 +16,8 @@ SHORT, LONG = f"^{_PLAIN}{{1,200}}$", f"^{_PLAIN}{{1,1000}}$"
 MOST_FLAWS = 10
 LOOP_TIMES = 4  # a phrase said so often in a row is a loop
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+# lone surrogates are no text either: they cannot be written
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _REFUSAL = re.compile(
     r"\b(i(['’]m| am) (sorry|unable|not able)|i (cannot|can['’]t|can not|won['’]t|apologi[sz]e)|as an ai\b|"
     r"(unable|not able) to (assist|help|comply|provide|see|view|analy[sz]e))",

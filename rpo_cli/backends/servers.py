@@ -1,0 +1,128 @@
+"""Several servers of one model as one: balanced, retried with back-off, given up when none answers."""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rpo_cli.backends.http import Endpoint, NoAnswer, check_url, fetch
+from rpo_cli.errors import RpoError, UsageError
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds; each pause is twice the one before
+AGAIN = "nothing is lost: start the server again, then the same command; it asks for what is missing only"
+
+
+def endpoints(urls: Sequence[str], key_variable: str | None) -> list[Endpoint]:
+    """The servers with their key from the environment.
+
+    Raises:
+        UsageError: a wrong URL, or a variable that is not set.
+    """
+    if not urls:
+        raise UsageError("critique.critic_url is not set", "pass --critic-url http://HOST:PORT/v1")
+    key = os.environ.get(key_variable, "") if key_variable else ""
+    if key_variable and not key:
+        hint = "put the server's key into that variable; never onto a command line or into a file"
+        raise UsageError(f"critique.key_variable: {key_variable} is not set in the environment", hint)
+    if not key.isascii() or not key.isprintable():
+        raise UsageError(
+            f"critique.key_variable: {key_variable} holds no key of printable ASCII", "copy the key again"
+        )
+    return [Endpoint(check_url(url), key) for url in dict.fromkeys(urls)]
+
+
+class Servers:
+    """Endpoints that serve one model. Each request goes to the one with the fewest in flight.
+
+    Args:
+        seconds: that one answer may take.
+        tries: requests for one answer, on whichever server.
+        alive: whether it makes sense to try again (a server that we started and that has ended).
+    """
+
+    def __init__(
+        self,
+        found: Sequence[Endpoint],
+        *,
+        seconds: float,
+        tries: int,
+        alive: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._load = dict.fromkeys(found, 0)
+        self._resting = dict.fromkeys(found, 0.0)  # endpoint → when it may be asked again, monotonic
+        self._seconds, self._tries, self._alive = seconds, tries, alive
+        self._answered = 0  # answers so far, of any kind
+        self._given_up: int | None = None  # answers at the time when a request ran out of tries
+        self._lock = threading.Lock()
+
+    @property
+    def urls(self) -> list[str]:
+        return [endpoint.url for endpoint in self._load]
+
+    def ask(self, path: str, body: Any) -> Any:
+        """One answer from any server; from many threads at once.
+
+        Raises:
+            BadAnswer: the server answered, with nothing of use.
+            RpoError: no server answered in all tries: the row stays missing.
+        """
+        for attempt in range(self._tries):
+            before = self._answered
+            endpoint = self._take()
+            try:
+                answer = fetch(endpoint, path, body, seconds=self._seconds)
+            except NoAnswer as failure:
+                self._put_back(endpoint, failure, attempt)
+                if attempt + 1 == self._tries or not self._alive() or self._given_up == self._answered:
+                    if failure.unreachable and self._answered == before:
+                        self._given_up = self._answered  # others in flight need not find out one by one
+                    raise self._lost(endpoint, attempt + 1, failure) from failure
+                time.sleep(max(0.0, min(self._resting.values()) - time.monotonic()))
+            except BaseException:
+                self._put_back(endpoint)
+                raise
+            else:
+                self._put_back(endpoint)
+                return answer
+        raise AssertionError("a request has at least one try")
+
+    def each(self, path: str) -> list[Any]:
+        """The answer of every endpoint to a GET; the first that fails ends it.
+
+        Raises:
+            BadAnswer, UsageError: as `fetch`.
+            RpoError: one does not answer.
+        """
+        answers = []
+        for endpoint in self._load:
+            try:
+                answers.append(fetch(endpoint, path, seconds=min(self._seconds, 30.0)))
+            except NoAnswer as failure:
+                raise self._lost(endpoint, 1, failure) from failure
+        return answers
+
+    def _take(self) -> Endpoint:
+        now = time.monotonic()
+        with self._lock:
+            rested = [item for item in self._load if self._resting[item] <= now]
+            chosen = min(rested or self._load, key=lambda item: (self._load[item], self._resting[item]))
+            self._load[chosen] += 1
+        return chosen
+
+    def _put_back(self, endpoint: Endpoint, failure: NoAnswer | None = None, attempt: int = 0) -> None:
+        with self._lock:
+            self._load[endpoint] -= 1
+            if failure is None:
+                self._answered += 1
+            else:  # a server that just failed rests while others are there
+                wait = failure.wait if failure.wait is not None else _pause(attempt)
+                self._resting[endpoint] = time.monotonic() + wait
+
+    def _lost(self, endpoint: Endpoint, tries: int, failure: NoAnswer) -> RpoError:
+        times = "once" if tries == 1 else f"{tries} times"
+        return RpoError(f"{endpoint.url}: asked {times} without an answer: {failure.why}", AGAIN)
+
+
+def _pause(attempt: int) -> float:
+    return float(min(LONGEST_PAUSE, FIRST_PAUSE * 2**attempt))

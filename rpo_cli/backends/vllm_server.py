@@ -1,0 +1,165 @@
+"""A vLLM server of our own, for one stage: started on loopback, driven, stopped."""
+
+import json
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rpo_cli.backends.http import BadAnswer, Endpoint, NoAnswer, fetch
+from rpo_cli.backends.processes import Server, start
+from rpo_cli.backends.served import ServedCritic
+from rpo_cli.backends.servers import Servers
+from rpo_cli.errors import MissingDependency, RpoError, UsageError
+from rpo_cli.protocols import Conversation, Reply
+
+NAME = "rpo-critic"
+POLL = 0.25  # seconds
+PICTURES = 2  # in one conversation: a judge compares two
+# llguidance gave only valid JSON in our measurements; without free white space a small budget lasts
+STRUCTURED = {"backend": "guidance", "disable_any_whitespace": True}
+# no picture comes by URL, nobody is told of us, and no secret of ours is the server's business
+ENVIRONMENT = {
+    "VLLM_MEDIA_URL_ALLOW_REDIRECTS": "0",
+    "VLLM_NO_USAGE_STATS": "1",
+    "DO_NOT_TRACK": "1",
+    "PYTHONUNBUFFERED": "1",
+}
+# a few words a minute are no load worth compiling for; beside other work one thread is faster than two
+CPU_ENVIRONMENT = {
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "VLLM_CPU_KVCACHE_SPACE": "1",
+    "OMP_NUM_THREADS": "1",
+    "TORCHDYNAMO_DISABLE": "1",
+}
+
+
+class VllmServerCritic:
+    """Starts `python -m vllm.entrypoints.openai.api_server` for the time of a stage and asks it.
+
+    Source: vLLM, Kwon et al. 2023, arXiv:2309.06180; https://docs.vllm.ai
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+        python: str | None = None,
+        arguments: Sequence[str] = (),
+        logs: str = "logs",
+        seconds: float = 900.0,
+        in_flight: int = 16,
+        timeout: float = 300.0,
+        tries: int = 6,
+    ) -> None:
+        self._ref, self._revision, self._device, self._dtype = model, revision, device, dtype
+        self._python, self._arguments = python or sys.executable, tuple(arguments)
+        self._logs, self._seconds, self._timeout, self._tries = logs, seconds, timeout, tries
+        self._critic = ServedCritic(NAME, in_flight=in_flight)
+        self.lanes = in_flight
+        self._server: Server | None = None
+
+    @property
+    def notes(self) -> list[str]:
+        return self._critic.notes
+
+    def setup(self) -> None:
+        """Start the server, wait until it is healthy, prove that it holds to a schema.
+
+        Raises:
+            MissingDependency: that Python has no vLLM.
+            RpoError: the server ends, or is not up in time; its last words are in the message.
+        """
+        port, key = _free_port(), secrets.token_urlsafe(32)
+        self._server = start(self._command(port), self._environment(key), Path(self._logs), "vllm")
+        try:
+            self._wait(f"http://127.0.0.1:{port}")
+            endpoint = Endpoint(f"http://127.0.0.1:{port}/v1", key)
+            alive = self._server.running
+            self._critic.connect(Servers([endpoint], seconds=self._timeout, tries=self._tries, alive=alive))
+        except BaseException:
+            self.close()
+            raise
+
+    def _command(self, port: int) -> list[str]:
+        model = ["--model", self._ref, "--served-model-name", NAME, "--dtype", self._dtype]
+        revision = ["--revision", self._revision] if self._revision else []
+        place = ["--host", "127.0.0.1", "--port", str(port)]
+        limits = ["--limit-mm-per-prompt", json.dumps({"image": PICTURES})]
+        limits += ["--structured-outputs-config", json.dumps(STRUCTURED)]
+        quiet = ["--disable-uvicorn-access-log", "--allowed-media-domains", "none.invalid"]
+        cpu = ["--enforce-eager"] if self._device == "cpu" else []
+        program = [self._python, "-m", "vllm.entrypoints.openai.api_server"]
+        return [*program, *model, *revision, *place, *limits, *quiet, *cpu, *self._arguments]
+
+    def _environment(self, key: str) -> dict[str, str]:
+        """This process's, without what is meant for it alone, and the server's key."""
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        defaults = {**ENVIRONMENT, **(CPU_ENVIRONMENT if self._device == "cpu" else {})}
+        return {**defaults, **kept, **ENVIRONMENT, "VLLM_API_KEY": key}
+
+    def _wait(self, root: str) -> None:
+        assert self._server is not None
+        until = time.monotonic() + self._seconds
+        while time.monotonic() < until:
+            if not self._server.running():
+                raise self._failed("ended while it was starting")
+            try:
+                fetch(Endpoint(root), "/health", seconds=5.0)
+                return
+            except BadAnswer:
+                return  # healthy; the body of that answer is empty
+            except (NoAnswer, UsageError):
+                time.sleep(POLL)
+        raise self._failed(f"was not up after {self._seconds:g} s")
+
+    def _failed(self, what: str) -> RpoError:
+        assert self._server is not None
+        said, log = self._server.last_words(), self._server.log
+        if "No module named 'vllm'" in said or "No module named vllm" in said:
+            return MissingDependency(
+                f"{self._python} has no vLLM",
+                "install it into an environment of its own, then critique.server_python = its python",
+            )
+        if "LlavaQwenForCausalLM" in said:
+            return RpoError(
+                f"{self._ref}: is in the layout of LLaVA-NeXT, which vLLM does not load",
+                "convert it to transformers' LLaVA-OneVision layout (transformers has "
+                "convert_llava_onevision_weights_to_hf.py), or take a lmms-lab/LLaVA-Critic-R1 model",
+            )
+        return RpoError(f"the vLLM server {what}:\n{said}", f"the whole log: {log}")
+
+    def reply(
+        self,
+        conversations: Sequence[Conversation],
+        *,
+        schema: dict[str, Any] | None = None,
+        seeds: Sequence[int] | None = None,
+        max_tokens: int = 512,
+    ) -> list[Reply]:
+        """See `ServedCritic.reply`."""
+        return self._critic.reply(conversations, schema=schema, seeds=seeds, max_tokens=max_tokens)
+
+    def yes_probability(self, conversations: Sequence[Conversation]) -> list[float]:
+        """See `ServedCritic.yes_probability`."""
+        return self._critic.yes_probability(conversations)
+
+    def close(self) -> None:
+        """Stop the server."""
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+
+def _free_port() -> int:
+    """A port of loopback that nobody has at the moment, drawn by the kernel."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,96 @@
+"""Which critic a run asks, and how its backend is reached; rewards that ask a VLM reach theirs likewise."""
+
+from typing import Any
+
+from rpo_cli import registry, templates
+from rpo_cli.config import CritiqueSettings
+from rpo_cli.errors import UsageError
+from rpo_cli.identity import ModelIdentity, served
+from rpo_cli.line.context import Line
+from rpo_cli.records import canonical_json
+
+SERVED = "openai"  # the backend whose model only its server knows
+OWN_SERVER = "vllm-server"
+# of the settings in [critique]: how a server is reached changes no row
+REACHED = frozenset(
+    {"critic_url", "key_variable", "server_python", "server_args", "server_seconds"}
+    | {"in_flight", "timeout", "tries"}
+)
+
+
+def critic_identity(line: Line) -> ModelIdentity:
+    """The critic of [critique]; a served one is known by the name that its server gives it.
+
+    Raises:
+        UsageError: no critic is named, or the servers serve several.
+    """
+    s = line.settings.critique
+    if s.backend != SERVED:
+        return line.identity(required(s.critic, "critique.critic"), s.revision)
+    if s.critic is not None and not line.resolved.origins["critique.critic"].startswith("preset "):
+        return line.know(served(s.critic))
+    pinned = line.store.read_manifest().get("models", {}).get("critique.critic_url")
+    name = str(pinned).removeprefix("served:") if pinned else _asked(s)
+    return line.know(served(name, "critique.critic_url"))
+
+
+def _asked(s: CritiqueSettings) -> str:
+    from rpo_cli.backends.served import the_served_name
+
+    return the_served_name(s.critic_url, s.key_variable)
+
+
+def backend_options(line: Line, backend: str) -> dict[str, Any]:
+    """What a critic backend's constructor takes beside model, revision, device and dtype."""
+    s = line.settings.critique
+    if backend not in (SERVED, OWN_SERVER):
+        return {}
+    common: dict[str, Any] = {"in_flight": s.in_flight, "timeout": s.timeout, "tries": s.tries}
+    if backend == SERVED:
+        return {**common, "urls": s.critic_url, "key_variable": s.key_variable}
+    return {
+        **common,
+        "python": s.server_python,
+        "arguments": s.server_args,
+        "seconds": s.server_seconds,
+        "logs": str(line.store.path("logs")),
+    }
+
+
+def reward_identity(line: Line, reward: str, ref: str) -> tuple[ModelIdentity, str]:
+    """The model of a reward, and canonical JSON of everything that determines its scores."""
+    s = line.settings.score
+    asked = registry.reward_templates.get(reward)
+    is_served = asked is not None and s.backend == SERVED
+    model = line.know(served(ref)) if is_served else line.identity(ref)
+    said: dict[str, Any] = {"reward": reward, "model": model.revision, "dtype": s.dtype}
+    if asked:
+        said["template"] = templates.find(asked).sha256
+        if s.backend != "transformers":
+            said |= {"backend": s.backend, **server_settings(line.settings.critique)}
+    return model, canonical_json(said)
+
+
+def reward_options(line: Line, reward: str) -> dict[str, Any]:
+    """What a reward's constructor takes beside model, revision, device and dtype."""
+    backend = line.settings.score.backend
+    if reward not in registry.reward_templates or backend == "transformers":
+        return {}
+    return {"backend": backend, "server": backend_options(line, backend)}
+
+
+def served_model(model: ModelIdentity) -> str:
+    """What the backend is asked for: a served name, or the reference itself."""
+    return model.revision.removeprefix("served:") if model.kind == "served" else model.ref
+
+
+def server_settings(s: CritiqueSettings) -> dict[str, Any]:
+    """What of a server's settings can change a row and so belongs into its key; {} by default."""
+    return {"server_args": s.server_args} if s.server_args else {}
+
+
+def required(value: str | None, setting: str) -> str:
+    """The value of a setting that the stage cannot do without."""
+    if value is None:
+        raise UsageError(f"{setting} is not set", f"pass --{setting.partition('.')[2]} FOLDER_OR_HUB_ID")
+    return value
