@@ -77,7 +77,7 @@ exporters = {
     "trl": "rpo_cli.exchange.exporters.archives:export_trl",
     "jsonl": "rpo_cli.exchange.exporters.folders:export_jsonl",
 }
-presets = {"shapes": "rpo_cli.shapes.preset:settings"}
+presets = {"shapes": "rpo_cli.shapes.preset:settings", "paper": "rpo_cli.presets:paper"}
 measures = {"shapes-oracle": "rpo_cli.shapes.measure:shapes_oracle"}
 
 KINDS: dict[str, dict[str, str]] = {

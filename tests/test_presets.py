@@ -1,0 +1,34 @@
+"""The preset `paper` says of each setting whose it is, and is settings that the line accepts."""
+
+from rpo_cli.presets import OURS, PAPER, paper
+from rpo_cli.resolve import resolve, setting_names
+from rpo_cli.train.compose import composed
+
+
+def test_every_setting_of_the_paper_is_marked_as_the_authors_or_ours():
+    found = resolve({}, preset="paper")
+    from_preset = {name for name, origin in found.origins.items() if origin == "preset paper"}
+    assert from_preset == {item.name for item in PAPER} <= set(setting_names())
+    notes = " ".join(found.notes)
+    for item in PAPER:
+        assert f"{item.name} = " in notes
+    ours = next(note for note in found.notes if note.startswith("Ours:"))
+    assert all((f"{item.name} = " in ours) == (item.whose == OURS) for item in PAPER)
+
+
+def test_the_paper_trains_with_salesforces_loss_and_effective_rate():
+    settings = resolve({}, preset="paper").settings.train
+    assert settings.learning_rate == 1e-8 * settings.global_batch
+    objective = composed(settings)
+    assert (objective.link, objective.reference_mix, settings.beta) == ("logistic", 1, 5000)
+
+
+def test_an_imported_pair_keeps_its_label_and_its_edits_are_relabelled():
+    pairs = resolve({}, preset="paper").settings.pairs
+    assert (pairs.strategy, pairs.labels, pairs.keep_reversed) == ("edits", "source", True)
+
+
+def test_a_preset_is_made_anew_for_each_call():
+    first, second = paper(), paper()
+    first["train"]["beta"] = 1
+    assert second["train"]["beta"] == 5000
