@@ -19,6 +19,17 @@ def imported(line: Line, table: str) -> set[str]:
     return {key for part in parts for key in line.store.part_keys(table, part)}
 
 
+def people_said(line: Line) -> dict[tuple[str, str], str]:
+    """(sha256 of a picture, prompt_id) → what imported feedback says of it; the first by key of several."""
+    keys = imported(line, "critiques")
+    columns = ["critique_id", "image_sha256", "prompt_id", "text"]
+    rows = line.store.columns("critiques", columns).to_pylist() if keys else []
+    rows = sorted(
+        (row for row in rows if row["critique_id"] in keys), key=lambda row: str(row["critique_id"])
+    )
+    return {(row["image_sha256"], row["prompt_id"]): row["text"] for row in reversed(rows)}
+
+
 def generates(line: Line) -> bool:
     """Whether pictures are wanted from a generator: always, but in a run of imports without own prompts."""
     if line.planned is not None or not import_groups(line):

@@ -15,7 +15,7 @@ from rpo_cli.line import critics
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import required as required
 from rpo_cli.line.critics import reward_identity as reward_identity
-from rpo_cli.line.imports import generates, imported
+from rpo_cli.line.imports import generates, imported, people_said
 from rpo_cli.line.prompts import live_prompts
 from rpo_cli.protocols import Stage, Task
 from rpo_cli.records import canonical_json, content_key
@@ -126,7 +126,8 @@ def critique_work(line: Line) -> Work:
     said |= critics.server_settings(s)
     settings = canonical_json({**said, "model": model.revision, "templates": asked.hashes})
     seed = line.settings.run.seed
-    tasks = critique.wanted(live_images(line), seed=seed, settings=settings)
+    people = {} if s.single_turn else people_said(line)
+    tasks = critique.wanted(live_images(line), seed=seed, settings=settings, said=people)
 
     def stage(device: str, environment: str) -> Stage:
         options = {"revision": model.commit, "dtype": s.dtype, **critics.backend_options(line, s.backend)}

@@ -3,6 +3,7 @@
 Two turns as in RPO (arXiv:2503.11720): first what the picture shows and what differs from the prompt,
 then flaws and instructions as JSON; or both at once (`single_turn`). The first attempt is greedy, in
 batches; a bad reply is asked for again alone, sampled with the row's seed, then rejected with its text.
+Where people have said what is wrong with a picture (imported feedback), their words are the first turn.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,23 +30,36 @@ class CritiqueTask:
     prompt: str
     seed: int
     picture: "Picture | None" = None
+    said: str | None = None  # people's words, which stand for the first turn
 
 
-def wanted(images: Iterable[Mapping[str, Any]], *, seed: int, settings: str) -> Iterator[Task]:
-    """One task per picture and prompt, from light image rows (image_id, sha256, prompt_id, prompt)."""
+def wanted(
+    images: Iterable[Mapping[str, Any]],
+    *,
+    seed: int,
+    settings: str,
+    said: Mapping[tuple[str, str], str] | None = None,
+) -> Iterator[Task]:
+    """One task per picture and prompt, from light image rows (image_id, sha256, prompt_id, prompt).
+
+    Args:
+        said: (sha256, prompt_id) → what people said of the picture.
+    """
     seen: set[str] = set()
     for row in images:
         own = row_seed(seed, "critique", row["sha256"], row["prompt"])
-        key = content_key("critique", row["sha256"], row["prompt"], own, settings)
+        words = (said or {}).get((row["sha256"], row["prompt_id"]))
+        theirs = () if words is None else (words,)
+        key = content_key("critique", row["sha256"], row["prompt"], own, settings, *theirs)
         if key not in seen:
             seen.add(key)
-            payload = CritiqueTask(row["image_id"], row["sha256"], row["prompt_id"], row["prompt"], own)
-            yield Task(key, row["image_id"], payload)
+            names = (row["image_id"], row["sha256"], row["prompt_id"], row["prompt"])
+            yield Task(key, row["image_id"], CritiqueTask(*names, own, said=words))
 
 
 def bucket(task: Task) -> Any:
-    """Pictures of one batch have one size."""
-    return task.payload.picture.size
+    """Pictures of one batch have one size, and people have spoken of all of them or of none."""
+    return task.payload.picture.size, task.payload.said is not None
 
 
 @dataclass(frozen=True)
@@ -96,7 +110,7 @@ class Step:
             return [_Said("", reply.text) if _whole(reply) else _cut(reply) for reply in
                     self._reply(critic, opened, seeds, structured=True)]  # fmt: skip
         opened = [(self._opening(want, self.templates.critique),) for want in wants]
-        heard = [_text_of(reply) for reply in self._reply(critic, opened, seeds, structured=False)]
+        heard = self._heard(wants, opened, critic, seeds)
         good = [row for row, text in enumerate(heard) if isinstance(text, str)]
         answers: list[_Said | BadReply] = [
             text if isinstance(text, BadReply) else _Said(text, "") for text in heard
@@ -109,6 +123,15 @@ class Step:
         for row, reply in zip(good, self._reply(critic, talks, again, structured=True), strict=False):
             answers[row] = _Said(str(heard[row]), reply.text) if _whole(reply) else _cut(reply)
         return answers
+
+    def _heard(
+        self, wants: Sequence[CritiqueTask], opened: Any, critic: Critic, seeds: Sequence[int] | None
+    ) -> list[str | BadReply]:
+        """The first turn: the critic's, or people's where they have spoken (a batch is of one kind)."""
+        people = [want.said for want in wants if want.said is not None]
+        if len(people) == len(wants):
+            return list(people)
+        return [_text_of(reply) for reply in self._reply(critic, opened, seeds, structured=False)]
 
     def _opening(self, want: CritiqueTask, template: Any) -> Message:
         return Message("user", template.fill(**self._values(want)), want.picture)

@@ -174,6 +174,19 @@ def test_richhf_feedback_is_a_critique_of_its_picture(tmp_path, write):
     assert [flaw.detail for flaw in critique.flaws] == ["does not match 'cat'"]
 
 
+def test_imported_feedback_is_what_the_critic_is_asked_to_turn_into_instructions(tmp_path, write):
+    from rpo_cli.line.work import critique_work
+
+    write.tfrecord("train.tfrecord", [write.label("one", "1 0")])
+    write.file("images/one.png", write.png(1))
+    write.file("images/one.txt", "a cat")
+    bring(tmp_path / "run", write.root, images=write.root / "images")
+    (two,) = critique_work(open_line(tmp_path / "run")).tasks
+    (one,) = critique_work(open_line(tmp_path / "run", {"critique.single_turn": True})).tasks
+    assert "Not matched: cat." in two.payload.said
+    assert one.payload.said is None
+
+
 def test_status_and_prune_keep_what_was_imported(tmp_path, picks):
     bring(tmp_path / "run", picks)
     before = tree(tmp_path / "run", *TABLES)

@@ -1,7 +1,7 @@
 """The critique stage against a critic that misbehaves in every way seen in real ones."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 from PIL import Image
@@ -229,3 +229,29 @@ def test_a_key_depends_on_picture_prompt_seed_and_settings():
         for settings in ("{}", '{"max_words":9}')
     }
     assert len(keys) == 12
+
+
+def test_peoples_words_stand_for_the_first_turn_and_only_theirs():
+    """Imported feedback: the critic is asked for instructions alone, and words change nobody else's key."""
+    rows = [
+        {"image_id": f"i{n}", "sha256": f"{n}", "prompt_id": f"p{n}", "prompt": "a green circle"}
+        for n in (0, 1)
+    ]
+    plain = list(critique.wanted(rows, seed=7, settings="{}"))
+    words = "Not matched: green."
+    said = list(critique.wanted(rows, seed=7, settings="{}", said={("1", "p1"): words}))
+    assert said[0] == plain[0]
+    assert said[1].key != plain[1].key
+    picture = Image.new("RGB", (64, 64))
+    task = replace(said[1], payload=replace(said[1].payload, picture=picture))
+    assert critique.bucket(task) != critique.bucket(
+        replace(plain[1], payload=replace(plain[1].payload, picture=picture))
+    )
+    critic = ScriptedCritic()
+    step = critique.make_step(CritiqueSettings(), Templates.find(None, "rpo"), "{}", "{}")
+    (row,) = step([task], critic, 4)
+    assert isinstance(row, Critique)
+    assert (row.text, row.instructions) == (words, ("make the red circle green",))
+    (call,) = critic.calls
+    assert call["schema"] is not None
+    assert [message.text for message in call["talks"][0]][1] == words
