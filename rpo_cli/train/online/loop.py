@@ -1,6 +1,7 @@
 """Rounds of sampling, scoring and learning, each committed as one checkpoint; the last is exported."""
 
-from contextlib import AbstractContextManager, nullcontext
+import json
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,8 @@ from rpo_cli.train.average import Average
 from rpo_cli.train.export import export, portable_name, require_layouts
 from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder
-from rpo_cli.train.metrics import MetricsFile, Numbers
+from rpo_cli.train.loggers import open_loggers
+from rpo_cli.train.metrics import Journal, MetricsFile, Numbers
 from rpo_cli.train.online.credit import Memory
 from rpo_cli.train.online.lesson import State, lesson
 from rpo_cli.train.online.objective import OnlineObjective
@@ -74,11 +76,10 @@ def run_rounds(inputs: Inputs, threads: int, observer: Observer) -> tuple[State,
     assert guidance is not None
     sampler = Sampler(policy, family, grid, guidance, shape, inputs.device)
     state = start_or_resume(inputs, policy)
-    metrics = MetricsFile(inputs.out / "metrics.jsonl")
-    metrics.rewind(state.round or None)
     observer.start("train", inputs.settings.rounds or 0, state.round)
     try:
-        loop(inputs, sampler, state, metrics, observer)
+        with closing(opened(inputs, state)) as journal:
+            loop(inputs, sampler, state, journal, observer)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -87,9 +88,18 @@ def run_rounds(inputs: Inputs, threads: int, observer: Observer) -> tuple[State,
             "give a smaller --batch-size under another --name, or --dtype bfloat16; whole rounds are saved",
         ) from error
     observer.finish()
-    first, last = metrics.first_and_last("train")
+    first, last = journal.ends()[:2]
     finish(inputs, sampler, state, dict(zip(ENDS, (first, last), strict=True)))
     return state, first, last
+
+
+def opened(inputs: Inputs, state: State) -> Journal:
+    """Where the numbers go, without those of rounds that will be made again."""
+    key = json.loads((inputs.out / "settings.json").read_text(encoding="utf-8"))["key"]
+    loggers = open_loggers(inputs.settings, inputs.out, key, state.round + 1)
+    journal = Journal(MetricsFile(inputs.out / "metrics.jsonl"), loggers)
+    journal.rewind(state.round or None)
+    return journal
 
 
 def require_family(family: Family, objective: OnlineObjective) -> None:
@@ -172,7 +182,7 @@ def start_or_resume(inputs: Inputs, policy: Policy) -> State:
     return state
 
 
-def loop(inputs: Inputs, sampler: Sampler, state: State, metrics: MetricsFile, observer: Observer) -> None:
+def loop(inputs: Inputs, sampler: Sampler, state: State, journal: Journal, observer: Observer) -> None:
     """The rounds that are missing. A round is whole or never was."""
     settings, online, objective = inputs.settings, inputs.online, inputs.objective
     if state.round == settings.rounds:
@@ -206,7 +216,7 @@ def loop(inputs: Inputs, sampler: Sampler, state: State, metrics: MetricsFile, o
             observer.note(f"round {state.round + 1}: no prompt's best and worst differ beyond the noise")
         state.round += 1
         budget = {"images_sampled": state.images, "pictures_scored": state.scored}
-        metrics.append("train", state.round, numbers | budget)
+        journal.append("train", state.round, numbers | budget)
         observer.advance(1, 0)
         commit(inputs, sampler.policy, state)
 
