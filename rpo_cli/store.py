@@ -260,9 +260,10 @@ def open_store(path: str | Path, *, create: bool = False) -> Store:
 
 
 def _siblings(local: Path | None) -> str:
+    """The nearest name among the runs beside it."""
     if local is None or not local.parent.is_dir():
         return ""
-    return nearest(local.name, [item.name for item in local.parent.iterdir() if item.is_dir()])
+    return nearest(local.name, [file.parent.name for file in local.parent.glob(f"*/{MANIFEST}")])
 
 
 def _place(table: str, group: str, file: str) -> str:
