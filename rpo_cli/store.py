@@ -255,12 +255,11 @@ def open_store(path: str | Path, *, create: bool = False) -> Store:
     if files.local is not None and files.local.is_file():
         raise UsageError(f"{path}: is a file, not a run directory", "name a directory")
     if not create and not files.exists(MANIFEST):
-        raise UsageError(f"{path}: no run here{_siblings(files.local)}", "rpo run DIR makes one")
+        raise UsageError(f"{path}: no run here{_nearest_run(files.local)}", "rpo run DIR makes one")
     return Store(str(path), files)
 
 
-def _siblings(local: Path | None) -> str:
-    """The nearest name among the runs beside it."""
+def _nearest_run(local: Path | None) -> str:
     if local is None or not local.parent.is_dir():
         return ""
     return nearest(local.name, [file.parent.name for file in local.parent.glob(f"*/{MANIFEST}")])
