@@ -149,10 +149,18 @@ def training_plan(say: Output, found: "TrainPlan") -> None:
         ["forward passes", f"{found.passes_per_step:,} a step, {found.batch_size:,} pairs each"],
         ["FLOPs per pair", f"{_tera(found.flops_per_pair)} ({_listed(flops, _tera)})"],
         ["FLOPs in all", _tera(found.flops_of_training)],
+        ["computed again to save memory", f"{_tera(found.recomputed_per_pair)} per pair"],
+        ["time", _at_least(found.seconds_at_peak)],
         ["memory, estimated", f"{size(found.memory_total)} ({_listed(memory, size)})"],
     ]
     said = f"{found.method} on {found.model}\n" + "\n".join(f"{name}: {text}" for name, text in rows)
     say.result(found, said, essence=str(found.memory_total))
+
+
+def _at_least(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown on this device; the log tells pairs per second from the first step on"
+    return f"at least {seconds / 3600:.2g} hours, at the device's peak"
 
 
 def _tera(count: int) -> str:

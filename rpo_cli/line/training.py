@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
-from rpo_cli.compute import launched
+from rpo_cli.compute import launched, pick_device
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import built
@@ -10,6 +10,7 @@ from rpo_cli.exchange.dataset import sweep
 from rpo_cli.line.context import Line
 from rpo_cli.line.online import fine_tune_online, own_online_settings
 from rpo_cli.line.work import required, reward_models
+from rpo_cli.store import open_store
 from rpo_cli.train.online.compose import is_online
 from rpo_cli.train.run import Embedder, Prepared, TrainReport, prepare_cache
 from rpo_cli.train.run import suggest_beta as propose_beta
@@ -73,14 +74,16 @@ def plan(line: Line) -> "TrainPlan":
 
     Raises:
         SettingsError: settings that contradict the method.
-        UsageError: the model is of no family that can be trained.
+        UsageError: there is no run, or the model is of no family that can be trained.
     """
     from rpo_cli.train.plan import plan as plan_training
 
+    open_store(line.store.url)
     _refuse_online(line, "--plan")
     settings = own_settings(line)
     model, revision = _model(line, settings)
-    return plan_training(settings, dataset=line.store.path("dataset"), model=model, revision=revision)
+    dataset, device = line.store.path("dataset"), pick_device(line.settings.run.device)
+    return plan_training(settings, dataset=dataset, model=model, revision=revision, device=device)
 
 
 def _refuse_online(line: Line, option: str) -> None:

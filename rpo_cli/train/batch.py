@@ -103,6 +103,10 @@ def item_errors(
         triples = zip(predictions, others, parts, strict=True)
         return torch.cat([cross_errors(a, b, part.wanted) for a, b, (_, part) in triples])[order]
 
+    @torch.no_grad()
+    def distance_of(predictions: Sequence[Tensor], others: Sequence[Tensor]) -> Tensor:
+        return torch.cat([image_errors(a, b) for a, b in zip(predictions, others, strict=True)])[order]
+
     frozen: list[Tensor] = []
     if with_reference:
         with torch.no_grad(), policy.reference() as unet:
@@ -111,7 +115,8 @@ def item_errors(
     with torch.set_grad_enabled(grad):
         said = predictions_of(policy.unet)
         cross = cross_of(said, frozen) if with_cross else None
-        return Errors(errors_of(said), reference, cross, width=width)
+        apart = distance_of(said, frozen) if with_reference else None
+        return Errors(errors_of(said), reference, cross, width=width, distance=apart)
 
 
 def _latent(cache: Cache, picture: str, draw: Draw) -> Tensor:

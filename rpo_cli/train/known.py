@@ -13,7 +13,14 @@ from rpo_cli.train.embeddings import Embeddings
 from rpo_cli.train.objective import Objective
 from rpo_cli.train.rankings import Item, Ranking
 from rpo_cli.train.terms import Known
-from rpo_cli.train.weights import pair_weight, soft_label, step_ratios, timestep_weights, weight_scale
+from rpo_cli.train.weights import (
+    pair_weight,
+    soft_label,
+    step_divergence,
+    step_ratios,
+    timestep_weights,
+    weight_scale,
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,7 @@ class Knowledge:
             gains=torch.tensor([item.gains for item in rankings]).T.contiguous() if rankings else None,
             features=self.embeddings.of(pairs) if self.embeddings else None,
             noise=timesteps / self.schedule.steps,
+            divergence=step_divergence(self.schedule, timesteps) if objective.needs_reference else None,
         )
         return Known(**{name: _moved(value, device) for name, value in vars(found).items()})
 

@@ -52,7 +52,7 @@ class Tracker:
 
     def append(self, split: str, step: int, numbers: Mapping[str, float]) -> None:
         named = {f"{split}/{name}": value for name, value in numbers.items()}
-        self._module.log({"step": step, **named})
+        self._module.log(named, step=step)
 
     def close(self) -> None:
         self._module.finish()

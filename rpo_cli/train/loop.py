@@ -77,7 +77,7 @@ def ready(inputs: Inputs, family: Family, observer: Observer, world: World) -> t
     observer.note(start_line(job))
     folder = Folder(inputs.model, inputs.revision)
     ideal = ideal_seconds(job.settings, job.objective, family, folder, inputs.device)
-    job = replace(job, ideal_seconds=ideal)
+    job = replace(job, ideal=ideal)
     denoiser = family.load_denoiser(weight_dtype(job.settings))
     policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device)
     with world.first():

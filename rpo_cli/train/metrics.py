@@ -17,7 +17,11 @@ from rpo_cli.train.transforms import clipped_shares
 __all__ = ["Journal", "MetricsFile", "Numbers", "join", "runaway_warning", "spread_warning", "summarise"]
 
 Numbers = dict[str, float]
-CLOCK = ("pairs_per_second", "useful_mfu")  # what differs from one run of a training to the next
+CLOCK = (
+    "pairs_per_second",
+    "useful_mfu",
+    "hardware_mfu",
+)  # what differs from one run of a training to the next
 SPREAD_STEPS = 10  # the logit's spread is judged within this many steps
 # standard deviations of the logit: float32 rounding alone makes some 3e-4 at β 5000; σ(10) = 0.99995
 TOO_SMALL, SATURATED = 2e-3, 10.0
@@ -47,12 +51,28 @@ def summarise(errors: Errors, objective: Objective, beta: float) -> Numbers:
             "implicit_accuracy": implicit_accuracy(implicit_margin(errors)),
             **_accuracy_by_noise(errors),
         }
+    found |= _kl(errors)
     if objective.compares:
         logits = objective.logits(errors, beta)
         found |= {"logit_mean": logits.mean(), "logit_std": logits.std(correction=0)}
     if objective.clip:
         found |= clipped_shares(errors, objective)
     return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+
+
+def _kl(errors: Errors) -> dict[str, Tensor]:
+    """ "kl": KL(policy ‖ reference) of one denoising step, in nats per element of the latents.
+
+    Estimator: the exact divergence of the two Gaussian steps that the predictions make of one x_t (equal
+    variances, so it is the same in both directions), averaged over the pictures and timesteps as drawn. x_t
+    are noised pictures of the dataset, not samples of the policy, and the first and last timestep have no
+    such step. Times C·H·W·T it is an estimate for a whole trajectory where timesteps are drawn uniformly.
+    """
+    slope = errors.known.divergence
+    if errors.distance is None or slope is None:
+        return {}
+    nats = (ranks(errors.distance, errors.width) * slope)[:, slope.isfinite()]
+    return {"kl": nats.mean()} if nats.numel() else {}
 
 
 def _accuracy_by_noise(errors: Errors) -> dict[str, Tensor]:

@@ -21,14 +21,11 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.train.compose import settled
 from rpo_cli.train.data import split_files
 from rpo_cli.train.families import Family, open_family
-from rpo_cli.train.families.encoders import Condition
-from rpo_cli.train.families.flow import FLUX_DEV_T5_TOKENS, FLUX_SCHNELL_T5_TOKENS, SD3_T5_TOKENS
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.objective import Objective
 from rpo_cli.train.policy import DTYPES, Policy, build_policy, weight_dtype
 
 SINGLE = 4  # bytes of a float32
-SIZES = 6  # numbers that SDXL is told of a picture
 # dense bf16 and fp16 FLOP/s by the name that torch.cuda gives; NVIDIA's data sheets
 PEAKS = {"H200": 989e12, "H100 80GB HBM3": 989e12, "A100": 312e12}
 
@@ -79,6 +76,9 @@ class TrainPlan:
         global_batch: items per optimiser step, the effective batch; `batch_size` of them per forward pass.
         parameters, trained: numbers in the denoiser with its adapter, and those that change.
         flops_per_pair: of an item, which is a list for methods that rank.
+        recomputed_per_pair: FLOPs that are done twice to save memory; of use to nobody else.
+        seconds_at_peak: what the training takes at least, on the devices of its processes at their peak;
+            None: no peak is known.
     """
 
     method: str
@@ -95,9 +95,13 @@ class TrainPlan:
     flops_of_training: int
     memory: Memory
     memory_total: int
+    recomputed_per_pair: int = 0
+    seconds_at_peak: float | None = None
 
 
-def plan(settings: TrainSettings, *, dataset: Path, model: str, revision: str | None) -> TrainPlan:
+def plan(
+    settings: TrainSettings, *, dataset: Path, model: str, revision: str | None, device: str = "cpu"
+) -> TrainPlan:
     """Plan a training.
 
     Raises:
@@ -108,8 +112,9 @@ def plan(settings: TrainSettings, *, dataset: Path, model: str, revision: str | 
     family = open_family(model, revision)
     family.check()
     policy = blank_policy(settings, family, Folder(model, revision))
-    flops, kept = measured(settings, objective, family, Folder(model, revision), policy)
+    flops, again, kept = measured(settings, objective, family, policy)
     size = min(settings.batch_size, settings.global_batch)
+    peak, items = known_peak(device, settings.dtype), settings.global_batch * settings.steps
     everything = sum(value.numel() for value in policy.unet.parameters())
     trained = sum(value.numel() for value in policy.parameters.values())
     memory = _memory(settings, objective, policy, everything - trained, kept * size)
@@ -125,21 +130,31 @@ def plan(settings: TrainSettings, *, dataset: Path, model: str, revision: str | 
         trained=trained,
         flops=flops,
         flops_per_pair=flops.total,
-        flops_of_training=flops.total * settings.global_batch * settings.steps,
+        flops_of_training=flops.total * items,
         memory=memory,
         memory_total=memory.total,
+        recomputed_per_pair=again,
+        seconds_at_peak=(flops.total + again) * items / peak / settings.processes if peak else None,
     )
+
+
+@dataclass(frozen=True)
+class Ideal:
+    """Seconds that an item takes at the device's peak: its useful FLOPs, and all that are done."""
+
+    useful: float
+    hardware: float
 
 
 def ideal_seconds(
     settings: TrainSettings, objective: Objective, family: Family, folder: Folder, device: str
-) -> float | None:
-    """Seconds that one item's useful FLOPs take at the device's peak; None where no peak is known."""
+) -> Ideal | None:
+    """None where no peak is known."""
     peak = known_peak(device, settings.dtype)
     if peak is None:
         return None
-    flops, _ = measured(settings, objective, family, folder, blank_policy(settings, family, folder))
-    return flops.total / peak
+    flops, again, _ = measured(settings, objective, family, blank_policy(settings, family, folder))
+    return Ideal(flops.total / peak, (flops.total + again) / peak)
 
 
 def known_peak(device: str, dtype: str) -> float | None:
@@ -161,15 +176,15 @@ def blank_policy(settings: TrainSettings, family: Family, folder: Folder) -> Pol
 
 
 def measured(
-    settings: TrainSettings, objective: Objective, family: Family, folder: Folder, policy: Policy
-) -> tuple[Flops, int]:
-    """(FLOPs of one item, bytes that its forward pass keeps for the backward one)."""
+    settings: TrainSettings, objective: Objective, family: Family, policy: Policy
+) -> tuple[Flops, int, int]:
+    """(FLOPs of one item, those done twice, bytes that its forward pass keeps for the backward one)."""
     count = objective.list_size
     (channels, side, _), own = family.latent_size()
     side = side * (settings.resolution or own) // own
     noisy = torch.zeros(count, channels, side, side, device="meta")
     times = torch.zeros(count, device="meta")
-    condition = blank_condition(family, folder, policy.unet.config, count)
+    condition = family.blank_condition(count)
 
     def said(unet: nn.Module) -> Tensor:
         return family.predict(unet, noisy, times, condition)
@@ -181,8 +196,12 @@ def measured(
     found: list[Tensor] = []
     forward = counted(lambda: found.append(said(policy.unet)))
     backward = counted(lambda: found.pop().sum().backward())
+    again = forward if objective.group_size > settings.batch_size else 0  # see `gradients.backward`
+    if settings.gradient_checkpointing:
+        policy.unet.enable_gradient_checkpointing()
+        again += counted(lambda: said(policy.unet).sum().backward()) - forward - backward
     kept = kept_bytes(policy.unet, lambda: said(policy.unet), checkpointing=settings.gradient_checkpointing)
-    return Flops(forward, backward, reference), kept * DTYPES[settings.dtype].itemsize // SINGLE
+    return Flops(forward, backward, reference), again, kept * DTYPES[settings.dtype].itemsize // SINGLE
 
 
 def counted(work: Callable[[], object]) -> int:
@@ -236,31 +255,6 @@ def kept_bytes(unet: Any, forward: Callable[[], object], *, checkpointing: bool)
 
 def _as_it_is(value: Tensor) -> Tensor:
     return value
-
-
-def blank_condition(family: Family, folder: Folder, config: Any, count: int) -> Condition:
-    """What `Family.predict` takes beside the latents of `count` pictures, shapes only."""
-    text = folder.config("text_encoder", diffusers.UNet2DConditionModel)
-    tokens, width = int(text["max_position_embeddings"]), config.get("cross_attention_dim")
-    if family.component == "transformer":
-        width = config["joint_attention_dim"]
-        tokens = _flow_tokens(family, tokens, guided=bool(config.get("guidance_embeds")))
-    shapes: dict[str, tuple[int, ...]] = {"hidden": (tokens, width)}
-    if "pooled" in family.prompt_parts:
-        pooled = config.get("pooled_projection_dim")
-        if pooled is None:
-            pooled = folder.config("text_encoder_2", diffusers.UNet2DConditionModel)["projection_dim"]
-        shapes["pooled"] = (pooled,)
-    if family.sized:
-        shapes["time_ids"] = (SIZES,)
-    return {name: torch.zeros(count, *shape, device="meta") for name, shape in shapes.items()}
-
-
-def _flow_tokens(family: Family, clip_tokens: int, *, guided: bool) -> int:
-    """Tokens of a caption: SD3 appends T5's to CLIP's, FLUX reads T5's only."""
-    if family.denoiser == "SD3Transformer2DModel":
-        return clip_tokens + SD3_T5_TOKENS
-    return FLUX_DEV_T5_TOKENS if guided else FLUX_SCHNELL_T5_TOKENS
 
 
 def rows(dataset: Path) -> int | None:

@@ -29,6 +29,7 @@ from rpo_cli.train.gradients import (
 from rpo_cli.train.known import Knowledge
 from rpo_cli.train.metrics import summarise
 from rpo_cli.train.objective import Objective
+from rpo_cli.train.plan import Ideal
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.rankings import Item
 from rpo_cli.train.references import References
@@ -45,7 +46,7 @@ class Job:
 
     Attributes:
         beta: in the objective's own unit.
-        ideal_seconds: that an item's useful FLOPs take at the device's peak; None where none is known.
+        ideal: what an item takes at the device's peak; None where none is known.
     """
 
     settings: TrainSettings
@@ -59,7 +60,7 @@ class Job:
     device: str
     knowledge: Knowledge
     beta: float
-    ideal_seconds: float | None = None
+    ideal: Ideal | None = None
     references: References | None = None  # of a training with fixed draws
     world: World = ALONE
 
@@ -89,17 +90,19 @@ class State:
 
 
 def timed_step(job: Job, state: State, observer: Observer) -> dict[str, Any]:
-    """One optimiser step, with the speed of all processes and its share of their devices' peak."""
+    """One optimiser step, with the speed of all processes and its share of their devices' peak.
+
+    useful_mfu counts what the method needs, hardware_mfu also what is computed again to save memory.
+    """
     began = time.perf_counter()
     numbers = train_step(job, state, observer)
     seconds = time.perf_counter() - began
     speed = job.settings.global_batch / seconds
     numbers |= {"pairs_per_second": round(speed, 2)}
-    return (
-        numbers
-        if job.ideal_seconds is None
-        else numbers | {"useful_mfu": speed * job.ideal_seconds / job.world.size}
-    )
+    if job.ideal is None:
+        return numbers
+    each = speed / job.world.size
+    return numbers | {"useful_mfu": each * job.ideal.useful, "hardware_mfu": each * job.ideal.hardware}
 
 
 def in_memory(work: Callable[[], T], state: State, observer: Observer) -> T:

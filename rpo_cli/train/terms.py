@@ -27,6 +27,8 @@ class Known:
         gains: (K, B) worth of each picture of a list.
         features: (2, D, B) unit vectors of the winners and of the losers.
         noise: (B,) timestep over the number of timesteps, in [0, 1); for the log.
+        divergence: (B,) KL per element of one denoising step, in nats per unit of the mean squared distance
+            of two predictions; NaN at the ends, where a step has none; for the log.
     """
 
     weight: Tensor | None = None
@@ -35,6 +37,7 @@ class Known:
     gains: Tensor | None = None
     features: Tensor | None = None
     noise: Tensor | None = None
+    divergence: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Errors:
     Attributes:
         cross: mean((ε_θ − ε)(ε_ref − ε)), (K·B,); only for objectives that need it.
         width: K.
+        distance: mean((ε_θ − ε_ref)²), (K·B,), without gradient; None where the two did not run together.
     """
 
     policy: Tensor
@@ -51,6 +55,7 @@ class Errors:
     cross: Tensor | None = None
     known: Known = field(default_factory=Known)
     width: int = 2
+    distance: Tensor | None = None
 
 
 def ranks(values: Tensor, width: int = 2) -> Tensor:
@@ -82,6 +87,7 @@ def join(parts: Sequence[Errors]) -> Errors:
         cross=joined([part.cross for part in parts]),
         known=join_known([part.known for part in parts]),
         width=width,
+        distance=joined([part.distance for part in parts]),
     )
 
 

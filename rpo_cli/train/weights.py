@@ -94,6 +94,17 @@ def step_ratios(schedule: NoiseSchedule, timesteps: Tensor) -> Tensor:
     return (gain * epsilon_error_per_target_error(schedule)[timesteps]).float()
 
 
+def step_divergence(schedule: NoiseSchedule, timesteps: Tensor) -> Tensor:
+    """(N,) float32: ½(SNR_{t−1}/SNR_t − 1) in units of the model's target; NaN at the first and last t.
+
+    Times the mean squared distance of two predictions it is the KL divergence, per element, between the
+    DDPM posteriors that they make of the step t → t−1 (Ho et al. 2020, arXiv:2006.11239, eq. 7 and 8).
+    """
+    inner = (timesteps > 0) & (timesteps < schedule.steps - 1)
+    found = 0.5 * step_ratios(schedule, timesteps.clamp(min=1))
+    return found.masked_fill(~inner, float("nan"))
+
+
 def snr_of(schedule: NoiseSchedule) -> Tensor:
     """α²/σ² of every training timestep, (T,) float64."""
     return (schedule.alpha.double() / schedule.sigma.double()).square()

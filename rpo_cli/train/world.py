@@ -161,11 +161,9 @@ def gather_errors(world: World, errors: Errors, counts: list[int]) -> Errors:
     """Errors of some items at each process → of all, in the order of the processes; without gradient."""
     if world.size == 1:
         return errors
-    found = {
-        "policy": ranks(errors.policy, errors.width),
-        "reference": None if errors.reference is None else ranks(errors.reference, errors.width),
-        "cross": None if errors.cross is None else ranks(errors.cross, errors.width),
-    }
+    names = ("policy", "reference", "cross", "distance")
+    values = {name: getattr(errors, name) for name in names}
+    found = {name: None if value is None else ranks(value, errors.width) for name, value in values.items()}
     known = {f"known.{name}": value for name, value in vars(errors.known).items()}
     whole = _gather_tables(
         world, {k: v.detach() for k, v in (found | known).items() if v is not None}, counts
@@ -173,7 +171,7 @@ def gather_errors(world: World, errors: Errors, counts: list[int]) -> Errors:
     flat = {name: whole[name].reshape(-1) if name in whole else None for name in found}
     told = {name: whole.get(f"known.{name}") for name in vars(errors.known)}
     policy = whole["policy"].reshape(-1)
-    return Errors(policy, flat["reference"], flat["cross"], Known(**told), errors.width)
+    return Errors(policy, flat["reference"], flat["cross"], Known(**told), errors.width, flat["distance"])
 
 
 def _gather_tables(world: World, tables: Mapping[str, Tensor], counts: list[int]) -> dict[str, Tensor]:

@@ -3,7 +3,8 @@
 import pytest
 
 from rpo_cli import open_line
-from rpo_cli.errors import SettingsError
+from rpo_cli.errors import SettingsError, UsageError
+from rpo_cli.line import training
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.training import _embedder, own_settings
 
@@ -44,3 +45,9 @@ def test_the_clip_reward_of_the_run_embeds_unless_another_model_is_named(tmp_pat
     assert found is not None
     assert found.model == reward
     assert found.identity == line.identity(reward).revision
+
+
+def test_a_plan_of_a_path_that_is_no_run_is_refused_and_makes_nothing(tmp_path):
+    with pytest.raises(UsageError, match="no run here"):
+        training.plan(open_line(tmp_path / "nothing"))
+    assert not (tmp_path / "nothing").exists()

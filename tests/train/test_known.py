@@ -27,10 +27,10 @@ def draws(*places: tuple[int, int]) -> list[Draw]:
     return [Draw(item, timestep, empty, empty, False, False) for item, timestep in places]
 
 
-def test_an_objective_that_asks_for_nothing_is_told_nothing():
+def test_an_objective_that_asks_for_nothing_is_told_what_the_log_needs():
     found = knowledge(DPO, SCHEDULE, PAIRS, None).of(draws((0, 1)), PAIRS, "cpu")
     told = {name: value for name, value in vars(found).items() if value is not None}
-    assert told.keys() == {"noise"}
+    assert told.keys() == {"noise", "divergence"}
     assert told["noise"].tolist() == pytest.approx([1 / 3])
 
 

@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from rpo_cli.errors import StorageError
+from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.metrics import MetricsFile, join, spread_warning, summarise
 from rpo_cli.train.objective import DPO, Errors
 from rpo_cli.train.terms import Known
+from rpo_cli.train.weights import step_divergence
 
 
 def test_joined_micro_batches_read_like_one_batch():
@@ -94,3 +96,32 @@ def test_a_full_disk_is_told_in_two_lines():
     with pytest.raises(StorageError, match="No space left on device") as caught:
         MetricsFile(Path("/dev/full")).append("train", 1, {"loss": 1.0})
     assert "nothing is lost" in caught.value.hint
+
+
+def test_the_kl_of_a_step_is_that_of_its_two_gaussians():
+    """Means and variance of DDPM's posterior (Ho et al. 2020, eq. 7), KL of equal variances by hand."""
+    betas = torch.linspace(1e-3, 0.02, 50, dtype=torch.float64)
+    kept = torch.cumprod(1 - betas, dim=0)
+    schedule = NoiseSchedule.from_alphas_cumprod(kept, "epsilon")
+    generator = torch.Generator().manual_seed(0)
+    noisy, said, other = torch.randn(3, 4, 8, 8, generator=generator, dtype=torch.float64)
+    t = 20
+
+    def mean(epsilon):
+        start = (noisy - (1 - kept[t]).sqrt() * epsilon) / kept[t].sqrt()
+        first = kept[t - 1].sqrt() * betas[t] / (1 - kept[t])
+        second = (1 - betas[t]).sqrt() * (1 - kept[t - 1]) / (1 - kept[t])
+        return first * start + second * noisy
+
+    variance = betas[t] * (1 - kept[t - 1]) / (1 - kept[t])
+    expected = ((mean(said) - mean(other)).square() / (2 * variance)).mean()
+    slope = step_divergence(schedule, torch.tensor([t]))
+    assert float(slope * (said - other).square().mean()) == pytest.approx(float(expected), rel=1e-3)
+    assert step_divergence(schedule, torch.tensor([0, 49])).isnan().all()
+
+
+def test_the_kl_of_a_batch_leaves_the_ends_out():
+    known = Known(divergence=torch.tensor([0.5, float("nan"), 2.0]))
+    errors = Errors(torch.ones(6), torch.ones(6), known=known, distance=torch.arange(6.0))
+    assert summarise(errors, DPO, 1.0)["kl"] == pytest.approx((0 * 0.5 + 2 * 2 + 3 * 0.5 + 5 * 2) / 4)
+    assert "kl" not in summarise(Errors(torch.ones(6), torch.ones(6)), DPO, 1.0)

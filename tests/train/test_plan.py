@@ -114,7 +114,8 @@ def test_mfu_is_logged_only_where_a_peak_is_known(run_train, tmp_path, monkeypat
     family = open_family(str(model))
     ideal = ideal_seconds(TrainSettings(rank=4), DPO, family, Folder(str(model), None), "cpu")
     (row,) = rows("with")
-    assert row["useful_mfu"] == pytest.approx(row["pairs_per_second"] * ideal, rel=1e-2)
+    assert row["useful_mfu"] == pytest.approx(row["pairs_per_second"] * ideal.useful, rel=1e-2)
+    assert row["hardware_mfu"] == pytest.approx(row["useful_mfu"])  # nothing is computed again
     assert "useful_mfu" not in report.train_last  # of the clock, as pairs_per_second is
 
 
@@ -125,3 +126,23 @@ def test_a_peak_is_known_of_named_devices_in_half_precision(monkeypatch):
     assert known_peak("cuda", "float32") is None
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Another")
     assert known_peak("cuda", "bfloat16") is None
+
+
+def test_checkpointing_counts_what_is_computed_again(model, dataset):
+    """Blocks are run a second time; what lies outside them is not."""
+    plain, saving = planned(model, dataset), planned(model, dataset, gradient_checkpointing=True)
+    assert plain.recomputed_per_pair == 0
+    assert 0.5 * saving.flops.policy_forward < saving.recomputed_per_pair <= saving.flops.policy_forward
+    assert (
+        planned(model, dataset, method="kto", batch_size=4).recomputed_per_pair
+        == plain.flops.policy_forward
+    )
+
+
+def test_time_is_told_where_a_peak_is_known_and_only_there(model, dataset, monkeypatch):
+    assert planned(model, dataset).seconds_at_peak is None
+    monkeypatch.setattr(plan_module, "known_peak", lambda device, dtype: 1e9)
+    found = planned(model, dataset, gradient_checkpointing=True, processes=2)
+    items = found.steps * found.global_batch
+    wanted = (found.flops_per_pair + found.recomputed_per_pair) * items / 2e9
+    assert found.seconds_at_peak == pytest.approx(wanted)

@@ -65,6 +65,10 @@ class Family(Protocol):
         """VAE and text encoders in float32: half precision overflows in SDXL's VAE."""
         ...
 
+    def blank_condition(self, count: int) -> Condition:
+        """What `predict` takes beside the latents of `count` pictures, on the meta device: shapes only."""
+        ...
+
     def predict(self, denoiser: Any, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         """The model's own target for noised latents, (N, C, h, w); `times` as `schedule.times` says."""
         ...

@@ -16,6 +16,11 @@ Condition = dict[str, Tensor]
 KohyaNames = Literal["diffusers", "original"]
 
 
+def blank(count: int, **shapes: tuple[int, ...]) -> Condition:
+    """A condition of `count` pictures without numbers."""
+    return {name: torch.zeros(count, *shape, device="meta") for name, shape in shapes.items()}
+
+
 @dataclass(frozen=True)
 class Encoders:
     """A pipeline without its denoiser.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rpo_cli.errors import UsageError
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames
+from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames, blank
 from rpo_cli.train.families.folder import Folder, present, refuse, refuse_editor
 
 COMMON = frozenset({"transformer", "vae", "scheduler", "text_encoder", "text_encoder_2"})
@@ -81,6 +81,12 @@ class StableDiffusion3:
             without=(*WITHOUT, *sorted(absent)),
         )
 
+    def blank_condition(self, count: int) -> Condition:
+        config = self._folder.config("transformer", SD3Transformer2DModel)
+        clip = self._folder.config("text_encoder", SD3Transformer2DModel)["max_position_embeddings"]
+        hidden = (int(clip) + SD3_T5_TOKENS, config["joint_attention_dim"])  # CLIP's tokens, then T5's
+        return blank(count, hidden=hidden, pooled=(config["pooled_projection_dim"],))
+
     def predict(self, denoiser: Any, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         output: Tensor = denoiser(
             hidden_states=noisy,
@@ -144,6 +150,12 @@ class Flux:
             token_limits={"tokenizer_2": tokens},
             without=WITHOUT,
         )
+
+    def blank_condition(self, count: int) -> Condition:
+        config = self._folder.config("transformer", FluxTransformer2DModel)
+        tokens = FLUX_DEV_T5_TOKENS if config.get("guidance_embeds") else FLUX_SCHNELL_T5_TOKENS
+        hidden = (tokens, config["joint_attention_dim"])
+        return blank(count, hidden=hidden, pooled=(config["pooled_projection_dim"],))
 
     def predict(self, denoiser: Any, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         hidden, (height, width) = condition["hidden"], noisy.shape[-2:]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rpo_cli.errors import UsageError
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames
+from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames, blank
 from rpo_cli.train.families.folder import Folder, present, refuse, refuse_editor
 
 COMPONENTS = frozenset({"unet", "vae", "text_encoder", "tokenizer", "scheduler"})
@@ -17,6 +17,7 @@ SECOND = frozenset({"text_encoder_2", "tokenizer_2"})
 # every attention projection, as the public diffusion LoRA scripts have it
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 WITHOUT = ("unet", "feature_extractor", "image_encoder")
+TIME_IDS = 6  # numbers that SDXL is told of a picture
 
 
 class StableDiffusion1:
@@ -65,6 +66,9 @@ class StableDiffusion1:
             token_limits={"tokenizer": 0},
             without=(*WITHOUT, "safety_checker"),
         )
+
+    def blank_condition(self, count: int) -> Condition:
+        return blank(count, hidden=_hidden(self._folder))
 
     def predict(self, denoiser: Any, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         output: Tensor = denoiser(
@@ -121,6 +125,10 @@ class StableDiffusionXL:
             without=WITHOUT,
         )
 
+    def blank_condition(self, count: int) -> Condition:
+        pooled = self._folder.config("text_encoder_2", UNet2DConditionModel)["projection_dim"]
+        return blank(count, hidden=_hidden(self._folder), pooled=(pooled,), time_ids=(TIME_IDS,))
+
     def predict(self, denoiser: Any, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         output: Tensor = denoiser(
             noisy,
@@ -130,6 +138,13 @@ class StableDiffusionXL:
             return_dict=False,
         )[0]
         return output
+
+
+def _hidden(folder: Folder) -> tuple[int, int]:
+    """Tokens of a caption, and their width."""
+    text = folder.config("text_encoder", UNet2DConditionModel)  # any class reads a configuration
+    width = folder.config("unet", UNet2DConditionModel)["cross_attention_dim"]
+    return int(text["max_position_embeddings"]), int(width)
 
 
 def _embed_clip(pipe: Any, prompts: list[str]) -> Condition:

@@ -4,8 +4,7 @@ import pytest
 
 from rpo_cli import registry
 from rpo_cli.config import TrainSettings
-from rpo_cli.train.families.folder import Folder
-from rpo_cli.train.plan import blank_condition, plan
+from rpo_cli.train.plan import plan
 
 
 @pytest.mark.parametrize("name", list(registry.families))
@@ -13,7 +12,7 @@ def test_every_family_is_planned_with_the_condition_that_it_trains_on(model_of, 
     adapter = opened(name).family
     denoiser = adapter.load_denoiser()
     real = adapter.load_encoders("cpu").encode_prompts(["abc"])
-    blank = blank_condition(adapter, Folder(str(model_of(name)), None), denoiser.config, 1)
+    blank = adapter.blank_condition(1)
     blank.pop("time_ids", None)  # of the picture's size
     assert {part: value.shape for part, value in blank.items()} == {
         part: value.shape for part, value in real.items()
