@@ -5,6 +5,8 @@ import multiprocessing
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -210,6 +212,38 @@ def test_a_source_that_is_not_there_is_told_before_a_run_is_made(tmp_path):
     with pytest.raises(UsageError, match="no such file or folder"):
         bring(tmp_path / "run", tmp_path / "nowhere")
     assert not (tmp_path / "run" / "run.json").exists()
+
+
+PEAK = """
+import sys
+from rpo_cli import open_line
+from rpo_cli.line.importing import import_source
+from pathlib import Path
+import_source(open_line(sys.argv[1], {"run.rows_per_part": 16}), Path(sys.argv[2]))
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def peak(run, source):
+    """Peak memory in MB of a process that imports `source`."""
+    command = [sys.executable, "-c", PEAK, str(run), str(source)]
+    return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1000
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
+def test_memory_does_not_grow_with_the_source(tmp_path, write):
+    """Ten times the files: 8 MB of pictures each, read part by part."""
+    picture = write.png(0, side=160)
+    for number in range(10):
+        rows = [
+            write.pick(n, caption=f"{number} {n}", jpg_0=picture + bytes([n, number]), jpg_1=picture)
+            for n in range(100)
+        ]
+        write.parquet(f"data/{number}.parquet", rows, row_group_size=100)
+    assert sum(f.stat().st_size for f in write.root.rglob("*.parquet")) > 70e6
+    one = peak(tmp_path / "one", write.root / "data" / "0.parquet")
+    assert peak(tmp_path / "ten", write.root) - one < 40
 
 
 def importer(run, source):

@@ -1,4 +1,8 @@
-"""Parquet in: files of a split, columns checked, rows one small batch at a time."""
+"""Parquet in: files of a split, columns checked, rows one small batch at a time.
+
+What is in memory at once is one page of each column: Arrow's own writer cuts pages at 1,024 rows or a row
+group, whichever is less, however large their pictures are.
+"""
 
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
