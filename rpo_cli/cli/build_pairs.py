@@ -13,6 +13,7 @@ def build_pairs(
     run: o.RunDir,
     reward: Annotated[list[str] | None, o.setting("score.rewards")] = None,
     strategy: Annotated[str | None, o.setting("pairs.strategy")] = None,
+    labels: Annotated[str | None, o.setting("pairs.labels")] = None,
     min_margin: Annotated[float | None, o.setting("pairs.min_margin")] = None,
     min_agreement: Annotated[float | None, o.setting("pairs.min_agreement")] = None,
     min_change: Annotated[float | None, o.setting("pairs.min_change")] = None,

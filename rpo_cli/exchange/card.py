@@ -161,8 +161,10 @@ def _sizes(facts: Facts) -> dict[str, Any]:
 
 def _summary(facts: Facts) -> list[str]:
     total = sum(split.rows for split in facts.splits)
+    taken = "generated or imported" if facts.imports else "generated"
+    voted = "see below who judged" if facts.imports else "no person voted"
     text = (
-        f"{total:,} preference pairs for text-to-image models, made by `rpo`: pictures are generated, a "
+        f"{total:,} preference pairs for text-to-image models, made by `rpo`: pictures are {taken}, a "
         "critic says what is wrong with each and how to mend it, an editor mends it, and rewards decide "
         "whether the edit or the original is better. Each pair carries the critique, the instruction and "
         "the scores."
@@ -178,7 +180,7 @@ def _summary(facts: Facts) -> list[str]:
         "The winner is the side whose `label` is 1; it stands on either side by a fair coin thrown by the "
         "pair's id. `edited` is the side of the edit (empty for pairs of two seeds), `reversed` says that "
         "the edit lost, `margin` is winner minus loser, `provenance` is JSON. There are no ties. "
-        "`created_at` and the urls are empty, `user_id` is 0: no person voted."
+        f"`created_at` and the urls are empty, `user_id` is 0: {voted}."
     )
     return ["# Rich preference pairs", text, load, columns]
 

@@ -1,0 +1,71 @@
+"""import, export and push as a user types them."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rpo_cli.pictures import encode_png
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two pairs in win/ and lose/."""
+    rng = np.random.default_rng(0)
+    for side in ("win", "lose"):
+        (tmp_path / "source" / side).mkdir(parents=True)
+        for name in "ab":
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            (tmp_path / "source" / side / f"{name}.png").write_bytes(encode_png(Image.fromarray(pixels)))
+            (tmp_path / "source" / side / f"{name}.txt").write_text(f"prompt {name}")
+    return tmp_path / "source"
+
+
+def test_import_build_and_export_are_three_commands(rpo, tmp_path, folders):
+    run = tmp_path / "run"
+    done = rpo("import", run, folders)
+    assert done.code == 0
+    assert "source as folders: 4 pictures, 2 judged pairs" in done.out
+    assert "format: folders" in done.err
+    built = rpo("build-pairs", run, "--strategy", "imported", "--set", "score.rewards=[]", "--json")
+    assert json.loads(built.out)["pairs"]["accepted"] == 2
+    written = rpo("export", run, "jsonl", "--quiet")
+    assert written.out.strip() == str(run / "export" / "jsonl")
+    assert rpo("status", run).code == 0
+    assert rpo("report", run).code == 0
+
+
+def test_import_as_json_counts_what_came_in(rpo, tmp_path, folders):
+    (folders / "win" / "b.png").unlink()
+    said = json.loads(
+        rpo("import", tmp_path / "run", folders, "--format", "folders", "--license", "mit", "--json").out
+    )
+    assert (said["images"], said["judged"], said["rejects"]) == (2, 1, {"missing_image": 1})
+    assert said["license"] == "mit"
+
+
+def test_an_import_of_nothing_but_bad_rows_fails_with_the_reasons(rpo, tmp_path, folders):
+    for file in folders.glob("win/*.png"):
+        file.write_bytes(b"no picture")
+    done = rpo("import", tmp_path / "run", folders)
+    assert done.code == 1
+    assert "corrupt_image 2" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("import", "run", "nowhere"), "no such file or folder"),
+        (("import", "run", "source", "--format", "pickpic"), "did you mean 'pickapic'"),
+        (("import", "run", "source", "--format", "pickapic"), "no Parquet files"),
+        (("import", "run", "source", "--rows", "0"), "rows"),
+        (("export", "run", "jsonl"), "no run here"),
+        (("push", "run", "me/pairs"), "no run here"),
+    ],
+)
+def test_a_wrong_word_is_told_before_anything_is_made(rpo, tmp_path, folders, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    done = rpo(*arguments)
+    assert (done.code, said in done.err) == (2, True), done.err
+    assert not (tmp_path / "run").exists()
