@@ -159,7 +159,7 @@ def test_pairs_within_the_noise_are_not_used(run_online, tmp_path):
 
 def test_a_training_stopped_within_a_round_ends_with_the_same_bytes(run_online, tmp_path):
     """It is told of a round before the round is committed, so that round is made again."""
-    settings = {"rounds": 3, "ema": 0.9, "warmup_steps": 3, "prompts_per_round": 3}
+    settings = {"rounds": 2, "ema": 0.9, "warmup_steps": 3, "prompts_per_round": 3}
     run_online("whole", **settings)
     with pytest.raises(Terminated):
         run_online("cut", observer=StopAt(2), **settings)
@@ -190,6 +190,14 @@ print(done.skipped, done.images, sorted(heavy & set(sys.modules)))
     assert done.stdout.split() == ["True", str(first.images), "[]"]
     with pytest.raises(UsageError, match="made with other settings: rounds 1 → 2"):
         run_online(rounds=2)
+
+
+def test_a_layout_asked_for_later_is_added_to_the_finished_adapter(run_online):
+    first = run_online(rounds=1)
+    assert not (first.adapter / "kohya").exists()
+    again = run_online(rounds=1, export=("kohya",))
+    assert again.skipped
+    assert (again.adapter / "kohya").is_dir()
 
 
 @pytest.mark.slow

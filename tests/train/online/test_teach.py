@@ -8,10 +8,12 @@ from diffusers import DDIMScheduler
 
 from rpo_cli import registry
 from rpo_cli.config import TrainSettings
+from rpo_cli.errors import RpoError
 from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.families import open_family
 from rpo_cli.train.families.folder import Folder
-from rpo_cli.train.online.lesson import Lesson, running_cost
+from rpo_cli.train.online.credit import Memory
+from rpo_cli.train.online.lesson import Lesson, State, running_cost
 from rpo_cli.train.online.losses import losses
 from rpo_cli.train.online.rollout import Rollout, round_prompts
 from rpo_cli.train.online.teach import Chunk, Teacher
@@ -166,3 +168,32 @@ def test_every_prompt_comes_once_before_any_comes_again():
     assert rounds == [round_prompts(prompts, 0, index, 3) for index in range(10)]
     assert rounds != [round_prompts(prompts, 1, index, 3) for index in range(10)]
     assert len(round_prompts(prompts, 0, 0, 9)) == 5
+
+
+def test_the_gradient_is_clipped_before_the_step(sampler, rollout):
+    """trainers.md 2e, 5: what the optimiser is given has at most the norm that was set."""
+    parameters = sampler.policy.parameters.values()
+    norms = []
+
+    class Watching(torch.optim.SGD):
+        def step(self, closure=None):
+            norms.append(torch.cat([p.grad.flatten() for p in parameters]).norm().item())
+
+    chunk = chunk_of("ppod-online", sampler, rollout)
+    settings = TrainSettings(max_grad_norm=1e-3, warmup_steps=0)
+    teacher = replace(chunk.teacher, settings=settings)
+    state = State(Watching(parameters, lr=0.0), off(), Memory(2))
+    numbers = teacher.teach(rollout, chunk.lesson, state)
+    assert numbers["grad_norm"] > 1.0
+    assert norms == [pytest.approx(1e-3, rel=1e-3)]
+
+
+def test_a_loss_that_is_no_number_stops_before_the_weights_change(sampler, rollout):
+    chunk = chunk_of("ddpo", sampler, rollout)
+    broken = replace(chunk.lesson, advantage=torch.full((4, PICTURES), float("nan")))
+    parameters = list(sampler.policy.parameters.values())
+    before = [parameter.detach().clone() for parameter in parameters]
+    state = State(torch.optim.SGD(parameters, lr=1.0), off(), Memory(2))
+    with pytest.raises(RpoError, match="round 1: the loss is nan"):
+        chunk.teacher.teach(rollout, broken, state)
+    assert all(torch.equal(*pair) for pair in zip(parameters, before, strict=True))
