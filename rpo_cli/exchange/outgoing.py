@@ -105,7 +105,13 @@ def told(row: Mapping[str, Any]) -> dict[str, Any]:
     if row.get("human_label") is not None:
         sides = {str(first): "chosen", str(second): "rejected"}
         said["human_label"] = sides.get(row["human_label"], row["human_label"])
-    return {name: value for name, value in said.items() if value is not None and value != ""}
+    known = {name: _known(value) for name, value in said.items()}
+    return {name: value for name, value in known.items() if value not in (None, "", {})}
+
+
+def _known(value: Any) -> Any:
+    """Rewards without those that did not score the picture."""
+    return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
 
 def put(folder: Path, data: bytes) -> str:

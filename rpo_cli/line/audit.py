@@ -143,7 +143,8 @@ def _labelled(
     row: Mapping[str, Any], seen: tuple[Picture, Picture] | None, judge: Measure | None, name: str
 ) -> Labelled:
     winner, loser = (0, 1) if row["label_0"] > 0.5 else (1, 0)
-    judges = judged(row[f"rewards_{winner}"], row[f"rewards_{loser}"])
+    # a dataset of imported pairs that no reward has scored lacks the columns
+    judges = judged(row.get(f"rewards_{winner}"), row.get(f"rewards_{loser}"))
     flaws = [row[f"flaws_{side}"] for side in (winner, loser)]
     if all(found is not None for found in flaws):
         judges[CRITIC] = float(len(flaws[1]) - len(flaws[0]))

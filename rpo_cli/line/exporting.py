@@ -1,6 +1,5 @@
 """export: the dataset of a run in the files that other tools read."""
 
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -54,7 +53,7 @@ def export(line: Line, format: str, out: Path | None = None) -> ExportReport:
         raise UsageError(
             f"{folder}: is there already, and no export of rpo", "name an empty folder with --out"
         )
-    draft = folder.with_name(f".{folder.name}.draft-{os.getpid()}")
+    draft = folder.with_name(f".{folder.name}.rpo-draft")  # a killed export leaves one: the next clears it
     with line.store.lock("export"), told(str(folder)):
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
@@ -87,7 +86,8 @@ def _there(folder: Path) -> str | None:
 
 def _replace(draft: Path, folder: Path) -> None:
     """The old folder steps aside before the new one takes its name."""
-    old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
+    old = folder.with_name(f".{folder.name}.rpo-old")
+    shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     draft.rename(folder)

@@ -69,3 +69,12 @@ def test_a_wrong_word_is_told_before_anything_is_made(rpo, tmp_path, folders, mo
     done = rpo(*arguments)
     assert (done.code, said in done.err) == (2, True), done.err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_may_hold_generated_and_imported_pictures(rpo, place, folders):
+    assert rpo("generate", place.run, *place.options).code == 0
+    assert rpo("import", place.run, folders).code == 0
+    said = {row["stage"]: row for row in json.loads(rpo("status", place.run, "--json").out)["stages"]}
+    assert (said["generate"]["wanted"], said["generate"]["present"], said["generate"]["stale"]) == (4, 4, 0)
+    assert said["import"]["present"] == 4
+    assert json.loads(rpo("generate", place.run, "--json").out)["made"] == 0

@@ -5,9 +5,11 @@ import multiprocessing
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -187,6 +189,18 @@ def test_imported_feedback_is_what_the_critic_is_asked_to_turn_into_instructions
     (one,) = critique_work(open_line(tmp_path / "run", {"critique.single_turn": True})).tasks
     assert "Not matched: cat." in two.payload.said
     assert one.payload.said is None
+
+
+def test_a_picture_of_too_many_pixels_is_one_rejected_row(tmp_path, write):
+    """A decompression bomb: a few bytes that claim to be 100,000 pixels wide and high."""
+    size = struct.pack(">II5B", 100_000, 100_000, 8, 2, 0, 0, 0)
+    head = b"IHDR" + size
+    bomb = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head))
+    write.file("bomb.png", bomb + write.png(0)[33:])
+    write.file("fine.png", write.png(1))
+    write.lines("metadata.jsonl", [{"file_name": name, "prompt": "p"} for name in ("bomb.png", "fine.png")])
+    report = bring(tmp_path / "run", write.root)
+    assert (report.images, report.rejects) == (1, {"corrupt_image": 1})
 
 
 def test_status_and_prune_keep_what_was_imported(tmp_path, picks):

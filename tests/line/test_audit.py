@@ -150,3 +150,13 @@ def test_no_dataset_is_said_with_the_command_that_makes_one(tmp_path):
     open_store(tmp_path / "run", create=True).write_manifest({"preset": "shapes"})
     with pytest.raises(UsageError, match="no dataset yet"):
         audit(open_line(tmp_path / "run", create=False))
+
+
+def test_pairs_that_no_reward_has_scored_are_judged_by_what_there_is(tmp_path):
+    """Imported pairs may have no rewards columns at all."""
+    run = tmp_path / "run"
+    line = dataset(run, [row(0, "one", flat(0), flat(51), kind="human", flaws=([], ["colour: red"]))])
+    file = run / "dataset/data/train-0.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["rewards_0", "rewards_1"]), file)
+
+    assert list(audit(line).results["agreement"]) == ["critic"]
