@@ -4,11 +4,11 @@ To add a setting: add a field here with its limits and a description (it is the 
 in rpo.toml); if it can change a row, use it in the `settings` of that row's stage (`line/work.py`).
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from rpo_cli.sections import OnlineSettings, Section, ServerSettings
+from rpo_cli.sections import OnlineSettings, RoundSettings, Section, ServerSettings
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Dtype = Literal["float32", "float16", "bfloat16"]
@@ -62,6 +62,9 @@ class GenerateSettings(Section):
     lora: str | None = Field(default=None, description="Adapter folder to generate with.")
     denoiser: str | None = Field(
         default=None, description="Fully tuned UNet or transformer folder, in place of the model's own."
+    )
+    strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(), description="Of noise put on given winners, one drawn for each picture (pairs: sapo)."
     )
     batch_size: int = Field(default=8, ge=1, le=4096, description="Rows in one call of the model.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
@@ -133,9 +136,10 @@ class ScoreSettings(Section):
 class PairSettings(Section):
     """`[pairs]`: verdicts and gates. Margins are in standard deviations of each reward."""
 
-    strategy: Literal["edits", "seeds", "all", "imported"] = Field(
+    strategy: Literal["edits", "seeds", "all", "imported", "spin", "sapo"] = Field(
         default="edits",
-        description="Original and edit, best and worst seed of a prompt, or both; imported pairs beside.",
+        description="Original and edit, best and worst seed of a prompt, or both; imported pairs beside; "
+        "spin and sapo: in rounds only.",
     )
     labels: Literal["source", "rewards", "none"] = Field(
         default="source", description="Whose label an imported pair carries; none: leave these pairs out."
@@ -207,9 +211,9 @@ class TrainSettings(Section):
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
     rounds: int | None = Field(
         default=None,
-        ge=1,
+        ge=0,
         le=100_000,
-        description="Times to sample, score and learn; none: the pairs there are.",
+        description="Times to sample, score and learn; none or 0: the pairs there are.",
     )
     save_every: int = Field(default=50, ge=1, description="Optimiser steps between checkpoints.")
     validate_every: int = Field(default=50, ge=1, description="Optimiser steps between validations.")
@@ -282,5 +286,6 @@ class Settings(Section):
     edit: EditSettings = EditSettings()
     score: ScoreSettings = ScoreSettings()
     pairs: PairSettings = PairSettings()
+    rounds: RoundSettings = RoundSettings()
     train: TrainSettings = TrainSettings()
     online: OnlineSettings = OnlineSettings()

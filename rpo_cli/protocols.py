@@ -58,6 +58,18 @@ class Generator(Backend, Protocol):
         """One RGB picture per prompt; None where a safety checker blacked it out."""
 
 
+class Renoiser(Backend, Protocol):
+    def renoise(
+        self,
+        pictures: "Sequence[Picture]",
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        *,
+        strength: float,
+    ) -> "list[Picture | None]":
+        """Each picture with noise of `strength` in (0, 1] put on and taken away again, at its own size."""
+
+
 class Critic(Backend, Protocol):
     def reply(
         self,

@@ -77,6 +77,7 @@ class Image(Row):
     kind: Literal["generated", "import"] = "generated"
     source_id: str | None = Field(default=None, description="what its source calls an imported picture")
     source_model: str | None = Field(default=None, description="what its source says has made it")
+    against: str | None = Field(default=None, description="sha256 of the winner that it is to lose to")
 
 
 class Flaw(BaseModel):
@@ -176,15 +177,15 @@ class Preference(Row):
 class Pair(Row):
     """A candidate pair with its gate values, verdict and reason; accepted ones make the dataset.
 
-    Side a is the original (kind edit) or the picture of lower index (other kinds). Kinds import and human
-    are pairs that came with a label, of people (human) or of unknown origin.
+    Side a is the original (kind edit), the given winner (self) or the picture of lower index (other kinds).
+    Kinds import and human are pairs that came with a label, of people (human) or of unknown origin.
     """
 
     table = "pairs"
     pair_id: str
     prompt_id: str
     prompt: str
-    pair_kind: Literal["edit", "seeds", "import", "human"]
+    pair_kind: Literal["edit", "seeds", "self", "import", "human"]
     a_id: str = Field(description="image_id of side a")
     b_id: str = Field(description="edit_id (kind edit) or image_id of side b")
     a_sha256: str

@@ -10,6 +10,7 @@ from typing import Any
 from rpo_cli.errors import UsageError, nearest
 
 generators = {"diffusers": "rpo_cli.backends.generator:DiffusersGenerator"}
+renoisers = {"diffusers": "rpo_cli.backends.renoiser:DiffusersRenoiser"}
 critics = {
     "transformers": "rpo_cli.backends.critic:TransformersCritic",
     "openai": "rpo_cli.backends.served:ServedCritic",
@@ -47,6 +48,8 @@ objectives = {
     "dspo": "rpo_cli.train.presets:DSPO",
     "ppod": "rpo_cli.train.presets:PPOD",
     "ppod-clamped": "rpo_cli.train.presets:PPOD_CLAMPED",
+    "spin": "rpo_cli.train.opponents:SPIN",
+    "sapo": "rpo_cli.train.opponents:SAPO",
 }
 online_objectives = {  # of trajectories that the policy samples; the others are of denoising errors
     "d3po": "rpo_cli.train.online.objective:D3PO",
@@ -82,6 +85,7 @@ measures = {"shapes-oracle": "rpo_cli.shapes.measure:shapes_oracle"}
 
 KINDS: dict[str, dict[str, str]] = {
     "generators": generators,
+    "renoisers": renoisers,
     "critics": critics,
     "editors": editors,
     "rewards": rewards,

@@ -1,6 +1,6 @@
-"""The base of all sections of the settings, and `[online]`; `config.py` holds the others."""
+"""The base of all sections of the settings, `[online]` and `[rounds]`; `config.py` holds the others."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -66,3 +66,25 @@ class ServerSettings(Section):
     in_flight: int = Field(default=16, ge=1, le=1024, description="Requests at a time.")
     timeout: float = Field(default=300.0, gt=0, le=86400, description="Seconds for one reply.")
     tries: int = Field(default=6, ge=1, le=100, description="Of one request that gets no answer.")
+
+
+class RoundSettings(Section):
+    """`[rounds]`: what a round of generate, score, build-pairs and train is like (`train.rounds`)."""
+
+    images_per_prompt: int | None = Field(
+        default=None, ge=1, le=1000, description="Pictures of a prompt and round; none: 4, of a winner 2."
+    )
+    reference: Literal["base", "previous"] | None = Field(
+        default=None, description="Of each round: the model, or the policy of the round before."
+    )
+    min_margin: float | None = Field(
+        default=None,
+        ge=0,
+        description="Less is noise of the start seed; none: 1 of its deviations, for sapo 0.",
+    )
+    strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9),
+        min_length=1,
+        description="Of the noise that sapo puts on winners, one drawn for each loser.",
+    )
+    buffer: int = Field(default=2000, ge=0, description="Losers of earlier rounds that sapo keeps.")

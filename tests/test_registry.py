@@ -12,12 +12,13 @@ from rpo_cli.errors import UsageError
 # kind → the protocol its classes implement
 PROTOCOLS = {
     "generators": protocols.Generator,
+    "renoisers": protocols.Renoiser,
     "critics": protocols.Critic,
     "editors": protocols.Editor,
     "rewards": protocols.Reward,
     "engines": protocols.Engine,
 }
-BACKENDS = ["generators", "critics", "editors", "rewards"]
+BACKENDS = ["generators", "renoisers", "critics", "editors", "rewards"]
 NAMES = [(kind, name) for kind in registry.KINDS for name in registry.KINDS[kind]]
 
 

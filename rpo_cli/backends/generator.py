@@ -52,6 +52,11 @@ class DiffusersGenerator:
         if self._lora is not None:
             self._load_adapter(self._lora)
 
+    @property
+    def pipe(self) -> Any:
+        """The loaded pipeline; None before `setup`."""
+        return self._pipe
+
     def _load_adapter(self, folder: str) -> None:
         try:
             self._pipe.load_lora_weights(folder, use_safetensors=True)

@@ -36,7 +36,7 @@ def list_names(
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """List generators, critics, editors, rewards, engines, objectives, presets, templates, measures.
+    """List generators, critics, editors, rewards, engines, objectives, presets, templates and so on.
 
     Example: rpo list rewards
     """

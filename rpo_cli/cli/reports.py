@@ -137,6 +137,10 @@ def prepared(say: Output, report: "Prepared") -> None:
 
 
 def training_plan(say: Output, found: "TrainPlan") -> None:
+    say.result(found, plan_text(found), essence=str(found.memory_total))
+
+
+def plan_text(found: "TrainPlan") -> str:
     """What a training would take, one thing a line."""
     pairs = "no dataset yet" if found.pairs is None else f"{found.pairs:,} pairs"
     drawn = found.steps * found.global_batch
@@ -153,8 +157,7 @@ def training_plan(say: Output, found: "TrainPlan") -> None:
         ["time", _at_least(found.seconds_at_peak)],
         ["memory, estimated", f"{size(found.memory_total)} ({_listed(memory, size)})"],
     ]
-    said = f"{found.method} on {found.model}\n" + "\n".join(f"{name}: {text}" for name, text in rows)
-    say.result(found, said, essence=str(found.memory_total))
+    return f"{found.method} on {found.model}\n" + "\n".join(f"{name}: {text}" for name, text in rows)
 
 
 def _at_least(seconds: float | None) -> str:
@@ -244,6 +247,7 @@ def status(say: Output, found: "RunStatus") -> None:
         table([*header, "rows/s", "left", "reasons"], rows),
         f"pairs: {found.pairs:,} candidates; dataset: {found.dataset or 'none yet'}",
         f"trained: {', '.join(found.trained) or 'nothing yet'}",
+        *(f"rounds of {r.name}: {r.done} of {r.rounds} done" for r in found.rounds),
         *([f"evaluated: {', '.join(found.evaluated)}"] if found.evaluated else []),
         f"disk: {disk or 'nothing yet'}",
         *([f"next: {found.next}"] if found.next else []),

@@ -1,12 +1,16 @@
 """`rpo train`: pairs to an adapter or a UNet."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rpo_cli.cli import options as o
 from rpo_cli.cli import reports, step
+from rpo_cli.cli.output import Output
 from rpo_cli.compute import launched
+
+if TYPE_CHECKING:
+    from rpo_cli.line.context import Line
 
 SuggestBeta = Annotated[
     bool, typer.Option("--suggest-beta", help="Propose a beta from the model's errors; train nothing.")
@@ -54,6 +58,7 @@ def train(
     log: Annotated[list[str] | None, o.setting("train.loggers")] = None,
     export: Annotated[list[str] | None, o.setting("train.export")] = None,
     seed: Annotated[int | None, o.setting("train.seed")] = None,
+    dry_run: o.DryRun = False,
     device: o.Device = None,
     preset: o.Preset = None,
     config: o.Config = None,
@@ -66,12 +71,15 @@ def train(
     Example: rpo train demo --method dpo --steps 400 --name dpo-400
     """
     from rpo_cli.line import training
+    from rpo_cli.line.round_checks import in_rounds
 
     say, line = step.console(context), step.opened(context, "train")
-    if launched().rank:  # the first process speaks, and looks ahead alone
-        if not (plan or prepare or suggest_beta):
+    if launched().rank and not in_rounds(line):  # the first process speaks, and looks ahead alone
+        if not (plan or dry_run or prepare or suggest_beta):
             training.fine_tune(line)
-    elif plan:
+    elif in_rounds(line) and not (prepare or suggest_beta):
+        in_turns(say, line, plan or dry_run)
+    elif plan or dry_run:
         reports.training_plan(say, training.plan(line))
     elif prepare:
         reports.prepared(say, training.prepare(line))
@@ -79,3 +87,16 @@ def train(
         reports.beta(say, training.suggest_beta(line))
     else:
         reports.trained(say, training.fine_tune(line))
+
+
+def in_turns(say: Output, line: "Line", plan: bool) -> None:
+    """Train in rounds, or say what they would do."""
+    from rpo_cli.cli import round_reports
+    from rpo_cli.line import training
+    from rpo_cli.line.round_plan import plan_rounds
+    from rpo_cli.line.rounds import train_rounds
+
+    if plan:
+        round_reports.planned(say, plan_rounds(line), training.plan(line))
+    else:
+        round_reports.trained(say, train_rounds(line))

@@ -32,6 +32,8 @@ REASONS = {
     "edit_won": "the edit beat its original",
     "reversed": "the original beat its edit",
     "seed_won": "one seed beat another",
+    "given_won": "the given winner, against a picture of the policy",
+    "loser_won": "the picture made to lose scores at least as well",
     "unscored": "a reward is missing for a side",
     "unchanged": "the edit changed too little",
     "too_different": "the two pictures differ too much",

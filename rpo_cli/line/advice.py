@@ -22,7 +22,7 @@ def next_command(line: Line, stages: "Sequence[StageStatus]") -> str | None:
     if "prompts" not in line.store.read_manifest() and not any(stage.stage == "import" for stage in stages):
         return f"rpo generate {run}{'' if prompted else ' --prompts FILE'}"
     for stage in stages:
-        idle = settings.pairs.strategy == "seeds" and stage.stage in ("critique", "edit")
+        idle = settings.pairs.strategy not in ("edits", "all") and stage.stage in ("critique", "edit")
         if idle or stage.stage not in COMMANDS:
             continue
         command = f"rpo {COMMANDS[stage.stage]} {run}"

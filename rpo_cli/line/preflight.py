@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from rpo_cli import registry
+from rpo_cli.config import Settings
 from rpo_cli.errors import RpoError, SettingsError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
@@ -50,6 +51,10 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
                 if folder
             ],
         ],
+        "rounds": [
+            partial(_model, line, s.train.model or s.generate.generator, "generate.generator", _branch(s)),
+            *([partial(_scheduler, s.generate.scheduler)] if s.generate.scheduler else []),
+        ],
         "critique": [
             partial(critic_identity, line),
             partial(Templates.find, line.templates, s.critique.template),
@@ -66,6 +71,11 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
     }
 
 
+def _branch(settings: Settings) -> str | None:
+    """Of the generator; a model that training names itself has none."""
+    return settings.generate.revision if settings.train.model is None else None
+
+
 def _model(line: Line, ref: str | None, setting: str, revision: str | None) -> None:
     line.identity(required(ref, setting), revision)
 
@@ -77,4 +87,6 @@ def _rewards(line: Line) -> None:
 
 
 def _scheduler(name: str) -> None:
-    registry.load("schedulers", "diffusers")(name)
+    from rpo_cli.backends.pipelines import scheduler_named
+
+    scheduler_named(name)

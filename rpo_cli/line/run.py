@@ -68,6 +68,16 @@ def _asked_for_pictures(line: Line) -> bool:
     return own or generates(line)
 
 
+def _train(line: Line) -> TrainReport:
+    from rpo_cli.line.round_checks import in_rounds
+    from rpo_cli.line.rounds import train_rounds  # which walks this line itself
+
+    if not in_rounds(line):
+        return fine_tune(line)
+    found = train_rounds(line)
+    return TrainReport(found.name, found.steps, found.pairs, found.adapter, skipped=found.skipped)
+
+
 @dataclass(frozen=True)
 class RunReport:
     """What `run` made, step by step."""
@@ -95,5 +105,5 @@ def run(line: Line, until: str | None = None, *, shard: Shard | None = None) -> 
         pairs = build_pairs(line)
         sheet = draw_contact_sheet(line)
     if "train" in steps:
-        train_report = fine_tune(line)
+        train_report = _train(line)
     return RunReport(stages, pairs, train_report, sheet)

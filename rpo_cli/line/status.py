@@ -9,6 +9,7 @@ from rpo_cli.line.advice import evaluated, next_command
 from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.imports import import_groups, imported, rejects_of
 from rpo_cli.line.rates import rate_of, rates
+from rpo_cli.line.round_plan import RoundsStatus, rounds_status
 from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.work import Work, works
 from rpo_cli.store import open_store
@@ -65,6 +66,7 @@ class RunStatus:
     evaluated: list[str] = field(default_factory=list)
     disk: dict[str, int] = field(default_factory=dict)
     next: str | None = None
+    rounds: list[RoundsStatus] = field(default_factory=list)
 
 
 def status(path: str | Path) -> RunStatus:
@@ -85,6 +87,7 @@ def status(path: str | Path) -> RunStatus:
         evaluated=evaluated(line),
         disk={name: size for name in FOLDERS if (size := sum(files.find(name, "").values()))},
         next=next_command(line, stages),
+        rounds=rounds_status(line.store),
     )
 
 

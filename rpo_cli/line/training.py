@@ -1,17 +1,20 @@
 """train: the run's dataset → an adapter or a UNet in RUN/train/<name>."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli.compute import launched, pick_device
 from rpo_cli.config import TrainSettings
-from rpo_cli.errors import UsageError
+from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.exchange.card import built
 from rpo_cli.exchange.dataset import sweep
 from rpo_cli.line.context import Line
 from rpo_cli.line.online import fine_tune_online, own_online_settings
 from rpo_cli.line.work import required, reward_models
+from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import open_store
 from rpo_cli.train.online.compose import is_online
+from rpo_cli.train.origin import Start
 from rpo_cli.train.run import Embedder, Prepared, TrainReport, prepare_cache
 from rpo_cli.train.run import suggest_beta as propose_beta
 from rpo_cli.train.run import train as train_model
@@ -23,21 +26,29 @@ if TYPE_CHECKING:
 __all__ = ["TrainReport", "fine_tune", "plan", "prepare", "suggest_beta"]
 
 
-def fine_tune(line: Line) -> TrainReport:
+def fine_tune(line: Line, start: Start | None = None) -> TrainReport:
     """Fine-tune on the run's dataset, or on pictures of the policy's own when the method samples.
 
     A finished training with the same settings returns at once.
 
     Of several processes that a launcher started, the first holds the lock and writes.
 
+    Args:
+        start: of a training that goes on from another one; None: from the model.
+
     Raises:
         SettingsError: settings that contradict the method.
-        UsageError: the run has no dataset yet.
+        UsageError: the run has no dataset yet, or the name is that of a training in rounds.
     """
     if is_online(line.settings.train):
         return fine_tune_online(line)
     settings = own_settings(line)
-    arguments = _arguments(line, settings)
+    arguments = _arguments(line, settings) | {"start": start}
+    if line.store.path("train", settings.name, "rounds").exists():
+        raise UsageError(
+            f"training '{settings.name}' was made in rounds",
+            "pass --rounds to go on with it, or give this one a name of its own with --name",
+        )
     if launched().rank:
         return train_model(settings, **{**arguments, "observer": None})
     with line.store.lock(f"train-{settings.name}"):
@@ -81,7 +92,7 @@ def plan(line: Line) -> "TrainPlan":
     open_store(line.store.url)
     _refuse_online(line, "--plan")
     settings = own_settings(line)
-    model, revision = _model(line, settings)
+    model, revision = model_of(line, settings)
     dataset, device = line.store.path("dataset"), pick_device(line.settings.run.device)
     return plan_training(settings, dataset=dataset, model=model, revision=revision, device=device)
 
@@ -96,7 +107,34 @@ def _refuse_online(line: Line, option: str) -> None:
         )
 
 
-def _model(line: Line, settings: TrainSettings) -> tuple[str, str | None]:
+def check_layouts(line: Line) -> None:
+    """Refuse layouts (`train.export`) that the model's LoRA cannot have.
+
+    Raises:
+        UsageError: see `train.export.require_layouts`.
+    """
+    from rpo_cli.train.export import require_layouts
+    from rpo_cli.train.families import open_family
+
+    settings = own_settings(line)
+    model, revision = model_of(line, settings)
+    require_layouts(settings, open_family(model, line.identity(model, revision).commit))
+
+
+def add_layouts(line: Line, adapter: Path) -> None:
+    """Write the layouts (`train.export`) that a finished LoRA lacks."""
+    from rpo_cli.compute import pick_device
+    from rpo_cli.train.loop import add_exports
+    from rpo_cli.train.prepare import Inputs
+
+    settings, run = own_settings(line), line.settings.run
+    model, revision = model_of(line, settings)
+    identity = line.identity(model, revision)
+    where = (adapter, model, identity.commit, identity.revision, "", adapter, adapter, adapter)
+    add_exports(Inputs(settings, *where, run.seed, pick_device(run.device)), run.threads)
+
+
+def model_of(line: Line, settings: TrainSettings) -> tuple[str, str | None]:
     """Folder or hub id of what is tuned, and its revision as the settings name it."""
     generate = line.settings.generate
     model = settings.model or required(generate.generator, "train.model")
@@ -106,7 +144,7 @@ def _model(line: Line, settings: TrainSettings) -> tuple[str, str | None]:
 def _arguments(line: Line, settings: TrainSettings) -> dict[str, Any]:
     """Everything but the settings that a training takes."""
     run = line.settings.run
-    model, revision = _model(line, settings)
+    model, revision = model_of(line, settings)
     dataset = line.store.path("dataset")
     card = dataset / "README.md"
     if not card.is_file():
@@ -145,6 +183,12 @@ def own_settings(line: Line) -> TrainSettings:
     if is_online(settings):
         return own_online_settings(line)[0]
     objective = composed(settings)
+    if objective.losers != "given" and not (settings.rounds or line.settings.pairs.strategy in STRATEGIES):
+        raise SettingsError(
+            "settings",
+            [f"train.rounds: {objective.name} makes its losers itself, in rounds, and none are asked for"],
+            "pass --rounds K",
+        )
     like_dpo = objective.beta_unit == SALESFORCE and objective.reference_mix == 1
     if line.resolved.origins["train.beta"].startswith("preset ") and not like_dpo:
         return settings.model_copy(update={"beta": None})

@@ -16,12 +16,14 @@ from rpo_cli.line.context import Line
 from rpo_cli.line.critics import required as required
 from rpo_cli.line.critics import reward_identity as reward_identity
 from rpo_cli.line.imports import generates, imported, people_said
-from rpo_cli.line.prompts import live_prompts
+from rpo_cli.line.making import making
 from rpo_cli.protocols import Stage, Task
 from rpo_cli.records import canonical_json, content_key
 from rpo_cli.stages import critique, edit, generate, score
 
 Made = TypeVar("Made")
+# settings of generate that say which pictures, not how
+WHICH_PICTURES = {"generator", "revision", "images_per_prompt", "batch_size", "strengths"}
 
 
 def once(*tables: str) -> Callable[[Callable[[Line], Made]], Callable[[Line], Made]]:
@@ -94,19 +96,18 @@ def generate_work(line: Line) -> Work:
     )
     said |= {"model": model.revision, "lora": adapter.revision if adapter else None}
     settings = canonical_json(said | ({"denoiser": denoiser.revision} if denoiser else {}))
-    seed = line.settings.run.seed
-    tasks = generate.wanted(live_prompts(line), count=s.images_per_prompt, seed=seed, settings=settings)
+    made = making(line, settings)
 
     def stage(device: str, environment: str) -> Stage:
-        options = s.model_dump(exclude={"generator", "revision", "images_per_prompt", "batch_size"})
+        options = s.model_dump(exclude=WHICH_PICTURES)
         options |= {"revision": model.commit, "device": device}
-        build = partial(_backend, "generators", "diffusers", model.ref, **options)
+        build = partial(_backend, made.kind, "diffusers", model.ref, **options)
         finish = generate.Finish(settings, environment)
-        return Stage("generate", "images", s.batch_size, build, generate.step, finish)
+        return Stage("generate", "images", s.batch_size, build, made.step, finish, made.bucket)
 
     models = tuple(found for found in (model, adapter, denoiser) if found is not None)
-    group = settings_group("generate", settings, seed)
-    return Work("generate", "images", group, settings, list(tasks), models, stage)
+    group = settings_group("generate", settings, line.settings.run.seed)
+    return Work("generate", "images", group, settings, made.tasks, models, stage, made.picture_of)
 
 
 @once("images")

@@ -14,10 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ImageTask:
+    """A picture to make; of a loser also the winner, which is re-noised when a strength is given."""
+
     prompt_id: str
     prompt: str
     index: int
     seed: int
+    against: str | None = None
+    strength: float | None = None
+    picture: "Picture | None" = None
 
 
 def wanted(prompts: Iterable[tuple[str, str]], *, count: int, seed: int, settings: str) -> Iterator[Task]:
@@ -79,6 +84,7 @@ class Finish:
             batch_size=batch_size,
             settings=self.settings,
             environment=self.environment,
+            against=want.against,
         )
 
 

@@ -11,9 +11,12 @@ from typing import Literal
 
 from rpo_cli.config import PairSettings
 from rpo_cli.records import Pair
+from rpo_cli.stages import opponents
 from rpo_cli.stages.gates import Difference
 from rpo_cli.stages.pairs import Candidate
 from rpo_cli.stages.split import normalised, split_of
+
+WON = {"seeds": "seed_won", "self": "given_won"}  # the one way in which a pair of this kind is accepted
 
 
 def judge(
@@ -57,6 +60,8 @@ def reason_to_drop(pair: Candidate, difference: Difference | None, settings: Pai
         return "corrupt_image"
     if labelled(pair, settings):
         return _unusable(pair, difference, settings)
+    if pair.kind == "self":
+        return next((reason for reason, drops in opponents.gates(pair, settings) if drops), None)
     margin = pair.margin
     gates = (
         ("unscored", not pair.scored),
@@ -88,8 +93,8 @@ def _unusable(pair: Candidate, difference: Difference, settings: PairSettings) -
 
 def _won(pair: Candidate, better: Literal["a", "b"], settings: PairSettings) -> str:
     """Why a pair that no gate dropped is accepted."""
-    if pair.kind == "seeds":
-        return "seed_won"
+    if pair.kind in WON:
+        return WON[pair.kind]
     if pair.kind == "edit":
         return "edit_won" if better == "b" else "reversed"
     if labelled(pair, settings):
@@ -100,7 +105,7 @@ def _won(pair: Candidate, better: Literal["a", "b"], settings: PairSettings) -> 
 def _row(
     pair: Candidate, difference: Difference, reason: str | None, original: str, settings: PairSettings
 ) -> Pair:
-    better: Literal["a", "b"] = "b" if pair.margin.margin > 0 else "a"
+    better: Literal["a", "b"] = "b" if pair.margin.margin > 0 and pair.kind != "self" else "a"
     if labelled(pair, settings):
         better = "b" if pair.label == "b" else "a"
     return Pair(

@@ -11,11 +11,12 @@ from typing import Any, Literal, NamedTuple
 from rpo_cli.config import PairSettings
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.records import content_key
+from rpo_cli.stages import opponents
 from rpo_cli.stages.margins import Margin, Scale, Scored, Scores, compare, dispersion, scales, standing
 
 # the light columns that `candidates` needs of each table
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "images": ("image_id", "prompt_id", "prompt", "index", "sha256"),
+    "images": ("image_id", "prompt_id", "prompt", "index", "sha256", "against"),
     "critiques": ("critique_id", "prompt_id", "image_sha256", "instructions"),
     "edits": (
         *("edit_id", "prompt_id", "image_sha256", "critique_id"),
@@ -24,7 +25,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "rewards": ("prompt_id", "subject_sha256", "reward", "score"),
     "preferences": ("prompt_id", "a_sha256", "b_sha256", "choice", "judged_by"),
 }
-Kind = Literal["edit", "seeds", "import", "human"]
+Kind = Literal["edit", "seeds", "self", "import", "human"]
 Label = Literal["a", "b", "tie"]
 Rows = Sequence[Mapping[str, Any]]
 
@@ -127,6 +128,8 @@ def candidates(tables: Mapping[str, Rows], settings: PairSettings) -> Candidates
         found.update((pair.pair_id, pair) for pair in _edit_pairs(tables, world, settings.select_by))
     if settings.strategy in ("seeds", "all"):
         found.update((pair.pair_id, pair) for pair in _seed_pairs(world))
+    if settings.strategy in opponents.STRATEGIES:
+        found.update((pair.pair_id, pair) for pair in opponents.pairs(tables["images"], world))
     if settings.labels != "none":
         found.update((pair.pair_id, pair) for pair in _imported_pairs(tables, world))
     return Candidates(tuple(found[key] for key in sorted(found)), world.scales)
@@ -143,7 +146,12 @@ def _index(tables: Mapping[str, Rows]) -> _World:
         Scored(row["prompt_id"], row["subject_sha256"], row["reward"], row["score"])
         for row in tables["rewards"]
     )
-    scale = scales(scores, {prompt: [image.sha256 for image in found] for prompt, found in images.items()})
+    given = opponents.given(tables["images"])
+    seeds = {
+        prompt: [image.sha256 for image in found if (prompt, image.sha256) not in given]
+        for prompt, found in images.items()
+    }
+    scale = scales(scores, seeds)
     return _World(
         prompts={row["prompt_id"]: row["prompt"] for row in tables["images"]},
         images=images,

@@ -13,7 +13,6 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
 from torch import Tensor
 
 from rpo_cli.config import TrainSettings
@@ -27,8 +26,8 @@ from rpo_cli.train.objective import Objective
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.reload import check_denoiser, check_lora
+from rpo_cli.train.start import LORA_FILE, load_adapter
 
-LORA_FILE = "pytorch_lora_weights.safetensors"
 DENOISER_FILE = "diffusion_pytorch_model.safetensors"
 CARD = "README.md"
 LAYOUTS = ("kohya", "merged")
@@ -87,9 +86,7 @@ def add_layouts(
     folder: Path, layouts: Collection[str], policy: Policy, family: Family, settings: TrainSettings
 ) -> None:
     """Write more layouts of a LoRA that was exported before; `policy` is a new one on the same model."""
-    saved = load_file(folder / LORA_FILE)
-    for name, parameter in policy.parameters.items():
-        parameter.data.copy_(saved[f"{family.component}.{name.replace('.default.', '.')}"])
+    load_adapter(policy.parameters, family, folder)
     remove_temporaries(folder)
     there = {layout for layout in LAYOUTS if (folder / layout).exists()} | set(layouts)
     text = with_files((folder / CARD).read_text(encoding="utf-8"), family, there)

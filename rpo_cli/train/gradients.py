@@ -158,7 +158,7 @@ def require_equal_start(errors: Errors, job: "Job", step: int = 0) -> None:
     Raises:
         RpoError: it is not, so the logits of the whole run would be wrong.
     """
-    if step > 0 or not job.objective.needs_reference:
+    if step > 0 or not (job.objective.needs_reference and job.starts_equal):
         return
     detached = replace(errors, policy=errors.policy.detach())
     if errors.reference is not None:

@@ -25,6 +25,7 @@ from rpo_cli.train.policy import Policy, build_policy, weight_dtype
 from rpo_cli.train.prepare import Inputs, prepare
 from rpo_cli.train.references import with_references
 from rpo_cli.train.scale import scale_line
+from rpo_cli.train.start import begin, export_reference
 from rpo_cli.train.step import Job, State, timed_step
 from rpo_cli.train.validation import validate, validation_errors
 from rpo_cli.train.world import ALONE, World
@@ -82,7 +83,9 @@ def ready(inputs: Inputs, family: Family, observer: Observer, world: World) -> t
     policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device)
     with world.first():
         job = with_references(job, policy, inputs.model_identity, inputs.cache, observer)
-    state = start_or_resume(job, policy, inputs.out)
+    anchor = begin(policy, family, inputs.start) if inputs.start else None
+    job = replace(job, starts_equal=inputs.start is None or inputs.start.adapter == inputs.start.reference)
+    state = start_or_resume(job, policy, inputs.out, anchor)
     if world.size > 1:
         what: list[Any] = [
             inputs.settings.model_dump(mode="json", exclude={"processes"}),
@@ -101,10 +104,13 @@ def finish(inputs: Inputs, job: Job, state: State, ends: dict[str, Numbers]) -> 
         "dataset": inputs.dataset_identity,
         "pairs": len(job.pairs),
         "seed": inputs.seed,
+        **({"start": inputs.start.identity} if inputs.start else {}),
     }
     result = inputs.out / job.family.component if job.settings.full else inputs.result
     with exported_weights(state):
         export(result, state.policy, job.family, job.settings, job.objective, facts, ends)
+    if inputs.start is not None and inputs.start.keep_reference and state.anchor is not None:
+        export_reference(inputs.out / "reference", state.policy, job.family, state.anchor)
 
 
 def add_exports(inputs: Inputs, threads: int) -> None:
@@ -131,13 +137,19 @@ def start_line(job: Job) -> str:
     )
 
 
-def start_or_resume(job: Job, policy: Policy, out: Path) -> State:
+def start_or_resume(job: Job, policy: Policy, out: Path, anchor: Average | None = None) -> State:
+    """The state to go on from.
+
+    Args:
+        anchor: a reference other than the policy's first weights.
+    """
     settings = job.settings
     optimiser = make_optimiser(policy.parameters.values(), settings)
     kind = torch.device(job.device).type
     scaler = torch.amp.GradScaler(kind, enabled=settings.dtype == "float16")
     average = Average(policy.parameters, settings.ema) if settings.ema else None
-    anchor = Average(policy.parameters, 0.0) if job.objective.reference_every else None
+    if anchor is None and job.objective.reference_every:
+        anchor = Average(policy.parameters, 0.0)
     size = min(settings.batch_size, settings.global_batch)
     state = State(policy, optimiser, scaler, size, average=average, anchor=anchor)
     if (path := checkpoint.latest(out)) is not None:

@@ -54,6 +54,8 @@ class Objective:
         default_beta: None where the objective has no such scale.
         beta_unit: what beta multiplies, for the line printed at the start.
         source: paper and public code that define it.
+        losers: those of the dataset, or what rounds make of its winners: other pictures of their prompts
+            (generated), or themselves with a part of their noise put back (renoised).
         needs: beside pairs, in words, for `rpo list objectives`.
         open: settings that may differ from the values here; any other difference is an error.
         reference_mix: α of Δm − αΔr; 0 runs no reference.
@@ -81,6 +83,7 @@ class Objective:
     beta_unit: str
     source: str
     needs: str = "a reference"
+    losers: Literal["given", "generated", "renoised"] = "given"
     open: tuple[str, ...] = ()
     reference_mix: float = 1.0
     reference_every: int | None = None

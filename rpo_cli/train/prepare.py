@@ -16,6 +16,7 @@ from rpo_cli.train.embeddings import embed
 from rpo_cli.train.families import Family
 from rpo_cli.train.known import knowledge
 from rpo_cli.train.objective import Objective
+from rpo_cli.train.origin import Start
 from rpo_cli.train.rankings import read_items
 from rpo_cli.train.run import Embedder
 from rpo_cli.train.scale import salesforce_beta
@@ -38,6 +39,7 @@ class Inputs:
     seed: int
     device: str
     embedder: Embedder | None = None
+    start: Start | None = None
 
 
 def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:

@@ -17,6 +17,7 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
+from rpo_cli.train.origin import Start
 
 if TYPE_CHECKING:
     from rpo_cli.train.scale import BetaAdvice
@@ -92,6 +93,7 @@ def train(
     threads: int = 0,
     observer: Observer | None = None,
     embedder: Embedder | None = None,
+    start: Start | None = None,
 ) -> TrainReport:
     """Fine-tune `model` on the pairs of `dataset`, going on where an earlier call was cut off.
 
@@ -105,6 +107,7 @@ def train(
         out: RUN/train/<name>. `cache`: RUN/cache.
         device: a torch device string or "auto". `seed`: of this training, whatever `settings.seed` says.
         embedder: for methods that compare pictures of several prompts.
+        start: of a training that goes on from another one; None: from the model.
 
     Raises:
         SettingsError: settings that contradict the method.
@@ -122,6 +125,7 @@ def train(
     result = result_folder(out, settings.full)
     data = fingerprint(dataset)
     identity = identity_of(settings, embedder, seed=seed, model=model_identity, dataset=data)
+    identity |= {"start": start.identity} if start else {}
     report = finished(out, identity, settings.name, result)
     launch = launched()
     if report is not None and (
@@ -137,9 +141,8 @@ def train(
     from rpo_cli.train.processes import crew, threads_each
 
     device = pick_device(device, launch)
-    inputs = Inputs(
-        settings, dataset, model, revision, model_identity, data, out, result, cache, seed, device, embedder
-    )
+    where = (dataset, model, revision, model_identity, data, out, result, cache, seed, device)
+    inputs = Inputs(settings, *where, embedder, start)
     if report is not None:
         add_exports(inputs, threads)
         return report
@@ -242,7 +245,7 @@ def finished(out: Path, identity: dict[str, Any], name: str, result: Path) -> Tr
     if not (path.exists() and result.exists()):
         return None
     done = json.loads(path.read_text(encoding="utf-8"))
-    _refuse_other(out, done["identity"], identity, name)
+    refuse_other(out, done["identity"], identity, name)
     _drop_checkpoints(out)
     return TrainReport(**{**done["report"], "adapter": result, "name": name}, skipped=True)
 
@@ -252,13 +255,13 @@ def claim(out: Path, identity: dict[str, Any], name: str) -> None:
 
     path = out / "settings.json"
     if path.exists() and any(out.glob(CHECKPOINTS)):  # there is work to lose
-        _refuse_other(out, json.loads(path.read_text(encoding="utf-8"))["identity"], identity, name)
+        refuse_other(out, json.loads(path.read_text(encoding="utf-8"))["identity"], identity, name)
     else:
         write_atomically(path, _json({"key": content_key("train", identity), "identity": identity}))
     remove_temporaries(out)
 
 
-def _refuse_other(out: Path, old: dict[str, Any], new: dict[str, Any], name: str) -> None:
+def refuse_other(out: Path, old: dict[str, Any], new: dict[str, Any], name: str) -> None:
     changed = [
         f"{key} {old.get(key)!r} → {new.get(key)!r}"
         for key in sorted(old.keys() | new.keys())

@@ -46,6 +46,7 @@ class Job:
 
     Attributes:
         beta: in the objective's own unit.
+        starts_equal: whether the policy's first weights are its reference's.
         ideal: what an item takes at the device's peak; None where none is known.
     """
 
@@ -63,6 +64,7 @@ class Job:
     ideal: Ideal | None = None
     references: References | None = None  # of a training with fixed draws
     world: World = ALONE
+    starts_equal: bool = True
 
 
 @dataclass

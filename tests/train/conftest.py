@@ -235,6 +235,7 @@ def run_train(model, dataset, shared_cache, tmp_path, monkeypatch):
             "threads": 1,
             "observer": None,
             "embedder": None,
+            "start": None,
         }
         arguments |= {name: given.pop(name) for name in list(given) if name in arguments}
         identity = given.pop("model_identity", arguments["model"])

@@ -168,7 +168,9 @@ def test_the_start_is_judged_by_how_far_the_logits_are_from_those_of_equal_model
     """Compiled, so that a little is allowed: also where equal models have logits that are not 0."""
     objective = objective_of(name)
     beta = 1.0 if name == "dspo" else objective.default_beta
-    job = SimpleNamespace(settings=TrainSettings(compile=True), objective=objective, beta=beta)
+    job = SimpleNamespace(
+        settings=TrainSettings(compile=True), objective=objective, beta=beta, starts_equal=True
+    )
     if objective.needs_reference:
         errors = errors_of(objective, equal=True)
         gradients.require_equal_start(errors, job)

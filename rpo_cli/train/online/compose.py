@@ -94,7 +94,7 @@ def _inconsistent(objective: OnlineObjective, settings: TrainSettings, online: O
     too_many = online.steps is not None and (online.taught_steps or 0) > online.steps
     checks = (
         (
-            settings.rounds is None,
+            not settings.rounds,
             f"train.rounds: {objective.name} samples, scores and learns in rounds; say how many (--rounds)",
         ),
         (unused_beta, f"train.beta: {objective.name} has none"),

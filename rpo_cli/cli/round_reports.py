@@ -1,0 +1,51 @@
+"""What `rpo train --rounds` prints: a line per round."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from rpo_cli.cli import reports
+from rpo_cli.cli.output import Output, counted, table
+
+if TYPE_CHECKING:
+    from rpo_cli.line.round_numbers import RoundNumbers
+    from rpo_cli.line.round_plan import RoundPlan
+    from rpo_cli.line.rounds import RoundsReport
+    from rpo_cli.train.plan import TrainPlan
+
+
+def trained(say: Output, report: "RoundsReport") -> None:
+    """Rewards of the policy that each round began with, their spread over seeds, pairs and accuracy."""
+    state = "was trained before" if report.skipped else "trained"
+    head = f"{report.name}: {state}, {len(report.rounds)} rounds, {report.steps:,} steps in all"
+    rewards = sorted({name for found in report.rounds for name in found.rewards})
+    header = ["round", "pictures", *(column for name in rewards for column in (name, "over seeds"))]
+    header += ["pairs", "held out", "in noise", "accuracy", "held-out accuracy", "dropped"]
+    text = f"{head}\n{table(header, [_row(found, rewards) for found in report.rounds])}"
+    say.result(report, f"{text}\nresult: {report.adapter}", essence=str(report.adapter))
+
+
+def _row(found: "RoundNumbers", rewards: Sequence[str]) -> list[Any]:
+    told: list[Any] = []
+    for name in rewards:
+        reward = found.rewards.get(name)
+        error = "" if reward is None or reward.error is None else f" ± {reward.error:.2g}"
+        told += ["", ""] if reward is None else [f"{reward.mean:.4g}{error}", f"{reward.spread:.2g}"]
+    accuracies = ["" if x is None else f"{x:.3f}" for x in (found.accuracy, found.held_out_accuracy)]
+    pairs = [found.pairs, found.held_out, found.noise]
+    return [found.number, found.pictures, *told, *pairs, *accuracies, counted(found.dropped)]
+
+
+def planned(say: Output, rounds: "Sequence[RoundPlan]", each: "TrainPlan") -> None:
+    """What every round would do, then what one training of them takes."""
+    header = ["round", "state", "pictures", "there", "scores", "there", "pairs", "steps"]
+    rows = [
+        [
+            *(r.number, r.state, r.pictures, r.pictures_there, r.scores, r.scored),
+            *("" if r.pairs is None else r.pairs, r.steps),
+        ]
+        for r in rounds
+    ]
+    text = f"{table(header, rows)}\n\neach round: {reports.plan_text(each)}"
+    data = {"rounds": [asdict(found) for found in rounds], "training": each}
+    say.result(data, text, essence=str(len(rounds)))

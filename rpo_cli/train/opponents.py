@@ -1,0 +1,37 @@
+"""Methods that learn from winners alone: rounds make the losers with the policy (`line/rounds.py`)."""
+
+from rpo_cli.train.contrasts import pair
+from rpo_cli.train.objective import LABELS, MOVING, SALESFORCE, TIMESTEPS, WEIGHTS, Objective
+from rpo_cli.train.transforms import relative_error
+
+SPIN = Objective(
+    name="spin",
+    summary="The dataset's winners against pictures of the policy of the round before, the reference.",
+    transform=relative_error,
+    contrast=pair,
+    link="logistic",
+    needs_reference=True,
+    default_beta=5000.0,
+    beta_unit=SALESFORCE,
+    source="Chen et al. 2024, arXiv:2401.01335; Yuan et al. 2024, arXiv:2402.10210; uclaml/SPIN-Diffusion",
+    needs="a reference, of the round before; winners of RUN/dataset; --rounds",
+    losers="generated",
+    open=(*TIMESTEPS, "label_smoothing", "sft_weight", "link"),
+)
+
+SAPO = Objective(
+    name="sapo",
+    summary="The dataset's winners against themselves, partly noised and made anew by an averaged policy.",
+    transform=relative_error,
+    contrast=pair,
+    link="logistic",
+    needs_reference=True,
+    default_beta=5000.0,
+    beta_unit=SALESFORCE,
+    source="Yin et al. 2024, arXiv:2405.20830; yinyueqin/SAPO; segments of text become strengths of noise",
+    needs="a reference that follows the policy; winners of RUN/dataset; --rounds",
+    losers="renoised",
+    open=(*WEIGHTS, *LABELS, *MOVING),
+    reference_every=1,
+    reference_decay=0.992,
+)
