@@ -140,6 +140,11 @@ def _checked(label: str) -> str:
             f"'{label}' is no label: letters, digits, dots, dashes and underscores, at most 64",
             "--adapter LABEL=FOLDER gives one",
         )
+    if label.endswith((".json", ".jsonl")):
+        raise UsageError(
+            f"'{label}' is how files of an evaluation are called",
+            "--adapter LABEL=FOLDER gives another name",
+        )
     if label == BASE:
         raise UsageError(f"'{BASE}' is the base model's own label", "--adapter LABEL=FOLDER gives another")
     return label

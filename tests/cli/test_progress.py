@@ -1,5 +1,7 @@
 """Progress: rate and time left without the model's loading time, lines for logs, a bar for terminals."""
 
+from rich.console import Console
+
 from rpo_cli.cli.progress import Bar, Lines, Pace
 
 
@@ -47,3 +49,19 @@ def test_the_bar_survives_a_stage_without_rows_and_one_after_the_other(capsys):
     bar.note("[not markup]")
 
     assert "[not markup]" in capsys.readouterr().err
+
+
+def test_a_bar_shows_hostile_names_and_notes_as_text(capsys):
+    """Rich's own markup stays as it was written; escape sequences go."""
+    bar = Bar()
+    bar._console = Console(stderr=True, force_terminal=True, color_system=None, width=100, highlight=False)
+    bar.start("[red]x[/red]\x1b[31m", 2, 0)
+    bar.advance(1, 0)
+    bar.note("note [bold]y[/bold] \x1b]0;title\x07end")
+    bar.finish()
+    err = capsys.readouterr().err
+
+    assert "[red]x[/red]" in err
+    assert "note [bold]y[/bold] end" in err
+    assert "\x1b[31m" not in err
+    assert "title" not in err

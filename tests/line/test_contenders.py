@@ -70,6 +70,7 @@ def test_a_fully_tuned_training_generates_with_its_denoiser(stand):
         (["a", "a"], "two different models"),
         (["dpo="], "names nothing"),
         (["\x1b[31m=a"], "no label"),
+        (["results.json=a"], "files of an evaluation"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(stand, asked, said):

@@ -1,6 +1,8 @@
 """An evaluation on stand-in models whose every number is known."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -145,3 +147,19 @@ def test_pictures_that_are_all_rejected_end_the_evaluation(stand, monkeypatch):
 def test_a_name_is_no_path(stand, name):
     with pytest.raises(UsageError, match="--name"):
         evaluate(stand.line(), name=name)
+
+
+def test_a_finished_evaluation_loads_no_model_library(stand):
+    stand.train("one")
+    evaluate(stand.line(), seeds=1)
+    code = (
+        "import sys; from rpo_cli import evaluate, open_line;"
+        "print(evaluate(open_line(sys.argv[1]), seeds=1).skipped,"
+        " [m for m in ('torch', 'diffusers', 'transformers', 'datasets') if m in sys.modules])"
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(stand.run)], capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == "True []"
