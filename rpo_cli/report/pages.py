@@ -28,6 +28,8 @@ CURVES: dict[str, tuple[str, ...]] = {
     "logit, mean": ("logit_mean",),
     "advantage over the reference (train)": ("winner_advantage", "loser_advantage"),
     "denoising error (train)": ("winner_error", "loser_error"),
+    "reward of its own pictures (train)": ("reward_mean",),
+    "KL to the pretrained model (train)": ("reference_kl",),
     "gradient norm": ("grad_norm",),
 }
 Lines = dict[str, figures.Points]
