@@ -29,6 +29,18 @@ VERDICTS = {
     "prompt_full": "dropped: enough of this prompt",
     "unscored": "dropped: not scored",
     "corrupt_image": "dropped: unreadable",
+    "label_kept": "its label is kept",
+    "label_confirmed": "rewards agree with its label",
+    "relabelled": "relabelled by rewards",
+    "tie": "dropped: a tie of its judges",
+    "unlabelled": "dropped: came without a label",
+}
+# kind of pair → how its sides are called, and what the pair is where it has no instruction
+SIDES = {"edit": ("ORIGINAL", "EDIT"), "seeds": ("SEED A", "SEED B")}
+WITHOUT = {
+    "seeds": "two pictures of one prompt, best and worst by the rewards",
+    "human": "two imported pictures that people have compared",
+    "import": "two imported pictures with a label of unknown origin",
 }
 PAPER, CARD, EDGE, RULE = "#F4F2EE", "#FFFFFF", "#E4E0D8", "#EDEAE3"
 INK, SOFT, FAINT = "#1F2328", "#57606A", "#8C939A"
@@ -162,10 +174,10 @@ def _row(page: Picture, box: Box, row: Shown) -> None:
         x += width + SPACE
     pair = row.pair
     _labelled(page, cells[0], "PROMPT", pair.prompt, PROMPT)
-    seeds = pair.pair_kind == "seeds"
-    _side(page, cells[1], row.a, "SEED A" if seeds else "ORIGINAL", pair.winner == "a", pair)
+    names = SIDES.get(pair.pair_kind, ("PICTURE A", "PICTURE B"))
+    _side(page, cells[1], row.a, names[0], pair.winner == "a", pair)
     _critique(page, cells[2], row)
-    _side(page, cells[3], row.b, "SEED B" if seeds else "EDIT", pair.winner == "b", pair)
+    _side(page, cells[3], row.b, names[1], pair.winner == "b", pair)
     _verdict(page, cells[4], pair)
 
 
@@ -201,8 +213,8 @@ def _side(page: Picture, box: Box, picture: Picture, label: str, won: bool, pair
 
 def _critique(page: Picture, box: Box, row: Shown) -> None:
     """Flaws as a list, or the critique's text where it names none; the instruction in a box below."""
-    if row.pair.pair_kind == "seeds":
-        _labelled(page, box, "PAIR", "two pictures of one prompt, best and worst by the rewards", FLAW)
+    if row.pair.pair_kind in WITHOUT:
+        _labelled(page, box, "PAIR", WITHOUT[row.pair.pair_kind], FLAW)
         return
     bottom = box.y + box.height
     ask = Box(box.x, bottom - 96, box.width, 96)
@@ -220,10 +232,12 @@ def _critique(page: Picture, box: Box, row: Shown) -> None:
 def _verdict(page: Picture, box: Box, pair: Pair) -> None:
     colour, tint = _colours(pair)
     _pill(page, box.x, box.y, VERDICTS.get(pair.reason, pair.reason), tint, colour)
+    if not pair.margins:  # no reward has scored it
+        return
     number, style = f"{pair.margin:+.2f}", Style(28, colour)
     write(page, Box(box.x, box.y + 38, box.width, 40), number, style)
     beside = box.x + width_of(number, style) + 12
-    said = "sd for seed B" if pair.pair_kind == "seeds" else "sd for the edit"
+    said = {"seeds": "sd for seed B", "edit": "sd for the edit"}.get(pair.pair_kind, "sd for picture B")
     write(page, Box(beside, box.y + 52, box.x + box.width - beside, 20), said, SMALL)
     for n, (name, margin) in enumerate(sorted(pair.margins.items())[:BARS]):
         _bar(page, Box(box.x, box.y + 90 + n * 46, box.width, 40), name, margin, pair)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from rpo_cli.errors import CorruptImage, UsageError
-from rpo_cli.exchange.importers.parquet import columns_of, files_of, rows_of
+from rpo_cli.exchange.importers.parquet import columns_of, rows_of
 from rpo_cli.exchange.importers.tfrecord import Value, example, records
 from rpo_cli.exchange.incoming import (
     PICTURES,
@@ -85,7 +85,7 @@ def open_richhf(path: Path, options: Options) -> Source | None:
         _label(number, data) for number, data in enumerate(d for file in files for d in records(file))
     ]
     _check(files[0], labels)
-    parquet, _ = files_of(options.images, Options(split=None))
+    parquet = sorted(options.images.rglob("*.parquet"))  # of every split: labels name pictures of any
     make = _from_parquet if parquet else _from_folder
     return Source(
         root=path if path.is_dir() else path.parent,
