@@ -104,6 +104,9 @@ class Critique(Row):
     batch_size: int
     settings: str
     environment: str
+    scores: dict[str, float] | None = Field(
+        default=None, description="aspect → 1 (bad) to 5, of a style with a rubric"
+    )
 
 
 class Edit(Row):

@@ -1,7 +1,8 @@
 """Prompt templates: text files with `$name` places, found in RUN/templates/ first, then in the package.
 
 A critique style is a folder `critique/<style>/` with critique.txt and instructions.txt (two turns) and
-single.txt (one turn); `reward/vqascore.txt` asks the yes/no question. Values are data, never instructions:
+single.txt (one turn), and rubric.txt where more than flaws and instructions is asked for
+(`stages/rubrics.py`); `reward/vqascore.txt` asks the yes/no question. Values are data, never instructions:
 what looks like a model's control token in them is disarmed, and the templates stand `<prompt>` marks
 around the prompt. To add a style: a folder in prompts/critique/.
 """
@@ -66,6 +67,7 @@ class Templates:
     critique: Template
     instructions: Template
     single: Template
+    rubric: Template | None = None
 
     @classmethod
     def find(cls, own: str | Path | None, style: str) -> "Templates":
@@ -80,16 +82,17 @@ class Templates:
                 f"critique.template: '{style}' is not one of: {', '.join(known)}{nearest(style, known)}",
                 "rpo list templates",
             )
-        return cls(
-            *(find(f"critique/{style}/{turn}", own) for turn in ("critique", "instructions", "single"))
-        )
+        turns = (find(f"critique/{style}/{turn}", own) for turn in ("critique", "instructions", "single"))
+        rubric = f"critique/{style}/rubric"
+        return cls(*turns, find(rubric, own) if rubric in names(own) else None)
 
     @property
     def hashes(self) -> dict[str, str]:
         """Turn → sha256 of its template; stands in the key of every critique."""
         return {
             turn.name.rpartition("/")[2]: turn.sha256
-            for turn in (self.critique, self.instructions, self.single)
+            for turn in (self.critique, self.instructions, self.single, self.rubric)
+            if turn is not None
         }
 
 

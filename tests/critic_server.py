@@ -106,7 +106,8 @@ class Handler(BaseHTTPRequestHandler):
                 server.now -= 1
 
     def allowed(self):
-        if self.server.key and self.headers.get("Authorization") != f"Bearer {self.server.key}":
+        guarded = self.path.startswith("/v1") and self.server.key  # as in vLLM
+        if guarded and self.headers.get("Authorization") != f"Bearer {self.server.key}":
             self.send(401, {"error": "Unauthorized"})
             return False
         return True

@@ -8,12 +8,14 @@ Where people have said what is wrong with a picture (imported feedback), their w
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli.config import CritiqueSettings
 from rpo_cli.protocols import Conversation, Critic, Message, Reply, Results, Task
 from rpo_cli.records import Critique, Reject, content_key, row_seed
-from rpo_cli.stages.replies import BadReply, Parsed, check_text, parse, schema
+from rpo_cli.stages.replies import PLAIN, BadReply, Parsed, check_text, parse, schema
+from rpo_cli.stages.rubrics import Rubric
 from rpo_cli.templates import Templates
 
 if TYPE_CHECKING:
@@ -79,6 +81,12 @@ class Step:
     settings_json: str
     environment_json: str
 
+    @cached_property
+    def rubric(self) -> Rubric:
+        """What the style asks for beside flaws and instructions."""
+        found = self.templates.rubric
+        return PLAIN if found is None else Rubric.read(found.name, found.text)
+
     def __call__(self, tasks: Sequence[Task], critic: Critic, batch_size: int) -> Results:
         padded = [*tasks, *[tasks[-1]] * (batch_size - len(tasks))]
         first = self._ask([task.payload for task in padded], critic, None)
@@ -91,12 +99,12 @@ class Step:
         self, task: Task, critic: Critic, said: _Said | BadReply, batch_size: int
     ) -> Critique | Reject:
         attempt, seed = 0, task.payload.seed
-        parsed = self._parsed(said)
+        parsed = self._parsed(said, task.payload.prompt)
         while isinstance(parsed, BadReply) and attempt + 1 < self.settings.attempts:
             attempt, batch_size = attempt + 1, 1
             seed = row_seed(task.payload.seed, attempt)
             (said,) = self._ask([task.payload], critic, [seed])
-            parsed = self._parsed(said)
+            parsed = self._parsed(said, task.payload.prompt)
         if isinstance(parsed, BadReply):
             return self._reject(task, parsed)
         return self._critique(task, parsed, attempt, seed, batch_size)
@@ -149,10 +157,10 @@ class Step:
         self, critic: Critic, talks: Sequence[Conversation], seeds: Any, *, structured: bool
     ) -> list[Reply]:
         s = self.settings
-        held = schema(s.max_instructions, single=s.single_turn) if structured else None
+        held = schema(s.max_instructions, single=s.single_turn, rubric=self.rubric) if structured else None
         return critic.reply(talks, schema=held, seeds=seeds, max_tokens=s.max_tokens)
 
-    def _parsed(self, said: _Said | BadReply) -> Parsed | BadReply:
+    def _parsed(self, said: _Said | BadReply, prompt: str) -> Parsed | BadReply:
         if isinstance(said, BadReply):
             return said
         s = self.settings
@@ -162,6 +170,8 @@ class Step:
             single=s.single_turn,
             max_instructions=s.max_instructions,
             max_words=s.max_words,
+            rubric=self.rubric,
+            prompt=prompt,
         )
 
     def _critique(self, task: Task, parsed: Parsed, attempt: int, seed: int, batch_size: int) -> Critique:
@@ -175,6 +185,7 @@ class Step:
             text=parsed.text,
             flaws=parsed.flaws,
             instructions=parsed.instructions,
+            scores=parsed.scores,
             reply=parsed.reply,
             attempt=attempt,
             seed=seed,

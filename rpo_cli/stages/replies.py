@@ -8,12 +8,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rpo_cli.records import Flaw
+from rpo_cli.stages.rubrics import Extra, Rubric
 
 # No control characters, `"` or `\`: xgrammar lets raw ones through where only maxLength is given
 # (feasibility.md 2). Other languages are welcome.
 _PLAIN = r'[^\u0000-\u001f\u007f"\\]'
 SHORT, LONG = f"^{_PLAIN}{{1,200}}$", f"^{_PLAIN}{{1,1000}}$"
 MOST_FLAWS = 10
+PLAIN = Rubric()
 LOOP_TIMES = 4  # a phrase said so often in a row is a loop
 
 # lone surrogates are no text either: they cannot be written
@@ -62,6 +64,7 @@ class Parsed:
     flaws: tuple[Flaw, ...]
     instructions: tuple[str, ...]
     reply: str
+    scores: dict[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -72,14 +75,14 @@ class BadReply:
     raw: str
 
 
-def schema(max_instructions: int, *, single: bool) -> dict[str, Any]:
+def schema(max_instructions: int, *, single: bool, rubric: Rubric = PLAIN) -> dict[str, Any]:
     """The JSON schema that a critic is held to."""
     made = (SingleReply if single else InstructionsReply).model_json_schema()
     made["properties"]["instructions"] |= {
         "items": {"type": "string", "pattern": SHORT},
         "maxItems": max_instructions,
     }
-    return made
+    return rubric.into(made)
 
 
 def check_text(text: str) -> str | None:
@@ -114,13 +117,24 @@ def loops(text: str) -> bool:
 
 
 def parse(
-    reply: str, text: str, *, single: bool, max_instructions: int, max_words: int
+    reply: str,
+    text: str,
+    *,
+    single: bool,
+    max_instructions: int,
+    max_words: int,
+    rubric: Rubric = PLAIN,
+    prompt: str = "",
 ) -> Parsed | BadReply:
     """The checked content of a JSON reply; `text` is the free text of turn 1, unused when `single`."""
     if not reply.strip():
         return BadReply("empty", reply)
     try:
-        value = (SingleReply if single else InstructionsReply).model_validate(json.loads(reply))
+        found = json.loads(reply)
+        taken = rubric.take(found, prompt) if isinstance(found, dict) else (found, Extra())
+        if isinstance(taken, str):
+            return BadReply(taken, reply)
+        value = (SingleReply if single else InstructionsReply).model_validate(taken[0])
     except (json.JSONDecodeError, RecursionError):
         return BadReply("not JSON", reply)
     except ValidationError as error:
@@ -135,7 +149,7 @@ def parse(
     if why:
         return BadReply(why, reply)
     flaws = tuple(Flaw(aspect=flaw.aspect.strip(), detail=flaw.detail.strip()) for flaw in value.flaws)
-    return Parsed(critique.strip(), flaws, tuple(instructions), reply)
+    return Parsed(critique.strip(), flaws + taken[1].flaws, tuple(instructions), reply, taken[1].scores)
 
 
 def _check_instructions(instructions: list[str], most: int, max_words: int) -> str | None:
