@@ -182,8 +182,8 @@ class TrainSettings(Section):
     batch_size: int = Field(default=16, ge=1, description="Pairs per forward pass.")
     processes: int = Field(default=1, ge=1, le=64, description="Of this machine; one a GPU.")
     weight_decay: float = Field(default=1e-2, ge=0, description="Decoupled from the gradient.")
-    optimiser: Literal["adamw", "adafactor"] = Field(
-        default="adamw", description="adafactor: hardly any state, for full tuning in little memory."
+    optimiser: Literal["adamw", "adamw-8bit", "adafactor"] = Field(
+        default="adamw", description="adamw-8bit: a quarter of the state; adafactor: hardly any."
     )
     max_grad_norm: float = Field(default=1.0, gt=0, description="Gradients are clipped to this norm.")
     caption_dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of pairs without caption.")

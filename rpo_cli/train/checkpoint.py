@@ -11,8 +11,9 @@ from safetensors import safe_open
 from torch import Tensor, nn
 
 from rpo_cli.train.files import safetensors_bytes, write_atomically
-from rpo_cli.train.optimiser import STATE
+from rpo_cli.train.optimiser import STATE, put_state
 
+SMALL = 1024
 PATTERN = "checkpoint-*.safetensors"
 
 
@@ -34,7 +35,7 @@ def save(
     for name, parameter in parameters.items():
         tensors[f"weight.{name}"] = parameter
         state = optimiser.state[parameter]
-        tensors |= {f"{moment}.{name}": state[moment] for moment in STATE if moment in state}
+        tensors |= {f"{moment}.{name}": _own(state[moment]) for moment in STATE if moment in state}
     tensors |= {f"average.{name}": value for name, value in (averages or {}).items()}
     told = {"step": step, "scaler": scaler.state_dict(), **({"extra": extra} if extra else {})}
     state_json = json.dumps(told, sort_keys=True)
@@ -42,6 +43,12 @@ def save(
     write_atomically(path, safetensors_bytes(tensors, {"state": state_json}))
     for older in sorted(folder.glob(PATTERN))[:-1]:
         older.unlink(missing_ok=True)
+
+
+def _own(value: Any) -> Tensor:
+    """A tensor of its own: 8-bit optimisers have one map for all weights, and an integer step."""
+    found = torch.as_tensor(value)
+    return found.clone() if found.numel() <= SMALL else found
 
 
 def digest(parameters: Mapping[str, nn.Parameter]) -> str:
@@ -75,8 +82,12 @@ def restore(
         for name, value in (averages or {}).items():
             value.copy_(file.get_tensor(f"average.{name}"))
         state = json.loads(file.metadata()["state"])
-    groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    if any("state1" in found for found in moments.values()):
+        for index, parameter in enumerate(parameters.values()):
+            put_state(optimiser, parameter, moments[index])
+    else:
+        groups = optimiser.state_dict()["param_groups"]
+        optimiser.load_state_dict({"state": moments, "param_groups": groups})
     scaler.load_state_dict(state["scaler"])
     return int(state["step"])
 
@@ -92,4 +103,4 @@ def _laid_out_like(parameter: Tensor, value: Tensor) -> Tensor:
     """Fused AdamW walks raw memory: moments in another layout than the weight meet the wrong weights."""
     if value.shape != parameter.shape:  # the step count
         return value
-    return torch.empty_like(parameter, device="cpu").copy_(value)
+    return torch.empty_like(parameter, device="cpu", dtype=value.dtype).copy_(value)

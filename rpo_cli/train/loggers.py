@@ -6,13 +6,11 @@ only, no path, no caption and no code.
 """
 
 import importlib
-from collections.abc import Callable, Mapping, Sequence
-from importlib.util import find_spec
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from rpo_cli.config import LoggerName, TrainSettings
-from rpo_cli.errors import MissingDependency
 
 PROJECT = "rpo"
 
@@ -75,25 +73,11 @@ def wandb(settings: TrainSettings, out: Path, key: str, first: int) -> Logger:
     )
 
 
-# by name: the package it needs, and what makes it
-LOGGERS: dict[LoggerName, tuple[str, Callable[..., Logger]]] = {
-    "tensorboard": ("tensorboard", TensorBoard),
-    "trackio": ("trackio", trackio),
-    "wandb": ("wandb", wandb),
+LOGGERS: dict[LoggerName, Callable[..., Logger]] = {
+    "tensorboard": TensorBoard,
+    "trackio": trackio,
+    "wandb": wandb,
 }
-
-
-def require_loggers(names: Sequence[LoggerName]) -> None:
-    """Refuse loggers whose package is not there; imports none.
-
-    Raises:
-        MissingDependency: all that are missing.
-    """
-    missing = [LOGGERS[name][0] for name in names if find_spec(LOGGERS[name][0]) is None]
-    if missing:
-        raise MissingDependency(
-            f"train.loggers: not installed: {', '.join(missing)}", f"pip install {' '.join(missing)}"
-        )
 
 
 def open_loggers(settings: TrainSettings, out: Path, key: str, first: int) -> list[Logger]:
@@ -103,7 +87,7 @@ def open_loggers(settings: TrainSettings, out: Path, key: str, first: int) -> li
         key: of the training: a run that goes on has the same.
         first: the next optimiser step; 1 at the start.
     """
-    return [LOGGERS[name][1](settings, out, key, first) for name in settings.loggers]
+    return [LOGGERS[name](settings, out, key, first) for name in settings.loggers]
 
 
 def numeric(numbers: Mapping[str, Any]) -> dict[str, float]:

@@ -284,4 +284,6 @@ def _state(shape: tuple[int, ...], optimiser: str) -> int:
     count = prod(shape)
     if optimiser == "adamw":
         return 2 * count
+    if optimiser == "adamw-8bit":
+        return count // 2  # two bytes a weight; the scales of blocks are below one in a hundred
     return count // shape[-1] + count // shape[-2] if len(shape) > 1 else count

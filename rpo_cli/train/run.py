@@ -113,12 +113,12 @@ def train(
         SettingsError: settings that contradict the method.
         UsageError: no training pairs, a tie, or `out` belongs to other settings.
         CorruptImage: a picture of the dataset does not decode.
-        MissingDependency: a logger's package is not installed.
+        MissingDependency: a package that the settings need is not installed.
         RpoError: the loss is not finite, or memory is too small for one pair.
     """
     from rpo_cli.train.compose import require_embedder, settled
     from rpo_cli.train.data import fingerprint
-    from rpo_cli.train.loggers import require_loggers
+    from rpo_cli.train.packages import require_packages
 
     settings, objective = settled(settings)
     embedder = require_embedder(objective, embedder)
@@ -132,7 +132,7 @@ def train(
         launch.rank or all((result / layout).exists() for layout in settings.export)
     ):
         return report
-    require_loggers(settings.loggers)
+    require_packages(settings)
     if not launch.rank:
         claim(out, identity, settings.name)
     from rpo_cli.compute import pick_device

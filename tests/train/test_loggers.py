@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 import pytest
 
 from rpo_cli.errors import MissingDependency, Terminated
-from rpo_cli.train import loggers
+from rpo_cli.train import packages
 from rpo_cli.train.run import Silent
 
 
@@ -58,11 +58,11 @@ def test_a_logger_is_no_part_of_a_training(run_train, tmp_path):
 
 
 def test_a_missing_library_is_told_at_the_door(run_train, tmp_path, monkeypatch):
-    monkeypatch.setattr(loggers, "find_spec", lambda name: None)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
     with pytest.raises(MissingDependency) as caught:
         run_train(loggers=["wandb", "trackio"], model="/nowhere/that/is/loaded")
     assert caught.value.exit_code == 3
-    assert "wandb, trackio" in caught.value.message
+    assert "train.loggers = wandb needs wandb; train.loggers = trackio" in caught.value.message
     assert caught.value.hint == "pip install wandb trackio"
     assert not (tmp_path / "out").exists()
 

@@ -1,15 +1,19 @@
 """The optimisers that the settings name, and that each goes on bit for bit after a cut."""
 
+from importlib.util import find_spec
+
 import pytest
 import torch
 from torch import nn
 
 from rpo_cli.config import TrainSettings
-from rpo_cli.train import checkpoint
+from rpo_cli.errors import MissingDependency
+from rpo_cli.train import checkpoint, packages
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.optimiser import make_optimiser
 
-NAMES = ["adamw", "adafactor"]
+EIGHT_BIT = find_spec("bitsandbytes") is not None  # else only its refusal is tested
+NAMES = ["adamw", "adafactor", *(["adamw-8bit"] if EIGHT_BIT else [])]
 
 
 def step(optimiser, weight, seed) -> None:
@@ -42,7 +46,7 @@ def test_adafactor_keeps_a_row_and_a_column_for_a_matrix():
 def test_an_optimisers_state_goes_through_a_checkpoint_bit_for_bit(name, tmp_path):
     """A matrix, a convolution in channels-last layout and a bias."""
     settings = TrainSettings(optimiser=name, learning_rate=0.1)
-    shapes = {"matrix": (6, 5), "convolution": (4, 3, 3, 3), "bias": (4,)}
+    shapes = {"matrix": (80, 64), "convolution": (4, 3, 3, 3), "bias": (4,)}
 
     def fresh():
         made = {key: torch.ones(shape) for key, shape in shapes.items()}
@@ -69,6 +73,20 @@ def test_an_optimisers_state_goes_through_a_checkpoint_bit_for_bit(name, tmp_pat
             )
         second.step()
     assert all(torch.equal(one[key], two[key]) for key in one)
+
+
+def test_8_bit_adamw_keeps_a_quarter_of_the_state_or_is_refused_at_the_door(run_train, monkeypatch):
+    if EIGHT_BIT:
+        weight = nn.Parameter(torch.ones(80, 64))
+        optimiser = make_optimiser([weight], TrainSettings(optimiser="adamw-8bit", learning_rate=0.1))
+        step(optimiser, weight, 0)
+        state = optimiser.state[weight]
+        assert state["state1"].dtype == state["state2"].dtype == torch.uint8
+        run_train(optimiser="adamw-8bit", full=True)
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependency, match="adamw-8bit needs bitsandbytes") as caught:
+        run_train("refused", optimiser="adamw-8bit", model="/nowhere/that/is/loaded")
+    assert caught.value.exit_code == 3
 
 
 @pytest.mark.parametrize("full", [False, True])
