@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rpo_cli.line.context import Line
+from rpo_cli.line.imports import labelled_only
+from rpo_cli.line.work import wants_edits
 
 if TYPE_CHECKING:
     from rpo_cli.line.status import StageStatus
@@ -21,9 +23,10 @@ def next_command(line: Line, stages: "Sequence[StageStatus]") -> str | None:
     prompted = settings.prompts.file is not None or settings.prompts.dataset is not None
     if "prompts" not in line.store.read_manifest() and not any(stage.stage == "import" for stage in stages):
         return f"rpo generate {run}{'' if prompted else ' --prompts FILE'}"
+    idle = set() if wants_edits(line) else {"critique", "edit"}
+    idle |= {"score"} if labelled_only(line) else set()
     for stage in stages:
-        idle = settings.pairs.strategy not in ("edits", "all") and stage.stage in ("critique", "edit")
-        if idle or stage.stage not in COMMANDS:
+        if stage.stage in idle or stage.stage not in COMMANDS:
             continue
         command = f"rpo {COMMANDS[stage.stage]} {run}"
         if stage.wanted is None:
@@ -43,8 +46,8 @@ def _model(line: Line, stage: str) -> str:
 def _after_rows(line: Line, run: str) -> str | None:
     files = line.store.files
     if not files.exists("dataset/README.md"):
-        reward = "" if line.settings.score.rewards else " --reward NAME=FOLDER_OR_HUB_ID"
-        return f"rpo build-pairs {run}{reward}"
+        judged = bool(line.settings.score.rewards) or labelled_only(line)
+        return f"rpo build-pairs {run}{'' if judged else ' --reward NAME=FOLDER_OR_HUB_ID'}"
     started = {name.split("/")[1] for name in files.find("train", "/settings.json") if name.count("/") == 2}
     done = {name.split("/")[1] for name in files.find("train", "/done.json") if name.count("/") == 2}
     if left := sorted(started - done):

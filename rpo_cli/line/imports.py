@@ -37,6 +37,12 @@ def generates(line: Line) -> bool:
     return "prompts" in line.store.read_manifest()
 
 
+def labelled_only(line: Line) -> bool:
+    """Whether every pair carries the label that it came with, so that nothing needs a score."""
+    s = line.settings.pairs
+    return s.strategy == "imported" and s.labels == "source" and bool(import_groups(line))
+
+
 def rejects_of(line: Line) -> dict[str, int]:
     """Reason → rows that imports have rejected."""
     counts: dict[str, int] = {}

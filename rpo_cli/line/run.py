@@ -6,7 +6,7 @@ from pathlib import Path
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.line.context import Line
 from rpo_cli.line.dataset import PairsReport, build_dataset
-from rpo_cli.line.imports import generates, import_groups, imported
+from rpo_cli.line.imports import generates, import_groups, imported, labelled_only
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.sheet import draw_contact_sheet
 from rpo_cli.line.stage import STAGES, Shard, StageReport, run_stage
@@ -28,7 +28,7 @@ ROLES = {"generate": "generator", "critique": "critic", "edit": "editor"}
 
 def build_pairs(line: Line) -> PairsReport:
     """Candidate pairs, verdicts and the dataset from the tables and scores that are there: no model."""
-    if not line.settings.score.rewards and not _labelled_only(line):
+    if not line.settings.score.rewards and not labelled_only(line):
         raise UsageError("no reward is set", "pass --reward NAME=FOLDER; see `rpo list rewards`")
     with line.store.lock("build-pairs"):
         judged = [generate_work(line)] if generates(line) else []
@@ -53,12 +53,6 @@ def build_pairs(line: Line) -> PairsReport:
             observer=line.observer,
             imports=[about for _, about in sorted(line.store.read_manifest().get("imports", {}).items())],
         )
-
-
-def _labelled_only(line: Line) -> bool:
-    """Whether every pair carries the label that it came with, so that nothing needs a score."""
-    s = line.settings.pairs
-    return s.strategy == "imported" and s.labels == "source" and bool(import_groups(line))
 
 
 def _asked_for_pictures(line: Line) -> bool:

@@ -108,3 +108,16 @@ def test_the_disk_is_told_by_folder(stand):
 
     assert found.disk == {"cache": 1000, "eval": 2}
     assert found.evaluated == ["default"]
+
+
+def test_imported_labels_need_no_critic_and_no_score(stand):
+    """A run of judged pairs goes from the import straight to its dataset, then to a training."""
+    line = stand.line(**{"pairs.strategy": "imported", "pairs.labels": "source"})
+    line.record(imports={"abcd1234": {"format": "jsonl"}})
+    assert following(stand) == "rpo generate"  # its own prompts still ask for pictures
+    run_stage(line, "generate")
+    assert following(stand) == "rpo build-pairs"
+
+    put(stand.run, "dataset/README.md", "")
+
+    assert following(stand) == "rpo train"
