@@ -18,8 +18,8 @@ from rpo_cli.train.packages import EIGHT_BIT
 
 # of a parameter's state, by name: the step, AdamW's moments, Adafactor's sums of squares, 8-bit moments
 # with their maps and the scales of their blocks
-STATE = ("step", "exp_avg", "exp_avg_sq", "row_var", "col_var", "variance")
-STATE += ("state1", "state2", "qmap1", "qmap2", "absmax1", "absmax2")
+FLOATS = ("step", "exp_avg", "exp_avg_sq", "row_var", "col_var", "variance")
+STATE = (*FLOATS, "state1", "state2", "qmap1", "qmap2", "absmax1", "absmax2")
 
 
 def make_optimiser(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:

@@ -14,7 +14,9 @@ def require_packages(settings: TrainSettings) -> None:
     Raises:
         MissingDependency: all that are missing.
     """
-    wanted = {name: f"train.loggers = {name}" for name in settings.loggers}  # a logger is its package
+    wanted: dict[str, str] = {
+        name: f"train.loggers = {name}" for name in settings.loggers
+    }  # a logger is its package
     if settings.optimiser == "adamw-8bit":
         wanted[EIGHT_BIT] = "train.optimiser = adamw-8bit"
     missing = [name for name in wanted if find_spec(name) is None]

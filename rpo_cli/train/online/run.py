@@ -11,8 +11,8 @@ from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Reward
 from rpo_cli.records import content_key
 from rpo_cli.sections import OnlineSettings
-from rpo_cli.train.loggers import require_loggers
 from rpo_cli.train.online.compose import settled_online
+from rpo_cli.train.packages import require_packages
 from rpo_cli.train.run import (
     Silent,
     TrainReport,
@@ -90,7 +90,7 @@ def train_online(
     report = finished(out, identity, settings.name, result)
     if report is not None and all((result / layout).exists() for layout in settings.export):
         return report
-    require_loggers(settings.loggers)
+    require_packages(settings)
     claim(out, identity, settings.name)
     from rpo_cli.compute import pick_device
     from rpo_cli.train.online.loop import Inputs, run_rounds
