@@ -54,7 +54,7 @@ def export(line: Line, format: str, out: Path | None = None) -> ExportReport:
             f"{folder}: is there already, and no export of rpo", "name an empty folder with --out"
         )
     draft = folder.with_name(f".{folder.name}.rpo-draft")  # a killed export leaves one: the next clears it
-    with line.store.lock("export"), told(str(folder)):
+    with line.store.lock("export"), line.store.lock("build-pairs"), told(str(folder)):
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(parents=True)
         try:

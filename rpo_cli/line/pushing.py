@@ -53,7 +53,8 @@ def push(line: Line, repo_id: str, *, public: bool = False, accept_license: bool
     rows = sum(1 for split in data.splits() for _ in data.rows(split, ["label_0"]))
     names = [CARD, *data.files]
     message = f"{rows:,} preference pairs, build {data.build[:12]}"
-    return PushReport(upload(folder, names, repo_id, public=public, message=message), found)
+    with line.store.lock("build-pairs"):  # a rebuild would delete the files under our hands
+        return PushReport(upload(folder, names, repo_id, public=public, message=message), found)
 
 
 def inherited(line: Line) -> Iterator[Inherited]:
