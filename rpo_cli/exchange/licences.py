@@ -6,8 +6,8 @@ from pathlib import Path
 import yaml
 
 MAX_CARD = 1_000_000
-# known by name, because a hub id has no card at hand: as their cards stated when this was written (cosxl's and
-# FLUX.1's from memory); whoever is missing here is judged by the card of a local folder, else told as unknown
+# known by name, because a hub id has no card at hand: as their cards stated when this was written (those of
+# cosxl and FLUX.1 from memory); who is missing here is judged by a local folder's card, else unknown
 NON_COMMERCIAL_MODELS = (
     "black-forest-labs/FLUX.1-dev",
     "black-forest-labs/FLUX.1-Kontext-dev",
