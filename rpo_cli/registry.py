@@ -20,8 +20,11 @@ editors = {"instruct-pix2pix": "rpo_cli.backends.editor:InstructPix2PixEditor"}
 rewards = {
     "clip": "rpo_cli.backends.rewards:ClipReward",
     "vqascore": "rpo_cli.backends.rewards:VqaScore",
+    "judge": "rpo_cli.backends.judge:PairJudge",
 }
-reward_templates = {"vqascore": "reward/vqascore"}  # what a reward asks is part of its rows' key
+# what a reward asks is part of its rows' key
+reward_templates = {"vqascore": "reward/vqascore", "judge": "reward/judge"}
+PAIRWISE = frozenset({"judge"})  # rewards that compare a picture with another of its prompt
 families = {
     "sd1": "rpo_cli.train.families.unet:StableDiffusion1",
     "sdxl": "rpo_cli.train.families.unet:StableDiffusionXL",

@@ -82,9 +82,9 @@ class Templates:
                 f"critique.template: '{style}' is not one of: {', '.join(known)}{nearest(style, known)}",
                 "rpo list templates",
             )
-        turns = (find(f"critique/{style}/{turn}", own) for turn in ("critique", "instructions", "single"))
+        parts = [find(f"critique/{style}/{turn}", own) for turn in ("critique", "instructions", "single")]
         rubric = f"critique/{style}/rubric"
-        return cls(*turns, find(rubric, own) if rubric in names(own) else None)
+        return cls(parts[0], parts[1], parts[2], find(rubric, own) if rubric in names(own) else None)
 
     @property
     def hashes(self) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import islice
 
 from rpo_cli.errors import CorruptImage
 from rpo_cli.line.context import Line
@@ -10,9 +11,41 @@ from rpo_cli.pictures import decode
 from rpo_cli.protocols import Task
 from rpo_cli.records import Edit, Image, Reject
 
+CHUNK = 32  # pictures beside those of the tasks in flight
+
 
 def hydrate(line: Line, work: Work, tasks: list[Task]) -> Iterator[Task | Reject]:
     """The tasks with their pictures, read part by part; a corrupt picture is a reject of its tasks."""
+    found = _with_own(line, work, tasks)
+    if work.other_of is None:
+        yield from found
+        return
+    while chunk := list(islice(found, CHUNK)):
+        yield from _with_others(line, work, chunk)
+
+
+def _with_others(line: Line, work: Work, items: list[Task | Reject]) -> Iterator[Task | Reject]:
+    """The tasks with the images that they are compared with; few at a time."""
+    assert work.other_of is not None
+    asked = (work.other_of(item) for item in items if isinstance(item, Task))
+    ids = {other for other in asked if other is not None}
+    others = {row.key: row for row in line.store.fetch("images", ids)} if ids else {}
+    for item in items:
+        other = work.other_of(item) if isinstance(item, Task) else None
+        if isinstance(item, Reject) or other is None:
+            yield item
+            continue
+        row = others[other]
+        assert isinstance(row, Image)
+        try:
+            picture = decode(row.image.bytes)
+        except CorruptImage as error:
+            yield _corrupt(work, item, error)
+        else:
+            yield replace(item, payload=replace(item.payload, other=picture))
+
+
+def _with_own(line: Line, work: Work, tasks: list[Task]) -> Iterator[Task | Reject]:
     if work.picture_of is None:
         yield from tasks
         return
@@ -30,14 +63,17 @@ def _with_picture(work: Work, tasks: list[Task], data: bytes) -> Iterator[Task |
     try:
         picture = decode(data)
     except CorruptImage as error:
-        for task in tasks:
-            yield Reject(
-                key_of=task.key,
-                stage=work.name,
-                input_id=task.input_id,
-                reason="corrupt_image",
-                detail=str(error)[:2000],
-                settings=work.settings,
-            )
+        yield from (_corrupt(work, task, error) for task in tasks)
         return
     yield from (replace(task, payload=replace(task.payload, picture=picture)) for task in tasks)
+
+
+def _corrupt(work: Work, task: Task, error: CorruptImage) -> Reject:
+    return Reject(
+        key_of=task.key,
+        stage=work.name,
+        input_id=task.input_id,
+        reason="corrupt_image",
+        detail=str(error)[:2000],
+        settings=work.settings,
+    )

@@ -57,6 +57,7 @@ class Work:
         group: folder of the rows that these settings make.
         stage: (device, environment JSON) → the stage; called only when a row is missing.
         picture_of: task → (table, id) of the picture it needs; None where it needs none.
+        other_of: task → id of the image it is compared with; None where it is compared with none.
     """
 
     name: str
@@ -67,6 +68,7 @@ class Work:
     models: tuple[ModelIdentity, ...]
     stage: Callable[[str, str], Stage]
     picture_of: Callable[[Task], tuple[str, str]] | None = None
+    other_of: Callable[[Task], str | None] | None = None
 
     @cached_property
     def keys(self) -> set[str]:
@@ -207,7 +209,17 @@ def score_works(line: Line) -> list[Work]:
                 line, "edits", edit_work(line).keys, ["edit_id", "sha256", "prompt_id", "prompt"]
             )
         ]
-    return [_score_work(line, *parts, subjects) for parts in reward_models(line)]
+    from rpo_cli.line.judging import judge_works  # it stands on this module
+
+    return [
+        work
+        for name, ref in reward_models(line)
+        for work in (
+            judge_works(line, name, ref)
+            if name in registry.PAIRWISE
+            else [_score_work(line, name, ref, subjects)]
+        )
+    ]
 
 
 def wants_edits(line: Line) -> bool:

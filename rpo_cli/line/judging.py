@@ -1,0 +1,92 @@
+"""The works of a reward that judges pairs: images against the first of their prompt, then edits."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from rpo_cli.line import critics, work
+from rpo_cli.line.context import Line
+from rpo_cli.protocols import Stage
+from rpo_cli.records import canonical_json
+from rpo_cli.stages import score, verdicts
+
+EDITED = ["edit_id", "sha256", "prompt_id", "prompt", "image_id", "image_sha256"]
+
+
+def judge_works(line: Line, reward: str, ref: str) -> list[work.Work]:
+    """One work for the images, one for the edits if they take part in the pairs."""
+    firsts: dict[str, Mapping[str, Any]] = {}
+    images = work.live_images(line)
+    for row in sorted(images, key=lambda row: (row["index"], row["sha256"])):
+        firsts.setdefault(row["prompt_id"], row)
+    of_images = _work(line, reward, ref, [_image(row, firsts[row["prompt_id"]]) for row in images])
+    if not work.wants_edits(line):
+        return [of_images]
+    edits = work._light(line, "edits", work.edit_work(line).keys, EDITED)
+    subjects = [_edit(row, firsts[row["prompt_id"]]) for row in edits if row["prompt_id"] in firsts]
+    return [of_images, _work(line, reward, ref, subjects, of_images)]
+
+
+def _image(row: Mapping[str, Any], first: Mapping[str, Any]) -> verdicts.JudgeTask:
+    alone = row["sha256"] == first["sha256"]
+    return verdicts.JudgeTask(
+        "image",
+        row["image_id"],
+        row["sha256"],
+        row["prompt_id"],
+        row["prompt"],
+        other_id=None if alone else first["image_id"],
+        other_sha256="" if alone else first["sha256"],
+        first_sha256=first["sha256"],
+    )
+
+
+def _edit(row: Mapping[str, Any], first: Mapping[str, Any]) -> verdicts.JudgeTask:
+    return verdicts.JudgeTask(
+        "edit",
+        row["edit_id"],
+        row["sha256"],
+        row["prompt_id"],
+        row["prompt"],
+        other_id=row["image_id"],
+        other_sha256=row["image_sha256"],
+        first_sha256=first["sha256"],
+    )
+
+
+def _work(
+    line: Line, reward: str, ref: str, subjects: list[verdicts.JudgeTask], before: work.Work | None = None
+) -> work.Work:
+    s = line.settings.score
+    model, said = critics.reward_identity(line, reward, ref)
+    settings = canonical_json({"judged": said})
+
+    def stage(device: str, environment: str) -> Stage:
+        options = {"revision": model.commit, "dtype": s.dtype, **critics.reward_options(line, reward)}
+        name = critics.served_model(model)
+        build = partial(work._backend, "rewards", reward, name, device=device, **options)
+        finish = verdicts.Standing(score.Finish(reward, settings, environment), _scores(line, before))
+        return Stage(
+            f"score {reward}", "rewards", s.batch_size, build, verdicts.step, finish, verdicts.bucket
+        )
+
+    return work.Work(
+        f"score {reward}",
+        "rewards",
+        work.settings_group("score", settings, 0),
+        settings,
+        list(verdicts.wanted(subjects, reward=reward, settings=settings)),
+        (model,),
+        stage,
+        lambda task: (f"{task.payload.subject}s", task.payload.subject_id),
+        lambda task: task.payload.other_id,
+    )
+
+
+def _scores(line: Line, before: work.Work | None) -> dict[tuple[str, str], float]:
+    """(prompt_id, sha256) → score of the images, which are judged by now."""
+    if before is None:
+        return {}
+    columns = ["score_id", "prompt_id", "subject_sha256", "score"]
+    rows = work._light(line, "rewards", before.keys, columns)
+    return {(row["prompt_id"], row["subject_sha256"]): row["score"] for row in rows}
