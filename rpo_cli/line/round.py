@@ -32,7 +32,7 @@ SEEDS, LOSERS = 4, 2  # pictures of a prompt, or of a winner, unless the setting
 NOISE = 1.0
 PROMPTS = "prompts.jsonl"
 # of the parent's settings, those that a round has in its own way
-OWN = {"train.rounds", "train.seed", "train.model", "train.export", "generate.lora"}
+OWN = {"train.rounds", "train.seed", "train.model", "train.export", "generate.lora", "generate.denoiser"}
 CHUNK = 64
 
 

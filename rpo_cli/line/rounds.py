@@ -85,8 +85,10 @@ def train_rounds(line: Line) -> RoundsReport:
         line.record()
         line.store.files.write(_name(line, "settings.json"), _json({"identity": identity, "rounds": count}))
         write_prompts(line, sources.prompts)
-        if line.settings.generate.lora:
-            line.observer.note("generate.lora takes no part: the first round draws with the model alone")
+        if line.settings.generate.lora or line.settings.generate.denoiser:
+            line.observer.note(
+                "the first round draws with the model alone, without generate.lora or denoiser"
+            )
         rounds: list[RoundNumbers] = []
         for number in range(1, count + 1):
             rounds.append(_walk(line, number, sources.winners))

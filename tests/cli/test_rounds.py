@@ -1,0 +1,83 @@
+"""`rpo train --rounds`: what the door hands to the line, what it prints and what it refuses."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from rpo_cli.line import round_plan, rounds, training
+from rpo_cli.line.round_numbers import RewardNumbers, RoundNumbers
+from rpo_cli.line.round_plan import RoundPlan
+from rpo_cli.line.rounds import RoundsReport
+from rpo_cli.train.plan import Flops, Memory, TrainPlan
+
+REWARD = RewardNumbers(21.5, 0.25, 1.5, "seeds of one prompt")
+ROUND = RoundNumbers(1, 3, 12, 3, 2, 0, 1, {"inside_band": 1}, {"clip": REWARD}, accuracy=0.75)
+REPORT = RoundsReport("online", (ROUND,), steps=9, pairs=2, adapter=Path("demo/adapter"))
+
+
+@pytest.fixture
+def calls(monkeypatch):
+    """Settings of the lines that were trained in rounds, or otherwise."""
+    seen = {"rounds": [], "else": []}
+    monkeypatch.setattr(rounds, "train_rounds", lambda line: seen["rounds"].append(line.settings) or REPORT)
+    monkeypatch.setattr(training, "fine_tune", lambda line: seen["else"].append(line.settings))
+    return seen
+
+
+def test_rounds_are_walked_and_told_by_reward_noise_and_pairs(rpo, calls, tmp_path):
+    done = rpo("train", tmp_path, "--rounds", 1, "--method", "ipo", "--set", "rounds.reference=previous")
+
+    ((settings,), others) = calls["rounds"], calls["else"]
+    assert (done.code, others) == (0, [])
+    assert (settings.train.method, settings.train.rounds, settings.rounds.reference) == (
+        "ipo",
+        1,
+        "previous",
+    )
+    assert "1 rounds, 9 steps in all" in done.out
+    assert "21.5 ± 0.25" in done.out
+    assert "inside_band 1" in done.out
+    assert done.out.endswith("result: demo/adapter\n")
+
+
+def test_rounds_as_json_and_quietly(rpo, calls, tmp_path):
+    told = json.loads(rpo("train", tmp_path, "--rounds", 1, "--json").out)
+    assert told["rounds"][0]["rewards"]["clip"]["spread"] == 1.5
+    assert rpo("train", tmp_path, "--rounds", 1, "--quiet").out == "demo/adapter\n"
+
+
+def test_a_method_that_samples_trajectories_has_a_loop_of_its_own(rpo, calls, tmp_path):
+    rpo("train", tmp_path, "--rounds", 1, "--method", "ddpo")
+    assert (len(calls["rounds"]), len(calls["else"])) == (0, 1)
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--plan"])
+def test_plans_say_what_rounds_would_do_and_train_nothing(rpo, calls, monkeypatch, tmp_path, option):
+    planned = [RoundPlan(1, "begun", 12, 4, 24, 0, None, 9), RoundPlan(2, "to do", 12, 0, 24, 0, None, 9)]
+    monkeypatch.setattr(round_plan, "plan_rounds", lambda line: planned)
+    each = TrainPlan("dpo", "m", 8, 3, 4, 2, 2, 100, 10, Flops(1, 2, 1), 4, 48, Memory(1, 0, 1, 1, 0, 1), 4)
+    monkeypatch.setattr(training, "plan", lambda line: each)
+    done = rpo("train", tmp_path, "--rounds", 2, option)
+    assert calls == {"rounds": [], "else": []}
+    assert [line.split()[:2] for line in done.out.splitlines()[1:3]] == [["1", "begun"], ["2", "to"]]
+    assert "each round: dpo on m" in done.out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--method", "spin"], "train.rounds: spin makes its losers itself"),
+        (["--rounds", "2", "--full"], "train.full: rounds make pictures with a LoRA"),
+        (["--rounds", "2", "--method", "npo"], "npo learns what to keep away from"),
+        (["--rounds", "2", "--set", "rounds.reference=base", "--method", "sapo"], "a reference that moves"),
+        (["--rounds", "-1"], "train.rounds: input should be greater than or equal to 0"),
+        (["--rounds", "2", "--set", "rounds.strengths=[1.5]"], "rounds.strengths"),
+        (["--rounds", "2", "--set", "rounds.refrence=base"], "did you mean 'rounds.reference'"),
+    ],
+)
+def test_contradictions_end_with_two_lines_and_exit_code_2(rpo, tmp_path, arguments, told):
+    done = rpo("train", tmp_path / "run", *arguments)
+    assert done.code == 2
+    assert told in done.err
+    assert not (tmp_path / "run").exists()
