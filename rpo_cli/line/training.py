@@ -89,8 +89,8 @@ def plan(line: Line) -> "TrainPlan":
     """
     from rpo_cli.train.plan import plan as plan_training
 
-    open_store(line.store.url)
     _refuse_online(line, "--plan")
+    open_store(line.store.url)
     settings = own_settings(line)
     model, revision = model_of(line, settings)
     dataset, device = line.store.path("dataset"), pick_device(line.settings.run.device)
