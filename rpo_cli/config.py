@@ -196,6 +196,9 @@ class TrainSettings(Section):
     timestep_density: Literal["uniform", "logit-normal"] | None = Field(
         default=None, description="None: logit-normal for flow models, uniform for others."
     )
+    timestep_shift: Literal["size"] | None = Field(
+        default=None, description="size: shift noise as sampling does for the resolution (FLUX)."
+    )
     reference_draws: int | None = Field(
         default=None, ge=0, description="Fixed draws of a pair, their reference errors kept; 0: always new."
     )

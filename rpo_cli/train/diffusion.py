@@ -56,6 +56,15 @@ class NoiseSchedule:
         return timesteps if self.told is None else self.told.to(timesteps.device)[timesteps]
 
 
+def shifted(schedule: NoiseSchedule, factor: float) -> NoiseSchedule:
+    """The same flow with more of its timesteps at high noise: σ' = fσ / (1 + (f − 1)σ)."""
+    assert schedule.told is not None
+    sigma = schedule.sigma.double()
+    moved = factor * sigma / (1 + (factor - 1) * sigma)
+    told = schedule.told.double() * moved / sigma  # the levels times T
+    return NoiseSchedule((1 - moved).float(), moved.float(), schedule.prediction_type, told.float())
+
+
 def logit_normal(schedule: NoiseSchedule) -> NoiseSchedule:
     """The same flow with its timesteps at the quantiles of a logit-normal: drawn uniformly, it is one.
 

@@ -10,7 +10,7 @@ from rpo_cli.protocols import Observer
 from rpo_cli.train.cache import Builder, Framing
 from rpo_cli.train.compose import composed
 from rpo_cli.train.data import Pair
-from rpo_cli.train.diffusion import NoiseSchedule, logit_normal
+from rpo_cli.train.diffusion import NoiseSchedule, logit_normal, shifted
 from rpo_cli.train.draws import DrawSettings
 from rpo_cli.train.embeddings import embed
 from rpo_cli.train.families import Family
@@ -84,9 +84,17 @@ def schedule_of(family: Family, settings: TrainSettings) -> NoiseSchedule:
     """The family's noise levels, as densely as the settings draw them.
 
     Raises:
-        UsageError: a logit-normal density for a model that is no flow.
+        UsageError: a logit-normal density for a model that is no flow, or a shift that it does not have.
     """
     schedule = family.schedule
+    if settings.timestep_shift == "size":
+        factor = family.size_shift(settings.resolution or family.latent_size()[1])
+        if factor is None:
+            raise UsageError(
+                f"train.timestep_shift = size: this {family.pipeline} is sampled alike at every size",
+                "leave it out: the scheduler's own shift is there anyway",
+            )
+        schedule = shifted(schedule, factor)
     flow = schedule.prediction_type == "flow"
     density = settings.timestep_density or ("logit-normal" if flow else "uniform")
     if density == "uniform":

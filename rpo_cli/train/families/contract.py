@@ -57,6 +57,13 @@ class Family(Protocol):
         """Width and height of a picture must be multiples of this many pixels."""
         ...
 
+    def size_shift(self, side: int) -> float | None:
+        """What sampling pictures of `side` pixels shifts a flow's noise levels by, see `diffusion.shifted`.
+
+        None: by the same whatever the size, which `schedule` holds, or by nothing.
+        """
+        ...
+
     def load_denoiser(self, dtype: torch.dtype = torch.float32) -> Any:
         """In evaluation mode: no dropout, so both sides and the reference see one function."""
         ...

@@ -2,9 +2,11 @@
 
 x_σ = (1 − σ) x_0 + σ ε, target ε − x_0 (Liu et al. 2022, arXiv:2209.03003; Esser et al. 2024,
 arXiv:2403.03206). The noise levels are those of the model's own scheduler, with its static shift; a shift
-that depends on the picture's size belongs to sampling and is left out, as in diffusers' training scripts.
+that depends on the picture's size belongs to sampling and is left out, as in diffusers' training scripts,
+unless `train.timestep_shift` asks for it.
 """
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -63,6 +65,9 @@ class StableDiffusion3:
     def grain(self) -> int:
         patch = self._folder.config("transformer", SD3Transformer2DModel)["patch_size"]
         return int(patch * _vae_factor(self._folder.vae_config()))
+
+    def size_shift(self, side: int) -> float | None:
+        return _size_shift(self._folder, (side // self.grain()) ** 2)
 
     def load_denoiser(self, dtype: torch.dtype = torch.float32) -> Any:
         return self._folder.denoiser("transformer", SD3Transformer2DModel, dtype)
@@ -135,6 +140,9 @@ class Flux:
 
     def grain(self) -> int:
         return FLUX_PATCH * _vae_factor(self._folder.vae_config())
+
+    def size_shift(self, side: int) -> float | None:
+        return _size_shift(self._folder, (side // self.grain()) ** 2)
 
     def load_denoiser(self, dtype: torch.dtype = torch.float32) -> Any:
         return self._folder.denoiser("transformer", FluxTransformer2DModel, dtype)
@@ -214,14 +222,32 @@ def _embed_flux(pipe: Any, prompts: list[str], tokens: int) -> Condition:
 
 
 def _schedule(folder: Folder) -> NoiseSchedule:
+    scheduler = FlowMatchEulerDiscreteScheduler.from_config(_flow_config(folder))
+    return NoiseSchedule.from_sigmas(scheduler.sigmas, scheduler.timesteps)
+
+
+def _flow_config(folder: Folder) -> dict[str, Any]:
     config = folder.config("scheduler", FlowMatchEulerDiscreteScheduler)
     if "FlowMatch" not in config.get("_class_name", ""):
         raise UsageError(
             f"{folder.model}: its scheduler ({config.get('_class_name')}) is no flow-matching one",
             "give the model's folder as it was published",
         )
-    scheduler = FlowMatchEulerDiscreteScheduler.from_config(config)
-    return NoiseSchedule.from_sigmas(scheduler.sigmas, scheduler.timesteps)
+    return config
+
+
+def _size_shift(folder: Folder, tokens: int) -> float | None:
+    """e^μ, μ linear in the number of picture tokens; the schedulers' `time_shift_type` may be linear in μ.
+
+    Source: diffusers, pipelines/flux/pipeline_flux.py, `calculate_shift`; Esser et al. 2024, section 5.3.2.
+    """
+    config = dict(FlowMatchEulerDiscreteScheduler.from_config(_flow_config(folder)).config)
+    if not config["use_dynamic_shifting"]:
+        return None
+    fewest, most = config["base_image_seq_len"], config["max_image_seq_len"]
+    slope = (config["max_shift"] - config["base_shift"]) / (most - fewest)
+    mu = float(config["base_shift"] + slope * (tokens - fewest))
+    return mu if config["time_shift_type"] == "linear" else math.exp(mu)
 
 
 def _vae_factor(vae: dict[str, Any]) -> int:

@@ -54,6 +54,9 @@ class StableDiffusion1:
     def grain(self) -> int:
         return _grain(self._folder)
 
+    def size_shift(self, side: int) -> float | None:
+        return None
+
     def load_denoiser(self, dtype: torch.dtype = torch.float32) -> Any:
         return _load_unet(self._folder, dtype)
 
@@ -111,6 +114,9 @@ class StableDiffusionXL:
 
     def grain(self) -> int:
         return _grain(self._folder)
+
+    def size_shift(self, side: int) -> float | None:
+        return None
 
     def load_denoiser(self, dtype: torch.dtype = torch.float32) -> Any:
         return _load_unet(self._folder, dtype)

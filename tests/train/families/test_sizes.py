@@ -9,14 +9,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from diffusers import FlowMatchEulerDiscreteScheduler
+from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.train.cache import Builder, Framing
 from rpo_cli.train.data import read_pairs
 from rpo_cli.train.draws import DrawSettings, drawn_pair
 from rpo_cli.train.families import open_family, to_pixels
 from rpo_cli.train.gradients import by_shape
+from rpo_cli.train.prepare import schedule_of
 from rpo_cli.train.run import Silent
 
 SHAPES = [(16, 16), (40, 20), (20, 40), (24, 16)]
@@ -202,3 +206,24 @@ def test_without_buckets_positions_stay_in_order(build, shapes):
     draws = DrawSettings(0, len(pairs), 1000, cache.envelope, False, 0.0)
     job = SimpleNamespace(settings=SimpleNamespace(global_batch=9), cache=cache, pairs=pairs, draws=draws)
     assert by_shape(job, step=0) == list(range(9))
+
+
+@pytest.mark.parametrize("side", [16, 48])
+def test_flux_can_be_trained_at_the_noise_levels_of_its_pipeline(opened, side):
+    """The scheduler is set up as the pipeline does it, and its own levels are looked for in ours."""
+    family = opened("flux").family
+    schedule = schedule_of(
+        family, TrainSettings(timestep_shift="size", timestep_density="uniform", resolution=side)
+    )
+    scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
+    mu = calculate_shift((side // family.grain()) ** 2)
+    scheduler.set_timesteps(sigmas=family.schedule.sigma.tolist(), mu=mu)
+    assert torch.allclose(schedule.sigma, scheduler.sigmas[:-1], atol=1e-6)
+    assert torch.allclose(schedule.told, scheduler.timesteps, atol=1e-3)
+    assert torch.allclose(schedule.alpha, 1 - schedule.sigma, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["sd1", "sd3"])
+def test_a_shift_by_size_is_refused_where_sampling_has_none(opened, name):
+    with pytest.raises(UsageError, match="sampled alike at every size"):
+        schedule_of(opened(name).family, TrainSettings(timestep_shift="size"))
