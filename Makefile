@@ -13,7 +13,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 VLLM ?= .venv-vllm
 CRITIC ?= transformers
 SERVED := $(if $(filter vllm-server,$(CRITIC)),--set critique.backend=vllm-server \
-	--set 'critique.server_python="$(abspath $(VLLM))/bin/python"')
+	--server-python $(abspath $(VLLM))/bin/python)
 
 .PHONY: setup demo lint check test test-all test-vllm bench bench-shapes bench-evidence bench-methods shapes-models wheel-test clean
 

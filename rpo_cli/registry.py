@@ -83,7 +83,19 @@ exporters = {
     "trl": "rpo_cli.exchange.exporters.archives:export_trl",
     "jsonl": "rpo_cli.exchange.exporters.folders:export_jsonl",
 }
-presets = {"shapes": "rpo_cli.shapes.preset:settings", "paper": "rpo_cli.presets:paper"}
+presets = {
+    "shapes": "rpo_cli.shapes.preset:settings",
+    "paper": "rpo_cli.presets:paper",
+    "gpu": "rpo_cli.backends.critic_models:gpu_preset",
+}
+# short names that --critic and the model of a reward take; `rpo list critics` shows them
+critic_models = {
+    "qwen3-vl-8b": "rpo_cli.backends.critic_models:QWEN3_VL_8B",
+    "qwen2.5-vl-7b": "rpo_cli.backends.critic_models:QWEN25_VL_7B",
+    "internvl3.5-8b": "rpo_cli.backends.critic_models:INTERNVL35_8B",
+    "unified-reward-8b": "rpo_cli.backends.critic_models:UNIFIED_REWARD_8B",
+    "llava-critic-7b": "rpo_cli.backends.critic_models:LLAVA_CRITIC_7B",
+}
 measures = {"shapes-oracle": "rpo_cli.shapes.measure:shapes_oracle"}
 
 KINDS: dict[str, dict[str, str]] = {

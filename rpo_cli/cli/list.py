@@ -1,6 +1,8 @@
 """`rpo list`: every name that a user can type, with what its source says of it; loads no model library."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -26,6 +28,9 @@ class Name:
     source: str
     defaults: str = ""
     needs: str = ""
+    license: str = ""
+    memory: str = ""
+    usable: str = ""
 
 
 def list_names(
@@ -48,6 +53,9 @@ def list_names(
     if kind == "objectives":
         rows = [[n.name, n.summary, n.defaults, n.needs, n.source] for n in found]
         header = ["name", "what it is", "defaults", "needs", "source"]
+    if kind == "critics":
+        rows = [[n.name, n.summary, n.license, n.memory, n.usable, n.source] for n in found]
+        header = ["name", "what it is", "licence", "memory", "usable here", "source"]
     text = table(header, rows)
     step.console(context).result(found, text, essence="\n".join(name.name for name in found))
 
@@ -56,10 +64,34 @@ def names_of(kind: str) -> list[Name]:
     """The names of a kind with what their own source says about them."""
     if kind == "templates":
         return [Name(kind, style, "critique style", "") for style in templates.styles()]
+    if kind == "critics":
+        return [*map(_backend, registry.names(kind).items()), *map(_model, registry.critic_models.items())]
     return [
         Name(kind, name, *explain(place), *(_objective(place) if kind == "objectives" else ()))
         for name, place in registry.names(kind).items()
     ]
+
+
+def _backend(item: tuple[str, str]) -> Name:
+    """A way to ask a critic, and what it needs on this machine."""
+    name, place = item
+    needs = {
+        "openai": "with --critic-url",
+        "vllm-server": "yes" if find_spec("vllm") else "with --server-python: no vLLM in this Python",
+    }
+    return Name("critics", name, *explain(place), usable=needs.get(name, "yes"))
+
+
+def _model(item: tuple[str, str]) -> Name:
+    """A critic that --critic takes by this name: licence, memory of its weights, whether it runs here."""
+    name, place = item
+    said = parts(place)
+    here = (
+        "weights never loaded by our tests" if Path("/dev/nvidia0").exists() else "no: no NVIDIA GPU here"
+    )
+    memory = f"{said.get('gigabytes', 0)} GB"
+    summary, source, license = (str(said.get(key, "")) for key in ("summary", "source", "license"))
+    return Name("critics", name, summary, source, license=license, memory=memory, usable=here)
 
 
 def _objective(place: str) -> tuple[str, str]:

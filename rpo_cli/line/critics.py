@@ -1,5 +1,7 @@
 """Which critic a run asks, and how its backend is reached; rewards that ask a VLM reach theirs likewise."""
 
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from rpo_cli import registry, templates
@@ -26,12 +28,41 @@ def critic_identity(line: Line) -> ModelIdentity:
     """
     s = line.settings.critique
     if s.backend != SERVED:
-        return line.identity(required(s.critic, "critique.critic"), s.revision)
+        return _loadable(line, required(s.critic, "critique.critic"), s.revision)
     if s.critic is not None and not line.resolved.origins["critique.critic"].startswith("preset "):
         return line.know(served(s.critic))
     pinned = line.store.read_manifest().get("models", {}).get("critique.critic_url")
     name = str(pinned).removeprefix("served:") if pinned else _asked(s)
     return line.know(served(name, "critique.critic_url"))
+
+
+def _loadable(line: Line, name: str, revision: str | None = None) -> ModelIdentity:
+    """The identity of a folder, hub id or short name, unless it is known not to load.
+
+    Raises:
+        UsageError: a folder in LLaVA-NeXT's layout.
+    """
+    place = registry.critic_models.get(name)
+    ref = str(attribute_of(place).ref) if place else name
+    found = line.identity(ref, revision)
+    config = Path(ref) / "config.json"
+    if found.kind == "folder" and b'"LlavaQwenForCausalLM"' in _bytes(config):
+        raise UsageError(
+            f"{ref}: is in the layout of LLaVA-NeXT (LlavaQwenForCausalLM), which neither transformers nor "
+            "vLLM loads",
+            "convert it with transformers' convert_llava_onevision_weights_to_hf.py, name the new folder",
+        )
+    return found
+
+
+def _bytes(path: Path) -> bytes:
+    return path.read_bytes() if path.is_file() else b""
+
+
+def attribute_of(place: str) -> Any:
+    """The thing at "module:attribute"."""
+    module, _, attribute = place.partition(":")
+    return getattr(import_module(module), attribute)
 
 
 def _asked(s: CritiqueSettings) -> str:
@@ -62,7 +93,10 @@ def reward_identity(line: Line, reward: str, ref: str) -> tuple[ModelIdentity, s
     s = line.settings.score
     asked = registry.reward_templates.get(reward)
     is_served = asked is not None and s.backend == SERVED
-    model = line.know(served(ref)) if is_served else line.identity(ref)
+    if is_served:
+        model = line.know(served(ref))
+    else:
+        model = line.identity(ref) if asked is None else _loadable(line, ref)
     said: dict[str, Any] = {"reward": reward, "model": model.revision, "dtype": s.dtype}
     if asked:
         said["template"] = templates.find(asked).sha256

@@ -65,3 +65,14 @@ def test_explaining_reads_the_source_and_imports_nothing(package, name, told):
 
 def test_what_is_not_installed_explains_nothing():
     assert explain("no_such_package.module:Thing") == ("", "")
+
+
+def test_critics_are_listed_with_licence_memory_and_whether_they_can_be_used_here(rpo):
+    listed = {item["name"]: item for item in json.loads(rpo("list", "critics", "--json").out)}
+
+    assert listed.keys() == {*registry.critics, *registry.critic_models}
+    for name in registry.critic_models:
+        assert listed[name]["license"]
+        assert listed[name]["memory"].endswith(" GB")
+        assert "yes" not in listed[name]["usable"]  # none of these weights is loaded by our tests
+    assert all(listed[name]["usable"] for name in registry.critics)
