@@ -12,6 +12,7 @@ def build_pairs(
     context: typer.Context,
     run: o.RunDir,
     reward: Annotated[list[str] | None, o.setting("score.rewards")] = None,
+    reward_backend: Annotated[str | None, o.setting("score.backend")] = None,
     critic_url: o.CriticUrl = None,
     key_variable: o.KeyVariable = None,
     server_python: o.ServerPython = None,

@@ -25,6 +25,7 @@ SHARED = {
     "seed": "run.seed",
     "device": "run.device",
     "reward": "score.rewards",
+    "reward_backend": "score.backend",
     "log": "train.loggers",
     "critic_url": "critique.critic_url",
     "key_variable": "critique.key_variable",
