@@ -12,24 +12,23 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, Any
+from typing import IO
 
 import torch
+from pydantic import TypeAdapter
 
 from rpo_cli.compute import launched
-from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.train.loop import run_training
 from rpo_cli.train.prepare import Inputs
-from rpo_cli.train.run import Embedder, Silent
+from rpo_cli.train.run import Silent
 from rpo_cli.train.world import ALONE, LostProcess, World, joined, loopback
 
 READY = "ready\n"
 GRACE = 20.0  # seconds that a helper is given to end by itself
-PATHS = ("dataset", "out", "result", "cache")
 
 
 @dataclass(frozen=True)
@@ -117,8 +116,7 @@ def _with_helpers(inputs: Inputs, threads: int, folder: Path) -> Iterator[World]
 
 def _start(inputs: Inputs, threads: int, rank: int, meeting: str, folder: Path) -> Helper:
     told = {
-        "inputs": _plain(inputs),
-        "device": device_of(inputs.device, rank),
+        "inputs": packed(replace(inputs, device=device_of(inputs.device, rank))),
         "threads": threads,
         "rank": rank,
         "meeting": meeting,
@@ -180,22 +178,13 @@ def _end(helpers: Sequence[Helper]) -> None:
             helper.process.wait()
 
 
-def _plain(inputs: Inputs) -> dict[str, Any]:
-    """JSON types only."""
-    found = {name: value for name, value in vars(inputs).items() if name not in ("settings", "embedder")}
-    return {
-        **{name: str(value) if name in PATHS else value for name, value in found.items()},
-        "settings": inputs.settings.model_dump(mode="json"),
-        "embedder": None if inputs.embedder is None else asdict(inputs.embedder),
-    }
+def packed(inputs: Inputs) -> str:
+    """As JSON, every field by its type."""
+    return TypeAdapter(Inputs).dump_json(inputs).decode()
 
 
-def _inputs(told: dict[str, Any], device: str) -> Inputs:
-    embedder = told.pop("embedder")
-    found: dict[str, Any] = {name: Path(v) if name in PATHS else v for name, v in told.items()}
-    found["settings"] = TrainSettings(**told["settings"])
-    found["embedder"] = None if embedder is None else Embedder(**embedder)
-    return Inputs(**{**found, "device": device})
+def unpacked(text: str) -> Inputs:
+    return TypeAdapter(Inputs).validate_json(text)
 
 
 def help_out(source: IO[str]) -> int:
@@ -204,7 +193,7 @@ def help_out(source: IO[str]) -> int:
     sys.stdout.write(READY)
     sys.stdout.flush()
     threading.Thread(target=_end_with, args=(source,), daemon=True).start()
-    inputs = _inputs(told["inputs"], told["device"])
+    inputs = unpacked(told["inputs"])
     try:
         with joined(told["rank"], inputs.settings.processes, inputs.device, told["meeting"]) as world:
             run_training(inputs, told["threads"], Silent(), world)
