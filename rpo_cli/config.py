@@ -155,6 +155,10 @@ class PairSettings(Section):
     keep_reversed: bool = Field(default=True, description="Pairs whose edit lost stay, labelled so.")
     max_pairs_per_prompt: int | None = Field(default=None, ge=1, description="The widest margins stay.")
     val_fraction: float = Field(default=0.1, ge=0, lt=1, description="Share of prompts, by hash.")
+    use_verdicts: Literal["column", "filter", "override"] = Field(
+        default="column",
+        description="Verdicts of `rpo review`: told only, drop what they contradict, or be the label.",
+    )
 
 
 class TrainSettings(Section):

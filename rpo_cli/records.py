@@ -212,16 +212,30 @@ class Pair(Row):
     label: Literal["a", "b", "tie"] | None = Field(
         default=None, description="of an imported pair: the majority of the judgements it came with"
     )
+    people: Literal["a", "b", "tie", "reject"] | None = Field(
+        default=None, description="what most reviewers of `rpo review` say; None: nobody has judged it"
+    )
 
 
 class Verdict(Row):
-    """A person's decision from `rpo review`."""
+    """An entry of a reviewer in `rpo review`: of one showing of a pair the last entry counts.
+
+    Rows are never rewritten, so an undo is an entry of its own. There is no time in it, as in no row.
+    """
 
     table = "verdicts"
     verdict_id: str
     pair_id: str
-    choice: Literal["a", "b", "tie", "reject"]
+    choice: Literal["a", "b", "tie", "reject", "skip", "undo"] = Field(
+        description="reject: neither picture is of use; undo: what was said of this showing counts no more"
+    )
     reviewer: str
+    number: int = Field(default=0, description="counts the entries of the reviewer")
+    prompt_id: str = ""
+    a_sha256: str = Field(default="", description="of the pictures that were judged; they outlive a pair")
+    b_sha256: str = ""
+    left: Literal["a", "b"] | None = Field(default=None, description="the side that stood on the left")
+    repeat: bool = Field(default=False, description="the second showing of a pair, its sides swapped")
 
 
 TABLES: dict[str, type[Row]] = {

@@ -210,6 +210,45 @@ def cohen_kappa(first: Sequence[Hashable], second: Sequence[Hashable]) -> float:
     return float("nan") if expected == 1 else (observed - expected) / (1 - expected)
 
 
+def bootstrap_kappa(
+    first: Sequence[Hashable],
+    second: Sequence[Hashable],
+    clusters: Sequence[Hashable],
+    *,
+    level: float = 0.95,
+    draws: int = 2_000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap interval of Cohen's kappa, drawing whole clusters (prompts) with replacement.
+
+    Resamples in which chance explains everything have no kappa and are left out; all nan if all are such.
+
+    Raises:
+        ValueError: no ratings, or not one of each rater and one cluster per item.
+    """
+    value = cohen_kappa(first, second)
+    if len(clusters) != len(first):
+        raise ValueError("kappa's interval needs one cluster per item")
+    labels = {label: place for place, label in enumerate(dict.fromkeys([*first, *second]))}
+    groups = {group: place for place, group in enumerate(dict.fromkeys(clusters))}
+    tables = np.zeros((len(groups), len(labels), len(labels)))
+    for a, b, group in zip(first, second, clusters, strict=True):
+        tables[groups[group], labels[a], labels[b]] += 1
+    picks = np.random.default_rng(seed).multinomial(
+        len(groups), np.full(len(groups), 1 / len(groups)), draws
+    )
+    drawn = np.tensordot(picks, tables, axes=1)  # (draws, labels, labels)
+    counts = drawn.sum(axis=(1, 2))
+    observed = np.trace(drawn, axis1=1, axis2=2) / counts
+    chance = (drawn.sum(axis=1) * drawn.sum(axis=2)).sum(axis=1) / counts**2
+    known = chance < 1
+    if not known.any():
+        return Interval(value, float("nan"), float("nan"))
+    kappas = (observed[known] - chance[known]) / (1 - chance[known])
+    low, high = np.quantile(kappas, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(value, float(low), float(high))
+
+
 def win_rate(margins: ArrayLike) -> float:
     """Share of margins above 0, a margin of exactly 0 counting one half.
 

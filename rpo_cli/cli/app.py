@@ -25,6 +25,7 @@ from rpo_cli.cli.list import list_names
 from rpo_cli.cli.merge import merge
 from rpo_cli.cli.push import push
 from rpo_cli.cli.report import report
+from rpo_cli.cli.review.command import review
 from rpo_cli.cli.run import run
 from rpo_cli.cli.show import show
 from rpo_cli.cli.status import status
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "status": status,
     "show": show,
     "report": report,
+    "review": review,
     "export": export,
     "push": push,
     "merge": merge,

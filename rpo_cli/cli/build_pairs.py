@@ -27,6 +27,7 @@ def build_pairs(
     keep_reversed: Annotated[bool | None, o.setting("pairs.keep_reversed")] = None,
     max_pairs_per_prompt: Annotated[int | None, o.setting("pairs.max_pairs_per_prompt")] = None,
     val_fraction: Annotated[float | None, o.setting("pairs.val_fraction")] = None,
+    use_verdicts: Annotated[str | None, o.setting("pairs.use_verdicts")] = None,
     device: o.Device = None,
     seed: o.Seed = None,
     preset: o.Preset = None,

@@ -48,7 +48,12 @@ REASONS = {
     "relabelled": "the rewards contradict the label that came with the pair, or it had none",
     "tie": "its judges prefer neither",
     "unlabelled": "it came without a label",
+    "reviewed": "reviewers judged it",
+    "people_disagree": "reviewers prefer the other side",
+    "people_tie": "reviewers prefer neither",
+    "people_reject": "reviewers find neither of use",
 }
+REVIEWED = "`human_label` is what most reviewers of a pair say; see `use_verdicts`"
 LIMITS = (
     "A label says which of two pictures these rewards prefer, not which one a person would choose.",
     "Margins are in standard deviations of each reward over the seeds of one prompt, a scale that belongs "
@@ -124,8 +129,16 @@ def header(facts: Facts) -> str:
         {"config_name": "viewer", "data_files": [dict(entry) for entry in files]},
     ]
     info = [
-        {"config_name": "pickapic", "features": _features(facts.columns, "binary"), **_sizes(facts)},
-        {"config_name": "viewer", "features": _features(facts.columns, "image"), **_sizes(facts)},
+        {
+            "config_name": "pickapic",
+            "features": [feature(field, "binary") for field in facts.columns],
+            **_sizes(facts),
+        },
+        {
+            "config_name": "viewer",
+            "features": [feature(field, "image") for field in facts.columns],
+            **_sizes(facts),
+        },
     ]
     said: dict[str, Any] = {
         "license": facts.license,
@@ -138,10 +151,6 @@ def header(facts: Facts) -> str:
     if facts.splits:
         said |= {"configs": configs, "dataset_info": info}
     return yaml.safe_dump(said, sort_keys=False, allow_unicode=True, width=1000)
-
-
-def _features(columns: pa.Schema, picture: str) -> list[dict[str, Any]]:
-    return [feature(field, picture) for field in columns]
 
 
 def feature(field: pa.Field, picture: str) -> dict[str, Any]:
@@ -165,6 +174,7 @@ def _summary(facts: Facts) -> list[str]:
     total = sum(split.rows for split in facts.splits)
     taken = "generated or imported" if facts.imports else "generated"
     voted = "see below who judged" if facts.imports else "no person voted"
+    voted = REVIEWED if facts.counts.get("verdicts") else voted
     text = (
         f"{total:,} preference pairs for text-to-image models, made by `rpo`: pictures are {taken}, a "
         "critic says what is wrong with each and how to mend it, an editor mends it, and rewards decide "

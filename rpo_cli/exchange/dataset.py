@@ -142,10 +142,14 @@ def to_row(pair: Pair, a: Side, b: Side, examples: int) -> dict[str, Any]:
 
 
 def _human(pair: Pair, b_stands: int) -> str | None:
-    """What people said of the pair: the side they prefer, or "tie"; None where none was asked."""
-    if pair.pair_kind != "human" or pair.label is None:
+    """What people said of the pair: the side they prefer, "tie" or "reject"; None where none was asked.
+
+    Reviewers come before the people whose judgement an imported pair came with.
+    """
+    said = pair.people or (pair.label if pair.pair_kind == "human" else None)
+    if said is None:
         return None
-    return {"a": str(1 - b_stands), "b": str(b_stands)}.get(pair.label, pair.label)
+    return {"a": str(1 - b_stands), "b": str(b_stands)}.get(said, said)
 
 
 def _provenance(pair: Pair, a: Side, b: Side) -> str:

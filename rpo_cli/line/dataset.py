@@ -24,6 +24,7 @@ from rpo_cli.stages.gates import Difference, measure
 from rpo_cli.stages.judge import judge
 from rpo_cli.stages.margins import Scale
 from rpo_cli.stages.pairs import COLUMNS, Candidate, candidates
+from rpo_cli.stages.people import VERDICT_COLUMNS, Said, consensus, said_of
 from rpo_cli.store import Store
 
 ROWS_PER_PART = 10_000
@@ -58,8 +59,8 @@ def build_dataset(
     """Candidate pairs, gates, verdicts, pairs/ and dataset/.
 
     Args:
-        live: table (images, critiques, edits, rewards; preferences where there are any) → keys of the
-            rows that current settings want.
+        live: table (images, critiques, edits, rewards; preferences and verdicts where there are any) →
+            keys of the rows that current settings want.
         models: role ("generator", "critic", "editor", "reward NAME") → name and identity, for the card.
         notes: what the preset has to say about its models, for the card's known limits.
         license: a license of the hub's list, for the card.
@@ -101,7 +102,8 @@ def _build(
     folder = store.path("dataset")
     with PictureShelf() as shelf, told(str(folder)):
         _fill(shelf, store, found.pairs)
-        pairs = judge(found.pairs, _measured(found.pairs, shelf, observer), settings)
+        differences = _measured(found.pairs, shelf, observer)
+        pairs = judge(found.pairs, differences, settings, _people(store, live, found.pairs))
         _commit_pairs(store, pairs, build[:8])
         accepted = [pair for pair in pairs if pair.verdict == "accepted"]
         export = Export(shelf, accepted, tell(store, live, accepted), around["models"])
@@ -162,8 +164,10 @@ def _fingerprint(store: Store, settings: PairSettings, live: Live, around: Mappi
 
 
 def _said(settings: PairSettings, live: Live) -> dict[str, Any]:
-    """The settings that have a say: labels of imported pairs only where there are such pairs."""
-    return settings.model_dump(mode="json", exclude=None if "preferences" in live else {"labels"})
+    """The settings that have a say: labels of imported pairs and verdicts only where there are some."""
+    silent = {"labels": "preferences", "use_verdicts": "verdicts"}
+    exclude = {name for name, table in silent.items() if table not in live}
+    return settings.model_dump(mode="json", exclude=exclude)
 
 
 def _present(folder: Path, build: str) -> set[str] | None:
@@ -176,6 +180,18 @@ def _present(folder: Path, build: str) -> set[str] | None:
 
 
 # --- pairs ---------------------------------------------------------------------------------------------
+
+
+def _people(store: Store, live: Live, pairs: Iterable[Candidate]) -> dict[str, Said]:
+    """pair_id → what reviewers say of it."""
+    if "verdicts" not in live:
+        return {}
+    rows = light_rows(store, "verdicts", live["verdicts"], VERDICT_COLUMNS).values()
+    opinions = consensus(rows)
+    found = {
+        pair.pair_id: said_of(opinions, pair.a.prompt_id, pair.a.sha256, pair.b.sha256) for pair in pairs
+    }
+    return {key: said for key, said in found.items() if said is not None}
 
 
 def _fill(shelf: PictureShelf, store: Store, pairs: Iterable[Candidate]) -> None:

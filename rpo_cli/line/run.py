@@ -8,6 +8,7 @@ from rpo_cli.line.context import Line
 from rpo_cli.line.dataset import PairsReport, build_dataset
 from rpo_cli.line.imports import generates, import_groups, imported, labelled_only
 from rpo_cli.line.preflight import preflight
+from rpo_cli.line.reviews import standing_keys
 from rpo_cli.line.sheet import draw_contact_sheet
 from rpo_cli.line.stage import STAGES, Shard, StageReport, run_stage
 from rpo_cli.line.training import TrainReport, fine_tune
@@ -39,6 +40,8 @@ def build_pairs(line: Line) -> PairsReport:
         if import_groups(line):
             live |= {name: live.get(name, set()) | imported(line, name) for name in IMPORTED}
         live["rewards"] = {key for work in score_works(line) for key in work.keys}
+        if reviewed := standing_keys(line.store):
+            live["verdicts"] = reviewed
         models = {ROLES[work.name]: work.models[0] for work in judged}
         models |= {
             f"reward {name}": reward_identity(line, name, ref)[0] for name, ref in reward_models(line)

@@ -16,6 +16,7 @@ KEYS = {
     "edits": "edit_id",
     "rewards": "score_id",
     "preferences": "preference_id",
+    "verdicts": "verdict_id",
 }
 # what the provenance of a picture and the export need beyond the key columns
 MADE = ("seed", "batch_size", "settings", "environment")

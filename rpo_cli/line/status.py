@@ -146,6 +146,7 @@ def compact(path: str | Path) -> dict[str, int]:
     """Join small parts into large ones; returns how many files of each table were replaced."""
     store = open_store(path)
     with ExitStack() as held:
-        for name in ("import", *TABLES):  # every stage writes rejects
+        for name in ("import", "review", *TABLES):  # every stage writes rejects
             held.enter_context(store.lock(name))
-        return {table: store.compact(table) for table in (*TABLES.values(), "preferences", "rejects")}
+        tables = (*TABLES.values(), "preferences", "verdicts", "rejects")
+        return {table: store.compact(table) for table in tables}

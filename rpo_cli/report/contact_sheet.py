@@ -34,6 +34,10 @@ VERDICTS = {
     "relabelled": "relabelled by rewards",
     "tie": "dropped: a tie of its judges",
     "unlabelled": "dropped: came without a label",
+    "reviewed": "reviewers decided",
+    "people_disagree": "dropped: reviewers disagree",
+    "people_tie": "dropped: a tie to reviewers",
+    "people_reject": "dropped: of no use to reviewers",
 }
 # kind of pair → how its sides are called, and what the pair is where it has no instruction
 SIDES = {"edit": ("ORIGINAL", "EDIT"), "seeds": ("SEED A", "SEED B")}

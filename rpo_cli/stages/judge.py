@@ -6,7 +6,7 @@ gate: add its value to `Difference` or `Candidate`, a threshold to `PairSettings
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rpo_cli.config import PairSettings
@@ -15,25 +15,32 @@ from rpo_cli.stages import opponents
 from rpo_cli.stages.gates import Difference
 from rpo_cli.stages.pairs import Candidate
 from rpo_cli.stages.split import normalised, split_of
+from rpo_cli.stages.people import Said
 
 WON = {"seeds": "seed_won", "self": "given_won"}  # the one way in which a pair of this kind is accepted
 
 
 def judge(
-    pairs: Sequence[Candidate], differences: Sequence[Difference | None], settings: PairSettings
+    pairs: Sequence[Candidate],
+    differences: Sequence[Difference | None],
+    settings: PairSettings,
+    people: Mapping[str, Said] | None = None,
 ) -> list[Pair]:
     """One row per candidate, in order of pair_id, with its verdict and the reason.
 
     Args:
         differences: what `gates.measure` found, one per candidate; None where a picture is unreadable.
+        people: pair_id → what reviewers say of it; pairs that nobody has judged are left out.
     """
+    people = people or {}
     first: dict[tuple[str, frozenset[str]], str] = {}
     room: dict[str, int] = defaultdict(int)
     rows = []
     widest_first = sorted(
         zip(pairs, differences, strict=True),
-        # a label that came with a pair counts before one that rewards give to the same pictures
+        # a label that people gave, or that came with a pair, counts before one that rewards give
         key=lambda item: (
+            not decided(item[0], people.get(item[0].pair_id), settings),
             not labelled(item[0], settings),
             -abs(item[0].margin.margin),
             item[0].pair_id,
@@ -42,7 +49,8 @@ def judge(
     for pair, difference in widest_first:
         twins = (pair.a.prompt_id, frozenset((pair.a.sha256, pair.b.sha256)))
         original = first.setdefault(twins, pair.pair_id)
-        reason = reason_to_drop(pair, difference, settings)
+        said = people.get(pair.pair_id)
+        reason = reason_to_drop(pair, difference, settings, said)
         if reason is None and original != pair.pair_id:
             reason = "duplicate"
         if reason is None and settings.max_pairs_per_prompt is not None:
@@ -50,16 +58,30 @@ def judge(
             reason = (
                 "prompt_full" if room[normalised(pair.prompt)] > settings.max_pairs_per_prompt else None
             )
-        rows.append(_row(pair, difference or Difference(0.0, 0), reason, original, settings))
+        rows.append(_row(pair, difference or Difference(0.0, 0), reason, original, settings, said))
     return sorted(rows, key=lambda row: row.pair_id)
 
 
-def reason_to_drop(pair: Candidate, difference: Difference | None, settings: PairSettings) -> str | None:
+def reason_to_drop(
+    pair: Candidate, difference: Difference | None, settings: PairSettings, said: Said | None = None
+) -> str | None:
     """The first gate that drops the pair, or None."""
     if difference is None:
         return "corrupt_image"
-    if labelled(pair, settings):
-        return _unusable(pair, difference, settings)
+    if decided(pair, said, settings):
+        return _spoilt(said, pair, difference, settings)
+    reason = (
+        _unusable(pair, difference, settings)
+        if labelled(pair, settings)
+        else _outside(pair, difference, settings)
+    )
+    if reason is None and said is not None and settings.use_verdicts == "filter":
+        return _contradicted(said, better_side(pair, settings))
+    return reason
+
+
+def _outside(pair: Candidate, difference: Difference, settings: PairSettings) -> str | None:
+    """The gates of a pair that the rewards label."""
     if pair.kind == "self":
         return next((reason for reason, drops in opponents.gates(pair, settings) if drops), None)
     margin = pair.margin
@@ -91,23 +113,61 @@ def _unusable(pair: Candidate, difference: Difference, settings: PairSettings) -
     return next((reason for reason, drops in gates if drops), None)
 
 
-def _won(pair: Candidate, better: Literal["a", "b"], settings: PairSettings) -> str:
+def decided(pair: Candidate, said: Said | None, settings: PairSettings) -> bool:
+    """Whether reviewers decide about the pair, so that rewards and the label it came with have no say."""
+    # "self": the given picture wins by what such a pair is
+    return said is not None and settings.use_verdicts == "override" and pair.kind != "self"
+
+
+def _spoilt(
+    said: Said | None, pair: Candidate, difference: Difference, settings: PairSettings
+) -> str | None:
+    """The gates of a pair that reviewers decide about."""
+    gates = (
+        ("people_reject", said == "reject"),
+        ("people_tie", said == "tie"),
+        ("unchanged", pair.a.sha256 == pair.b.sha256 or difference.change == 0),
+        ("reversed", pair.kind == "edit" and said == "a" and not settings.keep_reversed),
+    )
+    return next((reason for reason, drops in gates if drops), None)
+
+
+def _contradicted(said: Said, better: Literal["a", "b"]) -> str | None:
+    gates = {"reject": "people_reject", "tie": "people_tie", better: None}
+    return gates.get(said, "people_disagree")
+
+
+def better_side(pair: Candidate, settings: PairSettings, said: Said | None = None) -> Literal["a", "b"]:
+    """The side that wins if no gate drops the pair."""
+    if decided(pair, said, settings):
+        return "b" if said == "b" else "a"
+    if labelled(pair, settings):
+        return "b" if pair.label == "b" else "a"
+    return "b" if pair.margin.margin > 0 and pair.kind != "self" else "a"
+
+
+def _won(pair: Candidate, better: Literal["a", "b"], settings: PairSettings, said: Said | None) -> str:
     """Why a pair that no gate dropped is accepted."""
     if pair.kind in WON:
         return WON[pair.kind]
     if pair.kind == "edit":
         return "edit_won" if better == "b" else "reversed"
+    if decided(pair, said, settings):
+        return "reviewed"
     if labelled(pair, settings):
         return "label_kept"
     return "label_confirmed" if pair.label == better else "relabelled"
 
 
 def _row(
-    pair: Candidate, difference: Difference, reason: str | None, original: str, settings: PairSettings
+    pair: Candidate,
+    difference: Difference,
+    reason: str | None,
+    original: str,
+    settings: PairSettings,
+    said: Said | None,
 ) -> Pair:
-    better: Literal["a", "b"] = "b" if pair.margin.margin > 0 and pair.kind != "self" else "a"
-    if labelled(pair, settings):
-        better = "b" if pair.label == "b" else "a"
+    better = better_side(pair, settings, said)
     return Pair(
         pair_id=pair.pair_id,
         prompt_id=pair.a.prompt_id,
@@ -129,9 +189,10 @@ def _row(
         change=difference.change,
         hash_distance=difference.hash_distance,
         verdict="accepted" if reason is None else "dropped",
-        reason=reason or _won(pair, better, settings),
+        reason=reason or _won(pair, better, settings, said),
         winner=better if reason is None else None,
         split=split_of(pair.prompt, settings.val_fraction),
         duplicate_of=original if original != pair.pair_id else None,
         label=pair.label,
+        people=said,
     )

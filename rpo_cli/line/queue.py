@@ -1,0 +1,136 @@
+"""Which pairs a reviewer is shown, in what order and on which side: blind, the same after every restart."""
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rpo_cli.parts import told
+from rpo_cli.stages.people import Subject, subject
+
+GAP = 20  # showings between a pair and its repeat
+KEY = "review.key"
+
+
+@dataclass(frozen=True)
+class Showing:
+    """A pair as it is shown: `token` names it in the page, and tells nothing of it."""
+
+    pair_id: str
+    prompt_id: str
+    prompt: str
+    edited: bool
+    a_id: str
+    b_id: str
+    a_sha256: str
+    b_sha256: str
+    left: Literal["a", "b"]
+    repeat: bool
+    token: str
+
+    @property
+    def about(self) -> Subject:
+        return self.prompt_id, frozenset((self.a_sha256, self.b_sha256))
+
+
+@dataclass(frozen=True)
+class Blind:
+    """Tokens and sides, by a secret key and the reviewer's name."""
+
+    key: bytes
+    reviewer: str
+
+    def token(self, *parts: str) -> str:
+        """32 hex digits that only this key makes."""
+        said = "\0".join((self.reviewer, *parts)).encode()
+        return hmac.new(self.key, said, hashlib.sha256).hexdigest()[:32]
+
+    def showing(self, row: Mapping[str, Any], *, repeat: bool) -> Showing:
+        """A row of `pairs` on its sides: a fair coin thrown by the pictures, turned at a repeat."""
+        first, second = sorted((row["a_sha256"], row["b_sha256"]))
+        pictures = (row["prompt_id"], first, second)
+        heads = int(self.token("side", *pictures)[-1], 16) % 2 == 0
+        left = first if heads != repeat else second
+        return Showing(
+            pair_id=row["pair_id"],
+            prompt_id=row["prompt_id"],
+            prompt=row["prompt"],
+            edited=row["pair_kind"] == "edit",
+            a_id=row["a_id"],
+            b_id=row["b_id"],
+            a_sha256=row["a_sha256"],
+            b_sha256=row["b_sha256"],
+            left="a" if left == row["a_sha256"] else "b",
+            repeat=repeat,
+            token=self.token("pair", *pictures, "again" if repeat else "first"),
+        )
+
+
+def queue(
+    rows: Iterable[Mapping[str, Any]], blind: Blind, *, limit: int | None, repeat: float
+) -> list[Showing]:
+    """Every showing in order.
+
+    Order and repeats hang on the pictures alone, so all reviewers begin with the same pairs and can be
+    compared. A repeat comes GAP showings later, or at the end, and never right after its pair.
+
+    Args:
+        rows: light columns of `pairs`, each subject once.
+        limit: the first so many pairs; repeats come on top.
+        repeat: share of pairs that are shown twice, in [0, 1].
+    """
+    chosen = sorted(rows, key=lambda row: _draw("order", subject(row)))[:limit]
+    drawn = sorted(chosen[:-1], key=lambda row: _draw("repeats", subject(row)))
+    twice = {subject(row) for row in drawn[: round(repeat * len(chosen))]}
+    places = [(place, blind.showing(row, repeat=False)) for place, row in enumerate(chosen)]
+    places += [
+        (place + GAP, blind.showing(row, repeat=True))
+        for place, row in enumerate(chosen)
+        if subject(row) in twice
+    ]
+    return [showing for _, showing in sorted(places, key=lambda item: (item[0], item[1].repeat))]
+
+
+def _draw(what: str, about: Subject) -> bytes:
+    text = "\0".join((about[0], *sorted(about[1])))
+    return hashlib.blake2b(text.encode(), key=f"rpo review: {what}".encode(), digest_size=16).digest()
+
+
+def counted(rows: Sequence[Mapping[str, Any]], judged: Iterable[Subject]) -> list[Mapping[str, Any]]:
+    """The pairs to judge: accepted ones, and those that somebody has judged already; each subject once."""
+    known = set(judged)
+    found: dict[Subject, Mapping[str, Any]] = {}
+    for row in sorted(rows, key=lambda row: str(row["pair_id"])):
+        about = subject(row)
+        if len(about[1]) == 2 and (row["verdict"] == "accepted" or about in known):
+            found.setdefault(about, row)
+    return list(found.values())
+
+
+def secret(folder: Path) -> bytes:
+    """The run's review key, made at first use, readable by its owner only.
+
+    Without it sides are thrown anew and pages that are open in a browser have to be loaded again.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    path = folder / KEY
+    with told(str(path)):
+        folder.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            draft = folder / f".{KEY}-{os.getpid()}"
+            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            try:
+                os.write(handle, os.urandom(32))
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            with suppress(FileExistsError):  # another reviewer's process was quicker: its key counts
+                os.link(draft, path)
+            draft.unlink()
+        return path.read_bytes()
