@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rpo_cli.statistics import (
+    bootstrap_kappa,
     bootstrap_mean,
     bootstrap_ratio,
     cohen_kappa,
@@ -12,6 +13,17 @@ from rpo_cli.statistics import (
     wilson,
     win_rate,
 )
+
+
+def test_the_interval_of_kappa_is_that_of_drawn_prompts():
+    """Two prompts of two items, one in full agreement, one in none: drawn twice, once or never,
+    the first gives kappa 1, 0 or -1. One prompt alone leaves nothing to draw."""
+    first, second = ["x", "y", "x", "y"], ["x", "y", "y", "x"]
+
+    assert bootstrap_kappa(first, second, ["p", "p", "q", "q"]) == (0.0, -1.0, 1.0)
+    assert bootstrap_kappa(first, second, ["p"] * 4) == (0.0, 0.0, 0.0)
+    assert bootstrap_kappa(first, first, ["p", "p", "q", "q"]) == (1.0, 1.0, 1.0)
+    assert math.isnan(bootstrap_kappa(["x"], ["x"], ["p"]).low)
 
 
 def test_a_resample_of_two_prompts_has_the_three_means_it_can_have():
