@@ -14,8 +14,8 @@ from rpo_cli.records import Pair
 from rpo_cli.stages import opponents
 from rpo_cli.stages.gates import Difference
 from rpo_cli.stages.pairs import Candidate
-from rpo_cli.stages.split import normalised, split_of
 from rpo_cli.stages.people import Said
+from rpo_cli.stages.split import normalised, split_of
 
 WON = {"seeds": "seed_won", "self": "given_won"}  # the one way in which a pair of this kind is accepted
 

@@ -7,7 +7,7 @@ from rpo_cli.line.queue import GAP, Blind, queue
 from rpo_cli.line.review import open_desk
 from rpo_cli.line.reviews import _kappa, standing_keys, summarise
 from rpo_cli.pictures import decode
-from rpo_cli.stages.verdicts import subject
+from rpo_cli.stages.people import subject
 from tests.reviewed import make_run, pair_of, picture, verdicts
 
 ROWS = [pair_of(number)[2].model_dump() for number in range(60)]

@@ -9,7 +9,7 @@ from rpo_cli.stages.gates import Difference
 from rpo_cli.stages.judge import judge
 from rpo_cli.stages.margins import Margin
 from rpo_cli.stages.pairs import Candidate, Picture
-from rpo_cli.stages.verdicts import consensus, said_of, standing
+from rpo_cli.stages.people import consensus, said_of, standing
 
 
 def entry(choice, reviewer="ann", number=0, *, repeat=False, a="x", b="y"):

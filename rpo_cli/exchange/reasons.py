@@ -1,0 +1,27 @@
+"""Why a candidate is in the dataset or not, in the words of its card."""
+
+REASONS = {
+    "edit_won": "the edit beat its original",
+    "reversed": "the original beat its edit",
+    "seed_won": "one seed beat another",
+    "given_won": "the given winner, against a picture of the policy",
+    "loser_won": "the picture made to lose scores at least as well",
+    "unscored": "a reward is missing for a side",
+    "unchanged": "the edit changed too little",
+    "too_different": "the two pictures differ too much",
+    "near_duplicate": "their perceptual hashes are too close",
+    "inside_band": "the margin is too small to call",
+    "rewards_disagree": "the rewards disagree on the winner",
+    "duplicate": "the same two pictures stand in another pair",
+    "prompt_full": "the prompt has enough pairs with wider margins",
+    "corrupt_image": "a picture cannot be read",
+    "label_kept": "the label that came with the pair",
+    "label_confirmed": "the rewards agree with the label that came with the pair",
+    "relabelled": "the rewards contradict the label that came with the pair, or it had none",
+    "tie": "its judges prefer neither",
+    "unlabelled": "it came without a label",
+    "reviewed": "reviewers judged it",
+    "people_disagree": "reviewers prefer the other side",
+    "people_tie": "reviewers prefer neither",
+    "people_reject": "reviewers find neither of use",
+}
