@@ -41,12 +41,12 @@ from rpo_cli.line.work import reward_identity, reward_models
 from rpo_cli.records import content_key
 from rpo_cli.train.compose import composed
 from rpo_cli.train.origin import Start
-from rpo_cli.train.run import CHECKPOINTS, refuse_other
+from rpo_cli.train.run import CHECKPOINTS, SCHEDULE_ONLY, refuse_other
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
-# settings that say how fast or when to look, not what to compute
-NOT_IDENTITY = {"batch_size", "name", "model", "save_every", "validate_every", "seed", "export", "rounds"}
-MODELS = {"generate.generator", "generate.revision", "generate.lora", "score.rewards"}  # told by content
+# told by content, or of no consequence for the result
+ELSEWHERE = {"generate.generator", "generate.revision", "generate.lora", "score.rewards"}
+ELSEWHERE |= {"generate.batch_size", "score.batch_size"}
 
 
 @dataclass(frozen=True)
@@ -174,14 +174,14 @@ def _name(line: Line, file: str) -> str:
 def _identity(line: Line, sources: _Sources) -> dict[str, Any]:
     """Everything that determines the first k rounds, for every k; the number of rounds is no part of it."""
     nested = open_round(line, 1, None)
-    told = nested.settings.model_dump(mode="json", exclude_none=True)
-    sections = {name: told[name] for name in ("generate", "score", "pairs", "train")}
-    sections["train"] = {**sections["train"], **_settled(nested)}
+    # without defaults, so that a setting of a later version does not make another training of this one
+    told = nested.settings.model_dump(mode="json", exclude_defaults=True)
+    sections = {name: told.get(name, {}) for name in ("generate", "score", "pairs")}
     flat = {
         f"{section}.{key}": value
-        for section, values in sections.items()
+        for section, values in (sections | {"train": _settled(nested)}).items()
         for key, value in values.items()
-        if key not in NOT_IDENTITY and f"{section}.{key}" not in MODELS
+        if f"{section}.{key}" not in ELSEWHERE
     }
     s, rounds = nested.settings.generate, line.settings.rounds
     return flat | {
@@ -189,7 +189,6 @@ def _identity(line: Line, sources: _Sources) -> dict[str, Any]:
         "rewards": {
             name: reward_identity(nested, name, ref)[0].revision for name, ref in reward_models(nested)
         },
-        "train.batch_size": nested.settings.train.batch_size,
         "rounds.reference": reference_of(line, composed(line.settings.train)),
         "rounds.buffer": rounds.buffer if nested.settings.pairs.strategy == "sapo" else 0,
         "prompts": content_key(sorted(sources.prompts)),
@@ -202,7 +201,8 @@ def _settled(nested: Line) -> dict[str, Any]:
     """The settings of training with the method's own numbers."""
     from rpo_cli.train.compose import settled
 
-    return settled(own_settings(nested))[0].model_dump(mode="json", exclude_none=True)
+    settings = settled(own_settings(nested))[0]
+    return settings.model_dump(mode="json", exclude=set(SCHEDULE_ONLY), exclude_none=True)
 
 
 def _done(line: Line, own: Path, identity: dict[str, Any], count: int) -> RoundsReport | None:

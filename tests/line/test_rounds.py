@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from rpo_cli import build_pairs, open_line, plan_rounds, registry, run_stage, status, train_rounds
+from rpo_cli import build_pairs, open_line, plan_rounds, registry, run, run_stage, status, train_rounds
 from rpo_cli.errors import RpoError, SettingsError, UsageError
 from rpo_cli.line.round import InRound, open_round, parent_prompts, round_settings, write_prompts
 from rpo_cli.line.round_checks import in_rounds, reference_of
@@ -423,6 +423,9 @@ def test_two_rounds_go_on_from_each_other_and_touch_nothing_of_the_run(
     again = train_rounds(opened(path, rounds__reference="previous"))
     assert again.skipped
     assert again.rounds == report.rounds
+    walked = run(opened(path, rounds__reference="previous"))
+    assert walked.train is not None
+    assert walked.train.skipped
 
 
 @pytest.mark.slow
