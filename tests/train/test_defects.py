@@ -18,8 +18,12 @@ Each was found by running or reading the peer's own script. Each entry: the defe
   test_contract.test_the_loss_pulls_winners_down_and_pushes_losers_up_or_leaves_them
 - gradient clipping gets a consumed iterator
   test_step.test_what_the_optimiser_gets_is_clipped
+- the same where the policy samples
+  online/test_teach.test_the_gradient_is_clipped_before_the_step
 - a clamp kills pairs that went the wrong way
   test_contract.test_only_a_side_that_moved_the_right_way_beyond_the_band_stops_teaching
+- the same on sampled steps
+  online/test_losses.test_a_winner_gone_wrong_keeps_its_gradient_in_ppod_and_loses_it_in_d3po
 - log(sigmoid(x)) is -inf for very negative logits
   test_links.test_gradients_are_finite_at_any_logit
 - each side of a pair is flipped by itself
@@ -60,7 +64,7 @@ LORA = "pytorch_lora_weights.safetensors"
 @pytest.mark.parametrize(("defect", "file", "test"), TABLE, ids=[row[2] for row in TABLE])
 def test_a_defect_has_its_test(defect, file, test):
     tree = ast.parse((HERE / f"{file}.py").read_text(encoding="utf-8"))
-    assert len(TABLE) == 19
+    assert len(TABLE) == 21
     assert test in {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}, defect
 
 
