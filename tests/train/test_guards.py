@@ -137,3 +137,13 @@ def test_a_runaway_is_warned_of_once(run_train, monkeypatch):
     notes = Notes()
     run_train(steps=3, observer=notes)
     assert sum("4 times the reference's" in text for text in notes.said) == 1
+
+
+def test_captions_beyond_what_the_text_encoder_reads_are_counted(run_train, tiny, tmp_path):
+    """The tiny encoder reads 16 tokens; of three captions one has 40."""
+    told = tiny.bright_beats_dark(4, 0)
+    told[1]["caption"] = "a " * 40
+    tiny.write_split(tmp_path / "pairs", "train", told)
+    notes = Notes()
+    run_train(dataset=tmp_path / "pairs", cache=tmp_path / "cache", steps=1, observer=notes)
+    assert any("1 of 3 captions are longer than the text encoder reads" in text for text in notes.said)
