@@ -15,6 +15,7 @@ critics = {
     "transformers": "rpo_cli.backends.critic:TransformersCritic",
     "openai": "rpo_cli.backends.served:ServedCritic",
     "vllm-server": "rpo_cli.backends.vllm_server:VllmServerCritic",
+    "vllm": "rpo_cli.backends.vllm_offline:VllmCritic",
 }
 editors = {"instruct-pix2pix": "rpo_cli.backends.editor:InstructPix2PixEditor"}
 rewards = {

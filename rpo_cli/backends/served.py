@@ -164,10 +164,7 @@ class ServedCritic:
             likely = {str(item["token"]): math.exp(float(item["logprob"])) for item in told}
         except (BadAnswer, KeyError, IndexError, TypeError, ValueError, OverflowError):
             return math.nan
-        yes, no = (
-            math.fsum(p for token, p in likely.items() if _word(token) == word) for word in ("yes", "no")
-        )
-        return yes / (yes + no) if yes + no > 0 else math.nan
+        return yes_share(likely)
 
     def _ask(self, one: Conversation, how: Mapping[str, Any]) -> Any:
         uuids = self._uuids
@@ -271,6 +268,14 @@ def _content(choice: Mapping[str, Any]) -> str:
     if content is not None and not isinstance(content, str):
         raise BadAnswer("the server's reply is no text")
     return (content or "").encode("utf-8", "replace").decode()  # JSON can hold what no text can
+
+
+def yes_share(likely: Mapping[str, float]) -> float:
+    """P(yes) / (P(yes) + P(no)) over the spellings among the likely tokens; NaN without either."""
+    yes, no = (
+        math.fsum(p for token, p in likely.items() if _word(token) == word) for word in ("yes", "no")
+    )
+    return yes / (yes + no) if yes + no > 0 else math.nan
 
 
 def _word(token: str) -> str:

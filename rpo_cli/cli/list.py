@@ -78,6 +78,7 @@ def _backend(item: tuple[str, str]) -> Name:
     needs = {
         "openai": "with --critic-url",
         "vllm-server": "yes" if find_spec("vllm") else "with --server-python: no vLLM in this Python",
+        "vllm": "yes" if find_spec("vllm") else "no: vLLM is not installed in this Python",
     }
     return Name("critics", name, *explain(place), usable=needs.get(name, "yes"))
 

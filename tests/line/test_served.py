@@ -1,7 +1,6 @@
 """The critique stage against servers that are killed, and an rpo that is killed, under load."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from rpo_cli.cli import app
 from rpo_cli.line import work
 from tests.critic_server import MODEL, running
 
@@ -20,6 +20,7 @@ ROWS = 24
 VICTIM = """
 import sys
 from PIL import Image
+from rpo_cli.cli import app
 from rpo_cli.cli import app
 from rpo_cli.line import work
 
@@ -57,17 +58,18 @@ class Rig:
         (folder / "prompts.txt").write_text("".join(f"a red star number {n}\n" for n in range(ROWS // 2)))
         (folder / "victim.py").write_text(VICTIM)
 
-    def start(self, *arguments, **environment):
+    def start(self, *arguments):
+        """The command as a process of its own, to be killed."""
         command = [sys.executable, self.folder / "victim.py", *map(str, arguments)]
-        kept = {**os.environ, "XDG_CACHE_HOME": str(self.folder / "cache"), **environment}
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=kept
-        )
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def rpo(self, *arguments, **environment):
-        process = self.start(*arguments, **environment)
-        out, err = process.communicate(timeout=120)
-        return process.returncode, out, err
+        """(exit code, stdout, stderr) of the command in this process."""
+        for name, value in environment.items():
+            self.patch.setenv(name, value)
+        self.capsys.readouterr()
+        code = app.call([str(argument) for argument in arguments])
+        return code, *self.capsys.readouterr()
 
     def generate(self):
         options = ["--prompts", self.folder / "prompts.txt", "--generator", self.folder / "model"]

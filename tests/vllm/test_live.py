@@ -165,3 +165,26 @@ def test_rpo_killed_under_load_leaves_a_server_that_the_next_command_ends_and_no
     assert len(after) == len(set(after)) == present + made
     assert present + made + rejected == wanted == 24
     assert made == wanted - len(before) - rejected
+
+
+def test_vllm_in_process_says_what_the_same_model_says_here(here, tmp_path):
+    """Only vLLM's own environment can import it, so a script of ours asks there."""
+    turns = {"free": "critique/rpo/critique", "single": "critique/rpo/single", "yes": "reward/vqascore"}
+    rows = []
+    for n in range(2):
+        place = tmp_path / f"{n}.png"
+        talks(turns["free"])[n][0].image.save(place)
+        rows.append({"picture": str(place), **{k: talks(t)[n][0].text for k, t in turns.items()}})
+    asked = tmp_path / "asked.json"
+    asked.write_text(json.dumps({"model": CRITIC, "rows": rows, "schema": schema(3, single=True)}))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    script = [PYTHON, str(Path(__file__).parent / "in_process.py"), str(asked)]
+    done = subprocess.run(script, capture_output=True, text=True, env=environment, timeout=500)
+    assert done.returncode == 0, done.stderr[-3000:]
+    said = json.loads(done.stdout.strip().splitlines()[-1])
+
+    free = here.reply(talks(turns["free"])[:2], schema=None, seeds=None, max_tokens=80)
+    assert sum(a == b.text for a, b in zip(said["free"], free, strict=True)) >= 1
+    for text, finish in said["held"]:
+        assert finish == "length" or SingleReply.model_validate(json.loads(text))
+    assert said["yes"] == pytest.approx(here.yes_probability(talks(turns["yes"])[:2]), abs=0.02)
