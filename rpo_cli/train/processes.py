@@ -190,10 +190,10 @@ def unpacked(text: str) -> Inputs:
 def help_out(source: IO[str]) -> int:
     """What a helper does: its share of one training. Returns its exit code."""
     told = json.loads(source.readline())
-    sys.stdout.write(READY)
+    inputs = unpacked(told["inputs"])
+    sys.stdout.write(READY)  # from here on the first process waits for this one
     sys.stdout.flush()
     threading.Thread(target=_end_with, args=(source,), daemon=True).start()
-    inputs = unpacked(told["inputs"])
     try:
         with joined(told["rank"], inputs.settings.processes, inputs.device, told["meeting"]) as world:
             run_training(inputs, told["threads"], Silent(), world)
