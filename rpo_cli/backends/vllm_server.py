@@ -6,6 +6,7 @@ import secrets
 import socket
 import sys
 import time
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,7 @@ class VllmServerCritic:
         """
         port, key = _free_port(), secrets.token_urlsafe(32)
         self._server = start(self._command(port), self._environment(key), Path(self._logs), "vllm")
+        self._at_exit = weakref.finalize(self, self._server.stop)  # whoever forgets to close
         try:
             self._wait(f"http://127.0.0.1:{port}")
             endpoint = Endpoint(f"http://127.0.0.1:{port}/v1", key)
@@ -154,7 +156,7 @@ class VllmServerCritic:
     def close(self) -> None:
         """Stop the server."""
         if self._server is not None:
-            self._server.stop()
+            self._at_exit()
             self._server = None
 
 

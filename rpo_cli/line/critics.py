@@ -2,6 +2,7 @@
 
 from importlib import import_module
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from rpo_cli import registry, templates
@@ -63,6 +64,24 @@ def attribute_of(place: str) -> Any:
     """The thing at "module:attribute"."""
     module, _, attribute = place.partition(":")
     return getattr(import_module(module), attribute)
+
+
+def check_reached(line: Line) -> None:
+    """What can be told of a server before anything is asked of it.
+
+    Raises:
+        UsageError: a wrong URL, a key's variable that is not set, a Python that is not there.
+    """
+    s = line.settings.critique
+    if s.backend == SERVED and s.critic_url:
+        from rpo_cli.backends.servers import endpoints
+
+        endpoints(s.critic_url, s.key_variable)
+    if s.backend == OWN_SERVER and s.server_python and which(s.server_python) is None:
+        raise UsageError(
+            f"critique.server_python: {s.server_python}: no such program",
+            "name the python of an environment that has vLLM",
+        )
 
 
 def _asked(s: CritiqueSettings) -> str:

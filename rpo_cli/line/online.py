@@ -8,6 +8,7 @@ from rpo_cli import registry
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, nearest
 from rpo_cli.line.context import Line
+from rpo_cli.line.critics import reward_options, served_model
 from rpo_cli.line.prompts import live_prompts, take_prompts
 from rpo_cli.line.work import required, reward_identity, reward_models
 from rpo_cli.protocols import Reward
@@ -105,7 +106,11 @@ def _rewards(line: Line, online: OnlineSettings) -> Rewards:
     found = {name: (ref, *reward_identity(line, name, ref)) for name, ref in chosen}
     dtype = line.settings.score.dtype
     options = {
-        name: (ref, {"revision": model.commit, "dtype": dtype}) for name, (ref, model, _) in found.items()
+        name: (
+            served_model(model),
+            {"revision": model.commit, "dtype": dtype, **reward_options(line, name)},
+        )
+        for name, (_, model, _) in found.items()
     }
     return Rewards(
         {name: said for name, (_, _, said) in found.items()},

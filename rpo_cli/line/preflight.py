@@ -9,7 +9,7 @@ from rpo_cli.config import Settings
 from rpo_cli.errors import RpoError, SettingsError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
-from rpo_cli.line.critics import critic_identity, required
+from rpo_cli.line.critics import check_reached, critic_identity, required
 from rpo_cli.line.training import own_settings
 from rpo_cli.line.work import reward_identity, reward_models
 from rpo_cli.templates import Templates
@@ -56,6 +56,7 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
             *([partial(_scheduler, s.generate.scheduler)] if s.generate.scheduler else []),
         ],
         "critique": [
+            partial(check_reached, line),
             partial(critic_identity, line),
             partial(Templates.find, line.templates, s.critique.template),
         ],

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.line.context import Line
+from rpo_cli.line.critics import served_model
 from rpo_cli.line.dataset import PairsReport, build_dataset
 from rpo_cli.line.imports import generates, import_groups, imported, labelled_only
 from rpo_cli.line.preflight import preflight
@@ -51,7 +52,10 @@ def build_pairs(line: Line) -> PairsReport:
             line.store,
             line.settings.pairs,
             live=live,
-            models={role: f"{Path(item.ref).name} {item.revision[:16]}" for role, item in models.items()},
+            models={
+                role: f"{Path(served_model(item)).name} {item.revision[:16]}"
+                for role, item in models.items()
+            },
             notes=line.resolved.notes,
             observer=line.observer,
             imports=[about for _, about in sorted(line.store.read_manifest().get("imports", {}).items())],

@@ -5,9 +5,16 @@ import json
 import pytest
 
 from rpo_cli import registry
-from rpo_cli.errors import UsageError
+from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.line.context import open_line
-from rpo_cli.line.critics import attribute_of, backend_options, critic_identity, reward_identity
+from rpo_cli.line.critics import (
+    attribute_of,
+    backend_options,
+    critic_identity,
+    reward_identity,
+    reward_options,
+)
+from rpo_cli.line.preflight import preflight
 from rpo_cli.line.work import critique_work
 from rpo_cli.resolve import resolve
 from rpo_cli.shapes.preset import MODELS
@@ -73,3 +80,32 @@ def test_a_critic_url_alone_chooses_the_backend():
     assert settings.critique.backend == "openai"
     both = resolve({"critique.critic_url": ("http://h/v1",), "critique.backend": "transformers"}).settings
     assert both.critique.backend == "transformers"
+
+
+@pytest.mark.parametrize(
+    ("options", "what"),
+    [
+        ({"critique.critic_url": ("http://u:p@h/v1",)}, "must hold no user name"),
+        ({"critique.critic_url": ("h:8000",)}, "not an http:// or https:// URL"),
+        (
+            {"critique.critic_url": ("http://h/v1",), "critique.key_variable": "NOT_SET_7"},
+            "NOT_SET_7 is not set",
+        ),
+        ({"critique.backend": "vllm-server", "critique.server_python": "/no/python"}, "no such program"),
+    ],
+)
+def test_what_is_wrong_with_a_server_is_told_at_the_door(options, what, tmp_path):
+    line = open_line(tmp_path / "run", {"critique.critic": "served", **options}, preset="shapes")
+    with pytest.raises(RpoError, match=what):
+        preflight(line, ["critique"])
+
+
+def test_a_served_reward_of_a_training_that_samples_reaches_its_server(tmp_path):
+    options = {
+        "score.rewards": ("vqascore=stand-in",),
+        "score.backend": "openai",
+        "critique.critic_url": ("http://h/v1",),
+    }
+    line = open_line(tmp_path / "run", options, preset="shapes")
+    assert reward_options(line, "vqascore")["server"]["urls"] == ("http://h/v1",)
+    assert reward_options(line, "clip") == {}
