@@ -4,14 +4,21 @@ To add a setting: add a field here with its limits and a description (it is the 
 in rpo.toml); if it can change a row, use it in the `settings` of that row's stage (`line/work.py`).
 """
 
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 
-from rpo_cli.sections import OnlineSettings, RoundSettings, Section, ServerSettings
+from rpo_cli.sections import (
+    Dtype,
+    EditSettings,
+    GenerateSettings,
+    OnlineSettings,
+    RoundSettings,
+    Section,
+    ServerSettings,
+)
 
 Device = Literal["auto", "cpu", "cuda", "mps"]
-Dtype = Literal["float32", "float16", "bfloat16"]
 Layout = Literal["kohya", "merged"]
 LoggerName = Literal["tensorboard", "trackio", "wandb"]
 Link = Literal["logistic", "ipo", "modified-ipo", "slic", "cauchy", "exponential"]
@@ -31,6 +38,9 @@ class RunSettings(Section):
     threads: int = Field(default=0, ge=0, description="CPU threads; 0: torch's own choice.")
     engine: str = Field(default="local", description="See `rpo list engines`.")
     rows_per_part: int = Field(default=64, ge=1, le=100_000, description="Rows of one Parquet part.")
+    accept_license: bool = Field(
+        default=False, description="Work with weights whose licence forbids commercial use."
+    )
 
 
 class PromptSettings(Section):
@@ -41,33 +51,6 @@ class PromptSettings(Section):
     split: str = Field(default="train", description="Split of `dataset`.")
     column: str | None = Field(default=None, description="Column that holds the prompt.")
     limit: int | None = Field(default=None, ge=1, description="Only the first N prompts.")
-
-
-class GenerateSettings(Section):
-    """`[generate]`: prompts to pictures."""
-
-    generator: str | None = Field(default=None, description="Local folder or hub id.")
-    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
-    images_per_prompt: int = Field(default=2, ge=1, le=1000, description="Pictures, by seed.")
-    steps: int = Field(default=50, ge=1, le=1000, description="Denoising steps.")
-    guidance: float = Field(default=7.5, ge=0, description="Classifier-free guidance scale.")
-    negative_prompt: str | None = Field(default=None, description="What to keep away from.")
-    width: int | None = Field(
-        default=None, ge=8, le=8192, multiple_of=8, description="Pixels; none: the model's."
-    )
-    height: int | None = Field(
-        default=None, ge=8, le=8192, multiple_of=8, description="Pixels; none: the model's."
-    )
-    scheduler: str | None = Field(default=None, description="diffusers class; none: the model's.")
-    lora: str | None = Field(default=None, description="Adapter folder to generate with.")
-    denoiser: str | None = Field(
-        default=None, description="Fully tuned UNet or transformer folder, in place of the model's own."
-    )
-    strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
-        default=(), description="Of noise put on given winners, one drawn for each picture (pairs: sapo)."
-    )
-    batch_size: int = Field(default=8, ge=1, le=4096, description="Rows in one call of the model.")
-    dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
 
 
 class CritiqueSettings(ServerSettings):
@@ -86,31 +69,6 @@ class CritiqueSettings(ServerSettings):
     attempts: int = Field(default=3, ge=1, le=20, description="1 greedy, the rest sampled.")
     batch_size: int = Field(default=8, ge=1, le=4096, description="Rows in one call of the model.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
-
-
-class EditSettings(Section):
-    """`[edit]`: instructions to edited pictures."""
-
-    editor: str | None = Field(default=None, description="Local folder or hub id.")
-    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
-    backend: str = Field(default="instruct-pix2pix", description="See `rpo list editors`.")
-    mode: Literal["joined", "each", "sequence"] = Field(
-        default="joined", description="All instructions in one edit, one edit each, or in sequence."
-    )
-    edits_per_image: int = Field(default=1, ge=1, le=100, description="Attempts, by seed.")
-    steps: int = Field(default=50, ge=1, le=1000, description="Denoising steps.")
-    guidance: tuple[float, ...] = Field(default=(7.5,), min_length=1, description="Text, a grid.")
-    image_guidance: tuple[float, ...] = Field(default=(1.5,), min_length=1, description=">= 1, a grid.")
-    scheduler: str | None = Field(default=None, description="diffusers class; none: the model's.")
-    batch_size: int = Field(default=8, ge=1, le=4096, description="Rows in one call of the model.")
-    dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
-
-    @field_validator("image_guidance")
-    @classmethod
-    def _at_least_one(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if any(value < 1 for value in values):
-            raise ValueError("every image guidance must be >= 1")
-        return values
 
 
 class ScoreSettings(Section):

@@ -91,9 +91,12 @@ class EditRequest:
 
 class Editor(Backend, Protocol):
     def edit(
-        self, requests: Sequence[EditRequest], *, guidance: float, image_guidance: float
+        self, requests: Sequence[EditRequest], *, guidance: float | None, image_guidance: float | None
     ) -> "list[Picture | None]":
-        """One picture per request, of its image's size; all images of a call have one size."""
+        """One picture per request, of its image's size; all images of a call have one size.
+
+        A guidance that the model takes none of is None.
+        """
 
 
 class Reward(Backend, Protocol):

@@ -121,8 +121,8 @@ class Edit(Row):
     prompt: str
     instruction: str
     attempt: int = Field(description="counts attempts at one instruction: seed x guidance grid")
-    guidance: float
-    image_guidance: float
+    guidance: float | None = Field(description="None: the editor takes none")
+    image_guidance: float | None = Field(description="None: the editor takes none")
     seed: int
     sha256: str
     width: int

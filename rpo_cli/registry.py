@@ -9,7 +9,21 @@ from typing import Any
 
 from rpo_cli.errors import UsageError, nearest
 
-generators = {"diffusers": "rpo_cli.backends.generator:DiffusersGenerator"}
+_DIFFUSERS = "rpo_cli.backends.generator:DiffusersGenerator"
+generators = {  # several names of one class differ in their numbers: see recipes.py
+    "diffusers": _DIFFUSERS,
+    "sdxl": _DIFFUSERS,
+    "sd3": _DIFFUSERS,
+    "flux": _DIFFUSERS,
+    "flux-schnell": _DIFFUSERS,
+    "flux2-klein": _DIFFUSERS,
+    "flux2-klein-base": _DIFFUSERS,
+    "turbo": _DIFFUSERS,
+    "lcm": _DIFFUSERS,
+    "lcm-lora": _DIFFUSERS,
+    "lightning": _DIFFUSERS,
+    "one-step": "rpo_cli.backends.one_step:OneStepGenerator",
+}
 renoisers = {"diffusers": "rpo_cli.backends.renoiser:DiffusersRenoiser"}
 critics = {
     "transformers": "rpo_cli.backends.critic:TransformersCritic",
@@ -17,7 +31,18 @@ critics = {
     "vllm-server": "rpo_cli.backends.vllm_server:VllmServerCritic",
     "vllm": "rpo_cli.backends.vllm_offline:VllmCritic",
 }
-editors = {"instruct-pix2pix": "rpo_cli.backends.editor:InstructPix2PixEditor"}
+editors = {
+    "instruct-pix2pix": "rpo_cli.backends.editor:InstructPix2PixEditor",
+    "sdxl-instruct-pix2pix": "rpo_cli.backends.editor:XlInstructPix2PixEditor",
+    "cosxl-edit": "rpo_cli.backends.editor:XlInstructPix2PixEditor",
+    "controlnet": "rpo_cli.backends.controlnet:ControlNetEditor",
+    "controlnet-img2img": "rpo_cli.backends.controlnet:ControlNetImg2ImgEditor",
+    "flux2-klein": "rpo_cli.backends.flow_editors:Flux2KleinEditor",
+    "flux2-klein-base": "rpo_cli.backends.flow_editors:Flux2KleinEditor",
+    "flux-kontext": "rpo_cli.backends.flow_editors:FluxKontextEditor",
+    "qwen-image-edit": "rpo_cli.backends.flow_editors:QwenImageEditor",
+    "qwen-image-edit-plus": "rpo_cli.backends.flow_editors:QwenImageEditor",
+}
 rewards = {
     "clip": "rpo_cli.backends.rewards:ClipReward",
     "vqascore": "rpo_cli.backends.rewards:VqaScore",

@@ -24,6 +24,7 @@ RUN_FILE = "RUN/rpo.toml"
 NAMED = {
     "run.engine": "engines",
     "critique.backend": "critics",
+    "generate.backend": "generators",
     "edit.backend": "editors",
     "score.backend": "critics",
     "train.method": "objectives",
@@ -32,7 +33,13 @@ NAMED = {
 IMPLIED = ("", "default", "preset")  # origins of critique.backend that a --critic-url overrules
 TRUSTING = frozenset(
     f"critique.{key}" for key in ("critic_url", "key_variable", "server_python", "server_args")
-)
+) | {"run.accept_license"}
+AUTO = "auto"  # a backend that the model's own files choose
+# model → settings of a preset that are meant for its own model, and for no other that is given instead
+SUITED = {
+    "generate.generator": ("backend", "steps", "guidance", "scheduler"),
+    "edit.editor": ("backend", "steps", "guidance", "image_guidance", "scheduler"),
+}
 
 
 @dataclass(frozen=True)
@@ -97,8 +104,17 @@ def resolve(
     origins = {name: origin for origin, layer in layers for name in layer}
     if "critique.critic_url" in values and origins.get("critique.backend", "").partition(" ")[0] in IMPLIED:
         values["critique.backend"], origins["critique.backend"] = "openai", "critique.critic_url"
+    for name in _unsuited(values, origins, layers[0][1]):
+        del values[name], origins[name]
     settings = _validate(values, origins)
     return Resolved(settings, dict.fromkeys(setting_names(), "default") | origins, chosen, notes)
+
+
+def _unsuited(values: Mapping[str, Any], origins: Origins, preset: Mapping[str, Any]) -> list[str]:
+    """Settings that a preset made for its own model, where another model is used."""
+    others = [model for model in SUITED if model in preset and values[model] != preset[model]]
+    named = [f"{model.partition('.')[0]}.{key}" for model in others for key in SUITED[model]]
+    return [name for name in named if origins.get(name, "").startswith("preset ")]
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -200,6 +216,6 @@ def _wrong_names(name: str, value: Any, origins: Origins) -> Iterator[str]:
         return
     known = list(registry.names(kind))
     for each in names:
-        if each not in known:
+        if each not in known and not (each == AUTO and name in ("generate.backend", "edit.backend")):
             close = nearest(each, known)
             yield f"{name}: '{each}' is not one of: {', '.join(known)}{close} ({origins[name]})"

@@ -1,9 +1,10 @@
-"""The base of all sections of the settings, `[online]` and `[rounds]`; `config.py` holds the others."""
+"""The base of all sections of the settings, and some of them; `config.py` holds the others."""
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+Dtype = Literal["float32", "float16", "bfloat16"]
 Baseline = Literal["running", "prompt", "batch"]
 
 
@@ -11,6 +12,88 @@ class Section(BaseModel):
     """Base of all sections: frozen, a misspelt key is an error, and so is a number that is none."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class GenerateSettings(Section):
+    """`[generate]`: prompts to pictures."""
+
+    generator: str | None = Field(default=None, description="Local folder or hub id.")
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    backend: str = Field(
+        default="auto", description="See `rpo list generators`; auto: what the model's own files say."
+    )
+    images_per_prompt: int = Field(default=2, ge=1, le=1000, description="Pictures, by seed.")
+    steps: int | None = Field(
+        default=None, ge=1, le=1000, description="Denoising steps; none: the backend's."
+    )
+    guidance: float | None = Field(
+        default=None, ge=0, description="Classifier-free guidance scale; none: the backend's."
+    )
+    negative_prompt: str | None = Field(default=None, description="What to keep away from.")
+    width: int | None = Field(
+        default=None, ge=8, le=8192, multiple_of=8, description="Pixels; none: the model's."
+    )
+    height: int | None = Field(
+        default=None, ge=8, le=8192, multiple_of=8, description="Pixels; none: the model's."
+    )
+    scheduler: str | None = Field(default=None, description="diffusers class; none: the model's.")
+    lora: str | None = Field(default=None, description="Adapter folder to generate with.")
+    denoiser: str | None = Field(
+        default=None, description="Fully tuned UNet or transformer folder, in place of the model's own."
+    )
+    strengths: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field(
+        default=(), description="Of noise put on given winners, one drawn for each picture (pairs: sapo)."
+    )
+    batch_size: int = Field(default=8, ge=1, le=4096, description="Rows in one call of the model.")
+    dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
+
+
+class EditSettings(Section):
+    """`[edit]`: instructions to edited pictures."""
+
+    editor: str | None = Field(default=None, description="Local folder or hub id.")
+    revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
+    backend: str = Field(
+        default="auto", description="See `rpo list editors`; auto: what the model's own files say."
+    )
+    mode: Literal["joined", "each", "sequence"] = Field(
+        default="joined", description="All instructions in one edit, one edit each, or in sequence."
+    )
+    edits_per_image: int = Field(default=1, ge=1, le=100, description="Attempts, by seed.")
+    steps: int | None = Field(
+        default=None, ge=1, le=1000, description="Denoising steps; none: the backend's."
+    )
+    guidance: tuple[float, ...] | None = Field(
+        default=None, min_length=1, description="Text, a grid; none: the backend's."
+    )
+    image_guidance: tuple[float, ...] | None = Field(
+        default=None, min_length=1, description=">= 1, a grid; none: the backend's."
+    )
+    controlnet: str | None = Field(
+        default=None, description="ControlNet folder or hub id, beside a Stable Diffusion 1.x editor."
+    )
+    control_scale: float | None = Field(
+        default=None, ge=0, le=10, description="Of the ControlNet; none: the backend's."
+    )
+    strength: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="Share of the noise added to the picture; none: 0.8.",
+    )
+    area: int | None = Field(
+        default=None, ge=1024, le=2**24, description="Pixels at which the editor works; none: its own."
+    )
+    scheduler: str | None = Field(default=None, description="diffusers class; none: the model's.")
+    batch_size: int = Field(default=8, ge=1, le=4096, description="Rows in one call of the model.")
+    dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
+
+    @field_validator("image_guidance")
+    @classmethod
+    def _at_least_one(cls, values: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if any(value < 1 for value in values or ()):
+            raise ValueError("every image guidance must be >= 1")
+        return values
 
 
 class OnlineSettings(Section):

@@ -4,14 +4,27 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from diffusers import EDMEulerScheduler
 from PIL.Image import Image as Picture
 
-from rpo_cli.backends.pipelines import generators, load_pipeline
+from rpo_cli.backends.pipelines import finished, generators, load_pipeline, resized, working_size
 from rpo_cli.protocols import EditRequest
+
+# of CosXL Edit, as its authors' demo makes it (huggingface.co/spaces/multimodalart/cosxl)
+EDM = {
+    "sigma_min": 0.002,
+    "sigma_max": 120.0,
+    "sigma_data": 1.0,
+    "prediction_type": "v_prediction",
+    "sigma_schedule": "exponential",
+}
 
 
 class InstructPix2PixEditor:
-    """`StableDiffusionInstructPix2PixPipeline`: pictures are given at their own size."""
+    """InstructPix2Pix on Stable Diffusion 1.x: guided by the instruction and by the picture.
+
+    Source: Brooks et al. 2022, arXiv:2211.09800
+    """
 
     def __init__(
         self,
@@ -38,19 +51,74 @@ class InstructPix2PixEditor:
 
     @torch.no_grad()
     def edit(
-        self, requests: Sequence[EditRequest], *, guidance: float, image_guidance: float
+        self, requests: Sequence[EditRequest], *, guidance: float | None, image_guidance: float | None
     ) -> list[Picture | None]:
         """One picture per request (all of one size); None where a safety checker blacked it out."""
-        out = self._pipe(
-            prompt=[request.instruction for request in requests],
-            image=[request.image for request in requests],
-            num_inference_steps=self._steps,
-            guidance_scale=guidance,
-            image_guidance_scale=image_guidance,
-            generator=generators([request.seed for request in requests]),
-        )
-        flags = getattr(out, "nsfw_content_detected", None) or [False] * len(requests)
-        return [
-            None if flagged else image.convert("RGB")
-            for image, flagged in zip(out.images, flags, strict=True)
-        ]
+        return _edited(self._pipe, requests, self._steps, guidance, image_guidance)
+
+
+class XlInstructPix2PixEditor:
+    """InstructPix2Pix on Stable Diffusion XL; with `cosxl`, CosXL Edit, which is no flag of its files.
+
+    Source: Brooks et al. 2022, arXiv:2211.09800
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+        steps: int = 30,
+        scheduler: str | None = None,
+        cosxl: bool = False,
+    ) -> None:
+        self._load: dict[str, Any] = {
+            "model": model,
+            "revision": revision,
+            "device": device,
+            "dtype": dtype,
+            "scheduler": scheduler,
+        }
+        self._steps = steps
+        self._cosxl = cosxl
+        self._pipe: Any = None
+
+    def setup(self) -> None:
+        self._pipe = load_pipeline(**self._load)
+        if self._cosxl:
+            self._pipe.is_cosxl_edit = True
+            if self._load["scheduler"] is None and not isinstance(self._pipe.scheduler, EDMEulerScheduler):
+                self._pipe.scheduler = EDMEulerScheduler(**EDM)
+
+    @torch.no_grad()
+    def edit(
+        self, requests: Sequence[EditRequest], *, guidance: float | None, image_guidance: float | None
+    ) -> list[Picture | None]:
+        """One picture per request (all of one size)."""
+        width, height = working_size(requests[0].image.size, self._pipe.vae_scale_factor)
+        size = {"width": width, "height": height}
+        return _edited(self._pipe, requests, self._steps, guidance, image_guidance, **size)
+
+
+def _edited(
+    pipe: Any,
+    requests: Sequence[EditRequest],
+    steps: int,
+    guidance: float | None,
+    image_guidance: float | None,
+    **size: int,
+) -> list[Picture | None]:
+    original = requests[0].image.size
+    working = working_size(original, pipe.vae_scale_factor)
+    out = pipe(
+        prompt=[request.instruction for request in requests],
+        image=[resized(request.image, working) for request in requests],
+        num_inference_steps=steps,
+        guidance_scale=guidance,
+        image_guidance_scale=image_guidance,
+        generator=generators([request.seed for request in requests]),
+        **size,
+    )
+    return finished(out, original)

@@ -1,13 +1,12 @@
 """Text to image with any diffusers text-to-image folder or hub id."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from PIL.Image import Image as Picture
 
-from rpo_cli.backends.pipelines import generators, load_pipeline
-from rpo_cli.errors import RpoError
+from rpo_cli.backends.pipelines import finished, generators, load_adapter, load_pipeline
 
 
 class DiffusersGenerator:
@@ -21,20 +20,24 @@ class DiffusersGenerator:
         device: str = "cpu",
         dtype: str = "float32",
         steps: int = 50,
-        guidance: float = 7.5,
+        guidance: float | None = 7.5,
         negative_prompt: str | None = None,
         width: int | None = None,
         height: int | None = None,
         scheduler: str | None = None,
+        scheduler_config: Mapping[str, Any] | None = None,
         lora: str | None = None,
         denoiser: str | None = None,
+        call: Mapping[str, Any] | None = None,
     ) -> None:
+        """`call`: what else the pipeline is called with, e.g. the guidance of a model that takes none."""
         self._load: dict[str, Any] = {
             "model": model,
             "revision": revision,
             "device": device,
             "dtype": dtype,
             "scheduler": scheduler,
+            "scheduler_config": scheduler_config,
             "denoiser": denoiser,
         }
         self._call: dict[str, Any] = {
@@ -43,6 +46,7 @@ class DiffusersGenerator:
             "width": width,
             "height": height,
         }
+        self._call |= call or {}
         self._negative_prompt = negative_prompt
         self._lora = lora
         self._pipe: Any = None
@@ -50,21 +54,12 @@ class DiffusersGenerator:
     def setup(self) -> None:
         self._pipe = load_pipeline(**self._load)
         if self._lora is not None:
-            self._load_adapter(self._lora)
+            load_adapter(self._pipe, self._lora, self._load["model"])
 
     @property
     def pipe(self) -> Any:
         """The loaded pipeline; None before `setup`."""
         return self._pipe
-
-    def _load_adapter(self, folder: str) -> None:
-        try:
-            self._pipe.load_lora_weights(folder, use_safetensors=True)
-        except (OSError, ValueError, KeyError) as error:
-            raise RpoError(
-                f"{folder}: cannot be loaded as a LoRA of {self._load['model']}: {error}",
-                "give a folder that `rpo train` or diffusers wrote for this model",
-            ) from error
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Picture | None]:
@@ -72,9 +67,4 @@ class DiffusersGenerator:
         call = {key: value for key, value in self._call.items() if value is not None}
         if self._negative_prompt is not None:
             call["negative_prompt"] = [self._negative_prompt] * len(prompts)
-        out = self._pipe(prompt=list(prompts), generator=generators(list(seeds)), **call)
-        flags = getattr(out, "nsfw_content_detected", None) or [False] * len(prompts)
-        return [
-            None if flagged else image.convert("RGB")
-            for image, flagged in zip(out.images, flags, strict=True)
-        ]
+        return finished(self._pipe(prompt=list(prompts), generator=generators(list(seeds)), **call))

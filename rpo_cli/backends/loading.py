@@ -35,16 +35,16 @@ def _told(ref: str, kind: str, load: Callable[[], Any]) -> Any:
     except ImportError as error:
         package = error.name or ("torchvision" if "torchvision" in str(error).lower() else None)
         raise MissingDependency(
-            f"{ref}: loading it needs {package or 'a package'}: {_first_line(error)}",
+            f"{ref}: loading it needs {package or 'a package'}: {first_line(error)}",
             f"pip install {package}" if package else "install what the message names",
         ) from error
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
         raise RpoError(
-            f"{ref}: cannot be loaded as {kind}: {_first_line(error)}",
+            f"{ref}: cannot be loaded as {kind}: {first_line(error)}",
             "the folder must hold config.json, a processor and safetensors weights; see `rpo doctor`",
         ) from error
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[0].strip() if lines else type(error).__name__

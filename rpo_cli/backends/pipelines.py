@@ -1,16 +1,20 @@
 """Loading a diffusers pipeline the safe way: safetensors only, no remote code, errors in two lines."""
 
 import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.utils import logging as diffusers_logging
+from PIL.Image import Image as Picture
+from PIL.Image import Resampling
 from transformers.utils import logging as transformers_logging
 
-from rpo_cli.errors import RpoError, UsageError, nearest
+from rpo_cli.backends.loading import first_line
+from rpo_cli.errors import MissingDependency, RpoError, UsageError, nearest
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -22,13 +26,19 @@ def load_pipeline(
     device: str,
     dtype: str,
     scheduler: str | None,
+    scheduler_config: Mapping[str, Any] | None = None,
     denoiser: str | None = None,
+    kind: str = "DiffusionPipeline",
+    parts: Mapping[str, Any] | None = None,
 ) -> Any:
     """The pipeline that the folder's own `model_index.json` names, on its device, without progress bars.
 
     Args:
         model: a diffusers folder or a hub id.
         scheduler: a diffusers scheduler class to use instead of the model's own.
+        scheduler_config: what it is made with beside the configuration of the model's own.
+        kind: the pipeline class to load the folder's parts into, where it is not the folder's own.
+        parts: components that the folder does not hold.
         denoiser: folder of a UNet or transformer to use instead of the model's own.
 
     Raises:
@@ -38,23 +48,33 @@ def load_pipeline(
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     scheduler_class = scheduler_named(scheduler) if scheduler else None
-    parts = _denoiser(Path(denoiser), DTYPES[dtype]) if denoiser else {}
+    own = _denoiser(Path(denoiser), DTYPES[dtype]) if denoiser else {}
     try:
-        pipe = DiffusionPipeline.from_pretrained(
-            model, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, **parts
+        loader: Any = getattr(diffusers, kind)
+        pipe = loader.from_pretrained(
+            model, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, **own, **(parts or {})
         )
-    except (OSError, ValueError, AttributeError, KeyError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except ImportError as error:
+        raise _missing(model, error) from error
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, RuntimeError) as error:
         raise RpoError(
-            f"{model}: cannot be loaded as a diffusers pipeline: {reason}",
+            f"{model}: cannot be loaded as a diffusers pipeline: {first_line(error)}",
             "the folder must hold model_index.json and safetensors weights; see `rpo doctor`",
         ) from error
     if scheduler_class is not None:
-        pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config)
+        pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config, **(scheduler_config or {}))
     pipe.set_progress_bar_config(disable=True)
     pipe.to(device)
     _channels_last(pipe, device)
     return pipe
+
+
+def _missing(model: str, error: ImportError) -> MissingDependency:
+    package = error.name or ("torchvision" if "torchvision" in str(error).lower() else "a package")
+    return MissingDependency(
+        f"{model}: loading it needs {package}: {first_line(error)}",
+        f"pip install {package}; see `rpo list`",
+    )
 
 
 def _denoiser(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
@@ -95,3 +115,42 @@ def _channels_last(pipe: Any, device: str) -> None:
 def generators(seeds: list[int]) -> list[torch.Generator]:
     """One CPU generator per row: a row's noise never depends on its place in the batch or the device."""
     return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+
+
+def working_size(size: tuple[int, int], multiple: int, area: int | None = None) -> tuple[int, int]:
+    """The nearest width and height that a model takes, at about `area` pixels where that is given."""
+    width, height = size
+    scale = math.sqrt(area / (width * height)) if area else 1.0
+    return (
+        max(multiple, round(width * scale / multiple) * multiple),
+        max(multiple, round(height * scale / multiple) * multiple),
+    )
+
+
+def resized(picture: Picture, size: tuple[int, int]) -> Picture:
+    return picture if picture.size == size else picture.resize(size, Resampling.LANCZOS)
+
+
+def finished(out: Any, size: tuple[int, int] | None = None) -> list[Picture | None]:
+    """The pictures of a pipeline's output, of one size; None where a safety checker blacked one out."""
+    flags = getattr(out, "nsfw_content_detected", None) or [False] * len(out.images)
+    pictures = [image.convert("RGB") for image in out.images]
+    return [
+        None if flagged else resized(picture, size or picture.size)
+        for picture, flagged in zip(pictures, flags, strict=True)
+    ]
+
+
+def load_adapter(pipe: Any, ref: str, model: str) -> None:
+    """Put a LoRA onto a pipeline.
+
+    Raises:
+        RpoError: it is none of this model.
+    """
+    try:
+        pipe.load_lora_weights(ref, use_safetensors=True)
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise RpoError(
+            f"{ref}: cannot be loaded as a LoRA of {model}: {first_line(error)}",
+            "give a folder that `rpo train` or diffusers wrote for this model",
+        ) from error

@@ -18,9 +18,14 @@ class DiffusersRenoiser:
     Source: SDEdit, Meng et al. 2022, arXiv:2108.01073.
     """
 
-    def __init__(self, model: str, *, steps: int = 50, guidance: float = 7.5, **options: Any) -> None:
+    def __init__(
+        self, model: str, *, steps: int = 50, guidance: float | None = 7.5, **options: Any
+    ) -> None:
         """The options are those of `DiffusersGenerator`; every picture keeps its own size."""
-        self._model, self._steps, self._guidance = model, steps, guidance
+        self._model, self._steps = model, steps
+        # a model that takes no guidance says what its pipeline must be told instead
+        fixed = (options.get("call") or {}).get("guidance_scale", 1.0)
+        self._guidance = fixed if guidance is None else guidance
         self._negative_prompt: str | None = options.get("negative_prompt")
         self._generator = DiffusersGenerator(model, **options)
         self._pipe: Any = None

@@ -27,6 +27,7 @@ SHARED = {
     "reward": "score.rewards",
     "reward_backend": "score.backend",
     "log": "train.loggers",
+    "accept_license": "run.accept_license",
     "critic_url": "critique.critic_url",
     "key_variable": "critique.key_variable",
     "server_python": "critique.server_python",
@@ -135,5 +136,9 @@ Shard = Annotated[
     typer.Option(metavar="I/N", help="Only share I of N, 0 <= I < N.", show_default=False),
 ]
 RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Try rejected rows again.")]
+AcceptLicense = Annotated[
+    bool | None,
+    typer.Option("--accept-license", help=describe("run.accept_license"), show_default=False),
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no hints, no tables.")]

@@ -27,6 +27,7 @@ def run(
     seed: o.Seed = None,
     preset: o.Preset = None,
     config: o.Config = None,
+    accept_license: o.AcceptLicense = None,
     assign: o.Assign = None,
     shard: o.Shard = None,
     dry_run: o.DryRun = False,

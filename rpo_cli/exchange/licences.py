@@ -13,7 +13,10 @@ NON_COMMERCIAL_MODELS = (
     "black-forest-labs/FLUX.1-Kontext-dev",
     "black-forest-labs/FLUX.2-dev",
     "black-forest-labs/FLUX.2-klein-9B",
+    "black-forest-labs/FLUX.2-klein-9b-kv",
+    "black-forest-labs/FLUX.2-klein-base-9B",
     "stabilityai/cosxl",
+    "stabilityai/sd-turbo",
     "stabilityai/sdxl-turbo",
 )
 # identifiers of the hub's list, and words of those outside it, that allow no commercial use

@@ -40,6 +40,7 @@ class Line:
     observer: Observer = field(default_factory=Silent)
     planned: list[tuple[str, str]] | None = None  # prompts of a dry run, which writes nothing
     identities: dict[tuple[str, str | None], ModelIdentity] = field(default_factory=dict)
+    backends: dict[str, str] = field(default_factory=dict)  # that models' own files chose, for run.json
     memory: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # of `work.once`
 
     @property
@@ -81,6 +82,7 @@ class Line:
             "origins": self.resolved.origins,
             "options": self.resolved.told(),
             "models": {**manifest.get("models", {}), **models},
+            "backends": {**manifest.get("backends", {}), **self.backends},
             "versions": versions(),
         }
         self.store.write_manifest(manifest)

@@ -9,6 +9,7 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, nearest
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import reward_options, served_model
+from rpo_cli.line.models import generator
 from rpo_cli.line.prompts import live_prompts, take_prompts
 from rpo_cli.line.work import required, reward_identity, reward_models
 from rpo_cli.protocols import Reward
@@ -73,8 +74,8 @@ def own_online_settings(line: Line) -> tuple[TrainSettings, OnlineSettings]:
     if origins["train.learning_rate"] in unsaid:
         own["learning_rate"] = objective.learning_rate
     settings = settings.model_copy(update=own)
-    generate = line.settings.generate
-    filled = {"steps": generate.steps, "guidance": generate.guidance}
+    sampled = generator(line).options
+    filled = {"steps": sampled["steps"], "guidance": sampled["guidance"] or 1.0}  # 1: without guidance
     online = line.settings.online
     online = online.model_copy(
         update={name: value for name, value in filled.items() if getattr(online, name) is None}

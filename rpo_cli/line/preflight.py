@@ -10,6 +10,7 @@ from rpo_cli.errors import RpoError, SettingsError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import check_reached, critic_identity, required
+from rpo_cli.line.models import check_editor, check_generator
 from rpo_cli.line.training import own_settings
 from rpo_cli.line.work import reward_identity, reward_models
 from rpo_cli.templates import Templates
@@ -43,13 +44,8 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
         "generate": [
             # a file is quick to read; a dataset of the hub is read once, by the stage
             *([partial(read_prompts, s.prompts)] if s.prompts.dataset is None else []),
-            partial(_model, line, s.generate.generator, "generate.generator", s.generate.revision),
+            partial(check_generator, line),
             *([partial(_scheduler, s.generate.scheduler)] if s.generate.scheduler else []),
-            *[
-                partial(line.identity, folder)
-                for folder in (s.generate.lora, s.generate.denoiser)
-                if folder
-            ],
         ],
         "rounds": [
             partial(_model, line, s.train.model or s.generate.generator, "generate.generator", _branch(s)),
@@ -61,7 +57,7 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
             partial(Templates.find, line.templates, s.critique.template),
         ],
         "edit": [
-            partial(_model, line, s.edit.editor, "edit.editor", s.edit.revision),
+            partial(check_editor, line),
             *([partial(_scheduler, s.edit.scheduler)] if s.edit.scheduler else []),
         ],
         "build-pairs": [partial(_rewards, line)],

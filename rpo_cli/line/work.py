@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from rpo_cli import registry, templates
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line import critics
+from rpo_cli.line import critics, models
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import required as required
 from rpo_cli.line.critics import reward_identity as reward_identity
@@ -23,7 +23,6 @@ from rpo_cli.stages import critique, edit, generate, score
 
 Made = TypeVar("Made")
 # settings of generate that say which pictures, not how
-WHICH_PICTURES = {"generator", "revision", "images_per_prompt", "batch_size", "strengths"}
 
 
 def once(*tables: str) -> Callable[[Callable[[Line], Made]], Callable[[Line], Made]]:
@@ -90,26 +89,19 @@ def _light(line: Line, table: str, keys: set[str], columns: list[str]) -> list[d
 @once()
 def generate_work(line: Line) -> Work:
     s = line.settings.generate
-    model = line.identity(required(s.generator, "generate.generator"), s.revision)
-    adapter = line.identity(s.lora) if s.lora else None
-    denoiser = line.identity(s.denoiser) if s.denoiser else None
-    said = s.model_dump(
-        include={"steps", "guidance", "negative_prompt", "width", "height", "scheduler", "dtype"}
-    )
-    said |= {"model": model.revision, "lora": adapter.revision if adapter else None}
-    settings = canonical_json(said | ({"denoiser": denoiser.revision} if denoiser else {}))
+    chosen = models.generator(line)
+    settings = canonical_json(chosen.said)
     made = making(line, settings)
 
     def stage(device: str, environment: str) -> Stage:
-        options = s.model_dump(exclude=WHICH_PICTURES)
-        options |= {"revision": model.commit, "device": device}
-        build = partial(_backend, made.kind, "diffusers", model.ref, **options)
+        options = {**chosen.options, "device": device}
+        name = chosen.name if made.kind == "generators" else "diffusers"
+        build = partial(_backend, made.kind, name, chosen.models[0].ref, **options)
         finish = generate.Finish(settings, environment)
         return Stage("generate", "images", s.batch_size, build, made.step, finish, made.bucket)
 
-    models = tuple(found for found in (model, adapter, denoiser) if found is not None)
     group = settings_group("generate", settings, line.settings.run.seed)
-    return Work("generate", "images", group, settings, made.tasks, models, stage, made.picture_of)
+    return Work("generate", "images", group, settings, made.tasks, chosen.models, stage, made.picture_of)
 
 
 @once("images")
@@ -155,24 +147,22 @@ def critique_work(line: Line) -> Work:
 @once("images", "critiques")
 def edit_work(line: Line) -> Work:
     s = line.settings.edit
-    model = line.identity(required(s.editor, "edit.editor"), s.revision)
-    said = s.model_dump(include={"backend", "steps", "scheduler", "dtype"})
-    settings = canonical_json({**said, "model": model.revision})
+    chosen = models.editor(line)
+    settings = canonical_json(chosen.said)
     seed = line.settings.run.seed
     tasks = edit.wanted(
         _critiqued(line),
         mode=s.mode,
         attempts=s.edits_per_image,
-        guidance=s.guidance,
-        image_guidance=s.image_guidance,
+        guidance=chosen.guidance,
+        image_guidance=chosen.image_guidance,
         seed=seed,
         settings=settings,
     )
 
     def stage(device: str, environment: str) -> Stage:
-        options = s.model_dump(include={"steps", "scheduler", "dtype"})
-        options |= {"revision": model.commit, "device": device}
-        build = partial(_backend, "editors", s.backend, model.ref, **options)
+        options = {**chosen.options, "device": device}
+        build = partial(_backend, "editors", chosen.name, chosen.models[0].ref, **options)
         finish = edit.Finish(settings, environment)
         return Stage("edit", "edits", s.batch_size, build, edit.step, finish, edit.bucket)
 
@@ -182,7 +172,7 @@ def edit_work(line: Line) -> Work:
         settings_group("edit", settings, seed),
         settings,
         list(tasks),
-        (model,),
+        chosen.models,
         stage,
         lambda task: ("images", task.payload.source.image_id),
     )

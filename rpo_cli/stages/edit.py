@@ -35,8 +35,8 @@ class EditTask:
     source: Critiqued
     chain: tuple[str, ...]
     attempt: int
-    guidance: float
-    image_guidance: float
+    guidance: float | None
+    image_guidance: float | None
     seed: int
     picture: "Picture | None" = None
 
@@ -46,8 +46,8 @@ def wanted(
     *,
     mode: Mode,
     attempts: int,
-    guidance: Sequence[float],
-    image_guidance: Sequence[float],
+    guidance: Sequence[float | None],
+    image_guidance: Sequence[float | None],
     seed: int,
     settings: str,
 ) -> Iterator[Task]:

@@ -39,7 +39,9 @@ def test_every_setting_is_there_and_shows_the_value_in_force(tmp_path):
 def test_limits_and_choices_stand_beside_their_setting():
     text = toml("shapes")
 
-    assert "# Denoising steps. (>= 1, <= 1,000, default: 50)\n# steps = 12\n" in text
+    assert (
+        "# Denoising steps; none: the backend's. (>= 1, <= 1,000, default: not set)\n# steps = 12\n" in text
+    )
     assert "One of float32, float16, bfloat16." in text
 
 

