@@ -1,9 +1,9 @@
 """report: everything a run has made, as one static folder of pages and pictures.
 
-Figures run over all rows, part by part; pictures over a bounded choice. Equal runs give equal bytes.
+Figures run over all rows, part by part; pictures over a bounded choice. Equal runs give equal bytes, but
+for the pace of their stages.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,10 +14,12 @@ from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.imports import import_groups, imported, rejects_of
 from rpo_cli.line.provenance import provenance, trainings
+from rpo_cli.line.rates import rates
+from rpo_cli.line.report_evals import evaluations
+from rpo_cli.line.report_folder import INDEX, drafted, refuse_foreign, write
 from rpo_cli.line.shelf import PictureShelf
 from rpo_cli.line.status import TABLES
 from rpo_cli.line.work import settings_group
-from rpo_cli.parts import told
 from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.protocols import Observer
 from rpo_cli.records import Edit, Image, Pair
@@ -27,9 +29,7 @@ from rpo_cli.report.pages import Card, Report, Side, StageRow, pages
 from rpo_cli.report.sample import Sampler
 from rpo_cli.store import Store
 
-FOLDER, INDEX = "report", "index.html"
-MARK = b'<meta name="generator" content="rpo report">'
-OURS = re.compile(r"(index|[a-z]+-\d+)\.html|pictures/[0-9a-f]{32}\.png")
+FOLDER = "report"
 SHOWN = 200
 SMALL = 128  # pictures below this many pixels are shown with sharp pixels
 CRITIQUE = ["prompt_id", "image_sha256", "text", "flaws"]
@@ -66,13 +66,13 @@ def write_report(
     line = open_line(path, observer=observer, create=False)
     store = line.store
     folder = store.path(FOLDER) if out is None else Path(out)
-    _refuse_foreign(folder)
+    refuse_foreign(folder)
     tally, sampler = _counted(store, shown)
     if not tally.pairs:
         raise UsageError(f"{path}: no pairs to report yet", f"rpo build-pairs {path}")
     chosen = sampler.chosen()
-    with PictureShelf() as shelf:
-        maker = _Maker(folder, shelf, line.observer)
+    with PictureShelf() as shelf, drafted(folder) as draft:
+        maker = _Maker(draft, shelf, line.observer)
         cards, aspects = _cards(line, maker, chosen)
         report = Report(
             title=store.url.rstrip("/").rpartition("/")[2] if "://" in store.url else _name(path),
@@ -83,60 +83,17 @@ def write_report(
             aspects=aspects,
             cards=cards,
             trainings=trainings(store),
+            evaluations=evaluations(store, maker.put),
             provenance=provenance(line),
             min_margin=line.settings.pairs.min_margin,
         )
-        written = [_write(folder, name, text.encode()) for name, text in pages(report)]
-    _sweep(folder, {*written, *maker.written})
+        written = [write(draft, name, text.encode()) for name, text in pages(report)]
     count = sum(len(found) for found in cards.values())
     return ReportWritten(str(folder / INDEX), tally.pairs, count, len(written), len(maker.written))
 
 
 def _name(path: str | Path) -> str:
     return Path(path).resolve().name
-
-
-# --- the folder ----------------------------------------------------------------------------------------
-
-
-def _files(folder: Path) -> list[str]:
-    """Every file under a folder, relative to it."""
-    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """A report replaces a report, never somebody's own files.
-
-    Raises:
-        UsageError: names the first file that is not a report's.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder}: is a file", "name an empty folder with --out")
-    foreign = [name for name in _files(folder) if not OURS.fullmatch(name)]
-    index = folder / INDEX
-    if not foreign and index.is_file() and MARK not in index.read_bytes():
-        foreign = [INDEX]
-    if foreign:
-        raise UsageError(
-            f"{folder}: holds {foreign[0]}, which is no file of a report", "name an empty folder with --out"
-        )
-
-
-def _write(folder: Path, name: str, data: bytes) -> str:
-    """Write a file and return its name. Not synced to the disk: a report can always be made again."""
-    file = folder / name
-    with told(str(file)):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(data)
-    return name
-
-
-def _sweep(folder: Path, written: set[str]) -> None:
-    """Delete what an earlier report left."""
-    for name in _files(folder):
-        if name not in written:
-            with told(str(folder / name)):
-                (folder / name).unlink(missing_ok=True)
 
 
 # --- figures over all rows -----------------------------------------------------------------------------
@@ -166,7 +123,7 @@ def _stages(line: Line) -> list[StageRow]:
         seed = 0 if kind == "score" else line.settings.run.seed
         if settings_group(kind, row["settings"], seed) == groups.get(row["stage"]):
             rejects.setdefault(row["stage"], Counter())[row["reason"]] += 1
-    stages, foreign = _imported(line), import_groups(line)
+    stages, foreign, paces = _imported(line), import_groups(line), rates(store)
     for stage, table in TABLES.items():
         counts = {group: n for group, n in store.counts(table).items() if group not in foreign}
         mine = {name: group for name, group in groups.items() if name.partition(" ")[0] == stage}
@@ -174,7 +131,9 @@ def _stages(line: Line) -> list[StageRow]:
         for number, (name, group) in enumerate(sorted(mine.items())):
             # rows of older settings belong to the table: said once where it has several groups
             older = stale if number == 0 else 0
-            stages.append(StageRow(name, counts.get(group, 0), older, rejects.get(name, {})))
+            stages.append(
+                StageRow(name, counts.get(group, 0), older, rejects.get(name, {}), paces.get(name))
+            )
         if not mine and counts:  # merged from elsewhere: nothing was made here
             stages.append(StageRow(stage, sum(counts.values()), 0, {}))
     return stages
@@ -208,7 +167,7 @@ class _Maker:
         outline = region = None
         if edited and a is not None and b is not None:
             drawn, region = changed(a, b)
-            outline = self._put(drawn)
+            outline = self.put(drawn)
         return Card(pair, (sides[0], sides[1]), outline, region)
 
     def _picture(self, content: str) -> Any:
@@ -220,7 +179,7 @@ class _Maker:
     def _side(self, label: str, picture: Any, won: bool, critique: Mapping[str, Any] | None) -> Side:
         return Side(
             label=label,
-            file=None if picture is None else self._put(picture),
+            file=None if picture is None else self.put(picture),
             won=won,
             small=picture is not None and max(picture.size) < SMALL,
             critique=critique["text"] if critique else "",
@@ -229,11 +188,12 @@ class _Maker:
             else (),
         )
 
-    def _put(self, picture: Any) -> str:
+    def put(self, picture: Any) -> str:
+        """Write a picture, once, and return its file's name."""
         data = encode_png(picture)
         name = f"pictures/{sha256(data)[:32]}.png"
         if name not in self.written:
-            self.written.add(_write(self.folder, name, data))
+            self.written.add(write(self.folder, name, data))
         return name
 
 

@@ -1,5 +1,6 @@
 """The pages of a report: what they show as data, and the pages as text."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from markupsafe import Markup
 from rpo_cli.records import Pair
 from rpo_cli.report import charts, figures
 from rpo_cli.report.contact_sheet import VERDICTS
+from rpo_cli.report.evaluated import Evaluation
 from rpo_cli.report.figures import Tally
 from rpo_cli.report.html import render
 from rpo_cli.report.sample import SECTIONS
@@ -65,6 +67,17 @@ class Card:
         return told(self.pair.reason)
 
     @property
+    def short(self) -> tuple[str, str]:
+        """The sides in a table's head."""
+        return ("Original", "Edit") if self.pair.pair_kind == "edit" else ("A", "B")
+
+    def lead(self, margin: float | None) -> str:
+        """Which side a margin speaks for, and by how much: a bare sign would have to be explained."""
+        if margin is None or not math.isfinite(margin):
+            return "–"
+        return f"{self.short[margin > 0]} by {abs(margin):.2f}" if margin else "even"
+
+    @property
     def rewards(self) -> list[tuple[str, float | None, float | None, float | None]]:
         """name, score of a, score of b, margin."""
         pair = self.pair
@@ -77,12 +90,30 @@ class Card:
 
 @dataclass(frozen=True)
 class StageRow:
-    """One stage of the line: its rows, rows of older settings (`stale`), and rejects by reason."""
+    """One stage of the line: its rows, rows of older settings (`stale`), and rejects by reason.
+
+    rate: rows a second when it last ran here; None when that is not known.
+    """
 
     stage: str
     rows: int
     stale: int
     rejects: Mapping[str, int]
+    rate: float | None = None
+
+    @property
+    def took(self) -> str:
+        """What all its rows take at that pace."""
+        if self.rate is None:
+            return "–"
+        seconds = (self.rows + sum(self.rejects.values())) / self.rate
+        return (
+            f"{seconds:.0f} s"
+            if seconds < 120
+            else f"{seconds / 60:.0f} min"
+            if seconds < 7200
+            else (f"{seconds / 3600:.1f} h")
+        )
 
 
 @dataclass(frozen=True)
@@ -121,6 +152,7 @@ class Report:
     trainings: Sequence[Training]
     provenance: Provenance
     min_margin: float = 0.0
+    evaluations: Sequence[Evaluation] = ()
 
 
 def pages(report: Report) -> Iterator[tuple[str, str]]:
@@ -133,6 +165,9 @@ def pages(report: Report) -> Iterator[tuple[str, str]]:
             cards = report.cards[name][number * PAGE : (number + 1) * PAGE]
             around = {"heading": heading, "said": said, "files": files, "number": number}
             yield file, render("pairs.html", cards=cards, count=count, **around, **common)
+    for number, found in enumerate(report.evaluations):
+        if found.grids:
+            yield page_name("eval", number), render("eval.html", found=found, **common)
     yield (
         "index.html",
         render(
