@@ -13,50 +13,56 @@ from rpo_cli.parts import told
 INDEX = "index.html"
 MARK = b'<meta name="generator" content="rpo report">'
 OURS = re.compile(r"(index|[a-z]+-\d+)\.html|pictures/[0-9a-f]{32}\.png")
-DRAFT = re.compile(r"rpo-(?:draft|old)-(\d+)")
+DRAFT = ".rpo-draft-"
 
 
 @contextmanager
 def drafted(folder: Path) -> Iterator[Path]:
-    """A folder to write into; it takes its name at the end, and the report that was there is deleted.
+    """A folder to write into, inside the report's own: at the end its files take their places there.
 
-    A kill or a full disk leaves the report that was there. What killed ones have left is cleared here.
+    Until then the report that was there stays, also after a kill or on a full disk. The move takes the old
+    first page away first and puts the new one there last, so that a report that has one is whole.
 
     Raises:
         UsageError: the folder holds a file that is not a report's; its name is told.
         StorageError: something cannot be written.
     """
     refuse_foreign(folder)
-    folder = folder.resolve()
-    draft, old = (folder.with_name(f".{folder.name}.rpo-{what}-{os.getpid()}") for what in ("draft", "old"))
+    draft = folder / f"{DRAFT}{os.getpid()}"
     with told(str(folder)):
-        _clear(folder)
+        for left in folder.glob(f"{DRAFT}*"):  # of killed ones, and our own of before
+            if left == draft or not _alive(left.name.removeprefix(DRAFT)):
+                shutil.rmtree(left, ignore_errors=True)
         draft.mkdir(parents=True)
         try:
             yield draft
-            if folder.exists():
-                folder.rename(old)
-            draft.rename(folder)
+            _move(draft, folder)
         finally:
             shutil.rmtree(draft, ignore_errors=True)
-            shutil.rmtree(old, ignore_errors=True)
 
 
-def _clear(folder: Path) -> None:
-    """Delete drafts whose process has ended, and our own of before."""
-    start = f".{folder.name}."
-    for path in folder.parent.glob(f"{start}rpo-*-*") if folder.parent.is_dir() else ():
-        named = DRAFT.fullmatch(path.name.removeprefix(start))
-        if named and not (int(named[1]) != os.getpid() and _alive(int(named[1]))):
-            shutil.rmtree(path, ignore_errors=True)
+def _move(draft: Path, folder: Path) -> None:
+    (folder / INDEX).unlink(missing_ok=True)
+    names = sorted(_files(draft), key=lambda name: name == INDEX)
+    for name in names:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (draft / name).replace(folder / name)
+    for name in set(_files(folder)) - set(names):
+        (folder / name).unlink(missing_ok=True)
 
 
-def _alive(process: int) -> bool:
+def _files(folder: Path) -> list[str]:
+    """Every file under a folder, relative to it, but those of drafts."""
+    names = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
+    return sorted(name for name in names if not name.startswith(DRAFT))
+
+
+def _alive(process: str) -> bool:
     try:
-        os.kill(process, 0)
+        os.kill(int(process), 0)
     except PermissionError:  # it lives, under another user
         return True
-    except OSError:
+    except (OSError, ValueError):
         return False
     return True
 
@@ -69,8 +75,7 @@ def refuse_foreign(folder: Path) -> None:
     """
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file", "name an empty folder with --out")
-    names = sorted(f.relative_to(folder).as_posix() for f in folder.rglob("*") if not f.is_dir())
-    foreign = [name for name in names if not OURS.fullmatch(name)]
+    foreign = [name for name in _files(folder) if not OURS.fullmatch(name)]
     index = folder / INDEX
     if not foreign and index.is_file() and MARK not in index.read_bytes():
         foreign = [INDEX]

@@ -1,0 +1,133 @@
+"""Every page of a report in a real Chromium, from file://: it loads, fits and stays silent."""
+
+import json
+
+import numpy as np
+import pytest
+
+from rpo_cli.evaluation.figures import Measured, against_base, of_models
+from rpo_cli.line.report import write_report
+from rpo_cli.line.report_evals import evaluations
+from rpo_cli.records import content_key
+from rpo_cli.store import open_store
+from tests.browsing import chromium, overflow, page_of, unloaded
+from tests.line.test_report import EVIL, make_run, rows_of
+
+LONG = f"{EVIL} {'averyverylongword' * 30}"
+PROMPTS = ("a red star", "a blue circle", "<b>bold</b>")
+
+
+def figures():
+    """Results of two models on three prompts with two start noises: the tuned one is better by 1."""
+    base = Measured({"clip": np.arange(6.0).reshape(3, 2)}, {"right": np.eye(3, 2)}, {"pixel": np.ones(3)})
+    tuned = Measured(
+        {"clip": base.scores["clip"] + 1},
+        {"right": np.ones((3, 2))},
+        {"pixel": np.ones(3)},
+        {"pixel": np.full((3, 2), 0.25)},
+    )
+    ours = {"label": "base", "members": ["base"], **of_models([base], base)}
+    theirs = {"label": "first", "members": ["first"], **of_models([tuned], base)}
+    theirs["against_base"] = against_base([tuned], base)
+    asked = {"count": 3, "source": "held-out prompts of the run", "trained_on": 0}
+    table = {
+        "prompts": asked,
+        "seeds": 2,
+        "measure": "shapes-oracle",
+        "rejected": {"base": {"black_image": 1}},
+    }
+    return {**table, "settings": [ours, theirs]}
+
+
+def evaluated(run, name="dev"):
+    """An evaluation of the run, as `rpo eval` leaves it; the last picture of the tuned model is missing."""
+    folder, lines = run / "eval" / name, []
+    for number, model in enumerate(("base", "first")):
+        store = open_store(folder / model, create=True)
+        store.write_manifest({})
+        images = []
+        for place, prompt in enumerate(PROMPTS):
+            for index in range(2):
+                row = rows_of(40 * number + 6 * place + index, "edit_won", prompt)[0]
+                images.append(row.model_copy(update={"image_id": content_key(model, place, index)}))
+                told = {"model": model, "prompt": prompt, "index": index, "image_id": images[-1].image_id}
+                lines.append(json.dumps(told))
+        store.commit("images", images if model == "base" else images[:-1], group="0badcafe")
+    (folder / "results.json").write_text(json.dumps(figures()))
+    (folder / "pictures.jsonl").write_text("\n".join([*lines, '{"model": "../..", "ind']))
+    return run
+
+
+def test_an_evaluation_is_told_with_intervals_and_pictures_of_equal_noise(tmp_path):
+    run = evaluated(make_run(tmp_path / "run", reasons=("edit_won",)))
+    write_report(run)
+    index = (run / "report" / "index.html").read_text()
+    page = (run / "report" / "eval-1.html").read_text()
+
+    assert "+1.000 [+1.000, +1.000]" in index
+    assert "1.000 [1.000, 1.000]" in index
+    assert "rejected pictures: base 1" in index
+    assert page.count("<img") == 11
+    assert page.count('class="none"') == 1
+    assert "&lt;b&gt;bold&lt;/b&gt;" in page
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"settings": 3}', '{"settings": [{"members": ["../../x"]}]}'])
+def test_results_that_are_none_are_left_out(tmp_path, text):
+    run = evaluated(make_run(tmp_path / "run", reasons=("edit_won",)))
+    (run / "eval" / "dev" / "results.json").write_text(text)
+
+    assert evaluations(open_store(run), lambda picture: "never") == []
+
+
+def test_paces_are_told_where_they_are_known(tmp_path):
+    run = make_run(tmp_path / "run", reasons=("edit_won",))
+    store = open_store(run)
+    store.write_manifest({**store.read_manifest(), "groups": {"generate": "0badcafe"}})
+    write_report(run)
+    assert "rows/s" not in (run / "report" / "index.html").read_text()
+
+    (run / "logs").mkdir(exist_ok=True)
+    (run / "logs" / "rates.json").write_text('{"generate": 0.25}')
+    write_report(run)
+    assert (
+        '<td class="number">0.25</td><td class="number">4 s</td>'
+        in (run / "report" / "index.html").read_text()
+    )
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as found:
+        yield found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", ["desktop", "phone"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_loads_fits_and_stays_silent(tmp_path, browser, size, scheme):
+    """Hostile and long text in prompts, critiques and names of rewards."""
+    run = evaluated(make_run(tmp_path / "run", prompt=LONG))
+    write_report(run)
+    with page_of(browser, size, scheme) as page:
+        for file in sorted((run / "report").glob("*.html")):
+            page.goto(file.as_uri())
+            assert (file.name, overflow(page), unloaded(page)) == (file.name, 0, [])
+        assert page.complaints == []
+
+
+@pytest.mark.slow
+def test_no_table_is_cut_off_on_a_desktop_and_print_shows_what_is_folded(tmp_path, browser):
+    run = evaluated(make_run(tmp_path / "run", prompt="a red star"))
+    write_report(run)
+    boxes = "[...document.querySelectorAll('.scroll')]"
+    cut = f"{boxes}.filter((box) => box.scrollWidth > box.clientWidth + 1).length"
+    with page_of(browser) as page:
+        for file in sorted((run / "report").glob("*.html")):
+            page.goto(file.as_uri())
+            assert (file.name, page.evaluate(cut)) == (file.name, 0)
+        page.goto((run / "report" / "index.html").as_uri())
+        shut = page.locator("details table").first.bounding_box()
+        page.emulate_media(media="print")
+        assert shut is None or shut["height"] == 0
+        assert page.locator("details table").first.bounding_box()["height"] > 0
