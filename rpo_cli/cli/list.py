@@ -14,9 +14,11 @@ from rpo_cli.cli.explain import explain, parts
 from rpo_cli.cli.output import table
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError, nearest
+from rpo_cli.recipes import RECIPES
 from rpo_cli.sections import OnlineSettings
 
 KINDS = [*registry.KINDS, "templates"]
+GPU = Path("/dev/nvidia0")
 SETTINGS = frozenset({*TrainSettings.model_fields, *OnlineSettings.model_fields}) - {"name"}
 
 
@@ -56,6 +58,17 @@ def list_names(
     if kind == "critics":
         rows = [[n.name, n.summary, n.license, n.memory, n.usable, n.source] for n in found]
         header = ["name", "what it is", "licence", "memory", "usable here", "source"]
+    if kind in RECIPES:
+        rows = [[n.name, n.summary, n.defaults, n.license, n.memory, n.usable, n.source] for n in found]
+        header = [
+            "name",
+            "what it is",
+            "defaults",
+            "models and licences",
+            "memory",
+            "usable here",
+            "source",
+        ]
     text = table(header, rows)
     step.console(context).result(found, text, essence="\n".join(name.name for name in found))
 
@@ -66,10 +79,32 @@ def names_of(kind: str) -> list[Name]:
         return [Name(kind, style, "critique style", "") for style in templates.styles()]
     if kind == "critics":
         return [*map(_backend, registry.names(kind).items()), *map(_model, registry.critic_models.items())]
+    if kind in RECIPES:
+        return [_pipeline(kind, *item) for item in registry.names(kind).items()]
     return [
         Name(kind, name, *explain(place), *(_objective(place) if kind == "objectives" else ()))
         for name, place in registry.names(kind).items()
     ]
+
+
+def _pipeline(kind: str, name: str, place: str) -> Name:
+    """An editor or generator: its numbers, the licences of the weights it is known with, what it needs."""
+    how = RECIPES[kind].get(name)
+    if how is None:  # a third party's
+        return Name(kind, name, *explain(place), usable="not known")
+    numbers = {"steps": how.steps, "guidance": how.guidance, "image_guidance": how.image_guidance}
+    missing = [package for package in how.needs if find_spec(package) is None]
+    no_gpu = "" if GPU.exists() else "; no NVIDIA GPU here: slow"
+    return Name(
+        kind,
+        name,
+        how.summary,
+        how.source,
+        ", ".join(f"{key} {value:g}" for key, value in numbers.items() if value is not None),
+        license=", ".join(f"{model.ref}: {model.license}" for model in how.models),
+        memory=", ".join(f"{model.ref}: {model.memory}" for model in how.models if model.memory),
+        usable=f"no: needs {', '.join(missing)}; not tested here" if missing else f"yes{no_gpu}",
+    )
 
 
 def _backend(item: tuple[str, str]) -> Name:
@@ -87,9 +122,7 @@ def _model(item: tuple[str, str]) -> Name:
     """A critic that --critic takes by this name: licence, memory of its weights, whether it runs here."""
     name, place = item
     said = parts(place)
-    here = (
-        "weights never loaded by our tests" if Path("/dev/nvidia0").exists() else "no: no NVIDIA GPU here"
-    )
+    here = "weights never loaded by our tests" if GPU.exists() else "no: no NVIDIA GPU here"
     memory = f"{said.get('gigabytes', 0)} GB"
     summary, source, license = (str(said.get(key, "")) for key in ("summary", "source", "license"))
     return Name("critics", name, summary, source, license=license, memory=memory, usable=here)

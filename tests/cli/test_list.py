@@ -1,11 +1,13 @@
 """`rpo list` shows every name with what its own source says."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
 
 from rpo_cli import registry
 from rpo_cli.cli.explain import explain
+from rpo_cli.recipes import RECIPES
 
 
 def test_every_registered_name_is_listed(rpo):
@@ -36,6 +38,20 @@ def test_objectives_are_listed_with_what_they_are_made_of_and_need(rpo):
             )
     assert "reference_mix 0.25" in listed["rainbow"]["defaults"]
     assert listed["mallows"]["needs"] == "a reference; column dispersion"
+
+
+@pytest.mark.parametrize("kind", ["editors", "generators"])
+def test_pipelines_are_listed_with_numbers_licences_and_what_they_need(rpo, kind):
+    listed = {item["name"]: item for item in json.loads(rpo("list", kind, "--json").out)}
+
+    assert listed.keys() == registry.names(kind).keys()
+    for name, item in listed.items():
+        how = RECIPES[kind][name]
+        assert all(f"{model.ref}: {model.license}" in item["license"] for model in how.models)
+        assert how.steps is None or f"steps {how.steps}" in item["defaults"]
+        assert ("guidance" in item["defaults"]) == (how.guidance is not None)
+        missing = [package for package in how.needs if find_spec(package) is None]
+        assert item["usable"].startswith("no: needs torchvision" if missing else "yes")
 
 
 @pytest.fixture

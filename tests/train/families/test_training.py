@@ -4,11 +4,13 @@ import json
 import math
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from diffusers import DiffusionPipeline
 
 from rpo_cli import registry
+from rpo_cli.backends.generator import DiffusersGenerator
 from rpo_cli.errors import UsageError
 from rpo_cli.train import export as export_module
 from rpo_cli.train import loop as loop_module
@@ -214,3 +216,21 @@ def test_a_cut_between_two_layouts_leaves_whole_ones_and_is_made_good(run_family
         "merged",
         "pytorch_lora_weights.safetensors",
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", registry.families)
+def test_the_generator_draws_with_what_a_training_exported(name, run_family, model_of):
+    """--lora gives the pictures of the whole denoiser with the LoRA added, and not those of the base."""
+    adapter = run_family(name, export=("merged",)).adapter
+
+    def drawn(**tuned):
+        size = {"width": 16, "height": 16}
+        generator = DiffusersGenerator(str(model_of(name)), steps=2, guidance=2.0, **size, **tuned)
+        generator.setup()
+        return [np.asarray(found, dtype=int) for found in generator.generate(["a cat", "two"], [1, 2])]
+
+    base, by_lora, by_denoiser = drawn(), drawn(lora=str(adapter)), drawn(denoiser=str(adapter / "merged"))
+    for one, two, three in zip(base, by_lora, by_denoiser, strict=True):
+        assert np.abs(two - three).max() <= 1  # grey level
+        assert np.abs(two - one).max() > 1
