@@ -13,7 +13,7 @@ class Table(NamedTuple):
     caption: str
     names: int
     head: tuple[str, ...]
-    rows: list[tuple[str, ...]]
+    rows: Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
