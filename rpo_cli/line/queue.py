@@ -95,6 +95,11 @@ def queue(
     return [showing for _, showing in sorted(places, key=lambda item: (item[0], item[1].repeat))]
 
 
+def other(side: Literal["a", "b"]) -> Literal["a", "b"]:
+    """The other side of a pair."""
+    return "b" if side == "a" else "a"
+
+
 def _draw(what: str, about: Subject) -> bytes:
     text = "\0".join((about[0], *sorted(about[1])))
     return hashlib.blake2b(text.encode(), key=f"rpo review: {what}".encode(), digest_size=16).digest()
@@ -132,5 +137,5 @@ def secret(folder: Path) -> bytes:
                 os.close(handle)
             with suppress(FileExistsError):  # another reviewer's process was quicker: its key counts
                 os.link(draft, path)
-            draft.unlink()
+            draft.unlink(missing_ok=True)
         return path.read_bytes()

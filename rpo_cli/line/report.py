@@ -17,6 +17,7 @@ from rpo_cli.line.provenance import provenance, trainings
 from rpo_cli.line.rates import rates
 from rpo_cli.line.report_evals import evaluations
 from rpo_cli.line.report_folder import INDEX, drafted, refuse_foreign, write
+from rpo_cli.line.report_reviews import review_tables
 from rpo_cli.line.shelf import PictureShelf
 from rpo_cli.line.status import TABLES
 from rpo_cli.line.work import settings_group
@@ -84,6 +85,7 @@ def write_report(
             cards=cards,
             trainings=trainings(store),
             evaluations=evaluations(store, maker.put),
+            reviews=review_tables(store),
             provenance=provenance(line),
             min_margin=line.settings.pairs.min_margin,
         )

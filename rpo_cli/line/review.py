@@ -2,18 +2,17 @@
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from rpo_cli.errors import CorruptImage, RunLocked, UsageError
-from rpo_cli.line.queue import Blind, Showing, counted, queue, secret
+from rpo_cli.errors import RunLocked, UsageError
+from rpo_cli.line.queue import Blind, Showing, counted, other, queue, secret
 from rpo_cli.line.reviews import rows_of
-from rpo_cli.pictures import decode, encode_png
-from rpo_cli.records import Edit, Image, Verdict, content_key
+from rpo_cli.line.shown import Shown
+from rpo_cli.records import Verdict, content_key
 from rpo_cli.stages.people import Subject, standing, subject
 from rpo_cli.store import Part, Store, open_store
 
@@ -21,7 +20,6 @@ COLUMNS = (
     *("pair_id", "prompt_id", "prompt", "pair_kind", "verdict"),
     *("a_id", "b_id", "a_sha256", "b_sha256"),
 )
-KEPT = 16  # pictures in memory
 MANY = 64  # files of verdicts
 BREAK = 120.0  # seconds without a verdict that count as a break, not as thinking
 SHARDS = 2**32
@@ -51,12 +49,11 @@ class Desk:
     store: Store
     reviewer: str
     blind: Blind
+    pictures: Shown
     limit: int | None = None
     repeat: float = 0.1
     _queue: list[Showing] = field(default_factory=list)
     _known: dict[str, Showing] = field(default_factory=dict)  # also those that are gone from the pairs
-    _pictures: dict[str, tuple[str, str]] = field(default_factory=dict)
-    _encoded: "OrderedDict[str, bytes]" = field(default_factory=OrderedDict)
     _entries: list[Verdict] = field(default_factory=list)
     _built: list[Part] | None = None
     _pace: list[float] = field(default_factory=list)
@@ -79,9 +76,7 @@ class Desk:
             chosen = counted(rows, judged)
             self._queue = queue(chosen, self.blind, limit=self.limit, repeat=self.repeat)
             self._known |= {showing.token: showing for showing in self._queue}
-            for showing in self._queue:
-                for place in ("left", "right"):
-                    self._pictures[self.picture_token(showing, place)] = (showing.token, place)
+            self.pictures.add(self._queue)
             self._built = parts
 
     def _last(self) -> dict[Place, Verdict]:
@@ -122,42 +117,6 @@ class Desk:
             gaps = [b - a for a, b in zip(self._pace, self._pace[1:], strict=False) if b - a < BREAK]
             rate = 60 * len(gaps) / sum(gaps) if gaps and sum(gaps) > 0 else None
             return Progress(sum(map(_judged, ends)), skipped, len(self._queue), rate)
-
-    def picture_token(self, showing: Showing, place: str) -> str:
-        """Names a picture by where it stands, so that equal pictures have other names in other places."""
-        return self.blind.token("picture", showing.token, place)
-
-    def picture(self, token: str) -> bytes | None:
-        """A PNG without metadata, every one encoded alike; None: gone from the run, or unreadable."""
-        with self._guard:
-            if token not in self._pictures:
-                return None
-            if token not in self._encoded:
-                showing, place = self._pictures[token]
-                data = self._read(self._known[showing], place)
-                if data is None:
-                    return None
-                self._encoded[token] = data
-            self._encoded.move_to_end(token)
-            while len(self._encoded) > KEPT:
-                self._encoded.popitem(last=False)
-            return self._encoded[token]
-
-    def whole(self, showing: Showing) -> bool:
-        """Whether both pictures can be shown; they are in memory then."""
-        return all(self.picture(self.picture_token(showing, place)) for place in ("left", "right"))
-
-    def _read(self, showing: Showing, place: str) -> bytes | None:
-        side = showing.left if place == "left" else _other(showing.left)
-        key = showing.a_id if side == "a" else showing.b_id
-        table = "edits" if side == "b" and showing.edited else "images"
-        for row in self.store.fetch(table, {key}):
-            assert isinstance(row, Image | Edit)
-            try:
-                return encode_png(decode(row.image.bytes))
-            except CorruptImage:
-                return None
-        return None
 
     @property
     def number(self) -> int:
@@ -242,12 +201,8 @@ def _judged(entry: Verdict | None) -> bool:
     return entry is not None and entry.choice not in ("skip", "undo")
 
 
-def _other(side: Literal["a", "b"]) -> Literal["a", "b"]:
-    return "b" if side == "a" else "a"
-
-
 def _choice(word: Word, showing: Showing) -> str:
-    return {"left": showing.left, "right": _other(showing.left)}.get(word, word)
+    return {"left": showing.left, "right": other(showing.left)}.get(word, word)
 
 
 @contextmanager
@@ -272,7 +227,8 @@ def open_desk(
                 f"{path}: '{reviewer}' is reviewing this run already, or its files are being joined",
                 "go on in that window, or give another name with --reviewer",
             ) from error
-        desk = Desk(store, reviewer, Blind(key, reviewer), limit, repeat)
+        blind = Blind(key, reviewer)
+        desk = Desk(store, reviewer, blind, Shown(store, blind), limit, repeat)
         desk.load()
         if not desk.progress().total:
             raise UsageError(f"{path}: no accepted pairs to judge", f"rpo build-pairs {path}")

@@ -81,10 +81,17 @@ def summarise(path: str | Path) -> ReviewSummary:
     Raises:
         UsageError: no run, or nobody has judged a pair of it.
     """
-    store = open_store(path)
+    found = summary_of(open_store(path))
+    if found is None:
+        raise UsageError(f"{path}: no verdicts yet", f"rpo review {path}")
+    return found
+
+
+def summary_of(store: Store) -> ReviewSummary | None:
+    """The same of an open run; None where nobody has judged a pair."""
     rows = standing(rows_of(store))
     if not rows:
-        raise UsageError(f"{path}: no verdicts yet", f"rpo review {path}")
+        return None
     pairs = {subject(row): row for row in store.columns("pairs", PAIR_COLUMNS).to_pylist()}
     mine: dict[str, dict[bool, dict[Subject, Row]]] = defaultdict(lambda: {False: {}, True: {}})
     for row in rows:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from rpo_cli.records import Pair
 from rpo_cli.report import charts, figures
 from rpo_cli.report.contact_sheet import VERDICTS
-from rpo_cli.report.evaluated import Evaluation
+from rpo_cli.report.evaluated import Evaluation, Table
 from rpo_cli.report.figures import Tally
 from rpo_cli.report.html import render
 from rpo_cli.report.sample import SECTIONS
@@ -153,6 +153,7 @@ class Report:
     provenance: Provenance
     min_margin: float = 0.0
     evaluations: Sequence[Evaluation] = ()
+    reviews: Sequence[Table] = ()
 
 
 def pages(report: Report) -> Iterator[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Every page of a report in a real Chromium, from file://: it loads, fits and stays silent."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from rpo_cli.evaluation.figures import Measured, against_base, of_models
 from rpo_cli.line.report import write_report
 from rpo_cli.line.report_evals import evaluations
-from rpo_cli.records import content_key
+from rpo_cli.records import Verdict, content_key
 from rpo_cli.store import open_store
 from tests.browsing import chromium, overflow, page_of, unloaded
 from tests.line.test_report import EVIL, make_run, rows_of
@@ -70,6 +71,38 @@ def test_an_evaluation_is_told_with_intervals_and_pictures_of_equal_noise(tmp_pa
     assert page.count("<img") == 11
     assert page.count('class="none"') == 1
     assert "&lt;b&gt;bold&lt;/b&gt;" in page
+
+
+def test_what_reviewers_said_is_told(tmp_path):
+    """Two reviewers: of one pair they say the same, of the other they do not."""
+    run = make_run(tmp_path / "run", reasons=("edit_won", "reversed"))
+    store = open_store(run)
+    pairs = sorted(store.fetch("pairs", store.keys("pairs")), key=lambda pair: pair.pair_id)
+    write_report(run)
+    assert 'id="review"' not in (run / "report" / "index.html").read_text()
+
+    said = {"ann": [pair.winner for pair in pairs], "<b>bob</b>": [pairs[0].winner, "tie"]}
+    fields = ("pair_id", "prompt_id", "a_sha256", "b_sha256")
+    rows = [
+        Verdict(
+            **{name: getattr(pair, name) for name in fields},
+            verdict_id=f"{reviewer}{number}",
+            choice=choices[number],
+            reviewer=reviewer,
+            number=number,
+            left="a",
+        )
+        for reviewer, choices in said.items()
+        for number, pair in enumerate(pairs)
+    ]
+    store.commit("verdicts", rows)
+    write_report(run)
+    index = (run / "report" / "index.html").read_text()
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", index[index.index('id="review"') :])
+
+    assert cells[:5] == ["&lt;b&gt;bob&lt;/b&gt;", "2", "1", "1", "0"]
+    assert cells[cells.index("ann") : cells.index("ann") + 5] == ["ann", "2", "2", "0", "0"]
+    assert cells[cells.index("&lt;b&gt;bob&lt;/b&gt; and ann") + 2] == "0.500"
 
 
 @pytest.mark.parametrize("text", ["[]", "{", '{"settings": 3}', '{"settings": [{"members": ["../../x"]}]}'])

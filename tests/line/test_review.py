@@ -1,11 +1,13 @@
 """A reviewer's desk over a real store: order, sides, repeats, resume, undo; and what the summary counts."""
 
 import pytest
+from PIL import Image as Pillow
 
 from rpo_cli.errors import RunLocked, UsageError
 from rpo_cli.line.queue import GAP, Blind, queue
 from rpo_cli.line.review import open_desk
 from rpo_cli.line.reviews import _kappa, standing_keys, summarise
+from rpo_cli.line.shown import alike
 from rpo_cli.pictures import decode
 from rpo_cli.stages.people import subject
 from tests.reviewed import make_run, pair_of, picture, verdicts
@@ -146,13 +148,29 @@ def test_pictures_are_encoded_alike_and_named_by_place_alone(tmp_path):
     make_run(tmp_path / "run")
     with open_desk(tmp_path / "run", "ann", repeat=0) as desk:
         showing = desk.next()
-        tokens = [desk.picture_token(showing, place) for place in ("left", "right")]
-        data = [desk.picture(token) for token in tokens]
+        tokens = [desk.pictures.token(showing, place) for place in ("left", "right")]
+        data = [desk.pictures.get(token) for token in tokens]
         number = decode(data[0]).getpixel((0, 0))[0]
 
         assert data == [picture(number, side == "b") for side in (showing.left, "ab"[showing.left == "a"])]
         assert all(word not in token for token in tokens for word in (showing.pair_id, showing.a_sha256))
-        assert desk.picture("0" * 32) is None
+        assert desk.pictures.get("0" * 32) is None
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        (((512, 512), (520, 512)), ((512, 512), (512, 512))),
+        (((64, 64), (64, 64)), ((64, 64), (64, 64))),
+        (((64, 64), (512, 512)), ((64, 64), (64, 64))),
+        (((512, 256), (256, 512)), ((512, 256), (256, 512))),
+    ],
+)
+def test_the_size_of_a_picture_does_not_tell_the_edit(sizes, expected):
+    """An editor that rounds sizes up is not told from the generator; truly other shapes are left alone."""
+    found = alike(*(Pillow.new("RGB", size) for size in sizes))
+
+    assert tuple(picture.size for picture in found) == expected
 
 
 def test_a_run_without_accepted_pairs_has_nothing_to_review(tmp_path):

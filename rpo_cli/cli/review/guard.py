@@ -70,7 +70,8 @@ class Access:
 
     def addressed(self, host: str) -> bool:
         """Whether a Host header names this server: a name that anybody can let point here does not."""
-        name, _, port = host.rpartition(":") if not host.endswith("]") else (host, "", "80")
+        plain = host.endswith("]") or ":" not in host  # a browser leaves HTTP's own port out
+        name, port = (host, "80") if plain else host.rsplit(":", 1)
         if port != str(self.port):
             return False
         name = name.strip("[]").lower()

@@ -53,11 +53,11 @@ class Site:
     def desk_page(self, showing: Showing, *, status: int = 200, **told: str) -> HTMLResponse:
         """One pair, with what there is to tell above it."""
         desk = self.desk
-        found = {place: f"/picture/{desk.picture_token(showing, place)}" for place in ("left", "right")}
+        found = {place: f"/picture/{desk.pictures.token(showing, place)}" for place in ("left", "right")}
         values = {
             "showing": showing.token,
             "prompt": showing.prompt,
-            "pictures": found if desk.whole(showing) else {},
+            "pictures": found if desk.pictures.whole(showing) else {},
             "small": self._small(showing),
             "judged": desk.answer(showing) is not None,
             "gone": desk.gone(showing),
@@ -67,9 +67,9 @@ class Site:
 
     def _small(self, showing: Showing) -> bool:
         """Whether both pictures are so small that they are shown with sharp pixels."""
-        tokens = (self.desk.picture_token(showing, place) for place in ("left", "right"))
+        tokens = (self.desk.pictures.token(showing, place) for place in ("left", "right"))
         # bytes 16 to 24 of a PNG are its width and height
-        sizes = [(self.desk.picture(token) or b"")[16:24] for token in tokens]
+        sizes = [(self.desk.pictures.get(token) or b"")[16:24] for token in tokens]
         return all(max(size[:4], size[4:]) < SMALL.to_bytes(4) for size in sizes)
 
     def _state(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ class Site:
         said = outcome if outcome in SAID else ""
         answer = _to(f"/pair/{following.token}" if following else "/", said)
         if following is not None:  # its pictures are read while the browser follows
-            answer.background = BackgroundTask(self.desk.whole, following)
+            answer.background = BackgroundTask(self.desk.pictures.whole, following)
         return answer
 
     def undo(self, request: Request, form: dict[str, str]) -> Response:
@@ -118,7 +118,7 @@ class Site:
         return _to("/", outcome)
 
     def picture(self, request: Request) -> Response:
-        data = self.desk.picture(request.path_params["token"])
+        data = self.desk.pictures.get(request.path_params["token"])
         if data is None:
             raise HTTPException(404, "this picture is not in the run")
         return Response(data, media_type="image/png")

@@ -1,14 +1,15 @@
 """The pages of `rpo review` without a script: the flow of verdicts, and what a page must never tell."""
 
 import errno
-import os
 import re
+from contextlib import suppress
 
 import pytest
 
 from rpo_cli.pictures import decode
 from rpo_cli.store import open_store
-from tests.reviewed import pair_of, verdicts
+from tests.reviewed import make_run, pair_of, verdicts
+from tests.test_parts import injected, tiny_disk
 
 EVIL = "<script>alert(1)</script> \" onload=x ' {{7*7}} \x1b[31m \u202eevil \x00" + "long" * 3000
 
@@ -125,7 +126,7 @@ def test_with_a_token_nothing_is_shown_without_it(sitting):
     token = "a token of some length"
     with sitting(host="0.0.0.0", token=token) as browser:
         page = browser.desk.next().token
-        picture = browser.desk.picture_token(browser.desk.next(), "left")
+        picture = browser.desk.pictures.token(browser.desk.next(), "left")
         for path in ("/", f"/pair/{page}", f"/picture/{picture}"):
             answer = browser.get(path, follow_redirects=False)
             assert (answer.status_code, answer.headers["location"]) == (303, "/login")
@@ -136,23 +137,38 @@ def test_with_a_token_nothing_is_shown_without_it(sitting):
         assert browser.press("left").status_code == 303
 
 
-def test_a_full_disk_is_told_on_the_page_and_the_same_button_works_afterwards(sitting, monkeypatch):
-    with sitting() as browser:
-        page = browser.current()
-        before = browser.desk.progress().judged
+def test_a_full_disk_is_told_on_the_page_and_the_same_button_works_afterwards(
+    sitting, tmp_path, monkeypatch
+):
+    """On a real disk of 1 MB where one can be mounted; with an injected error elsewhere."""
+    with tiny_disk(tmp_path / "disk") as disk:
+        run = (disk or tmp_path) / "run"
+        make_run(run, 4)
+        with sitting(run=run) as browser, monkeypatch.context() as patch:
+            page, ballast = browser.current(), run / "ballast"
+            if disk:
+                fill(ballast)
+            else:
+                injected(patch, errno.ENOSPC, "os.fsync")
+            answer = browser.press("right", page)
 
-        def full(handle):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            assert answer.status_code == 507
+            assert "NOT saved" in answer.text
+            assert "the disk is full" in answer.text
+            assert browser.desk.progress().judged == 0
+            patch.undo()
+            ballast.unlink(missing_ok=True)
+            assert browser.press("right", answer).status_code == 303
+            assert [row.choice for row in verdicts(open_store(run))] == [
+                browser.desk.answer(browser.desk.find(page.url.path.rpartition("/")[2])).choice
+            ]
 
-        with monkeypatch.context() as patch:
-            patch.setattr("os.fsync", full)
-            answer = browser.press("right")
-        assert answer.status_code == 507
-        assert "NOT saved" in answer.text
-        assert "the disk is full" in answer.text
-        assert (browser.desk.progress().judged, verdicts(browser.desk.store)) == (before, [])
-        assert browser.press("right", page).status_code == 303
-        assert len(verdicts(browser.desk.store)) == 1
+
+def fill(ballast):
+    """Write until there is no room."""
+    with suppress(OSError), ballast.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
 
 
 def test_a_second_window_is_told_that_the_pair_was_judged(sitting):

@@ -56,6 +56,9 @@ document.addEventListener("submit", (event) => {
 });
 window.addEventListener("pageshow", () => { sent = false; });
 
+const help = document.querySelector("#help");
+if (help) help.addEventListener("toggle", () => help.scrollIntoView({ block: "nearest" }));
+
 for (const link of views) {
   link.setAttribute("aria-pressed", String(pictures !== null && pictures.classList.contains(link.dataset.view)));
   link.addEventListener("click", (event) => {
