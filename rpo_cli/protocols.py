@@ -89,13 +89,20 @@ class EditRequest:
     seed: int
 
 
+@dataclass(frozen=True)
+class Refused:
+    """What a server said instead of a picture; it would say so again."""
+
+    detail: str
+
+
 class Editor(Backend, Protocol):
     def edit(
         self, requests: Sequence[EditRequest], *, guidance: float | None, image_guidance: float | None
-    ) -> "list[Picture | None]":
+    ) -> "Sequence[Picture | Refused | None]":
         """One picture per request, of its image's size; all images of a call have one size.
 
-        A guidance that the model takes none of is None.
+        None where a safety checker blacked it out. A guidance that the model takes none of is None.
         """
 
 

@@ -42,6 +42,7 @@ editors = {
     "flux-kontext": "rpo_cli.backends.flow_editors:FluxKontextEditor",
     "qwen-image-edit": "rpo_cli.backends.flow_editors:QwenImageEditor",
     "qwen-image-edit-plus": "rpo_cli.backends.flow_editors:QwenImageEditor",
+    "openai": "rpo_cli.backends.http_editor:HttpEditor",
 }
 rewards = {
     "clip": "rpo_cli.backends.rewards:ClipReward",

@@ -30,10 +30,11 @@ NAMED = {
     "train.method": "objectives",
 }
 # settings that say which program, host or key to trust: a run directory is data and cannot name them
+SERVERS = {"critique": "critic_url", "edit": "editor_url"}  # section → the setting that names servers
 IMPLIED = ("", "default", "preset")  # origins of critique.backend that a --critic-url overrules
 TRUSTING = frozenset(
     f"critique.{key}" for key in ("critic_url", "key_variable", "server_python", "server_args")
-) | {"run.accept_license"}
+) | {"run.accept_license", "edit.editor_url", "edit.key_variable"}
 AUTO = "auto"  # a backend that the model's own files choose
 # model → settings of a preset that are meant for its own model, and for no other that is given instead
 SUITED = {
@@ -102,8 +103,10 @@ def resolve(
     ]
     values = {name: value for _, layer in layers for name, value in layer.items()}
     origins = {name: origin for origin, layer in layers for name in layer}
-    if "critique.critic_url" in values and origins.get("critique.backend", "").partition(" ")[0] in IMPLIED:
-        values["critique.backend"], origins["critique.backend"] = "openai", "critique.critic_url"
+    for section, url in SERVERS.items():
+        backend = f"{section}.backend"
+        if f"{section}.{url}" in values and origins.get(backend, "").partition(" ")[0] in IMPLIED:
+            values[backend], origins[backend] = "openai", f"{section}.{url}"
     for name in _unsuited(values, origins, layers[0][1]):
         del values[name], origins[name]
     settings = _validate(values, origins)
@@ -173,12 +176,13 @@ def _untrusted(origins: Origins) -> Iterator[str]:
     for name in sorted(TRUSTING & origins.keys()):
         if origins[name] in (RUN_FILE, "earlier option"):
             yield f"{name}: says whom to trust, so it counts only as an option or in --config ({RUN_FILE})"
-    url, key = (origins.get(f"critique.{name}") for name in ("critic_url", "key_variable"))
-    if key is not None and url is not None and url != key:
-        yield (
-            f"critique.key_variable: the key is for the servers that are named beside it ({key}), "
-            f"critique.critic_url is from elsewhere ({url})"
-        )
+    for section, name in SERVERS.items():
+        url, key = origins.get(f"{section}.{name}"), origins.get(f"{section}.key_variable")
+        if key is not None and url is not None and url != key:
+            yield (
+                f"{section}.key_variable: the key is for the servers that are named beside it ({key}), "
+                f"{section}.{name} is from elsewhere ({url})"
+            )
 
 
 def _unknown(name: str, origin: str) -> str:

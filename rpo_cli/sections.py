@@ -87,6 +87,19 @@ class EditSettings(Section):
     scheduler: str | None = Field(default=None, description="diffusers class; none: the model's.")
     batch_size: int = Field(default=8, ge=1, le=4096, description="Rows in one call of the model.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
+    # of an editor behind a server; the first two count only as an option or in the user's own --config
+    editor_url: tuple[str, ...] = Field(
+        default=(),
+        description="Server of OpenAI's images API, http://HOST:PORT/v1; several share the work.",
+    )
+    key_variable: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,63}$",
+        description="Name of the environment variable that holds the servers' key.",
+    )
+    in_flight: int = Field(default=4, ge=1, le=1024, description="Requests at a time.")
+    timeout: float = Field(default=300.0, gt=0, le=86400, description="Seconds for one edit.")
+    tries: int = Field(default=6, ge=1, le=100, description="Of one request that gets no answer.")
 
     @field_validator("image_guidance")
     @classmethod

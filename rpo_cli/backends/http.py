@@ -37,13 +37,25 @@ class BadAnswer(Exception):
 
 @dataclass(frozen=True)
 class Endpoint:
-    """The root of a server's API, e.g. http://127.0.0.1:8000/v1, and the key it is to be sent."""
+    """The root of a server's API, e.g. http://127.0.0.1:8000/v1, and the key it is to be sent.
+
+    `section` is that of the settings that name it, for errors.
+    """
 
     url: str
     key: str = field(default="", repr=False)
+    section: str = "critique"
 
 
-def check_url(url: str) -> str:
+@dataclass(frozen=True)
+class Form:
+    """A request's body that is no JSON."""
+
+    data: bytes = field(repr=False)
+    content_type: str
+
+
+def check_url(url: str, setting: str = "critique.critic_url") -> str:
     """`url` without a slash at its end.
 
     Raises:
@@ -56,14 +68,16 @@ def check_url(url: str) -> str:
     except ValueError:
         whole = False
     if not whole or not url.isprintable() or " " in url:
-        raise UsageError("critique.critic_url: not an http:// or https:// URL", hint)
+        raise UsageError(f"{setting}: not an http:// or https:// URL", hint)
     if "@" in parts.netloc or parts.query or parts.fragment:
-        raise UsageError("critique.critic_url: must hold no user name, query or fragment", hint)
+        raise UsageError(f"{setting}: must hold no user name, query or fragment", hint)
     return url.rstrip("/")
 
 
-def fetch(endpoint: Endpoint, path: str, body: Any = None, *, seconds: float) -> Any:
-    """The parsed JSON of one answer: POST of `body` as JSON, or GET without one.
+def fetch(
+    endpoint: Endpoint, path: str, body: Any = None, *, seconds: float, most_bytes: int = MOST_BYTES
+) -> Any:
+    """The parsed JSON of one answer: POST of `body`, a form or else as JSON, or GET without one.
 
     Raises:
         NoAnswer: try again later.
@@ -71,7 +85,9 @@ def fetch(endpoint: Endpoint, path: str, body: Any = None, *, seconds: float) ->
         UsageError: the address, the key or the model is wrong, or the server sends us elsewhere.
     """
     parts = urlsplit(endpoint.url)
-    data = None if body is None else json.dumps(body).encode()
+    form = body if isinstance(body, Form) else None
+    data = form.data if form else None if body is None else json.dumps(body).encode()
+    headers = _headers(endpoint.key, form.content_type if form else "application/json")
     connection = _connection(parts.scheme, parts.hostname or "", parts.port, seconds)
     late = Event()
     try:
@@ -81,11 +97,11 @@ def fetch(endpoint: Endpoint, path: str, body: Any = None, *, seconds: float) ->
         clock.daemon = True
         clock.start()
         try:
-            connection.request("POST" if data else "GET", parts.path + path, data, _headers(endpoint.key))
+            connection.request("POST" if data else "GET", parts.path + path, data, headers)
             response = connection.getresponse()
             if late.is_set():  # the headers were cut short
                 raise NoAnswer(f"no answer within {seconds:g} s")
-            return _read(endpoint, response, late, seconds)
+            return _read(endpoint, response, late, seconds, most_bytes)
         finally:
             clock.cancel()
     except (OSError, HTTPException) as error:
@@ -104,8 +120,8 @@ def _connection(scheme: str, host: str, port: int | None, seconds: float) -> HTT
     return HTTPConnection(host, port, timeout=timeout)
 
 
-def _headers(key: str) -> dict[str, str]:
-    said = {"Content-Type": "application/json", "Accept-Encoding": "identity", "Connection": "close"}
+def _headers(key: str, content_type: str) -> dict[str, str]:
+    said = {"Content-Type": content_type, "Accept-Encoding": "identity", "Connection": "close"}
     return said | ({"Authorization": f"Bearer {key}"} if key else {})
 
 
@@ -115,8 +131,8 @@ def _cut(connected: socket.socket, late: Event) -> None:
         connected.shutdown(socket.SHUT_RDWR)
 
 
-def _read(endpoint: Endpoint, response: HTTPResponse, late: Event, seconds: float) -> Any:
-    text = _body(response, late, seconds)
+def _read(endpoint: Endpoint, response: HTTPResponse, late: Event, seconds: float, most_bytes: int) -> Any:
+    text = _body(response, late, seconds, most_bytes)
     if 200 <= response.status < 300:
         try:
             return json.loads(text)
@@ -132,24 +148,24 @@ def _read(endpoint: Endpoint, response: HTTPResponse, late: Event, seconds: floa
         )
     if response.status in (401, 403):
         hint = (
-            "set critique.key_variable to the name of an environment variable that holds the server's key"
+            f"set {endpoint.section}.key_variable to the name of an environment variable that holds its key"
         )
         raise UsageError(f"{endpoint.url}: the server refuses our key ({said})", hint)
     if response.status == 404:
-        hint = "the URL must end where /chat/completions follows, and --critic be a name of /models"
+        hint = "the URL must end where the API's paths follow (/v1), and the model be a name of /models"
         raise UsageError(f"{endpoint.url}: the server has no such path or model ({said})", hint)
     raise BadAnswer(said)
 
 
-def _body(response: HTTPResponse, late: Event, seconds: float) -> bytes:
+def _body(response: HTTPResponse, late: Event, seconds: float, most_bytes: int) -> bytes:
     """The whole body. One that is cut short is a lost connection, one that goes on too long is no use."""
     pieces, size = [], 0
     try:
         while piece := response.read1(65536):
             pieces.append(piece)
             size += len(piece)
-            if size > MOST_BYTES:
-                raise BadAnswer(f"the server's answer is longer than {MOST_BYTES:,} bytes")
+            if size > most_bytes:
+                raise BadAnswer(f"the server's answer is longer than {most_bytes:,} bytes")
     except (OSError, HTTPException):
         if not late.is_set():
             raise

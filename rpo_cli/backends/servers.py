@@ -6,30 +6,34 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rpo_cli.backends.http import Endpoint, NoAnswer, check_url, fetch
+from rpo_cli.backends.http import MOST_BYTES, Endpoint, NoAnswer, check_url, fetch
 from rpo_cli.errors import RpoError, UsageError
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds; each pause is twice the one before
 AGAIN = "nothing is lost: start the server again, then the same command; it asks for what is missing only"
 
 
-def endpoints(urls: Sequence[str], key_variable: str | None) -> list[Endpoint]:
-    """The servers with their key from the environment.
+def endpoints(
+    urls: Sequence[str], key_variable: str | None, *, section: str = "critique", name: str = "critic_url"
+) -> list[Endpoint]:
+    """The servers with their key from the environment; `section` and `name` are the setting's, for errors.
 
     Raises:
         UsageError: a wrong URL, or a variable that is not set.
     """
     if not urls:
-        raise UsageError("critique.critic_url is not set", "pass --critic-url http://HOST:PORT/v1")
+        option = name.replace("_", "-")
+        raise UsageError(f"{section}.{name} is not set", f"pass --{option} http://HOST:PORT/v1")
     key = os.environ.get(key_variable, "") if key_variable else ""
     if key_variable and not key:
         hint = "put the server's key into that variable; never onto a command line or into a file"
-        raise UsageError(f"critique.key_variable: {key_variable} is not set in the environment", hint)
+        raise UsageError(f"{section}.key_variable: {key_variable} is not set in the environment", hint)
     if not key.isascii() or not key.isprintable():
         raise UsageError(
-            f"critique.key_variable: {key_variable} holds no key of printable ASCII", "copy the key again"
+            f"{section}.key_variable: {key_variable} holds no key of printable ASCII", "copy the key again"
         )
-    return [Endpoint(check_url(url), key) for url in dict.fromkeys(urls)]
+    checked = dict.fromkeys(check_url(url, f"{section}.{name}") for url in urls)
+    return [Endpoint(url, key, section) for url in checked]
 
 
 class Servers:
@@ -38,6 +42,7 @@ class Servers:
     Args:
         seconds: that one answer may take.
         tries: requests for one answer, on whichever server.
+        most_bytes: of an answer.
         alive: whether it makes sense to try again (a server that we started and that has ended).
     """
 
@@ -48,10 +53,12 @@ class Servers:
         seconds: float,
         tries: int,
         alive: Callable[[], bool] = lambda: True,
+        most_bytes: int = MOST_BYTES,
     ) -> None:
         self._load = dict.fromkeys(found, 0)
         self._resting = dict.fromkeys(found, 0.0)  # endpoint → when it may be asked again, monotonic
         self._seconds, self._tries, self._alive = seconds, tries, alive
+        self._most_bytes = most_bytes
         self._answered = 0  # answers so far, of any kind
         self._given_up: int | None = None  # answers at the time when a request ran out of tries
         self._lock = threading.Lock()
@@ -71,7 +78,7 @@ class Servers:
             before = self._answered
             endpoint = self._take()
             try:
-                answer = fetch(endpoint, path, body, seconds=self._seconds)
+                answer = fetch(endpoint, path, body, seconds=self._seconds, most_bytes=self._most_bytes)
             except NoAnswer as failure:
                 self._put_back(endpoint, failure, attempt)
                 if attempt + 1 == self._tries or not self._alive() or self._given_up == self._answered:

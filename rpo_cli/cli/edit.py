@@ -13,6 +13,8 @@ def edit(
     run: o.RunDir,
     editor: Annotated[str | None, o.setting("edit.editor")] = None,
     backend: Annotated[str | None, o.setting("edit.backend")] = None,
+    editor_url: Annotated[list[str] | None, o.setting("edit.editor_url")] = None,
+    key_variable: Annotated[str | None, o.setting("edit.key_variable")] = None,
     mode: Annotated[str | None, o.setting("edit.mode")] = None,
     edits_per_image: Annotated[int | None, o.setting("edit.edits_per_image")] = None,
     steps: Annotated[int | None, o.setting("edit.steps")] = None,

@@ -13,9 +13,9 @@ from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.errors import MissingDependency, RpoError, UsageError
-from rpo_cli.identity import ModelIdentity
+from rpo_cli.identity import ModelIdentity, served
 from rpo_cli.line.context import Line
-from rpo_cli.line.critics import required
+from rpo_cli.line.critics import SERVED, required
 from rpo_cli.recipes import RECIPES, recipe, serving
 from rpo_cli.recipes.kinds import CONTROLNET, CONTROLNET_IMG2IMG, SD, Recipe
 from rpo_cli.resolve import AUTO
@@ -79,6 +79,8 @@ def editor(line: Line) -> Chosen:
         UsageError: none is named, or no such model.
     """
     s = line.settings.edit
+    if s.backend == SERVED:
+        return _served_editor(line)
     model = line.identity(required(s.editor, "edit.editor"), s.revision)
     name = backend_of(line, "editors", s.backend, model, beside=s.controlnet)
     how = recipe("editors", name)
@@ -103,6 +105,20 @@ def editor(line: Line) -> Chosen:
         guidance=s.guidance or (how.guidance,),
         image_guidance=s.image_guidance or (how.image_guidance,),
     )
+
+
+def _served_editor(line: Line) -> Chosen:
+    """An editor that only its server knows, by the name that it is asked for."""
+    s = line.settings.edit
+    if s.editor is None or line.resolved.origins["edit.editor"].startswith("preset "):
+        raise UsageError(
+            "edit.editor is not set: the server must be told which model is meant", "pass --editor NAME"
+        )
+    model = line.know(served(s.editor))
+    how = recipe("editors", SERVED)
+    options = s.model_dump(include={"key_variable", "in_flight", "timeout", "tries"})
+    options |= {"urls": s.editor_url, "revision": None, "dtype": s.dtype}
+    return Chosen(SERVED, how, options, {"backend": SERVED, "model": model.revision}, (model,))
 
 
 def backend_of(
@@ -191,10 +207,25 @@ def check_editor(line: Line) -> None:
         UsageError: the first such thing.
     """
     chosen, s = editor(line), line.settings.edit
-    _edits(chosen, s.controlnet)
+    if chosen.name == SERVED:
+        from rpo_cli.backends.servers import endpoints
+
+        endpoints(s.editor_url, s.key_variable, section="edit", name="editor_url")
+    else:
+        _edits(chosen, s.controlnet)
     _installed(chosen)
-    names = {"scheduler", "guidance", "image_guidance", "controlnet", "control_scale", "strength", "area"}
+    names = {
+        "steps",
+        "scheduler",
+        "guidance",
+        "image_guidance",
+        "controlnet",
+        "control_scale",
+        "strength",
+        "area",
+    }
     numbers = {
+        "steps": chosen.recipe.steps is not None,
         "guidance": chosen.recipe.guidance is not None,
         "image_guidance": chosen.recipe.image_guidance is not None,
     }

@@ -119,4 +119,11 @@ EDITORS: dict[str, Recipe] = {
             KnownModel("Qwen/Qwen-Image-Edit-2511", "Apache-2.0"),
         ),
     ),
+    "openai": Recipe(
+        "Any editor behind a server of OpenAI's images API (--editor-url); its numbers are the server's",
+        (),
+        steps=None,
+        guidance=None,
+        source="https://platform.openai.com/docs/api-reference/images/createEdit",
+    ),
 }

@@ -6,7 +6,7 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
 from rpo_cli.pictures import encode_png, sha256
-from rpo_cli.protocols import Editor, EditRequest, Results, Task
+from rpo_cli.protocols import Editor, EditRequest, Refused, Results, Task
 from rpo_cli.records import Edit, ImageData, Reject, content_key, row_seed
 from rpo_cli.stages.generate import is_black
 
@@ -82,22 +82,28 @@ def bucket(task: Task) -> Any:
     return want.picture.size, want.guidance, want.image_guidance, len(want.chain)
 
 
-def step(tasks: Sequence[Task], editor: Editor, batch_size: int) -> "list[Picture | None]":
-    """Edit one batch, padded to `batch_size`; a link that is blacked out ends its chain."""
+def step(tasks: Sequence[Task], editor: Editor, batch_size: int) -> "list[Picture | Refused | None]":
+    """Edit one batch, padded to `batch_size`; a link that is blacked out or refused ends its chain."""
     wants: list[EditTask] = [task.payload for task in tasks]
     padded = [*wants, *[wants[-1]] * (batch_size - len(wants))]
     first = padded[0]
     originals = [want.picture for want in padded]
-    pictures = list(originals)
+    pictures: list[Picture | Refused | None] = list(originals)
     for link in range(len(first.chain)):
         requests = [
-            EditRequest(picture or original, want.chain[link], row_seed(want.seed, link))
+            EditRequest(_drawn(picture) or original, want.chain[link], row_seed(want.seed, link))
             for want, picture, original in zip(padded, pictures, originals, strict=True)
             if original is not None
         ]
         edited = editor.edit(requests, guidance=first.guidance, image_guidance=first.image_guidance)
-        pictures = [new if old is not None else None for old, new in zip(pictures, edited, strict=True)]
+        pictures = [
+            new if _drawn(old) is not None else old for old, new in zip(pictures, edited, strict=True)
+        ]
     return pictures[: len(tasks)]
+
+
+def _drawn(output: "Picture | Refused | None") -> "Picture | None":
+    return None if isinstance(output, Refused) else output
 
 
 @dataclass(frozen=True)
@@ -108,19 +114,21 @@ class Finish:
     environment: str
 
     def __call__(
-        self, tasks: Sequence[Task], pictures: "Sequence[Picture | None]", batch_size: int
+        self, tasks: Sequence[Task], pictures: "Sequence[Picture | Refused | None]", batch_size: int
     ) -> Results:
         return [self._row(task, picture, batch_size) for task, picture in zip(tasks, pictures, strict=True)]
 
-    def _row(self, task: Task, picture: "Picture | None", batch_size: int) -> Edit | Reject:
+    def _row(self, task: Task, output: "Picture | Refused | None", batch_size: int) -> Edit | Reject:
         want: EditTask = task.payload
+        picture = _drawn(output)
         if is_black(picture):
+            said = output.detail if isinstance(output, Refused) else "; ".join(want.chain)
             return Reject(
                 key_of=task.key,
                 stage="edit",
                 input_id=want.source.critique_id,
-                reason="black_image",
-                detail="; ".join(want.chain)[:2000],
+                reason="refused" if isinstance(output, Refused) else "black_image",
+                detail=said[:2000],
                 settings=self.settings,
             )
         assert picture is not None

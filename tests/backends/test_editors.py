@@ -46,6 +46,8 @@ def edited(editor, name, requests, **other):
 
 def test_every_editor_is_proven_here_or_says_what_it_needs():
     for name in registry.editors:
+        if name == "openai":
+            continue  # test_http_editor.py
         needs = recipe("editors", name).needs
         assert (name in EDITORS) != bool(needs), name
 

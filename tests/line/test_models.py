@@ -165,3 +165,26 @@ def test_names_that_differ_in_more_than_numbers_make_rows_of_their_own(tmp_path,
         said[name] = json.dumps(models.generator(open_line(tmp_path / name, options)).said, sort_keys=True)
     assert len(set(said.values())) == 4
     assert "backend" not in json.loads(said["sdxl"])  # as before there were names
+
+
+def test_an_editor_behind_a_server_is_known_by_its_name(tmp_path, monkeypatch):
+    url = {"edit.editor_url": ["http://127.0.0.1:9/v1"]}
+    line = open_line(tmp_path / "run", {**url, "edit.editor": "org/an-editor"})
+    preflight(line, ["edit"])  # nothing is asked of the server
+    chosen = models.editor(line)
+    assert (chosen.name, chosen.said) == ("openai", {"backend": "openai", "model": "served:org/an-editor"})
+    assert "which model is meant" in refused(open_line(tmp_path / "other", url)).message
+    more = {**url, "edit.editor": "m", "edit.steps": 20}
+    assert "edit.steps" in refused(open_line(tmp_path / "more", more)).message
+    key = {**url, "edit.editor": "m", "edit.key_variable": "NO_SUCH_KEY"}
+    assert "NO_SUCH_KEY is not set" in refused(open_line(tmp_path / "key", key)).message
+
+
+@pytest.mark.parametrize(
+    "setting", ['editor_url = ["http://evil.example/v1"]', 'key_variable = "HF_TOKEN"']
+)
+def test_a_run_directory_cannot_name_a_server_or_a_key(tmp_path, setting):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "rpo.toml").write_text(f"[edit]\n{setting}\n")
+    with pytest.raises(SettingsError, match="says whom to trust"):
+        open_line(tmp_path / "run")
