@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +15,9 @@ from rpo_cli.stages.people import Subject, subject
 
 GAP = 20  # showings between a pair and its repeat
 KEY = "review.key"
+
+
+Place = tuple[Subject, bool]  # a showing: what it shows, and whether it is the repeat
 
 
 @dataclass(frozen=True)
@@ -32,9 +36,13 @@ class Showing:
     repeat: bool
     token: str
 
-    @property
+    @cached_property
     def about(self) -> Subject:
         return self.prompt_id, frozenset((self.a_sha256, self.b_sha256))
+
+    @cached_property
+    def place(self) -> Place:
+        return self.about, self.repeat
 
 
 @dataclass(frozen=True)

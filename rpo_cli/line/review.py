@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -9,11 +10,11 @@ from pathlib import Path
 from typing import Literal
 
 from rpo_cli.errors import RunLocked, UsageError
-from rpo_cli.line.queue import Blind, Showing, counted, other, queue, secret
+from rpo_cli.line.queue import Blind, Place, Showing, counted, other, queue, secret
 from rpo_cli.line.reviews import rows_of
 from rpo_cli.line.shown import Shown
 from rpo_cli.records import Verdict, content_key
-from rpo_cli.stages.people import Subject, standing, subject
+from rpo_cli.stages.people import standing, subject
 from rpo_cli.store import Part, Store, open_store
 
 COLUMNS = (
@@ -25,7 +26,6 @@ BREAK = 120.0  # seconds without a verdict that count as a break, not as thinkin
 SHARDS = 2**32
 Word = Literal["left", "right", "tie", "reject", "skip"]
 Outcome = Literal["saved", "removed", "already", "nothing", "undone"]
-Place = tuple[Subject, bool]  # a showing: what it shows, and whether it is the repeat
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,8 @@ class Desk:
     _queue: list[Showing] = field(default_factory=list)
     _known: dict[str, Showing] = field(default_factory=dict)  # also those that are gone from the pairs
     _entries: list[Verdict] = field(default_factory=list)
+    _last: dict[Place, Verdict] = field(default_factory=dict)
+    _places: set[Place] = field(default_factory=set)
     _built: list[Part] | None = None
     _pace: list[float] = field(default_factory=list)
     _guard: threading.RLock = field(default_factory=threading.RLock)
@@ -63,6 +65,7 @@ class Desk:
         """Read the reviewer's entries, then the pairs."""
         rows = [Verdict(**row) for row in rows_of(self.store) if row["reviewer"] == self.reviewer]
         self._entries = sorted(rows, key=lambda row: (row.number, row.verdict_id))
+        self._last = {_place(entry): entry for entry in self._entries}
         self.refresh()
 
     def refresh(self) -> None:
@@ -76,23 +79,22 @@ class Desk:
             chosen = counted(rows, judged)
             self._queue = queue(chosen, self.blind, limit=self.limit, repeat=self.repeat)
             self._known |= {showing.token: showing for showing in self._queue}
+            self._places = {showing.place for showing in self._queue}
             self.pictures.add(self._queue)
             self._built = parts
-
-    def _last(self) -> dict[Place, Verdict]:
-        return {_place(entry): entry for entry in self._entries}
 
     def next(self) -> Showing | None:
         """The next pair to judge, those never skipped first, then those skipped least; None at the end."""
         with self._guard:
             self.refresh()
-            last = self._last()
-            skips: dict[Place, int] = {}
-            for entry in self._entries:
-                if entry.choice == "skip":
-                    skips[_place(entry)] = skips.get(_place(entry), 0) + 1
-            left = [showing for showing in self._queue if not _judged(last.get(_at(showing)))]
-            return min(left, key=lambda showing: skips.get(_at(showing), 0), default=None)
+            skips = Counter(_place(entry) for entry in self._entries if entry.choice == "skip")
+            left = (item for item in self._queue if not _judged(self._last.get(item.place)))
+            passed: list[Showing] = []
+            for showing in left:
+                if showing.place not in skips:
+                    return showing
+                passed.append(showing)
+            return min(passed, key=lambda item: skips[item.place], default=None)
 
     def find(self, token: str) -> Showing | None:
         """A pair that is, or was, before this reviewer."""
@@ -101,18 +103,17 @@ class Desk:
     def answer(self, showing: Showing) -> Verdict | None:
         """What the reviewer has said of it and not taken back."""
         with self._guard:
-            found = self._last().get(_at(showing))
+            found = self._last.get(showing.place)
             return found if _judged(found) else None
 
     def gone(self, showing: Showing) -> bool:
         """Whether the pair has left the run since it was shown."""
         with self._guard:
-            return all(_at(item) != _at(showing) for item in self._queue)
+            return showing.place not in self._places
 
     def progress(self) -> Progress:
         with self._guard:
-            last = self._last()
-            ends = [last.get(_at(showing)) for showing in self._queue]
+            ends = [self._last.get(showing.place) for showing in self._queue]
             skipped = sum(end is not None and end.choice == "skip" for end in ends)
             gaps = [b - a for a, b in zip(self._pace, self._pace[1:], strict=False) if b - a < BREAK]
             rate = 60 * len(gaps) / sum(gaps) if gaps and sum(gaps) > 0 else None
@@ -157,7 +158,7 @@ class Desk:
             fields = open_[-1].model_dump(exclude={"verdict_id", "choice", "reviewer", "number"})
             self._append(fields, "undo")
             place = _place(open_[-1])
-            return "undone", next((item for item in self._queue if _at(item) == place), None)
+            return "undone", next((item for item in self._queue if item.place == place), None)
 
     def can_undo(self) -> bool:
         with self._guard:
@@ -181,6 +182,7 @@ class Desk:
         )
         self.store.commit("verdicts", [row], group=content_key("reviewer", self.reviewer)[:8])
         self._entries.append(row)
+        self._last[_place(row)] = row
 
 
 def showing_fields(showing: Showing) -> dict[str, object]:
@@ -191,10 +193,6 @@ def showing_fields(showing: Showing) -> dict[str, object]:
 
 def _place(entry: Verdict) -> Place:
     return (entry.prompt_id, frozenset((entry.a_sha256, entry.b_sha256))), entry.repeat
-
-
-def _at(showing: Showing) -> Place:
-    return showing.about, showing.repeat
 
 
 def _judged(entry: Verdict | None) -> bool:
