@@ -54,18 +54,18 @@ def test_what_a_killed_report_has_left_is_cleared_and_never_in_the_way(tmp_path)
 
 @pytest.mark.slow
 def test_a_kill_at_any_moment_leaves_the_old_report_or_the_new_one_whole(tmp_path):
-    """SIGKILL at eight moments of its work: a first page is there only with all that it leads to."""
+    """SIGKILL at five moments of its work: a first page is there only with all that it leads to."""
     run = make_run(tmp_path / "run")
     write_report(run, shown=4)
     old = files(run / "report")
     whole = make_run(tmp_path / "other" / "run")
     write_report(whole)
     new, seen = files(whole / "report"), 0
-    for turn in range(8):
+    for turn in range(5):
         process = subprocess.Popen([sys.executable, "-c", WRITE, str(run)])
         while not list((run / "report").glob(f"{DRAFT}{process.pid}")) and process.poll() is None:
             time.sleep(0.002)
-        time.sleep(0.02 * turn)
+        time.sleep(0.03 * turn)
         process.send_signal(signal.SIGKILL)
         process.wait()
         left = {name: data for name, data in files(run / "report").items() if not name.startswith(DRAFT)}
