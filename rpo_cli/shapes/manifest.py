@@ -23,13 +23,14 @@ def digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def weight_files(models: Path = MODELS) -> list[Path]:
-    """Every weight file, sorted by path."""
-    return sorted(models.rglob("*.safetensors"))
+def weight_files(models: Path | None = None) -> list[Path]:
+    """Every weight file, sorted by path; of the models that ship when no folder is named."""
+    return sorted((models or MODELS).rglob("*.safetensors"))
 
 
-def current(models: Path = MODELS) -> dict[str, dict[str, str | int]]:
+def current(models: Path | None = None) -> dict[str, dict[str, str | int]]:
     """Path below `models` -> sha256 and bytes, as the files are now."""
+    models = models or MODELS
     return {
         file.relative_to(models).as_posix(): {"sha256": digest(file), "bytes": file.stat().st_size}
         for file in weight_files(models)

@@ -36,7 +36,11 @@ def test_only_a_compiled_model_may_start_a_little_off(compiled, drift, refused):
     """The logit is 5000 / 2 times the drift: 0.025 and 0.25 with a drift of 1e-5 and 1e-4."""
     objective = composed(TrainSettings(method="dpo"))
     job = SimpleNamespace(
-        settings=TrainSettings(compile=compiled), objective=objective, beta=5000.0, references=None
+        settings=TrainSettings(compile=compiled),
+        objective=objective,
+        beta=5000.0,
+        references=None,
+        starts_equal=True,
     )
     errors = Errors(torch.tensor([0.5, 0.5 + drift]), torch.tensor([0.5, 0.5]))
     if refused:
