@@ -1,26 +1,33 @@
 """Which backend serves a run's generator or editor, with what numbers, and whether its licence allows it.
 
-A setting that was not given is the recipe's (`rpo_cli/recipes.py`); one that has no meaning for the model
-is refused at the door.
+A setting that was not given is the recipe's (`rpo_cli/recipes/`); one that has no meaning for the model is
+refused at the door (`line/model_checks.py`).
 """
 
 import json
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from rpo_cli import registry
-from rpo_cli.errors import MissingDependency, RpoError, UsageError
+from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.identity import ModelIdentity, served
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import SERVED, required
-from rpo_cli.recipes import RECIPES, recipe, serving
-from rpo_cli.recipes.kinds import CONTROLNET, CONTROLNET_IMG2IMG, SD, Recipe
+from rpo_cli.recipes import recipe, serving
+from rpo_cli.recipes.kinds import CONTROLNET, SD, Recipe
 from rpo_cli.resolve import AUTO
 
 ONE_STEP = "one-step"
+# settings that not every model takes
+OPTIONAL = {
+    "generate": ("steps", "guidance", "negative_prompt", "scheduler"),
+    "edit": (
+        *("steps", "guidance", "image_guidance", "scheduler"),
+        *("controlnet", "control_scale", "strength", "area"),
+    ),
+}
 FALLBACK = {"generators": "diffusers", "editors": "instruct-pix2pix"}
 MAX_INDEX = 2**20  # bytes of a model_index.json
 
@@ -54,6 +61,7 @@ def generator(line: Line) -> Chosen:
     model = line.identity(required(s.generator, "generate.generator"), s.revision)
     name = backend_of(line, "generators", s.backend, model)
     how = recipe("generators", name)
+    s = s.model_copy(update=dict.fromkeys(left_over(line, "generate", how)))
     adapter = line.identity(s.lora) if s.lora else None
     denoiser = line.identity(s.denoiser) if s.denoiser else None
     numbers = {
@@ -84,6 +92,7 @@ def editor(line: Line) -> Chosen:
     model = line.identity(required(s.editor, "edit.editor"), s.revision)
     name = backend_of(line, "editors", s.backend, model, beside=s.controlnet)
     how = recipe("editors", name)
+    s = s.model_copy(update=dict.fromkeys(left_over(line, "edit", how)))
     controlnet = line.identity(s.controlnet) if s.controlnet else None
     options: dict[str, Any] = {
         "steps": s.steps if s.steps is not None else how.steps,
@@ -119,6 +128,16 @@ def _served_editor(line: Line) -> Chosen:
     options = s.model_dump(include={"key_variable", "in_flight", "timeout", "tries"})
     options |= {"urls": s.editor_url, "revision": None, "dtype": s.dtype}
     return Chosen(SERVED, how, options, {"backend": SERVED, "model": model.revision}, (model,))
+
+
+def left_over(line: Line, section: str, how: Recipe) -> list[str]:
+    """Settings that an earlier command gave for another model, and that have no meaning for this one."""
+    origins = line.resolved.origins
+    return [
+        name
+        for name in OPTIONAL[section]
+        if origins[f"{section}.{name}"] == "earlier option" and not how.accepts(name)
+    ]
 
 
 def backend_of(
@@ -182,111 +201,3 @@ def _downloaded(model: ModelIdentity, name: str) -> Path | None:
         return None
     except HfHubHTTPError as error:
         raise RpoError(f"{model.ref}: the hub does not give {name}: {error}", "try again later") from error
-
-
-def check_generator(line: Line) -> None:
-    """Refuse what the run's generator does not take, and a licence that was not accepted.
-
-    Raises:
-        UsageError: the first such thing.
-    """
-    chosen, s = generator(line), line.settings.generate
-    pipeline_index(chosen.models[0])
-    given = s.model_dump(include={"negative_prompt", "scheduler"}, exclude_none=True)
-    given |= {"guidance": s.guidance} if s.guidance is not None else {}
-    _refuse(chosen, "generate", "generators", given, {"guidance": chosen.recipe.guidance is not None})
-    if chosen.name == ONE_STEP and s.steps not in (None, 1):
-        raise UsageError(f"generate.steps: '{ONE_STEP}' takes one step, not {s.steps}", "leave it out")
-    _licensed(line, chosen.models)
-
-
-def check_editor(line: Line) -> None:
-    """Refuse a model that is no editor, what it does not take, and a licence that was not accepted.
-
-    Raises:
-        UsageError: the first such thing.
-    """
-    chosen, s = editor(line), line.settings.edit
-    if chosen.name == SERVED:
-        from rpo_cli.backends.servers import endpoints
-
-        endpoints(s.editor_url, s.key_variable, section="edit", name="editor_url")
-    else:
-        _edits(chosen, s.controlnet)
-    _installed(chosen)
-    names = {
-        "steps",
-        "scheduler",
-        "guidance",
-        "image_guidance",
-        "controlnet",
-        "control_scale",
-        "strength",
-        "area",
-    }
-    numbers = {
-        "steps": chosen.recipe.steps is not None,
-        "guidance": chosen.recipe.guidance is not None,
-        "image_guidance": chosen.recipe.image_guidance is not None,
-    }
-    _refuse(chosen, "edit", "editors", s.model_dump(include=names, exclude_none=True), numbers)
-    _licensed(line, chosen.models)
-
-
-def _edits(chosen: Chosen, controlnet: str | None) -> None:
-    model = chosen.models[0]
-    pipeline = pipeline_index(model).get("_class_name")
-    if pipeline is None:
-        return  # what is wrong with such a folder its loader tells best
-    served = chosen.recipe.pipelines
-    if pipeline == SD and controlnet is None:
-        raise UsageError(
-            f"edit.editor: {model.ref} is a {pipeline}, which draws pictures and edits none by itself",
-            "give an editor, or a ControlNet beside it: --controlnet lllyasviel/control_v11e_sd15_ip2p",
-        )
-    if served and pipeline not in served and not _made_of(chosen, pipeline):
-        known = sorted({name for found in RECIPES["editors"].values() for name in found.pipelines})
-        raise UsageError(
-            f"edit.editor: {model.ref} is a {pipeline}, but '{chosen.name}' takes {', '.join(served)}",
-            f"`rpo list editors`; editors are: {', '.join(known)}",
-        )
-
-
-def _installed(chosen: Chosen) -> None:
-    missing = [name for name in chosen.recipe.needs if find_spec(name) is None]
-    if missing:
-        raise MissingDependency(
-            f"the editor '{chosen.name}' needs {', '.join(missing)}",
-            f"pip install {' '.join(missing)} that fits your torch; `rpo list editors` shows the others",
-        )
-
-
-def _made_of(chosen: Chosen, pipeline: str) -> bool:
-    """Whether a ControlNet editor is put together from this pipeline's parts."""
-    return "controlnet" in chosen.recipe.takes and pipeline in (SD, CONTROLNET, CONTROLNET_IMG2IMG)
-
-
-def _refuse(
-    chosen: Chosen, section: str, kind: str, given: dict[str, Any], numbers: dict[str, bool]
-) -> None:
-    for name, value in given.items():
-        if not numbers.get(name, name in chosen.recipe.takes):
-            asked = f"{section}.{name}"
-            raise UsageError(
-                f"{asked}: '{chosen.name}' ({chosen.models[0].ref}) takes none, not {value!r}",
-                f"leave out {asked}; `rpo list {kind}` says what each takes",
-            )
-
-
-def _licensed(line: Line, models: tuple[ModelIdentity, ...]) -> None:
-    from rpo_cli.exchange.licences import forbids_commerce, model_licence
-
-    if line.settings.run.accept_license:
-        return
-    found = [(model.ref, model_licence(model.ref)) for model in models]
-    forbidding = [f"{ref} ({license})" for ref, license in found if forbids_commerce(license)]
-    if forbidding:
-        raise UsageError(
-            f"a licence forbids commercial use: {', '.join(forbidding)}",
-            "read it; if your use keeps to it, pass --accept-license",
-        )

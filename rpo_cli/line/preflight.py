@@ -10,7 +10,7 @@ from rpo_cli.errors import RpoError, SettingsError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import check_reached, critic_identity, required
-from rpo_cli.line.models import check_editor, check_generator
+from rpo_cli.line.model_checks import check_editor, check_generator
 from rpo_cli.line.training import own_settings
 from rpo_cli.line.work import reward_identity, reward_models
 from rpo_cli.templates import Templates

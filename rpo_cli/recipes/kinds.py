@@ -42,6 +42,12 @@ class Recipe:
     needs: tuple[str, ...] = ()
     models: tuple[KnownModel, ...] = ()
 
+    def accepts(self, setting: str) -> bool:
+        """Whether a setting of its section has a meaning for it."""
+        if setting in ("steps", "guidance", "image_guidance"):
+            return getattr(self, setting) is not None
+        return setting in self.takes
+
 
 PIX2PIX = "StableDiffusionInstructPix2PixPipeline"
 XL_PIX2PIX = "StableDiffusionXLInstructPix2PixPipeline"

@@ -6,7 +6,8 @@ import pytest
 
 from rpo_cli import open_line
 from rpo_cli.errors import MissingDependency, SettingsError, UsageError
-from rpo_cli.line import models, work
+from rpo_cli.line import model_checks, models, work
+from rpo_cli.line.context import Silent
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.prompts import take_prompts
 
@@ -144,7 +145,7 @@ def test_a_run_directory_cannot_accept_a_licence(tmp_path):
 
 
 def test_an_editor_whose_processor_needs_a_package_says_so_at_the_door(tmp_path, folder, monkeypatch):
-    monkeypatch.setattr(models, "find_spec", lambda name: None)
+    monkeypatch.setattr(model_checks, "find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match="needs torchvision"):
         preflight(editing(tmp_path, folder("qwen", "QwenImageEditPipeline")), ["edit"])
 
@@ -188,3 +189,27 @@ def test_a_run_directory_cannot_name_a_server_or_a_key(tmp_path, setting):
     (tmp_path / "run" / "rpo.toml").write_text(f"[edit]\n{setting}\n")
     with pytest.raises(SettingsError, match="says whom to trust"):
         open_line(tmp_path / "run")
+
+
+def test_what_an_earlier_command_gave_for_another_editor_is_left_out_and_told(tmp_path, folder):
+    """An option stays in force for its run; where the next editor takes none it is in nobody's way."""
+
+    heard = []
+
+    class Notes(Silent):
+        def note(self, text):
+            heard.append(text)
+
+    kontext = {"edit.area": 65536, "edit.guidance": (2.0,), "edit.steps": 9}
+    line = editing(tmp_path, folder("kontext", "FluxKontextPipeline"), **kontext)
+    preflight(line, ["edit"])
+    line.record()
+    other = {"edit.editor": folder("klein", "Flux2KleinPipeline", is_distilled=True)}
+    line = open_line(tmp_path / "run", other, observer=Notes())
+    preflight(line, ["edit"])
+    chosen = models.editor(line)
+    assert (chosen.said["area"], chosen.said["steps"], chosen.guidance) == (65536, 9, (None,))
+    assert heard == [
+        f"edit.guidance: 'flux2-klein' ({other['edit.editor']}) takes none; (2.0,) of an earlier command "
+        "is left out"
+    ]
