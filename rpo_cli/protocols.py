@@ -107,6 +107,8 @@ class Editor(Backend, Protocol):
 
 
 class Reward(Backend, Protocol):
+    """One that reads only so many tokens also has `cut(prompts)`: which prompts were longer."""
+
     def score(self, prompts: Sequence[str], images: "Sequence[Picture]") -> list[float]:
         """One finite number per (prompt, image); higher is better."""
 

@@ -145,6 +145,9 @@ class RewardScore(Row):
     batch_size: int
     settings: str
     environment: str
+    truncated: bool | None = Field(
+        default=None, description="the prompt had more tokens than the reward reads; None: not known"
+    )
 
 
 class Reject(Row):

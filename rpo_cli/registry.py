@@ -46,6 +46,10 @@ editors = {
 }
 rewards = {
     "clip": "rpo_cli.backends.rewards:ClipReward",
+    "clipscore": "rpo_cli.backends.clip_rewards:ClipScore",
+    "pickscore": "rpo_cli.backends.clip_rewards:PickScore",
+    "hpsv2.1": "rpo_cli.backends.clip_rewards:HpsReward",
+    "aesthetic": "rpo_cli.backends.clip_rewards:AestheticReward",
     "vqascore": "rpo_cli.backends.rewards:VqaScore",
     "judge": "rpo_cli.backends.judge:PairJudge",
 }

@@ -7,7 +7,15 @@ from rpo_cli.errors import MissingDependency, RpoError
 
 
 def load_model(
-    ref: str, kind: str, model: Any, processor: Any, *, revision: str | None, device: str, dtype: Any
+    ref: str,
+    kind: str,
+    model: Any,
+    processor: Any,
+    *,
+    revision: str | None,
+    device: str,
+    dtype: Any,
+    whole: bool = False,
 ) -> tuple[Any, Any]:
     """(processor, model in evaluation mode on its device): safetensors only, no code from the folder.
 
@@ -16,20 +24,34 @@ def load_model(
         kind: what it should be, for the error: "a vision-language model".
         model: the transformers class (an Auto class or a plain one) that loads the weights.
         processor: the class that loads the processor.
+        whole: refuse a folder that lacks weights, which the library would fill at random.
 
     Raises:
         MissingDependency: the processor needs a package that is not installed.
         RpoError: the folder does not load; the library's reason is in the message.
     """
     safe = {"revision": revision, "trust_remote_code": False}
-    prepared = _told(ref, kind, lambda: processor.from_pretrained(ref, **safe))
-    weights = _told(
-        ref, kind, lambda: model.from_pretrained(ref, dtype=dtype, use_safetensors=True, **safe)
+    prepared = told(ref, kind, lambda: processor.from_pretrained(ref, **safe))
+    weights = told(
+        ref,
+        kind,
+        lambda: model.from_pretrained(
+            ref, dtype=dtype, use_safetensors=True, output_loading_info=whole, **safe
+        ),
     )
+    if whole:
+        weights, said = weights
+        missing = sorted(said["missing_keys"])
+        if missing:
+            raise RpoError(
+                f"{ref}: cannot be loaded as {kind}: it lacks {len(missing)} weights, e.g. {missing[0]}",
+                "the weights are of another kind of model, or their names are of another library",
+            )
     return prepared, weights.eval().to(device)
 
 
-def _told(ref: str, kind: str, load: Callable[[], Any]) -> Any:
+def told(ref: str, kind: str, load: Callable[[], Any]) -> Any:
+    """What `load` gives; what its libraries raise as an error in two lines."""
     try:
         return load()
     except ImportError as error:

@@ -8,8 +8,9 @@ from typing import Any
 from rpo_cli import registry, templates
 from rpo_cli.config import CritiqueSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.identity import ModelIdentity, served
+from rpo_cli.identity import PICKLES, ModelIdentity, served
 from rpo_cli.line.context import Line
+from rpo_cli.recipes.rewards import SCORERS, Scorer
 from rpo_cli.records import canonical_json
 
 SERVED = "openai"  # the backend whose model only its server knows
@@ -110,6 +111,7 @@ def backend_options(line: Line, backend: str) -> dict[str, Any]:
 def reward_identity(line: Line, reward: str, ref: str) -> tuple[ModelIdentity, str]:
     """The model of a reward, and canonical JSON of everything that determines its scores."""
     s = line.settings.score
+    _refuse_pickle(reward, ref)
     asked = registry.reward_templates.get(reward)
     is_served = asked is not None and s.backend == SERVED
     if is_served:
@@ -117,11 +119,29 @@ def reward_identity(line: Line, reward: str, ref: str) -> tuple[ModelIdentity, s
     else:
         model = line.identity(ref) if asked is None else _loadable(line, ref)
     said: dict[str, Any] = {"reward": reward, "model": model.revision, "dtype": s.dtype}
+    said |= SCORERS[reward].said() if reward in SCORERS else {}
     if asked:
         said["template"] = templates.find(asked).sha256
         if s.backend != "transformers":
             said |= {"backend": s.backend, **server_settings(line.settings.critique)}
     return model, canonical_json(said)
+
+
+def _refuse_pickle(reward: str, ref: str) -> None:
+    """A reward whose published weights are a pickle: say how they become a folder."""
+    how = SCORERS.get(reward, Scorer())
+    place = Path(ref)
+    alone = place.suffix in PICKLES and place.is_file()
+    if place.is_dir():
+        alone = any(item.suffix in PICKLES for item in place.iterdir()) and not any(
+            place.glob("*.safetensors")
+        )
+    if how.conversion and (alone or ref in how.pickled):
+        raise UsageError(
+            f"score.rewards: {reward}={ref}: holds pickled weights; a pickle can run code when it is "
+            "loaded, so none is",
+            how.conversion,
+        )
 
 
 def reward_options(line: Line, reward: str) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rpo_cli.protocols import Results, Reward, Task
 from rpo_cli.records import Reject, RewardScore, content_key
@@ -38,11 +38,20 @@ def bucket(task: Task) -> Any:
     return picture.size
 
 
-def step(tasks: Sequence[Task], reward: Reward, batch_size: int) -> list[float]:
+class Given(NamedTuple):
+    """What a reward said of a picture. `cut`: the prompt had more tokens than it reads; None: not known."""
+
+    score: float
+    cut: bool | None = None
+
+
+def step(tasks: Sequence[Task], reward: Reward, batch_size: int) -> list[Given]:
     """Score one batch, padded to `batch_size` with copies of its last task."""
     padded = [*tasks, *[tasks[-1]] * (batch_size - len(tasks))]
-    pictures = [task.payload.picture for task in padded]
-    return reward.score([task.payload.prompt for task in padded], pictures)[: len(tasks)]
+    prompts = [task.payload.prompt for task in padded]
+    scores = reward.score(prompts, [task.payload.picture for task in padded])
+    cuts = reward.cut(prompts) if hasattr(reward, "cut") else [None] * len(padded)
+    return [Given(*item) for item in zip(scores, cuts, strict=True)][: len(tasks)]
 
 
 @dataclass(frozen=True)
@@ -53,11 +62,12 @@ class Finish:
     settings: str
     environment: str
 
-    def __call__(self, tasks: Sequence[Task], scores: Sequence[float], batch_size: int) -> Results:
-        return [self._row(task, score, batch_size) for task, score in zip(tasks, scores, strict=True)]
+    def __call__(self, tasks: Sequence[Task], scores: Sequence[Given], batch_size: int) -> Results:
+        return [self._row(task, given, batch_size) for task, given in zip(tasks, scores, strict=True)]
 
-    def _row(self, task: Task, score: float, batch_size: int) -> RewardScore | Reject:
+    def _row(self, task: Task, given: Given, batch_size: int) -> RewardScore | Reject:
         want: ScoreTask = task.payload
+        score = given.score
         if not math.isfinite(score):
             return Reject(
                 key_of=task.key,
@@ -78,4 +88,5 @@ class Finish:
             batch_size=batch_size,
             settings=self.settings,
             environment=self.environment,
+            truncated=given.cut,
         )

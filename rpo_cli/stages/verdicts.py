@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rpo_cli.protocols import Results, Reward, Task
 from rpo_cli.records import Reject, RewardScore, content_key
-from rpo_cli.stages.score import Finish, ScoreTask
+from rpo_cli.stages.score import Finish, Given, ScoreTask
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -78,6 +78,6 @@ class Standing:
         base = 0.0
         if want.subject == "edit":
             base = self.scores.get((want.prompt_id, want.other_sha256), math.nan)
-        (row,) = self.finish([task], [base + verdict], batch_size)
+        (row,) = self.finish([task], [Given(base + verdict)], batch_size)
         assert isinstance(row, RewardScore | Reject)
         return row

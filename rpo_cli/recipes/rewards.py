@@ -1,0 +1,71 @@
+"""The rewards: version and preprocessing of each scorer, and the weights it is known with."""
+
+from dataclasses import dataclass
+
+from rpo_cli.recipes.kinds import KnownModel
+
+# framing is PIL's on every machine, also where torchvision is installed
+CENTRED = "clip-centre-pil-1"
+WHOLE = "longest-side-black-pil-1"
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """What of a reward's own code determines its scores, and so is part of a row's key.
+
+    Attributes:
+        version: changed with anything that changes scores; "" for rewards older than versions.
+        preprocessing: how a picture is framed and scaled.
+        models: weights with licence, and memory where its source is named.
+        usable: what a user must do before the published weights can be used.
+        pickled: hub ids that hold nothing but pickles, and `conversion`: how to make a folder from one.
+    """
+
+    version: str = ""
+    preprocessing: str = ""
+    models: tuple[KnownModel, ...] = ()
+    usable: str = ""
+    pickled: tuple[str, ...] = ()
+    conversion: str = ""
+
+    def said(self) -> dict[str, str]:
+        """Of the settings of a row; nothing for rewards whose keys must stay what they are."""
+        return {"scorer": self.version, "preprocessing": self.preprocessing} if self.version else {}
+
+
+CLIP_L = KnownModel("openai/clip-vit-large-patch14", "MIT (the repository openai/CLIP)")
+
+SCORERS: dict[str, Scorer] = {
+    "clip": Scorer(models=(CLIP_L,)),
+    "clipscore": Scorer("clipscore-1", CENTRED, models=(CLIP_L,)),
+    "pickscore": Scorer(
+        "pickscore-1",
+        CENTRED,
+        models=(KnownModel("yuvalkirstain/PickScore_v1", "none on its card; its code is MIT"),),
+    ),
+    "hpsv2.1": Scorer(
+        "hpsv2.1-1",
+        WHOLE,
+        models=(KnownModel("xswu/HPSv2", "Apache-2.0 (its card)", "weights of 3.9 GB (RE-N-Y/hpsv21)"),),
+        usable="published as a pickle, to be converted first (the error says how)",
+        pickled=("xswu/HPSv2",),
+        conversion=(
+            "download laion/CLIP-ViT-H-14-laion2B-s32B-b79K as a folder and replace its weights by "
+            "safetensors.torch.save_file(torch.load('HPS_v2.1_compressed.pt', weights_only=True)"
+            "['state_dict'], 'model.safetensors'); OpenCLIP's names are understood"
+        ),
+    ),
+    "aesthetic": Scorer(
+        "aesthetic-1",
+        CENTRED,
+        models=(
+            KnownModel(
+                "shunk031/aesthetics-predictor-v2-sac-logos-ava1-l14-linearMSE",
+                "none on its page; a port of the same weights says Apache-2.0",
+                "305M parameters (its page)",
+            ),
+        ),
+    ),
+    "vqascore": Scorer(usable="asks a VLM: `rpo list critics`"),
+    "judge": Scorer(usable="asks a VLM: `rpo list critics`"),
+}

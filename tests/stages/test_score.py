@@ -1,0 +1,75 @@
+"""What a row of `rewards` says, and what never becomes one."""
+
+import math
+
+import pytest
+
+from rpo_cli.protocols import Task
+from rpo_cli.records import Reject, RewardScore
+from rpo_cli.stages.score import Finish, ScoreTask, step
+
+FINISH = Finish("mine", '{"scorer": "mine-1"}', "{}")
+
+
+class Lengths:
+    """A reward: how long the prompt is, three letters of it read; a picture < 0 is no number."""
+
+    def setup(self): ...
+
+    def score(self, prompts, images):
+        return [
+            math.nan if image < 0 else float(len(text)) for text, image in zip(prompts, images, strict=True)
+        ]
+
+    def cut(self, prompts):
+        return [len(text) > 3 for text in prompts]
+
+
+class Blind:
+    def setup(self): ...
+
+    def score(self, prompts, images):
+        return [1.0] * len(prompts)
+
+
+def tasks(*wanted):
+    return [
+        Task(f"key{n}", f"image{n}", ScoreTask("image", f"image{n}", f"sha{n}", "p", text, picture))
+        for n, (text, picture) in enumerate(wanted)
+    ]
+
+
+def test_a_row_says_whether_its_prompt_was_cut():
+    wanted = tasks(("one", 1), ("three", 1))
+    rows = FINISH(wanted, step(wanted, Lengths(), 4), 4)
+
+    assert [(row.score, row.truncated, row.settings) for row in rows] == [
+        (3.0, False, FINISH.settings),
+        (5.0, True, FINISH.settings),
+    ]
+
+
+def test_a_reward_that_tells_no_limit_leaves_it_open():
+    wanted = tasks(("three", 1))
+    (row,) = FINISH(wanted, step(wanted, Blind(), 1), 1)
+
+    assert isinstance(row, RewardScore)
+    assert row.truncated is None
+
+
+def test_a_score_that_is_no_finite_number_is_a_reject_and_its_neighbours_are_rows():
+    wanted = tasks(("one", 1), ("two", -1))
+    good, bad = FINISH(wanted, step(wanted, Lengths(), 2), 2)
+
+    assert isinstance(good, RewardScore)
+    assert isinstance(bad, Reject)
+    assert (bad.reason, bad.key_of) == ("score_not_finite", "key1")
+
+
+def test_a_reward_that_gives_too_few_scores_is_an_error_and_no_row():
+    class Few(Lengths):
+        def score(self, prompts, images):
+            return [1.0]
+
+    with pytest.raises(ValueError, match="shorter"):
+        step(tasks(("one", 1), ("two", 1)), Few(), 2)
