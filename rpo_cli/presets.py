@@ -1,6 +1,6 @@
 """Presets that are no more than settings. The embedded world has its own, `shapes/preset.py`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,12 @@ PAPER = (
     Chosen("critique.max_words", 10, CODE),
     Chosen("critique.max_tokens", 1024, CODE),
     Chosen("critique.dtype", "bfloat16", OURS),
-    Chosen("edit.backend", "instruct-pix2pix", CODE, "it also had a ControlNet img2img, which is not here"),
+    Chosen(
+        "edit.backend",
+        "instruct-pix2pix",
+        CODE,
+        "it also had a ControlNet img2img: --backend controlnet-img2img",
+    ),
     Chosen("edit.editor", "timbrooks/instruct-pix2pix", CODE),
     Chosen("edit.scheduler", "EulerAncestralDiscreteScheduler", CODE),
     Chosen("edit.steps", 100, CODE),
@@ -66,6 +71,62 @@ PAPER = (
 )
 
 
+# where a value of the preset `sd15` is from
+PIPELINE = "the defaults of their pipelines in diffusers 0.42.1"
+SALESFORCE = "Salesforce's launcher of Diffusion-DPO on SD1.5"
+CHOSEN = "ours, untried on real weights"
+
+SD15 = (
+    Chosen(
+        "generate.generator", "stable-diffusion-v1-5/stable-diffusion-v1-5", CHOSEN, "the model to tune"
+    ),
+    Chosen("generate.steps", 50, PIPELINE),
+    Chosen("generate.guidance", 7.5, PIPELINE),
+    Chosen("generate.images_per_prompt", 4, CHOSEN),
+    Chosen("generate.dtype", "float16", CHOSEN),
+    Chosen("critique.critic", "Qwen/Qwen3-VL-8B-Instruct", CHOSEN, "18 GB of weights: a GPU of 24 GB"),
+    Chosen("critique.backend", "vllm-server", CHOSEN, "ends before the editor loads"),
+    Chosen("critique.dtype", "bfloat16", CHOSEN),
+    Chosen("critique.max_tokens", 1024, CHOSEN, "as the preset gpu"),
+    Chosen("critique.in_flight", 32, CHOSEN, "as the preset gpu"),
+    Chosen("critique.server_args", ("--max-model-len=16384",), CHOSEN, "as the preset gpu: it fits 24 GB"),
+    Chosen("edit.editor", "timbrooks/instruct-pix2pix", CODE),
+    Chosen("edit.scheduler", "EulerAncestralDiscreteScheduler", CODE),
+    Chosen("edit.steps", 50, CHOSEN, "half of its pipeline's default"),
+    Chosen("edit.guidance", (7.5,), PIPELINE),
+    Chosen("edit.image_guidance", (1.5,), PIPELINE),
+    Chosen("edit.edits_per_image", 2, CHOSEN, "the better one by pairs.select_by"),
+    Chosen("edit.dtype", "float16", CHOSEN),
+    Chosen(
+        "score.rewards",
+        ("clip=openai/clip-vit-large-patch14", "vqascore=Qwen/Qwen3-VL-8B-Instruct"),
+        CHOSEN,
+        "one chooses the attempt, both must agree that it is better",
+    ),
+    Chosen("score.backend", "vllm-server", CHOSEN, "of vqascore"),
+    Chosen("pairs.strategy", "all", CHOSEN, "best and worst seed cost nothing beside the edits"),
+    Chosen("pairs.select_by", "clip", CHOSEN),
+    Chosen("train.method", "dpo", SALESFORCE),
+    Chosen("train.beta", 5000.0, SALESFORCE),
+    Chosen("train.learning_rate", 1e-5, CHOSEN, "of a LoRA; Salesforce tunes every weight"),
+    Chosen("train.global_batch", 64, CHOSEN, "Salesforce's is 2048"),
+    Chosen("train.batch_size", 4, CHOSEN, "changes memory and time only"),
+    Chosen("train.dtype", "bfloat16", CHOSEN),
+    Chosen("train.gradient_checkpointing", True, CHOSEN, "changes memory and time only"),
+)
+
+
+def sd15() -> dict[str, Any]:
+    """Stable Diffusion 1.5 with a critic, an editor and rewards that fit one GPU of 24 GB, step after step.
+
+    Nothing in it has been run on its weights; its notes say of each setting where it is from.
+
+    Source: rpo_cli/recipes/ and https://github.com/SalesforceAIResearch/DiffusionDPO
+    """
+    first = "Untried as a whole: no hub and no GPU was at hand where these settings were put together."
+    return {**_settings(SD15), "notes": (first, *_notes(SD15))}
+
+
 def paper() -> dict[str, Any]:
     """RPO as published, as far as its details are known; its notes say of each setting whose it is.
 
@@ -73,28 +134,32 @@ def paper() -> dict[str, Any]:
 
     Source: Zhao et al. 2025, arXiv:2503.11720; https://github.com/haoxian-chen/Preference-Tuning-rich-feedback
     """
-    settings: dict[str, Any] = {}
-    for item in PAPER:
-        section, _, key = item.name.partition(".")
-        settings.setdefault(section, {})[key] = item.value
-    return {**settings, "notes": tuple(_notes())}
-
-
-def _notes() -> Iterator[str]:
-    yield (
+    first = (
         "Settings follow RPO (arXiv:2503.11720) as far as its details are known; the paper's own tables, "
         "thresholds and guidance scales could not be read, so no figure of it is claimed here."
     )
-    for whose in dict.fromkeys(item.whose for item in PAPER):
+    return {**_settings(PAPER), "notes": (first, *_notes(PAPER))}
+
+
+def _settings(items: Sequence[Chosen]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for item in items:
+        section, _, key = item.name.partition(".")
+        settings.setdefault(section, {})[key] = item.value
+    return settings
+
+
+def _notes(items: Sequence[Chosen]) -> Iterator[str]:
+    for whose in dict.fromkeys(item.whose for item in items):
         said = [
             f"{item.name} = {_short(item.value)}" + (f" ({item.why})" if item.why else "")
-            for item in PAPER
+            for item in items
             if item.whose == whose
         ]
         yield (
             f"From {whose}: {', '.join(said)}."
-            if whose != OURS
-            else f"{OURS.capitalize()}: {', '.join(said)}."
+            if whose not in (OURS, CHOSEN)
+            else f"{whose.capitalize()}: {', '.join(said)}."
         )
 
 

@@ -117,6 +117,7 @@ exporters = {
 presets = {
     "shapes": "rpo_cli.shapes.preset:settings",
     "paper": "rpo_cli.presets:paper",
+    "sd15": "rpo_cli.presets:sd15",
     "gpu": "rpo_cli.backends.critic_models:gpu_preset",
 }
 # short names that --critic and the model of a reward take; `rpo list critics` shows them
