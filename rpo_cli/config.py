@@ -4,6 +4,7 @@ To add a setting: add a field here with its limits and a description (it is the 
 in rpo.toml); if it can change a row, use it in the `settings` of that row's stage (`line/work.py`).
 """
 
+import re
 from typing import Literal
 
 from pydantic import Field, field_validator
@@ -18,6 +19,7 @@ from rpo_cli.sections import (
     ServerSettings,
 )
 
+NUMBER = re.compile(r"\d+(\.\d+)?")
 Device = Literal["auto", "cpu", "cuda", "mps"]
 Layout = Literal["kohya", "merged"]
 LoggerName = Literal["tensorboard", "trackio", "wandb"]
@@ -104,6 +106,16 @@ class PairSettings(Section):
     )
     min_margin: float = Field(default=0.5, ge=0, description="tau: the band in which no side wins.")
     min_agreement: float = Field(default=1.0, ge=0, le=1, description="Share of rewards agreeing.")
+    calibration: Literal["sd", "win-rate"] = Field(
+        default="sd",
+        description="Unit of margins; win-rate: the share of differences between seeds that are smaller.",
+    )
+    selection: Literal["mean", "pareto"] = Field(
+        default="mean", description="pareto: one reward is beyond min_margin and none disagrees at all."
+    )
+    reward_weights: tuple[str, ...] = Field(
+        default=(), description="NAME=NUMBER, a reward's share in the mean; 0: no say. Others: 1."
+    )
     min_change: float = Field(default=0.002, ge=0, le=1, description="Mean |a - b|; less: dropped.")
     max_change: float = Field(default=0.5, ge=0, le=1, description="Mean |a - b|; more: dropped.")
     min_hash_distance: int = Field(default=0, ge=0, le=64, description="Of the perceptual hashes.")
@@ -117,6 +129,22 @@ class PairSettings(Section):
         default="column",
         description="Verdicts of `rpo review`: told only, drop what they contradict, or be the label.",
     )
+
+    @field_validator("reward_weights")
+    @classmethod
+    def _name_and_number(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        names = [value.partition("=")[0] for value in values]
+        if any(not NUMBER.fullmatch(value.partition("=")[2]) for value in values) or "" in names:
+            raise ValueError("every weight must be NAME=NUMBER, a number >= 0")
+        if len(set(names)) < len(names):
+            raise ValueError("every reward must have one weight")
+        return values
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Reward → weight, of those that have one."""
+        parts = (value.partition("=") for value in self.reward_weights)
+        return {name: float(number) for name, _, number in parts}
 
 
 class TrainSettings(Section):

@@ -201,7 +201,9 @@ class Pair(Row):
     tries: int = Field(description="how many attempts side b was chosen from")
     rewards_a: dict[str, float]
     rewards_b: dict[str, float]
-    margins: dict[str, float] = Field(description="per reward, (b - a) / std over seeds of one prompt")
+    margins: dict[str, float] = Field(
+        description="per reward, (b - a) / std over seeds of one prompt, or as a win rate"
+    )
     margin: float = Field(description="mean of margins; > 0: b is better")
     agreement: float = Field(description="share of rewards whose sign is the margin's, in [0, 1]")
     dispersion: float | None = Field(description="in [0, 1], 1 = coin flip (methods.md 8)")

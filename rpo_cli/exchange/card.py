@@ -30,10 +30,14 @@ PICTURES = ("jpg_0", "jpg_1")
 MARK = "<!-- rpo build "
 
 REVIEWED = "`human_label` is what most reviewers of a pair say; see `use_verdicts`"
+UNITS = {
+    "sd": "Margins are in standard deviations of each reward over the seeds of one prompt, a scale that "
+    "belongs to this generator and these prompts.",
+    "win-rate": "Margins are how often two seeds of one prompt differ by less than the pair does, with the "
+    "sign of its difference; that belongs to this generator and these prompts.",
+}
 LIMITS = (
     "A label says which of two pictures these rewards prefer, not which one a person would choose.",
-    "Margins are in standard deviations of each reward over the seeds of one prompt, a scale that belongs "
-    "to this generator and these prompts.",
     "Where an edit was chosen from several attempts (`tries` > 1), the reward that chose it is flattered; "
     "the other rewards are the check.",
 )
@@ -252,7 +256,9 @@ def _splits(facts: Facts) -> list[str]:
 
 
 def _limits(facts: Facts) -> list[str]:
-    said = "\n".join(f"- {text}" for text in (*LIMITS, *map(plain, facts.notes)))
+    unit = UNITS[facts.settings.get("calibration", "sd")]
+    limits = (LIMITS[0], unit, *LIMITS[1:], *map(plain, facts.notes))
+    said = "\n".join(f"- {text}" for text in limits)
     unknown = (
         "The licence is not stated: it follows from the models and prompts above."
         if facts.license == "unknown"

@@ -12,6 +12,7 @@ REASONS = {
     "near_duplicate": "their perceptual hashes are too close",
     "inside_band": "the margin is too small to call",
     "rewards_disagree": "the rewards disagree on the winner",
+    "pareto_tie": "no reward prefers a side clearly while none disagrees",
     "duplicate": "the same two pictures stand in another pair",
     "prompt_full": "the prompt has enough pairs with wider margins",
     "corrupt_image": "a picture cannot be read",

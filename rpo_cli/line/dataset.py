@@ -167,6 +167,10 @@ def _said(settings: PairSettings, live: Live) -> dict[str, Any]:
     """The settings that have a say: labels of imported pairs and verdicts only where there are some."""
     silent = {"labels": "preferences", "use_verdicts": "verdicts"}
     exclude = {name for name, table in silent.items() if table not in live}
+    # added later: a build with their defaults is the same build as before
+    later = ("calibration", "selection", "reward_weights")
+    fields = PairSettings.model_fields
+    exclude |= {name for name in later if getattr(settings, name) == fields[name].default}
     return settings.model_dump(mode="json", exclude=exclude)
 
 

@@ -25,6 +25,7 @@ VERDICTS = {
     "near_duplicate": "dropped: near-duplicate",
     "inside_band": "dropped: too close to call",
     "rewards_disagree": "dropped: rewards disagree",
+    "pareto_tie": "dropped: no reward is clear",
     "duplicate": "dropped: seen already",
     "prompt_full": "dropped: enough of this prompt",
     "unscored": "dropped: not scored",

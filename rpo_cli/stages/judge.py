@@ -13,6 +13,7 @@ from rpo_cli.config import PairSettings
 from rpo_cli.records import Pair
 from rpo_cli.stages import opponents
 from rpo_cli.stages.gates import Difference
+from rpo_cli.stages.margins import Margin
 from rpo_cli.stages.pairs import Candidate
 from rpo_cli.stages.people import Said
 from rpo_cli.stages.split import normalised, split_of
@@ -90,11 +91,23 @@ def _outside(pair: Candidate, difference: Difference, settings: PairSettings) ->
         ("unchanged", difference.change < settings.min_change or pair.a.sha256 == pair.b.sha256),
         ("too_different", difference.change > settings.max_change),
         ("near_duplicate", difference.hash_distance < settings.min_hash_distance),
-        ("inside_band", abs(margin.margin) < settings.min_margin or margin.margin == 0),
-        ("rewards_disagree", margin.agreement < settings.min_agreement),
+        *_ensemble(margin, settings),
         ("reversed", pair.kind == "edit" and margin.margin < 0 and not settings.keep_reversed),
     )
     return next((reason for reason, drops in gates if drops), None)
+
+
+def _ensemble(margin: Margin, settings: PairSettings) -> tuple[tuple[str, bool], ...]:
+    """The gates of what the rewards say together."""
+    if settings.selection == "pareto":
+        return (
+            ("rewards_disagree", margin.torn),
+            ("pareto_tie", margin.pareto(settings.min_margin) == 0),
+        )
+    return (
+        ("inside_band", abs(margin.margin) < settings.min_margin or margin.margin == 0),
+        ("rewards_disagree", margin.agreement < settings.min_agreement),
+    )
 
 
 def labelled(pair: Candidate, settings: PairSettings) -> bool:

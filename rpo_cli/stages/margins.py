@@ -1,18 +1,24 @@
 """Scores of several rewards on one scale: margins, agreement, dispersion.
 
 A reward's unit is its own, so a difference is divided by how much that reward varies between the seeds of
-one prompt: a margin of 1 is what another seed would give or take.
+one prompt: a margin of 1 is what another seed would give or take. Or it is told by its place among the
+differences between such seeds, as a win rate, to which no outlier and no scale matters.
 """
 
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
+from rpo_cli.errors import UsageError
+
 # a spread below this share of the scores' size is rounding of float32, not variation
 ROUNDING = 1e-6
+EQUAL: Mapping[str, float] = MappingProxyType({})  # weights: all 1
 
 
 class Scored(NamedTuple):
@@ -26,10 +32,27 @@ class Scored(NamedTuple):
 
 @dataclass(frozen=True)
 class Scale:
-    """The standard deviation that a reward's differences are divided by, > 0, and where it is from."""
+    """The standard deviation that a reward's differences are divided by, > 0, and where it is from.
+
+    Attributes:
+        gaps: |differences| between two seeds of one prompt, sorted; given, margins are win rates.
+    """
 
     sd: float
     basis: str
+    gaps: tuple[float, ...] | None = None
+
+    def margin(self, difference: float) -> float:
+        """In standard deviations; with `gaps` 2w - 1 in [-1, 1], odd in the difference.
+
+        w is how often a difference between two seeds is the smaller one (a tie counts half): the empirical
+        form of the win rate mean(sigmoid(R_i - R_j)) that CaPO (Lee et al. 2025, arXiv:2502.02588)
+        calibrates rewards to.
+        """
+        if self.gaps is None:
+            return difference / self.sd
+        below, upto = bisect_left(self.gaps, abs(difference)), bisect_right(self.gaps, abs(difference))
+        return _sign(difference) * (below + upto) / (2 * len(self.gaps))
 
 
 @dataclass(frozen=True)
@@ -71,6 +94,32 @@ def scales(scores: Scores, seeds: Mapping[str, Sequence[str]]) -> dict[str, Scal
     return {reward: _scale(reward, scores, seeds) for reward in scores.rewards}
 
 
+def calibrated(
+    found: Mapping[str, Scale], scores: Scores, seeds: Mapping[str, Sequence[str]]
+) -> dict[str, Scale]:
+    """The scales with the gaps between the seeds of each prompt.
+
+    Raises:
+        UsageError: a reward has not scored two seeds of any prompt, so that nothing is known of its gaps.
+    """
+    return {reward: replace(scale, gaps=_gaps(reward, scores, seeds)) for reward, scale in found.items()}
+
+
+def _gaps(reward: str, scores: Scores, seeds: Mapping[str, Sequence[str]]) -> tuple[float, ...]:
+    gaps: list[float] = []
+    for prompt, found in seeds.items():
+        scored = [scores.get(prompt, sha).get(reward) for sha in sorted(set(found))]
+        values = np.array([value for value in scored if value is not None])
+        first, second = np.triu_indices(len(values), k=1)
+        gaps += np.abs(values[first] - values[second]).tolist() if len(values) > 1 else []
+    if not gaps:
+        raise UsageError(
+            f"pairs.calibration: '{reward}' has scored no two images of one prompt, which win rates need",
+            "generate 2 or more images of a prompt, or leave pairs.calibration at sd",
+        )
+    return tuple(sorted(gaps))
+
+
 def _scale(reward: str, scores: Scores, seeds: Mapping[str, Sequence[str]]) -> Scale:
     by_prompt = [
         [
@@ -94,30 +143,85 @@ def _scale(reward: str, scores: Scores, seeds: Mapping[str, Sequence[str]]) -> S
 
 @dataclass(frozen=True)
 class Margin:
-    """How much better b is than a: per reward, as a mean, and the share of rewards of the mean's sign."""
+    """How much better b is than a: per reward, as a mean, and the share of rewards of the mean's sign.
+
+    Attributes:
+        silent: rewards of weight 0, which have no say in anything.
+    """
 
     margins: dict[str, float]
     margin: float
     agreement: float
+    silent: frozenset[str] = frozenset()
+
+    def pareto(self, least: float) -> int:
+        """1: b wins, -1: a wins, 0: neither does.
+
+        A side wins when some reward prefers it by `least` or more and no reward prefers the other at all.
+        """
+        said = [value for name, value in self.margins.items() if name not in self.silent and value != 0]
+        signs = {_sign(value) for value in said}
+        return signs.pop() if len(signs) == 1 and max(map(abs, said)) >= least else 0
+
+    @property
+    def torn(self) -> bool:
+        """Whether one reward prefers a and another b."""
+        signs = {_sign(value) for name, value in self.margins.items() if name not in self.silent}
+        return {1, -1} <= signs
 
 
-def compare(a: Mapping[str, float], b: Mapping[str, float], scale: Mapping[str, Scale]) -> Margin:
-    """(b - a) / sd for every reward that both sides have; nothing in common gives 0 with agreement 0."""
-    margins = {name: (b[name] - a[name]) / scale[name].sd for name in sorted(a) if name in b}
-    if not margins:
-        return Margin({}, 0.0, 0.0)
-    mean = math.fsum(margins.values()) / len(margins)
-    agreeing = sum(_sign(margin) == _sign(mean) for margin in margins.values())
-    return Margin(margins, mean, agreeing / len(margins))
+def compare(
+    a: Mapping[str, float],
+    b: Mapping[str, float],
+    scale: Mapping[str, Scale],
+    weights: Mapping[str, float] = EQUAL,
+) -> Margin:
+    """b - a on its scale for every reward that both sides have; none in common: 0 with agreement 0.
+
+    Args:
+        weights: reward → weight in the mean and in the agreement, >= 0; 1 where none is given.
+    """
+    margins = {name: scale[name].margin(b[name] - a[name]) for name in sorted(a) if name in b}
+    shares = {name: weights.get(name, 1.0) for name in margins}
+    total = math.fsum(shares.values())
+    silent = frozenset(name for name, share in shares.items() if share == 0)
+    if total == 0:
+        return Margin(margins, 0.0, 0.0, silent)
+    mean = math.fsum(shares[name] * margin for name, margin in margins.items()) / total
+    agreeing = math.fsum(shares[name] for name in margins if _sign(margins[name]) == _sign(mean))
+    return Margin(margins, mean, agreeing / total, silent)
 
 
 def _sign(value: float) -> int:
     return (value > 0) - (value < 0)
 
 
-def standing(scores: Mapping[str, float], scale: Mapping[str, Scale]) -> float:
-    """A picture's place among those of its prompt: the mean of its scores, each over its scale."""
-    return math.fsum(score / scale[name].sd for name, score in scores.items()) / len(scores)
+def standings(
+    pictures: Sequence[Mapping[str, float]],
+    scale: Mapping[str, Scale],
+    weights: Mapping[str, float] = EQUAL,
+) -> list[float]:
+    """Each picture's place among those of its prompt: the mean of its scores, each over its scale.
+
+    With win rates: the mean of its margins over the other pictures, as CaPO ranks them.
+
+    Args:
+        pictures: scores of each picture, all with the same rewards.
+    """
+    if any(found.gaps is not None for found in scale.values()):
+        return [
+            math.fsum(compare(other, one, scale, weights).margin for other in pictures) / len(pictures)
+            for one in pictures
+        ]
+    return [_standing(scores, scale, weights) for scores in pictures]
+
+
+def _standing(
+    scores: Mapping[str, float], scale: Mapping[str, Scale], weights: Mapping[str, float]
+) -> float:
+    total = math.fsum(weights.get(name, 1.0) for name in scores)
+    said = (weights.get(name, 1.0) * (score / scale[name].sd) for name, score in scores.items())
+    return math.fsum(said) / total if total else 0.0
 
 
 def dispersion(pictures: Sequence[Mapping[str, float]], scale: Mapping[str, Scale]) -> float | None:

@@ -12,7 +12,17 @@ from rpo_cli.config import PairSettings
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.records import content_key
 from rpo_cli.stages import opponents
-from rpo_cli.stages.margins import Margin, Scale, Scored, Scores, compare, dispersion, scales, standing
+from rpo_cli.stages.margins import (
+    Margin,
+    Scale,
+    Scored,
+    Scores,
+    calibrated,
+    compare,
+    dispersion,
+    scales,
+    standings,
+)
 
 # the light columns that `candidates` needs of each table
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -76,6 +86,7 @@ class _World:
     scores: Scores
     scales: dict[str, Scale]
     dispersions: dict[str, float | None]
+    weights: dict[str, float]
 
     def pair(
         self,
@@ -99,7 +110,7 @@ class _World:
             tries=tries,
             rewards_a=rewards_a,
             rewards_b=rewards_b,
-            margin=compare(rewards_a, rewards_b, self.scales),
+            margin=compare(rewards_a, rewards_b, self.scales, self.weights),
             dispersion=self.dispersions.get(a.prompt_id),
             scored=self.scores.complete(rewards_a) and self.scores.complete(rewards_b),
             label=label,
@@ -113,16 +124,11 @@ def candidates(tables: Mapping[str, Rows], settings: PairSettings) -> Candidates
         tables: table name → rows with at least its `COLUMNS`; rows of current settings only.
 
     Raises:
-        UsageError: `select_by` names a reward that has scored nothing.
+        UsageError: a setting names a reward that has scored nothing, all weights are 0, or there are no
+            two images of a prompt to take win rates from.
     """
-    world = _index(tables)
-    if settings.select_by is not None and settings.select_by not in world.scores.rewards:
-        known = list(world.scores.rewards)
-        raise UsageError(
-            f"pairs.select_by: no scores of '{settings.select_by}' in this run, only of: "
-            f"{', '.join(known) or 'nothing'}{nearest(settings.select_by, known)}",
-            "name a reward of score.rewards",
-        )
+    world = _index(tables, settings)
+    _known(settings, world.scores)
     found: dict[str, Candidate] = {}
     if settings.strategy in ("edits", "all"):
         found.update((pair.pair_id, pair) for pair in _edit_pairs(tables, world, settings.select_by))
@@ -135,7 +141,25 @@ def candidates(tables: Mapping[str, Rows], settings: PairSettings) -> Candidates
     return Candidates(tuple(found[key] for key in sorted(found)), world.scales)
 
 
-def _index(tables: Mapping[str, Rows]) -> _World:
+def _known(settings: PairSettings, scores: Scores) -> None:
+    """Every reward that a setting names has scored something."""
+    named = [("reward_weights", name) for name in settings.weights]
+    named += [("select_by", settings.select_by)] if settings.select_by is not None else []
+    known = list(scores.rewards)
+    for setting, name in named:
+        if name not in known:
+            raise UsageError(
+                f"pairs.{setting}: no scores of '{name}' in this run, only of: "
+                f"{', '.join(known) or 'nothing'}{nearest(name, known)}",
+                "name a reward of score.rewards",
+            )
+    if known and all(settings.weights.get(name, 1) == 0 for name in known):
+        raise UsageError(
+            f"pairs.reward_weights: every reward has weight 0 ({', '.join(known)})", "let one have a say"
+        )
+
+
+def _index(tables: Mapping[str, Rows], settings: PairSettings) -> _World:
     unique = {
         Picture(row["prompt_id"], row["index"], row["image_id"], row["sha256"]) for row in tables["images"]
     }
@@ -152,6 +176,8 @@ def _index(tables: Mapping[str, Rows]) -> _World:
         for prompt, found in images.items()
     }
     scale = scales(scores, seeds)
+    if settings.calibration == "win-rate":
+        scale = calibrated(scale, scores, seeds)
     return _World(
         prompts={row["prompt_id"]: row["prompt"] for row in tables["images"]},
         images=images,
@@ -161,6 +187,7 @@ def _index(tables: Mapping[str, Rows]) -> _World:
             prompt: dispersion([scored for _, scored in _scored(scores, found)], scale)
             for prompt, found in images.items()
         },
+        weights=settings.weights,
     )
 
 
@@ -220,9 +247,9 @@ def _choose(edits: Sequence[Picture], scores: Scores, select_by: str | None) -> 
 def _seed_pairs(world: _World) -> Iterator[Candidate]:
     """The best and the worst image of each prompt that has two different ones."""
     for found in world.images.values():
-        rated = [
-            (standing(rewards, world.scales), image) for image, rewards in _scored(world.scores, found)
-        ]
+        scored = _scored(world.scores, found)
+        places = standings([rewards for _, rewards in scored], world.scales, world.weights)
+        rated = [(place, image) for place, (image, _) in zip(places, scored, strict=True)]
         if len({image.sha256 for _, image in rated}) < 2:
             continue
         worst = min(rated, key=lambda item: item[0])[1]

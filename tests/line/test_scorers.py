@@ -5,8 +5,10 @@ import json
 import pytest
 
 from rpo_cli import open_line
+from rpo_cli.config import PairSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.line.critics import reward_identity
+from rpo_cli.line.dataset import _said
 from rpo_cli.recipes.rewards import SCORERS
 
 
@@ -44,3 +46,13 @@ def test_a_published_pickle_is_refused_with_its_conversion(name, kind, tmp_path)
     with pytest.raises(UsageError, match="pickle") as caught:
         reward_identity(open_line(tmp_path / "run", {}), name, ref)
     assert "safetensors.torch.save_file" in caught.value.hint
+
+
+def test_settings_that_came_later_change_no_build_that_does_not_use_them():
+    """The fingerprint of a dataset is over these; with the defaults it is that of earlier versions."""
+    later = {"calibration": "win-rate", "selection": "pareto", "reward_weights": ("r=2",)}
+    plain = _said(PairSettings(), {})
+
+    assert not later.keys() & plain.keys()
+    for name, value in later.items():
+        assert _said(PairSettings(**{name: value}), {}).keys() - plain.keys() == {name}

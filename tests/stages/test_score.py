@@ -71,5 +71,5 @@ def test_a_reward_that_gives_too_few_scores_is_an_error_and_no_row():
         def score(self, prompts, images):
             return [1.0]
 
-    with pytest.raises(ValueError, match="shorter"):
+    with pytest.raises(ValueError, match="longer"):
         step(tasks(("one", 1), ("two", 1)), Few(), 2)
