@@ -27,6 +27,7 @@ class DiffusersGenerator:
         scheduler: str | None = None,
         scheduler_config: Mapping[str, Any] | None = None,
         lora: str | None = None,
+        lora_revision: str | None = None,
         denoiser: str | None = None,
         call: Mapping[str, Any] | None = None,
     ) -> None:
@@ -48,13 +49,13 @@ class DiffusersGenerator:
         }
         self._call |= call or {}
         self._negative_prompt = negative_prompt
-        self._lora = lora
+        self._lora, self._lora_revision = lora, lora_revision
         self._pipe: Any = None
 
     def setup(self) -> None:
         self._pipe = load_pipeline(**self._load)
         if self._lora is not None:
-            load_adapter(self._pipe, self._lora, self._load["model"])
+            load_adapter(self._pipe, self._lora, self._load["model"], self._lora_revision)
 
     @property
     def pipe(self) -> Any:

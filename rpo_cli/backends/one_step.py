@@ -36,6 +36,7 @@ class OneStepGenerator:
         height: int | None = None,
         scheduler: str | None = None,
         lora: str | None = None,
+        lora_revision: str | None = None,
         denoiser: str | None = None,
         timestep: int = 625,
     ) -> None:
@@ -59,7 +60,7 @@ class OneStepGenerator:
             "denoiser": denoiser,
         }
         self._size = width, height
-        self._lora, self._timestep = lora, timestep
+        self._lora, self._lora_revision, self._timestep = lora, lora_revision, timestep
         self._pipe: Any = None
 
     def setup(self) -> None:
@@ -67,7 +68,7 @@ class OneStepGenerator:
         # DDPM's last step returns the predicted x_0; the model's own scheduler may not take a timestep
         self._pipe.scheduler = DDPMScheduler.from_config(self._pipe.scheduler.config, clip_sample=False)
         if self._lora is not None:
-            load_adapter(self._pipe, self._lora, self._load["model"])
+            load_adapter(self._pipe, self._lora, self._load["model"], self._lora_revision)
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Picture | None]:

@@ -141,14 +141,14 @@ def finished(out: Any, size: tuple[int, int] | None = None) -> list[Picture | No
     ]
 
 
-def load_adapter(pipe: Any, ref: str, model: str) -> None:
+def load_adapter(pipe: Any, ref: str, model: str, revision: str | None = None) -> None:
     """Put a LoRA onto a pipeline.
 
     Raises:
         RpoError: it is none of this model.
     """
     try:
-        pipe.load_lora_weights(ref, use_safetensors=True)
+        pipe.load_lora_weights(ref, use_safetensors=True, revision=revision)
     except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise RpoError(
             f"{ref}: cannot be loaded as a LoRA of {model}: {first_line(error)}",

@@ -76,6 +76,8 @@ def generator(line: Line) -> Chosen:
     said |= {"backend": name} if how.options or name == ONE_STEP else {}
     own = {key: value for key, value in how.options.items() if numbers.get(key) is None}
     options = {**plain, **numbers, "lora": s.lora, "denoiser": s.denoiser, **own}
+    if adapter is not None and adapter.commit:
+        options["lora_revision"] = adapter.commit  # what its key names, not a branch that moves
     models = tuple(found for found in (model, adapter, denoiser) if found is not None)
     return Chosen(name, how, options | {"revision": model.commit}, said, models)
 

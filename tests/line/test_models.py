@@ -213,3 +213,12 @@ def test_what_an_earlier_command_gave_for_another_editor_is_left_out_and_told(tm
         f"edit.guidance: 'flux2-klein' ({other['edit.editor']}) takes none; (2.0,) of an earlier command "
         "is left out"
     ]
+
+
+def test_an_adapter_of_the_hub_is_loaded_at_the_commit_that_its_rows_name(tmp_path, folder):
+    commit = "c" * 40
+    options = {"generate.generator": folder("sd", "StableDiffusionPipeline"), "generate.lora": "org/lora"}
+    line = open_line(tmp_path / "run", options)
+    line.record(models={"org/lora": commit})
+    chosen = models.generator(open_line(tmp_path / "run"))
+    assert chosen.said["lora"] == chosen.options["lora_revision"] == commit
