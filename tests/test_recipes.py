@@ -71,6 +71,8 @@ def test_what_is_said_to_be_the_pipelines_default_is(kind, name):
     [
         ("editors", "sdxl-instruct-pix2pix", True, True, True),
         ("editors", "flux2-klein-base", True, True, False),
+        ("editors", "flux2", True, True, False),
+        ("generators", "flux2", True, True, False),
         ("editors", "flux-kontext", False, True, False),
         ("editors", "qwen-image-edit", True, False, False),
         ("editors", "qwen-image-edit-plus", True, False, False),

@@ -17,8 +17,8 @@ KLEIN_AREA = 1024 * 1024  # pixels to which its pipeline shrinks larger pictures
 KLEIN_SIDE = 64  # the shortest side that it takes
 
 
-class Flux2KleinEditor:
-    """FLUX.2 [klein]: one picture at a time, because a list of pictures is several references of one edit.
+class Flux2Editor:
+    """FLUX.2: one picture at a time, because a list of pictures is several references of one edit.
 
     Source: https://github.com/black-forest-labs/flux2
     """
@@ -51,7 +51,7 @@ class Flux2KleinEditor:
     def edit(
         self, requests: Sequence[EditRequest], *, guidance: float | None, image_guidance: float | None
     ) -> list[Picture | None]:
-        """One picture per request; `guidance` None for the distilled models."""
+        """One picture per request; `guidance` None for the distilled [klein]."""
         original = requests[0].image.size
         wanted = self._area or min(KLEIN_AREA, original[0] * original[1])
         size = working_size(original, self._pipe.vae_scale_factor * 2, wanted)

@@ -22,6 +22,7 @@ def check_generator(line: Line) -> None:
     """
     chosen, s = generator(line), line.settings.generate
     pipeline_index(chosen.models[0])
+    _installed(chosen)
     _refuse(line, chosen, "generate")
     if chosen.name == ONE_STEP and s.steps not in (None, 1):
         raise UsageError(f"generate.steps: '{ONE_STEP}' takes one step, not {s.steps}", "leave it out")
@@ -69,8 +70,8 @@ def _installed(chosen: Chosen) -> None:
     missing = [name for name in chosen.recipe.needs if find_spec(name) is None]
     if missing:
         raise MissingDependency(
-            f"the editor '{chosen.name}' needs {', '.join(missing)}",
-            f"pip install {' '.join(missing)} that fits your torch; `rpo list editors` shows the others",
+            f"the backend '{chosen.name}' needs {', '.join(missing)}",
+            f"pip install {' '.join(missing)} that fits your torch; `rpo list` shows the others",
         )
 
 

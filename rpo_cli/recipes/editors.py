@@ -78,6 +78,16 @@ EDITORS: dict[str, Recipe] = {
         source="README of black-forest-labs/flux2 (4 steps, guidance-distilled)",
         models=(KLEIN_4B, KLEIN_9B),
     ),
+    "flux2": Recipe(
+        "FLUX.2 [dev]; guidance is told to the model",
+        ("Flux2Pipeline",),
+        steps=50,
+        guidance=2.5,
+        takes=("scheduler", "area"),
+        needs=("torchvision",),
+        source=f"example of Flux2Pipeline, {DIFFUSERS}",
+        models=(KnownModel("black-forest-labs/FLUX.2-dev", "FLUX.2 [dev] non-commercial"),),
+    ),
     "flux2-klein-base": Recipe(
         "FLUX.2 [klein] base, not distilled",
         (KLEIN,),

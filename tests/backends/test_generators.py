@@ -37,7 +37,9 @@ def drawn(backend, prompts, seeds):
 
 
 def test_every_generator_is_proven_here():
-    assert set(GENERATORS) == set(registry.generators)
+    """One whose processor needs more than ours is said to need it, at the door and by `rpo list`."""
+    for name in registry.generators:
+        assert (name in GENERATORS) != bool(recipe("generators", name).needs), name
 
 
 @pytest.mark.parametrize("name", NAMES)
