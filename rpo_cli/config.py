@@ -165,6 +165,10 @@ class TrainSettings(Section):
     )
     full: bool = Field(default=False, description="Tune every weight of the UNet instead of LoRA.")
     rank: int = Field(default=16, ge=1, le=1024, description="Of the LoRA.")
+    text_encoder: bool | None = Field(
+        default=None,
+        description="LoRA on the text encoders too (SD 1.x, 2.x, XL); captions encode as they go.",
+    )
     learning_rate: float = Field(default=1e-4, gt=0, description="Constant after the warm-up.")
     warmup_steps: int = Field(default=10, ge=0, description="Linear, in optimiser steps.")
     steps: int = Field(default=200, ge=1, description="Optimiser steps.")
@@ -267,6 +271,12 @@ class TrainSettings(Section):
     embedder: str | None = Field(
         default=None, description="CLIP folder or hub id; none: the run's clip reward."
     )
+
+    @field_validator("text_encoder")
+    @classmethod
+    def _off_says_nothing(cls, value: bool | None) -> bool | None:
+        """So that a training without it is the one it was before there was such a setting."""
+        return value or None
 
 
 class Settings(Section):

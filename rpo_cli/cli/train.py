@@ -47,6 +47,7 @@ def train(
     embedder: Annotated[str | None, o.setting("train.embedder")] = None,
     full: Annotated[bool | None, o.setting("train.full")] = None,
     rank: Annotated[int | None, o.setting("train.rank")] = None,
+    text_encoder: Annotated[bool | None, o.setting("train.text_encoder")] = None,
     learning_rate: Annotated[float | None, o.setting("train.learning_rate")] = None,
     steps: Annotated[int | None, o.setting("train.steps")] = None,
     rounds: Annotated[int | None, o.setting("train.rounds")] = None,

@@ -13,6 +13,7 @@ from rpo_cli.train.policy import build_policy, weight_dtype
 from rpo_cli.train.prepare import Inputs, prepare
 from rpo_cli.train.scale import BetaAdvice, suggest_beta
 from rpo_cli.train.terms import Errors, join
+from rpo_cli.train.texts import load_texts
 
 DRAWS = 64
 
@@ -33,7 +34,8 @@ def advise(inputs: Inputs, objective: Objective, threads: int, observer: Observe
     family.check()
     job = prepare(inputs, family, observer)
     denoiser = family.load_denoiser(weight_dtype(job.settings))
-    policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device)
+    texts = load_texts(family, job.settings, inputs.device)
+    policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device, texts)
     draws = [training_draw(job.draws, 0, place, DRAWS) for place in range(DRAWS)]
     width, size = len(job.pairs[0].pictures), job.settings.batch_size
 

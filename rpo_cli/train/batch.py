@@ -22,6 +22,7 @@ class Batch:
 
     Attributes:
         timesteps: what the denoiser is told, see `NoiseSchedule.times`.
+        captions: of each row, for text encoders that are trained; others are in `condition`.
         sizes: (h, w) of each row's latents; what lies outside it is padding.
     """
 
@@ -30,6 +31,7 @@ class Batch:
     timesteps: Tensor
     condition: Condition
     sizes: tuple[tuple[int, int], ...]
+    captions: tuple[str, ...] = ()
 
     def parts(self) -> list[tuple[list[int], "Batch"]]:
         """(its rows, a batch without padding) for each size of latents that occurs."""
@@ -44,6 +46,7 @@ class Batch:
                 timesteps=self.timesteps[rows],
                 condition={name: values[rows] for name, values in self.condition.items()},
                 sizes=((height, width),) * len(rows),
+                captions=tuple(self.captions[row] for row in rows if self.captions),
             )
             found.append((rows, part))
         return found
@@ -56,8 +59,9 @@ def assemble(
     drawn = [(items[draw.pair], draw) for draw in draws]
     width = len(drawn[0][0].pictures)
     latents = [_latent(cache, item.pictures[rank], draw) for rank in range(width) for item, draw in drawn]
+    captions = ["" if draw.drop_caption else item.caption for item, draw in drawn]
     prompts = [
-        cache.prompt("" if draw.drop_caption else item.caption, item.pictures[0]) for item, draw in drawn
+        cache.prompt(caption, item.pictures[0]) for caption, (item, _) in zip(captions, drawn, strict=True)
     ]
     clean = _padded(latents)
     noise = torch.stack([draw.noise[:, : clean.shape[2], : clean.shape[3]] for draw in draws] * width)
@@ -71,6 +75,7 @@ def assemble(
             for part in prompts[0]
         },
         sizes=tuple((latent.shape[1], latent.shape[2]) for latent in latents),
+        captions=tuple(captions * width),
     )
 
 
@@ -92,8 +97,12 @@ def item_errors(
     order = torch.tensor([row for rows, _ in parts for row in rows], device=batch.noisy.device).argsort()
 
     def predictions_of(unet: torch.nn.Module) -> list[Tensor]:
+        told = [condition_of(policy, part, width) for _, part in parts]
         with policy.autocast():
-            return [family.predict(unet, part.noisy, part.timesteps, part.condition) for _, part in parts]
+            return [
+                family.predict(unet, part.noisy, part.timesteps, condition)
+                for condition, (_, part) in zip(told, parts, strict=True)
+            ]
 
     def errors_of(predictions: Sequence[Tensor]) -> Tensor:
         pairs = zip(predictions, parts, strict=True)
@@ -117,6 +126,13 @@ def item_errors(
         cross = cross_of(said, frozen) if with_cross else None
         apart = distance_of(said, frozen) if with_reference else None
         return Errors(errors_of(said), reference, cross, width=width, distance=apart)
+
+
+def condition_of(policy: Policy, batch: Batch, width: int) -> Condition:
+    """What the denoiser is told; by text encoders under training with their adapters as they are now."""
+    if policy.texts is None:
+        return batch.condition
+    return batch.condition | policy.texts.condition(batch.captions, width)
 
 
 def _latent(cache: Cache, picture: str, draw: Draw) -> Tensor:

@@ -144,8 +144,19 @@ class Builder:
         self._prompts = Shelf(folder / "prompts" / content_key(model_identity, FORMAT))
         self._sizes = Shelf(folder / "sizes")
 
-    def build(self, dataset: Path, pairs: Iterable[Item], *, flip: bool, drop_captions: bool) -> Cache:
+    def build(
+        self,
+        dataset: Path,
+        pairs: Iterable[Item],
+        *,
+        flip: bool,
+        drop_captions: bool,
+        captions: bool = True,
+    ) -> Cache:
         """A cache with everything that training on `pairs` reads.
+
+        Args:
+            captions: whether they are encoded here; not where the text encoders are trained too.
 
         Raises:
             CorruptImage: a picture does not decode; file and row are named.
@@ -157,10 +168,10 @@ class Builder:
             for sha, frame in framed.items()
             if any(f"{self._entry(sha, side, frame)}.std" not in self._latents for side in {False, flip})
         }
-        captions = {pair.caption for pair in pairs} | ({""} if drop_captions else set())
-        texts = sorted(c for c in captions if f"{prompt_name(c)}.hidden" not in self._prompts)
+        told = {pair.caption for pair in pairs} | ({""} if drop_captions else set()) if captions else set()
+        texts = sorted(c for c in told if f"{prompt_name(c)}.hidden" not in self._prompts)
         if lacking or texts:
-            wanted = len(framed) + len(captions)
+            wanted = len(framed) + len(told)
             self._observer.start("encode", wanted, wanted - len(lacking) - len(texts))
             self._add_pictures(dataset, {sha: framed[sha] for sha in lacking}, flip)
             self._add_prompts(texts)
@@ -170,7 +181,7 @@ class Builder:
         return Cache(
             self._latents,
             self._prompts,
-            self._family.prompt_parts,
+            self._family.prompt_parts if captions else (),
             framed,
             self._square,
             self._framing.size_condition if self._family.sized else None,
@@ -244,11 +255,7 @@ class Builder:
                 }
             )
             self._observer.advance(len(block), 0)
-        if too_long:
-            self._observer.note(
-                f"{too_long} of {len(texts)} captions are longer than the text encoder reads: "
-                "their ends are not seen"
-            )
+        tell_too_long(self._observer, too_long, len(texts))
 
     def _loaded(self) -> Encoders:
         if self._encoders is None:
@@ -262,6 +269,13 @@ class Builder:
     def _encode_prompts(self, batch: Sequence[str]) -> list[Condition]:
         encoded = self._loaded().encode_prompts(batch)
         return [{part: values[i] for part, values in encoded.items()} for i in range(len(batch))]
+
+
+def tell_too_long(observer: Observer, count: int, total: int) -> None:
+    if count:
+        observer.note(
+            f"{count} of {total} captions are longer than the text encoder reads: their ends are not seen"
+        )
 
 
 def _blocks(items: Iterator[T]) -> Iterator[list[T]]:

@@ -44,6 +44,14 @@ def _inconsistent(objective: Objective, settings: TrainSettings, given: dict[str
     first, last = objective.min_timestep, objective.max_timestep
     moves = objective.reference_every is not None
     checks = (
+        (
+            bool(settings.text_encoder) and settings.full,
+            "train.text_encoder: adapters on text encoders, and train.full tunes the denoiser without any",
+        ),
+        (
+            bool(settings.text_encoder) and "merged" in settings.export,
+            "train.export: merged is the denoiser alone, and train.text_encoder changes more than that",
+        ),
         (batch % group != 0, f"train.group_size: {group} does not divide the global batch of {batch}"),
         (last is not None and last < first, f"train.max_timestep: {last} is below the lowest, {first}"),
         (

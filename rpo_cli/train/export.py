@@ -27,6 +27,7 @@ from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.reload import check_denoiser, check_lora
 from rpo_cli.train.start import LORA_FILE, load_adapter
+from rpo_cli.train.texts import require_texts
 
 DENOISER_FILE = "diffusion_pytorch_model.safetensors"
 CARD = "README.md"
@@ -37,8 +38,10 @@ def require_layouts(settings: TrainSettings, family: Family) -> None:
     """Refuse layouts that this training cannot have.
 
     Raises:
-        UsageError: a LoRA's layout for full tuning, or kohya's for a family that has none.
+        UsageError: a LoRA's layout for full tuning, kohya's for a family that has none, or text encoders
+            that are not trained.
     """
+    require_texts(settings, family)
     if settings.full and settings.export:
         raise UsageError(
             f"full tuning has no layout '{settings.export[0]}': its result is the whole denoiser",
@@ -73,9 +76,9 @@ def export(
         if settings.full:
             write_denoiser(temporary, policy.unet, policy.unet.state_dict(), metadata)
         else:
-            weights = diffusers_weights(policy.unet, family.component)
+            weights = diffusers_weights(policy.unet, family.component, policy.encoders)
             (temporary / LORA_FILE).write_bytes(safetensors_bytes(weights, metadata))
-            check_lora(temporary, LORA_FILE, policy.unet, family)
+            check_lora(temporary, LORA_FILE, policy.unet, family, policy.encoders)
             for layout in settings.export:
                 write_layout(temporary / layout, layout, policy, family, settings)
         text = with_files(card(settings, family, objective, facts, metrics), family, settings.export)
@@ -108,9 +111,9 @@ def write_layout(
         return
     assert family.kohya is not None
     file = f"{settings.name}.safetensors"
-    weights = kohya_weights(policy.unet, family.kohya)
+    weights = kohya_weights(policy.unet, family.kohya, policy.encoders)
     (folder / file).write_bytes(safetensors_bytes(weights, kohya_metadata(settings.rank)))
-    check_lora(folder, file, policy.unet, family)
+    check_lora(folder, file, policy.unet, family, policy.encoders)
 
 
 def write_denoiser(

@@ -14,6 +14,7 @@ from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train import checkpoint
 from rpo_cli.train.average import Average
+from rpo_cli.train.cache import tell_too_long
 from rpo_cli.train.export import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder
@@ -27,6 +28,7 @@ from rpo_cli.train.references import with_references
 from rpo_cli.train.scale import scale_line
 from rpo_cli.train.start import begin, export_reference
 from rpo_cli.train.step import Job, State, timed_step
+from rpo_cli.train.texts import load_texts
 from rpo_cli.train.validation import validate, validation_errors
 from rpo_cli.train.world import ALONE, World
 
@@ -80,7 +82,11 @@ def ready(inputs: Inputs, family: Family, observer: Observer, world: World) -> t
     ideal = ideal_seconds(job.settings, job.objective, family, folder, inputs.device)
     job = replace(job, ideal=ideal)
     denoiser = family.load_denoiser(weight_dtype(job.settings))
-    policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device)
+    texts = load_texts(family, job.settings, inputs.device)
+    if texts is not None:
+        captions = sorted({item.caption for item in (*job.pairs, *job.held_out)})
+        tell_too_long(observer, len(texts.encoders.too_long(captions)), len(captions))
+    policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device, texts)
     with world.first():
         job = with_references(job, policy, inputs.model_identity, inputs.cache, observer)
     anchor = begin(policy, family, inputs.start) if inputs.start else None
@@ -120,7 +126,8 @@ def add_exports(inputs: Inputs, threads: int) -> None:
     family = open_family(inputs.model, inputs.revision)
     require_layouts(settings, family)
     denoiser = family.load_denoiser(weight_dtype(settings))
-    policy = build_policy(denoiser, settings, family.lora_targets, inputs.seed, inputs.device)
+    texts = load_texts(family, settings, inputs.device)
+    policy = build_policy(denoiser, settings, family.lora_targets, inputs.seed, inputs.device, texts)
     lacking = [layout for layout in settings.export if not (inputs.result / layout).exists()]
     add_layouts(inputs.result, lacking, policy, family, settings)
 
@@ -129,6 +136,7 @@ def start_line(job: Job) -> str:
     """What is about to happen, with β and its unit."""
     kind = "every weight" if job.settings.full else f"LoRA of rank {job.settings.rank}"
     every = job.objective.reference_every
+    kind += " on denoiser and text encoders" if job.settings.text_encoder else ""
     kind += f", reference moves every {every} steps" if every else ""
     items = f"lists of {job.objective.list_size}" if job.objective.listwise else "pairs"
     return (

@@ -7,6 +7,8 @@ FLUX, so these need no second one.
 """
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -15,8 +17,10 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from rpo_cli.train.families.encoders import KohyaNames
+from rpo_cli.train.texts import parameter_name
 
 ADAPTER = "default"
+NO_TEXTS: Mapping[str, Any] = MappingProxyType({})
 
 
 def adapted(denoiser: Any) -> dict[str, Any]:
@@ -30,18 +34,41 @@ def delta(layer: Any, adapter: str) -> Tensor:
     return found
 
 
-def diffusers_weights(denoiser: Any, component: str) -> dict[str, Tensor]:
-    """Names that the pipelines' `load_lora_weights` expects, float32. Alpha equals the rank."""
+def diffusers_weights(
+    denoiser: Any, component: str, texts: Mapping[str, Any] = NO_TEXTS
+) -> dict[str, Tensor]:
+    """Names that the pipelines' `load_lora_weights` expects, float32. Alpha equals the rank.
+
+    Args:
+        texts: the text encoders that carry an adapter too, by their names in the pipeline.
+    """
     layers = get_peft_model_state_dict(denoiser, adapter_name=ADAPTER)
-    return {f"{component}.{name}": value.float() for name, value in layers.items()}
+    found = {f"{component}.{name}": value.float() for name, value in layers.items()}
+    for encoder, module in texts.items():
+        layers = get_peft_model_state_dict(module, adapter_name=ADAPTER)
+        found |= {parameter_name(encoder, name): value.float() for name, value in layers.items()}
+    return found
 
 
-def kohya_weights(denoiser: Any, names: KohyaNames) -> dict[str, Tensor]:
-    """lora_unet_<module>.lora_down.weight, .lora_up.weight and .alpha, float32."""
-    found = {}
+def kohya_weights(
+    denoiser: Any, names: KohyaNames, texts: Mapping[str, Any] = NO_TEXTS
+) -> dict[str, Tensor]:
+    """lora_unet_<module>.lora_down.weight, .lora_up.weight and .alpha, float32.
+
+    Those of a text encoder begin with lora_te, of SDXL's two with lora_te1 and lora_te2 (sd-scripts,
+    networks/lora.py).
+    """
+    layers = {}
     for name, layer in adapted(denoiser).items():
         base = original_name(name, denoiser.config.layers_per_block) if names == "original" else name
-        key = f"lora_unet_{base.replace('.', '_')}"
+        layers[f"lora_unet_{base}"] = layer
+    for place, (encoder, module) in enumerate(texts.items(), start=1):
+        prefix = "lora_te" if names == "diffusers" else f"lora_te{place}"
+        inner = {parameter_name(encoder, name): layer for name, layer in adapted(module).items()}
+        layers |= {name.replace(encoder, prefix, 1): layer for name, layer in inner.items()}
+    found = {}
+    for base, layer in layers.items():
+        key = base.replace(".", "_")
         found[f"{key}.lora_down.weight"] = layer.lora_A[ADAPTER].weight.detach().float()
         found[f"{key}.lora_up.weight"] = layer.lora_B[ADAPTER].weight.detach().float()
         found[f"{key}.alpha"] = torch.tensor(float(layer.lora_alpha[ADAPTER]))

@@ -24,6 +24,7 @@ from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.objective import Objective
 from rpo_cli.train.policy import DTYPES, Policy, build_policy, weight_dtype
+from rpo_cli.train.texts import blank_texts, require_texts
 
 SINGLE = 4  # bytes of a float32
 # dense bf16 and fp16 FLOP/s by the name that torch.cuda gives; NVIDIA's data sheets
@@ -74,7 +75,7 @@ class TrainPlan:
     Attributes:
         pairs: rows of the training split; None: there is no dataset yet.
         global_batch: items per optimiser step, the effective batch; `batch_size` of them per forward pass.
-        parameters, trained: numbers in the denoiser with its adapter, and those that change.
+        parameters, trained: numbers in the denoiser (and text encoders that train too); those that change.
         flops_per_pair: of an item, which is a list for methods that rank.
         recomputed_per_pair: FLOPs that are done twice to save memory; of use to nobody else.
         seconds_at_peak: what the training takes at least, on the devices of its processes at their peak;
@@ -111,11 +112,12 @@ def plan(
     settings, objective = settled(settings)
     family = open_family(model, revision)
     family.check()
+    require_texts(settings, family)
     policy = blank_policy(settings, family, Folder(model, revision))
     flops, again, kept = measured(settings, objective, family, policy)
     size = min(settings.batch_size, settings.global_batch)
     peak, items = known_peak(device, settings.dtype), settings.global_batch * settings.steps
-    everything = sum(value.numel() for value in policy.unet.parameters())
+    everything = sum(value.numel() for module in policy.modules for value in module.parameters())
     trained = sum(value.numel() for value in policy.parameters.values())
     memory = _memory(settings, objective, policy, everything - trained, kept * size)
     return TrainPlan(
@@ -172,7 +174,8 @@ def blank_policy(settings: TrainSettings, family: Family, folder: Folder) -> Pol
     with torch.device("meta"):
         denoiser = loader.from_config(config).eval()
     plain = settings.model_copy(update={"compile": False, "gradient_checkpointing": False})
-    return build_policy(denoiser, plain, family.lora_targets, 0, "meta")
+    texts = blank_texts(family, settings, folder)
+    return build_policy(denoiser, plain, family.lora_targets, 0, "meta", texts)
 
 
 def measured(
@@ -184,9 +187,11 @@ def measured(
     side = side * (settings.resolution or own) // own
     noisy = torch.zeros(count, channels, side, side, device="meta")
     times = torch.zeros(count, device="meta")
-    condition = family.blank_condition(count)
+    given = family.blank_condition(count)
+    texts = [value for module in policy.encoders.values() for value in module.parameters()]
 
     def said(unet: nn.Module) -> Tensor:
+        condition = given | (policy.texts.condition([""] * count, count) if policy.texts else {})
         return family.predict(unet, noisy, times, condition)
 
     reference = 0
@@ -200,7 +205,8 @@ def measured(
     if settings.gradient_checkpointing:
         policy.unet.enable_gradient_checkpointing()
         again += counted(lambda: said(policy.unet).sum().backward()) - forward - backward
-    kept = kept_bytes(policy.unet, lambda: said(policy.unet), checkpointing=settings.gradient_checkpointing)
+    checkpointing = settings.gradient_checkpointing
+    kept = kept_bytes(policy.unet, lambda: said(policy.unet), checkpointing=checkpointing, others=texts)
     return Flops(forward, backward, reference), again, kept * DTYPES[settings.dtype].itemsize // SINGLE
 
 
@@ -229,9 +235,11 @@ class Kept:
         return sum(storage.nbytes() for storage in self._storages.values())
 
 
-def kept_bytes(unet: Any, forward: Callable[[], object], *, checkpointing: bool) -> int:
+def kept_bytes(
+    unet: Any, forward: Callable[[], object], *, checkpointing: bool, others: Iterable[Tensor] = ()
+) -> int:
     """What autograd keeps of a pass; with checkpointing the blocks' inputs and the largest block."""
-    weights = list(unet.parameters())
+    weights = [*unet.parameters(), *others]
     outside, largest = Kept(weights), 0
 
     def block(work: Callable[..., Any], *inputs: Any, **named: Any) -> Any:
@@ -268,9 +276,11 @@ def _memory(
 ) -> Memory:
     shapes = [tuple(value.shape) for value in policy.parameters.values()]
     trained = sum(map(prod, shapes))
+    texts = [value for module in policy.encoders.values() for value in module.parameters()]
+    single = sum(value.numel() for value in texts if not value.requires_grad)
     averages = (settings.ema is not None) + (objective.reference_every is not None)
     return Memory(
-        weights=trained * SINGLE + frozen * weight_dtype(settings).itemsize,
+        weights=(trained + single) * SINGLE + (frozen - single) * weight_dtype(settings).itemsize,
         reference=trained * SINGLE if settings.full else 0,
         gradients=trained * SINGLE,
         optimiser=SINGLE * sum(_state(shape, settings.optimiser) for shape in shapes),

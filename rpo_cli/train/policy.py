@@ -1,13 +1,16 @@
 """What is trained, and what it is compared with.
 
-LoRA: the reference is the same module with its adapters off, so both see the same weights, precision
-and kernels, and their errors start exactly equal. Full tuning: the reference is a frozen copy.
+LoRA: the reference is the same module, and the same text encoders where these are trained too, with
+adapters off, so both see the same weights, precision and kernels, and their errors start exactly equal.
+Full tuning: the reference is a frozen copy.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
@@ -18,6 +21,7 @@ from torch import nn
 from rpo_cli.config import TrainSettings
 from rpo_cli.records import row_seed
 from rpo_cli.train.diffusion import seeded
+from rpo_cli.train.texts import TARGETS, Texts, parameter_name
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -30,27 +34,47 @@ class Policy:
         reference: a context in which the reference can be called.
         parameters: what the optimiser changes, by name, in float32.
         autocast: the context of every forward pass.
+        texts: text encoders that are trained too; None: conditions come from the cache.
     """
 
     unet: Any
     reference: Callable[[], AbstractContextManager[nn.Module]]
     parameters: dict[str, nn.Parameter]
     autocast: Callable[[], AbstractContextManager[object]]
+    texts: Texts | None = None
+
+    @property
+    def encoders(self) -> dict[str, Any]:
+        """The text encoders that carry an adapter, by their names in the pipeline."""
+        return self.texts.modules if self.texts else {}
+
+    @property
+    def modules(self) -> tuple[nn.Module, ...]:
+        """Everything that an item goes through."""
+        return self.unet, *self.encoders.values()
 
 
 def build_policy(
-    unet: Any, settings: TrainSettings, targets: tuple[str, ...], seed: int, device: str
+    unet: Any,
+    settings: TrainSettings,
+    targets: tuple[str, ...],
+    seed: int,
+    device: str,
+    texts: Texts | None = None,
 ) -> Policy:
     """Prepare a UNet that was loaded in `weight_dtype`. It starts equal to its reference."""
     unet.requires_grad_(settings.full)
     unet.to(device, memory_format=torch.channels_last)
-    reference = _frozen_copy(unet) if settings.full else _adapters_off(unet, settings, targets, seed)
+    reference = _frozen_copy(unet) if settings.full else _adapters_off(unet, settings, targets, seed, texts)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
     if settings.compile:
         unet.compile()  # in place: names, adapters and their switch stay as they are
     parameters = {name: value for name, value in unet.named_parameters() if value.requires_grad}
-    return Policy(unet, reference, parameters, _autocast(settings.dtype, device))
+    for encoder, module in (texts.modules if texts else {}).items():
+        trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
+        parameters |= {parameter_name(encoder, name): value for name, value in trained.items()}
+    return Policy(unet, reference, parameters, _autocast(settings.dtype, device), texts)
 
 
 def weight_dtype(settings: TrainSettings) -> torch.dtype:
@@ -64,14 +88,14 @@ def _frozen_copy(unet: Any) -> Callable[[], AbstractContextManager[nn.Module]]:
 
 
 def _adapters_off(
-    unet: Any, settings: TrainSettings, targets: tuple[str, ...], seed: int
+    unet: Any, settings: TrainSettings, targets: tuple[str, ...], seed: int, texts: Texts | None
 ) -> Callable[[], AbstractContextManager[nn.Module]]:
-    unet.add_adapter(LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=list(targets)))
-    for name, parameter in unet.named_parameters():
-        if parameter.requires_grad:
-            parameter.data = parameter.data.float()  # small steps are lost in half precision
-            _initialise(name, parameter, settings.rank, seed)
-    layers = [module for module in unet.modules() if isinstance(module, BaseTunerLayer)]
+    encoders = texts.modules if texts else {}
+    _adapt(unet, targets, settings.rank, seed, str)
+    for encoder, module in encoders.items():
+        _adapt(module, TARGETS, settings.rank, seed, partial(parameter_name, encoder))
+    everything = chain.from_iterable(module.modules() for module in (unet, *encoders.values()))
+    layers = [layer for layer in everything if isinstance(layer, BaseTunerLayer)]
 
     @contextmanager
     def reference() -> Iterator[nn.Module]:
@@ -82,6 +106,17 @@ def _adapters_off(
             _switch(layers, on=True)
 
     return reference
+
+
+def _adapt(
+    module: Any, targets: tuple[str, ...], rank: int, seed: int, named: Callable[[str], str]
+) -> None:
+    """Give the module's layers an adapter that adds nothing; `named` makes a name one of the policy's."""
+    module.add_adapter(LoraConfig(r=rank, lora_alpha=rank, target_modules=list(targets)))
+    for name, parameter in module.named_parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()  # small steps are lost in half precision
+            _initialise(named(name), parameter, rank, seed)
 
 
 def _initialise(name: str, parameter: nn.Parameter, rank: int, seed: int) -> None:

@@ -21,6 +21,7 @@ from rpo_cli.train.rankings import read_items
 from rpo_cli.train.run import Embedder
 from rpo_cli.train.scale import salesforce_beta
 from rpo_cli.train.step import Job
+from rpo_cli.train.texts import require_texts
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,10 @@ def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
     """Read the pairs and fill the cache.
 
     Raises:
-        UsageError: the training split is empty.
+        UsageError: the training split is empty, or the family's text encoders are not trained.
     """
     settings = inputs.settings
+    require_texts(settings, family)
     objective = composed(settings)
     pairs, held_out = (read_items(inputs.dataset, split, objective) for split in ("train", "validation"))
     if not pairs:
@@ -64,6 +66,7 @@ def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
         [*pairs, *held_out],
         flip=settings.flip,
         drop_captions=settings.caption_dropout > 0,
+        captions=not settings.text_encoder,
     )
     schedule = schedule_of(family, settings)
     draws = draw_settings(inputs, objective, len(pairs), schedule.steps, cache.envelope)

@@ -92,6 +92,7 @@ def fingerprint(job: "Job", identity: str) -> str:
         [[item.pictures, job.cache.size(item.pictures[0]), item.caption] for item in job.pairs],
         [schedule.prediction_type, schedule.alpha.tolist(), schedule.sigma.tolist(), told],
         asdict(replace(job.draws, uses=0, group=1)),
+        *(["captions are encoded in the loop"] if settings.text_encoder else []),
     )
 
 

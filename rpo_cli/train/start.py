@@ -20,13 +20,14 @@ from rpo_cli.train.origin import Start
 from rpo_cli.train.policy import Policy
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
+TEXTS = "text_encoder"  # how the names of text encoders' weights begin
 
 
 def load_adapter(parameters: dict[str, nn.Parameter], family: Family, folder: Path) -> None:
     """Put the weights of an exported LoRA in the place of `parameters`.
 
     Raises:
-        UsageError: the folder holds no LoRA of these layers and this rank.
+        UsageError: the folder holds no LoRA of these layers and this rank, or of text encoders as well.
     """
     path = folder / LORA_FILE
     try:
@@ -35,19 +36,26 @@ def load_adapter(parameters: dict[str, nn.Parameter], family: Family, folder: Pa
         raise UsageError(
             f"{path}: cannot be read: {error}", "delete its training to make it again"
         ) from error
+    names = {saved_name(name, family) for name in parameters}
+    if unread := sorted(name for name in saved if name.startswith(TEXTS) and name not in names):
+        raise UsageError(
+            f"{path}: also holds weights of text encoders, e.g. {unread[0]}",
+            "--text-encoder: go on with all of what the LoRA changes",
+        )
     for name, parameter in parameters.items():
         value = saved.get(saved_name(name, family))
         if value is None or value.shape != parameter.shape:
             raise UsageError(
                 f"{path}: holds no weights for {name} of this shape",
-                "train.rank and train.model must be those of the LoRA",
+                "train.rank, train.model and train.text_encoder must be those of the LoRA",
             )
         parameter.data.copy_(value)
 
 
 def saved_name(parameter: str, family: Family) -> str:
-    """The name that a parameter of the denoiser has in diffusers' LoRA file."""
-    return f"{family.component}.{parameter.replace('.default.', '.')}"
+    """The name that a parameter of the policy has in diffusers' LoRA file."""
+    name = parameter.replace(".default.", ".")
+    return name if parameter.startswith(TEXTS) else f"{family.component}.{name}"
 
 
 def begin(policy: Policy, family: Family, start: Start) -> Average | None:
@@ -69,5 +77,5 @@ def export_reference(folder: Path, policy: Policy, family: Family, anchor: Avera
     """Write the reference that moved beside the policy, as a LoRA that pipelines load."""
     applied: AbstractContextManager[None] = anchor.applied()
     with folder_atomically(folder) as temporary, applied:
-        weights: dict[str, Tensor] = diffusers_weights(policy.unet, family.component)
+        weights: dict[str, Tensor] = diffusers_weights(policy.unet, family.component, policy.encoders)
         (temporary / LORA_FILE).write_bytes(safetensors_bytes(weights, {}))

@@ -136,6 +136,7 @@ CASES = [
     ("relative", {"group_size": 4}, 2),  # one group each
     ("ir-dro", {"group_size": 8}, 2),
     ("dspo", {"full": True}, 2),
+    ("dpo", {"text_encoder": True}, 2),
 ]
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames
+from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames, TextParts
 
 
 class Family(Protocol):
@@ -23,6 +23,7 @@ class Family(Protocol):
         lora_targets: ends of the names of the layers that get an adapter.
         prompt_parts: names of the tensors that a prompt becomes.
         kohya: whose module names its LoRA has in kohya's layout; None: it has no such layout.
+        texts: its text encoders when they can be trained too; None: they stay as they are.
         sized: whether the condition holds the picture's size ("time_ids", see `frames.py`).
         schedule: noise levels and target.
     """
@@ -34,6 +35,7 @@ class Family(Protocol):
     prompt_parts: tuple[str, ...]
     kohya: KohyaNames | None
     sized: bool
+    texts: TextParts | None
 
     def __init__(self, model: str, revision: str | None = None) -> None: ...
 

@@ -16,6 +16,19 @@ Condition = dict[str, Tensor]
 KohyaNames = Literal["diffusers", "original"]
 
 
+@dataclass(frozen=True)
+class TextParts:
+    """Text encoders that can be trained beside the denoiser.
+
+    Attributes:
+        names: of the pipeline's parts.
+        embed: pipeline and prompts → condition, as of `Encoders`.
+    """
+
+    names: tuple[str, ...]
+    embed: Callable[[Any, list[str]], Condition]
+
+
 def blank(count: int, **shapes: tuple[int, ...]) -> Condition:
     """A condition of `count` pictures without numbers."""
     return {name: torch.zeros(count, *shape, device="meta") for name, shape in shapes.items()}

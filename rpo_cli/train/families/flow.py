@@ -16,7 +16,7 @@ from torch import Tensor
 
 from rpo_cli.errors import UsageError
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames, blank
+from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames, TextParts, blank
 from rpo_cli.train.families.folder import Folder, present, refuse, refuse_editor
 
 COMMON = frozenset({"transformer", "vae", "scheduler", "text_encoder", "text_encoder_2"})
@@ -40,6 +40,7 @@ class StableDiffusion3:
     prompt_parts = ("hidden", "pooled")
     kohya: KohyaNames | None = None
     sized = False
+    texts: TextParts | None = None
 
     def __init__(self, model: str, revision: str | None = None) -> None:
         self._folder = Folder(model, revision)
@@ -113,6 +114,7 @@ class Flux:
     prompt_parts = ("hidden", "pooled")
     kohya: KohyaNames | None = None
     sized = False
+    texts: TextParts | None = None
 
     def __init__(self, model: str, revision: str | None = None) -> None:
         self._folder = Folder(model, revision)

@@ -41,6 +41,12 @@ class Folder:
         )
         return found
 
+    def part(self, name: str, loader: Any) -> Any:
+        """One small part, by `loader.from_pretrained`: a tokenizer, or a model's configuration."""
+        return self.told(
+            name, lambda: loader.from_pretrained(self.model, subfolder=name, revision=self.revision)
+        )
+
     def vae_config(self) -> dict[str, Any]:
         return self.config("vae", AutoencoderKL)
 

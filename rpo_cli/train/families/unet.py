@@ -9,7 +9,7 @@ from torch import Tensor
 
 from rpo_cli.errors import UsageError
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames, blank
+from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames, TextParts, blank
 from rpo_cli.train.families.folder import Folder, present, refuse, refuse_editor
 
 COMPONENTS = frozenset({"unet", "vae", "text_encoder", "tokenizer", "scheduler"})
@@ -18,6 +18,23 @@ SECOND = frozenset({"text_encoder_2", "tokenizer_2"})
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
 WITHOUT = ("unet", "feature_extractor", "image_encoder")
 TIME_IDS = 6  # numbers that SDXL is told of a picture
+
+
+def _embed_clip(pipe: Any, prompts: list[str]) -> Condition:
+    hidden, _ = pipe.encode_prompt(prompts, pipe.device, 1, False)
+    return {"hidden": hidden}
+
+
+def _embed_clips(pipe: Any, prompts: list[str]) -> Condition:
+    """The empty prompt is the one that guidance starts from, and in the base model that is all zeros."""
+    hidden, _, pooled, _ = pipe.encode_prompt(
+        prompts, device=pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False
+    )
+    if pipe.config.force_zeros_for_empty_prompt:
+        empty = torch.tensor([not prompt for prompt in prompts], device=hidden.device)
+        hidden = hidden.masked_fill(empty.view(-1, 1, 1), 0.0)
+        pooled = pooled.masked_fill(empty.view(-1, 1), 0.0)
+    return {"hidden": hidden, "pooled": pooled}
 
 
 class StableDiffusion1:
@@ -30,6 +47,7 @@ class StableDiffusion1:
     prompt_parts = ("hidden",)
     kohya: KohyaNames | None = "diffusers"
     sized = False
+    texts: TextParts | None = TextParts(("text_encoder",), _embed_clip)
 
     def __init__(self, model: str, revision: str | None = None) -> None:
         self._folder = Folder(model, revision)
@@ -90,6 +108,7 @@ class StableDiffusionXL:
     prompt_parts = ("hidden", "pooled")
     kohya: KohyaNames | None = "original"
     sized = True
+    texts: TextParts | None = TextParts(("text_encoder", "text_encoder_2"), _embed_clips)
 
     def __init__(self, model: str, revision: str | None = None) -> None:
         self._folder = Folder(model, revision)
@@ -151,23 +170,6 @@ def _hidden(folder: Folder) -> tuple[int, int]:
     text = folder.config("text_encoder", UNet2DConditionModel)  # any class reads a configuration
     width = folder.config("unet", UNet2DConditionModel)["cross_attention_dim"]
     return int(text["max_position_embeddings"]), int(width)
-
-
-def _embed_clip(pipe: Any, prompts: list[str]) -> Condition:
-    hidden, _ = pipe.encode_prompt(prompts, pipe.device, 1, False)
-    return {"hidden": hidden}
-
-
-def _embed_clips(pipe: Any, prompts: list[str]) -> Condition:
-    """The empty prompt is the one that guidance starts from, and in the base model that is all zeros."""
-    hidden, _, pooled, _ = pipe.encode_prompt(
-        prompts, device=pipe.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-    )
-    if pipe.config.force_zeros_for_empty_prompt:
-        empty = torch.tensor([not prompt for prompt in prompts], device=hidden.device)
-        hidden = hidden.masked_fill(empty.view(-1, 1, 1), 0.0)
-        pooled = pooled.masked_fill(empty.view(-1, 1), 0.0)
-    return {"hidden": hidden, "pooled": pooled}
 
 
 def _schedule(folder: Folder) -> NoiseSchedule:

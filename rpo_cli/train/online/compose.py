@@ -18,6 +18,7 @@ PARTS = {
 # settings of training on pairs, with the value at which they say nothing
 OF_PAIRS: dict[str, Any] = {
     "processes": 1,
+    "text_encoder": None,
     "beta_from": None,
     "caption_dropout": 0.0,
     "flip": False,
