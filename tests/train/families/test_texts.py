@@ -12,9 +12,12 @@ from safetensors.torch import load_file, save_file
 from rpo_cli.backends.generator import DiffusersGenerator
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
+from rpo_cli.sections import OnlineSettings
 from rpo_cli.train import loop as loop_module
+from rpo_cli.train.online.compose import composed_online
 from rpo_cli.train.origin import Start
 from rpo_cli.train.plan import plan
+from rpo_cli.train.policy import build_policy
 from rpo_cli.train.texts import Texts, load_texts
 
 FILE = "pytorch_lora_weights.safetensors"
@@ -70,7 +73,10 @@ def test_only_these_families_have_encoders_to_train(opened):
     assert {name: parts.names for name, parts in found.items() if parts} == ENCODERS
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+SLOW_SD1 = [pytest.param("sd1", marks=pytest.mark.slow), "sdxl"]
+
+
+@pytest.mark.parametrize("name", SLOW_SD1)
 def test_it_starts_at_exactly_zero_and_every_encoder_learns(name, run_texts, trained):
     report = run_texts(name)
     train = rows(report, "train")
@@ -101,8 +107,8 @@ def test_no_caption_is_cached_and_what_is_encoded_is_what_the_cache_would_hold(r
     assert found.keys() == cached.keys()
 
 
-@pytest.mark.parametrize("layout", ["diffusers", "kohya"])
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("layout", [pytest.param("diffusers", marks=pytest.mark.slow), "kohya"])
+@pytest.mark.parametrize("name", SLOW_SD1)
 def test_a_file_loads_back_by_the_pipeline_to_the_trainers_embeddings(
     name, layout, run_texts, trained, opened, model_of
 ):
@@ -135,6 +141,7 @@ def test_names_in_the_files_are_the_published_ones(name, run_texts):
     assert {key.partition(".")[0] for key in ours} == {"unet", *ENCODERS[name]}
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_with_the_trained_encoders(run_texts, model_of, tmp_path):
     """Not with the denoiser's part of the adapter alone."""
     report = run_texts("sd1", learning_rate=0.1)
@@ -151,6 +158,7 @@ def test_pictures_are_drawn_with_the_trained_encoders(run_texts, model_of, tmp_p
     assert np.abs(picture(report.adapter) - picture(tmp_path / "half")).max() > 0
 
 
+@pytest.mark.slow
 def test_a_cut_training_goes_on_to_the_same_bytes(run_texts, monkeypatch):
     settings = {"reference_every": 2, "ema": 0.5}
     whole = run_texts("sdxl", "whole", **settings)
@@ -171,10 +179,11 @@ def test_a_cut_training_goes_on_to_the_same_bytes(run_texts, monkeypatch):
 
 @pytest.mark.slow
 def test_the_split_into_forward_passes_changes_nothing(run_texts):
-    one = load_file(run_texts("sdxl", "one", batch_size=4).adapter / FILE)
-    two = load_file(run_texts("sdxl", "two", batch_size=1).adapter / FILE)
-    for name, value in one.items():
-        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5)
+    settings = {"learning_rate": 1e-3, "steps": 2}
+    one = load_file(run_texts("sd1", "one", batch_size=4, **settings).adapter / FILE)
+    two = load_file(run_texts("sd1", "two", batch_size=1, **settings).adapter / FILE)
+    for name, value in one.items():  # AdamW makes a move of 1e-3 of any slope, also of rounding
+        assert (two[name] - value).norm() <= 1e-3 * value.norm() + 1e-5, name
 
 
 @pytest.mark.slow
@@ -208,7 +217,7 @@ def test_what_does_not_go_together_is_refused_at_once(run_texts):
     assert "merged" in str(told.value)
     assert "group_size" in str(told.value)
     with pytest.raises(SettingsError, match=r"train\.text_encoder: True does not go with ddpo"):
-        run_texts("sd1", method="ddpo", rounds=1)
+        composed_online(TrainSettings(method="ddpo", rounds=1, text_encoder=True), OnlineSettings())
 
 
 @pytest.mark.parametrize("name", ["sd3", "flux"])
@@ -221,18 +230,18 @@ def test_a_family_without_them_is_refused_before_a_model_loads(name, run_texts, 
 
 @pytest.mark.parametrize("name", ENCODERS)
 @pytest.mark.slow
-def test_a_plan_counts_the_encoders(name, model_of, tmp_path, trained, run_texts):
+def test_a_plan_counts_the_encoders(name, model_of, tmp_path, opened):
     def of(on):
         settings = TrainSettings(rank=2, text_encoder=on, resolution=16)
         return plan(settings, dataset=tmp_path, model=str(model_of(name)), revision=None)
 
     with_texts, without = of(True), of(False)
     assert with_texts.flops_per_pair > without.flops_per_pair
-    run_texts(name, steps=1)
-    assert with_texts.trained == sum(v.numel() for v in trained["policy"].parameters.values())
-    assert with_texts.parameters == sum(
-        v.numel() for m in trained["policy"].modules for v in m.parameters()
-    )
+    family, settings = opened(name).family, TrainSettings(rank=2, text_encoder=True)
+    texts = load_texts(family, settings, "cpu")
+    policy = build_policy(family.load_denoiser(), settings, family.lora_targets, 0, "cpu", texts)
+    assert with_texts.trained == sum(value.numel() for value in policy.parameters.values())
+    assert with_texts.parameters == sum(v.numel() for module in policy.modules for v in module.parameters())
 
 
 def test_off_is_the_training_it_was(run_texts):
