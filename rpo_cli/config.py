@@ -152,6 +152,9 @@ class TrainSettings(Section):
 
     method: str = Field(default="dpo", description="See `rpo list objectives`.")
     model: str | None = Field(default=None, description="None: the generator of the run.")
+    dataset: str | None = Field(
+        default=None, description="Folder of pairs, or of judged pictures (kto); none: the run's dataset."
+    )
     name: str = Field(
         default="default",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",

@@ -28,6 +28,7 @@ def train(
     run: o.RunDir,
     method: Annotated[str | None, o.setting("train.method")] = None,
     model: Annotated[str | None, o.setting("train.model")] = None,
+    dataset: Annotated[str | None, o.setting("train.dataset")] = None,
     name: Annotated[str | None, o.setting("train.name")] = None,
     beta: Annotated[float | None, o.setting("train.beta")] = None,
     beta_from: Annotated[str | None, o.setting("train.beta_from")] = None,
@@ -71,16 +72,21 @@ def train(
 
     Example: rpo train demo --method dpo --steps 400 --name dpo-400
     """
+    say, line = step.console(context), step.opened(context, "train")
+    act(say, line, plan or dry_run, prepare, suggest_beta)
+
+
+def act(say: Output, line: "Line", plan: bool, prepare: bool, suggest_beta: bool) -> None:
+    """Train, or do the one thing that was asked for instead."""
     from rpo_cli.line import training
     from rpo_cli.line.round_checks import in_rounds
 
-    say, line = step.console(context), step.opened(context, "train")
     if launched().rank and not in_rounds(line):  # the first process speaks, and looks ahead alone
-        if not (plan or dry_run or prepare or suggest_beta):
+        if not (plan or prepare or suggest_beta):
             training.fine_tune(line)
     elif in_rounds(line) and not (prepare or suggest_beta):
-        in_turns(say, line, plan or dry_run)
-    elif plan or dry_run:
+        in_turns(say, line, plan)
+    elif plan:
         reports.training_plan(say, training.plan(line))
     elif prepare:
         reports.prepared(say, training.prepare(line))

@@ -93,7 +93,7 @@ def plan(line: Line) -> "TrainPlan":
     open_store(line.store.url)
     settings = own_settings(line)
     model, revision = model_of(line, settings)
-    dataset, device = line.store.path("dataset"), pick_device(line.settings.run.device)
+    dataset, device = dataset_of(line, settings), pick_device(line.settings.run.device)
     return plan_training(settings, dataset=dataset, model=model, revision=revision, device=device)
 
 
@@ -145,13 +145,9 @@ def _arguments(line: Line, settings: TrainSettings) -> dict[str, Any]:
     """Everything but the settings that a training takes."""
     run = line.settings.run
     model, revision = model_of(line, settings)
-    dataset = line.store.path("dataset")
-    card = dataset / "README.md"
-    if not card.is_file():
-        raise UsageError(f"{dataset}: no dataset yet", f"rpo build-pairs {line.store.url}")
-    if not launched().rank:
-        with line.store.lock("build-pairs"):  # a rebuild that was killed may have left files of two builds
-            sweep(dataset, set(built(card.read_text(encoding="utf-8"))[1]))
+    dataset = dataset_of(line, settings)
+    if settings.dataset is None:
+        _sweep(line, dataset)
     identity = line.identity(model, revision)
     return {
         "dataset": dataset,
@@ -166,6 +162,25 @@ def _arguments(line: Line, settings: TrainSettings) -> dict[str, Any]:
         "observer": line.observer,
         "embedder": _embedder(line, settings),
     }
+
+
+def dataset_of(line: Line, settings: TrainSettings) -> Path:
+    """The dataset's folder: another one where the settings name it, else the run's."""
+    return line.store.path("dataset") if settings.dataset is None else Path(settings.dataset)
+
+
+def _sweep(line: Line, dataset: Path) -> None:
+    """Delete what a rebuild that was killed left beside the files of the last build.
+
+    Raises:
+        UsageError: there is no dataset yet.
+    """
+    card = dataset / "README.md"
+    if not card.is_file():
+        raise UsageError(f"{dataset}: no dataset yet", f"rpo build-pairs {line.store.url}")
+    if not launched().rank:
+        with line.store.lock("build-pairs"):
+            sweep(dataset, set(built(card.read_text(encoding="utf-8"))[1]))
 
 
 def own_settings(line: Line) -> TrainSettings:

@@ -27,7 +27,7 @@ NEGATIVE = (
     "the base model in the positive one; never draw with them alone."
 )
 
-NO_PART = frozenset({"export", "loggers", "processes"})  # settings that change no weight
+NO_PART = frozenset({"export", "loggers", "processes", "dataset"})  # settings that change no weight
 UNTOLD = {"name", "model", *NO_PART}
 NOT_SAMPLED = {"steps", "save_every", "validate_every", "size_condition"}
 
@@ -51,7 +51,7 @@ def card(
             "",
             f"# {objective.name.upper()}, {kind}",
             "",
-            f"Trained with rpo {__version__} on {facts['pairs']:,} preference pairs. "
+            f"Trained with rpo {__version__} on {facts['pairs']:,} {_items(objective)}. "
             f"Objective: {objective.source}.",
             "",
             "```python",
@@ -122,6 +122,10 @@ def _sampled_card(
             "",
         ]
     )
+
+
+def _items(objective: Objective) -> str:
+    return "judged pictures" if objective.singles else "preference pairs"
 
 
 def _header(

@@ -1,13 +1,16 @@
 """Settings → the objective they ask for; all that contradicts the method is refused at the door."""
 
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any, get_args
 
 from rpo_cli import registry
 from rpo_cli.config import Link, TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
+from rpo_cli.train.contrasts import single, unpaired
 from rpo_cli.train.objective import SALESFORCE, Objective
 from rpo_cli.train.run import Embedder
+from rpo_cli.train.singles import holds_singles
 
 # settings that are parts of the objective, under the same name
 PARTS = tuple(
@@ -38,12 +41,37 @@ def composed(settings: TrainSettings) -> Objective:
     return changed
 
 
+def for_data(objective: Objective, settings: TrainSettings, dataset: Path) -> Objective:
+    """The objective as it is on this data: itself on pairs, its form for single pictures on those.
+
+    Raises:
+        SettingsError: every setting that needs pairs, where there are none.
+    """
+    if not holds_singles(dataset):
+        return objective
+    checks = (
+        (
+            objective.contrast is not unpaired,
+            f"train.method: {objective.name} compares pictures of a pair, and {dataset} holds single ones",
+        ),
+        (objective.pair_weight != "none", "train.pair_weight: weighs a pair, and there are none"),
+        (objective.sft_weight > 0, "train.sft_weight: counts the winner of a pair, and there are none"),
+    )
+    if problems := [problem for wrong, problem in checks if wrong]:
+        raise SettingsError("settings", problems, "--method kto, or a dataset of pairs")
+    return replace(objective, contrast=single, list_size=1)
+
+
 def _inconsistent(objective: Objective, settings: TrainSettings, given: dict[str, Any]) -> list[str]:
     """Settings that do not go together."""
     group, batch = objective.group_size, settings.global_batch
     first, last = objective.min_timestep, objective.max_timestep
     moves = objective.reference_every is not None
     checks = (
+        (
+            bool(settings.dataset and settings.rounds),
+            "train.dataset: rounds make their own pairs, and that of the run gives their prompts",
+        ),
         (
             bool(settings.text_encoder) and settings.full,
             "train.text_encoder: adapters on text encoders, and train.full tunes the denoiser without any",

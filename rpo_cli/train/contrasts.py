@@ -49,6 +49,22 @@ def unpaired(u: Tensor, known: Known, beta: float, objective: Objective) -> Logi
     return centred * torch.tensor([[1.0], [-1.0]]).to(u), share.to(u)
 
 
+def single(u: Tensor, known: Known, beta: float, objective: Objective) -> Logits:
+    """`unpaired` for pictures without a partner: z = w(v − Q), (1, B); w = ±1 is `known.good`.
+
+    Q is the mean over the group's pictures, good and bad together: the loss of `unpaired` where there are
+    as many of either.
+    """
+    import torch
+
+    assert known.good is not None
+    reward = -0.5 * beta * u
+    groups = reward.view(-1, objective.group_size)
+    offset = groups.detach().mean(dim=1, keepdim=True).clamp(min=0)
+    share = torch.where(known.good > 0, objective.desirable_weight, objective.undesirable_weight)
+    return (groups - offset).view_as(reward) * known.good, share.to(u)
+
+
 def relative(u: Tensor, known: Known, beta: float, objective: Objective) -> Logits:
     """z_ij = −(β/2) ω_ij (u_w,i − u_l,j) for all i, j of a group; (G, B), z[j, i].
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rpo_cli.errors import UsageError
+from rpo_cli.train.singles import count_singles, holds_singles, single_pictures, singles_fingerprint
 
 COLUMNS = ("jpg_0", "jpg_1", "label_0", "caption")
 BASE = ("jpg_0", "jpg_1", "caption")
@@ -62,6 +63,9 @@ def read_pairs(dataset: Path, split: str, extra: Sequence[str] = ()) -> list[Pai
 
 def pictures(dataset: Path, wanted: Set[str]) -> Iterator[tuple[str, bytes, str]]:
     """(SHA-256, encoded bytes, file and row) of each wanted picture, once, in file order."""
+    if holds_singles(dataset):
+        yield from single_pictures(dataset, wanted)
+        return
     missing = set(wanted)
     for split in ("train", "validation"):
         if not missing:
@@ -84,6 +88,8 @@ def fingerprint(dataset: Path) -> str:
     Raises:
         UsageError: there is no training split.
     """
+    if holds_singles(dataset):
+        return singles_fingerprint(dataset)
     if not split_files(dataset, "train"):
         raise UsageError(
             f"{dataset}: no training pairs (no data/train-*.parquet)",
@@ -96,6 +102,14 @@ def fingerprint(dataset: Path) -> str:
                 content = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{split} {content}\n".encode())
     return digest.hexdigest()[:32]
+
+
+def training_rows(dataset: Path) -> int | None:
+    """Rows of the training split, from the files' footers; None: there is no dataset yet."""
+    if holds_singles(dataset):
+        return count_singles(dataset)
+    files = split_files(dataset, "train")
+    return sum(pq.read_metadata(path).num_rows for path in files) if files else None
 
 
 def rows_of(dataset: Path, split: str, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:

@@ -12,6 +12,7 @@ from rpo_cli.train.draws import Draw
 from rpo_cli.train.embeddings import Embeddings
 from rpo_cli.train.objective import Objective
 from rpo_cli.train.rankings import Item, Ranking
+from rpo_cli.train.singles import Single
 from rpo_cli.train.terms import Known
 from rpo_cli.train.weights import (
     pair_weight,
@@ -37,6 +38,7 @@ class Knowledge:
         drawn = [items[draw.pair] for draw in draws]
         pairs = [item for item in drawn if isinstance(item, Pair)]
         rankings = [item for item in drawn if isinstance(item, Ranking)]
+        singles = [item for item in drawn if isinstance(item, Single)]
         timesteps = torch.tensor([draw.timestep for draw in draws])
         objective = self.objective
         labels = [soft_label(objective.soft_labels, pair) for pair in pairs]
@@ -46,6 +48,7 @@ class Knowledge:
             ratio=step_ratios(self.schedule, timesteps) if objective.clip else None,
             gains=torch.tensor([item.gains for item in rankings]).T.contiguous() if rankings else None,
             features=self.embeddings.of(pairs) if self.embeddings else None,
+            good=torch.tensor([1.0 if item.good else -1.0 for item in singles]) if singles else None,
             noise=timesteps / self.schedule.steps,
             divergence=step_divergence(self.schedule, timesteps) if objective.needs_reference else None,
         )

@@ -139,6 +139,7 @@ def start_line(job: Job) -> str:
     kind += " on denoiser and text encoders" if job.settings.text_encoder else ""
     kind += f", reference moves every {every} steps" if every else ""
     items = f"lists of {job.objective.list_size}" if job.objective.listwise else "pairs"
+    items = "judged pictures" if job.objective.singles else items
     return (
         f"{job.objective.name} on {len(job.pairs)} {items} ({len(job.held_out)} held out), {kind}, "
         f"{job.schedule.prediction_type} model; {scale_line(job.objective, job.beta, job.cache.shape)}"

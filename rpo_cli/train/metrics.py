@@ -34,20 +34,11 @@ def summarise(errors: Errors, objective: Objective, beta: float) -> Numbers:
     An advantage is how much better than the reference a side is denoised: both fall when a policy forgets.
     The logit's standard deviation is the population's (0 for one pair).
     """
-    policy = ranks(errors.policy, errors.width)
-    winner, loser = policy[0], policy[-1]
-    found = {
-        "loss": objective.losses(errors, beta).mean(),
-        "winner_error": winner.mean(),
-        "loser_error": loser.mean(),
-    }
+    found = {"loss": objective.losses(errors, beta).mean(), **_by_side("{}_error", errors.policy, errors)}
     if errors.reference is not None:
-        reference = ranks(errors.reference, errors.width)
         found |= {
-            "reference_winner_error": reference[0].mean(),
-            "reference_loser_error": reference[-1].mean(),
-            "winner_advantage": (reference[0] - winner).mean(),
-            "loser_advantage": (reference[-1] - loser).mean(),
+            **_by_side("reference_{}_error", errors.reference, errors),
+            **_by_side("{}_advantage", errors.reference - errors.policy, errors),
             "implicit_accuracy": implicit_accuracy(implicit_margin(errors)),
             **_accuracy_by_noise(errors),
         }
@@ -58,6 +49,17 @@ def summarise(errors: Errors, objective: Objective, beta: float) -> Numbers:
     if objective.clip:
         found |= clipped_shares(errors, objective)
     return dict(zip(found, torch.stack(list(found.values())).tolist(), strict=True))
+
+
+def _by_side(name: str, values: Tensor, errors: Errors) -> dict[str, Tensor]:
+    """Means over the best and over the worst pictures; over good and bad ones, as far as any were drawn."""
+    table, good = ranks(values, errors.width), errors.known.good
+    sides = (table[0], table[-1]) if good is None else (table[0][good > 0], table[0][good < 0])
+    return {
+        name.format(side): part.mean()
+        for side, part in zip(("winner", "loser"), sides, strict=True)
+        if len(part)
+    }
 
 
 def _kl(errors: Errors) -> dict[str, Tensor]:

@@ -67,7 +67,7 @@ class Objective:
         sft_weight: λ of λ·m_w.
         group_size: items over which the objective couples; 1: none.
         shared: what the items of a group have in common beside their step.
-        list_size: pictures of one prompt in an item.
+        list_size: pictures of one prompt in an item; 1: each is judged alone.
         clip: ϵ of the band of the step's likelihood ratio; 0: none.
         dro_temperature: λ of the weights exp(loss/λ) within a group; 0: none.
         dro_trim: share of a group, the highest losses, that gets no weight.
@@ -124,6 +124,11 @@ class Objective:
         return "list_size" in self.open
 
     @property
+    def singles(self) -> bool:
+        """Whether its items are single pictures, each good or bad."""
+        return self.list_size == 1
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Columns of the dataset that it reads beside pictures, label and caption."""
         if self.listwise:
@@ -163,8 +168,13 @@ class Objective:
 
 
 def implicit_margin(errors: Errors) -> Tensor:
-    """s_l − s_w of first and last picture, (B,): positive where the implicit reward ranks as the label."""
+    """s_l − s_w of first and last picture, (B,): positive where the implicit reward ranks as the label.
+
+    Of a single picture −s or s, as it is good or bad.
+    """
     relative = ranks(errors.policy - reference_of(errors), errors.width)
+    if errors.known.good is not None:
+        return -relative[0] * errors.known.good
     return relative[-1] - relative[0]
 
 

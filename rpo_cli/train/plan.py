@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import diffusers
-import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from rpo_cli.config import TrainSettings
-from rpo_cli.train.compose import settled
-from rpo_cli.train.data import split_files
+from rpo_cli.train.compose import for_data, settled
+from rpo_cli.train.data import training_rows
 from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.objective import Objective
@@ -110,6 +109,7 @@ def plan(
         UsageError: the model is of no family that can be trained.
     """
     settings, objective = settled(settings)
+    objective = for_data(objective, settings, dataset)
     family = open_family(model, revision)
     family.check()
     require_texts(settings, family)
@@ -123,7 +123,7 @@ def plan(
     return TrainPlan(
         method=objective.name,
         model=model,
-        pairs=rows(dataset),
+        pairs=training_rows(dataset),
         steps=settings.steps,
         global_batch=settings.global_batch,
         batch_size=size,
@@ -263,12 +263,6 @@ def kept_bytes(
 
 def _as_it_is(value: Tensor) -> Tensor:
     return value
-
-
-def rows(dataset: Path) -> int | None:
-    """Rows of the training split, from the files' footers."""
-    files = split_files(dataset, "train")
-    return sum(pq.read_metadata(path).num_rows for path in files) if files else None
 
 
 def _memory(

@@ -8,7 +8,7 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
 from rpo_cli.train.cache import Builder, Framing
-from rpo_cli.train.compose import composed
+from rpo_cli.train.compose import composed, for_data
 from rpo_cli.train.data import Pair
 from rpo_cli.train.diffusion import NoiseSchedule, logit_normal, shifted
 from rpo_cli.train.draws import DrawSettings
@@ -51,7 +51,7 @@ def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
     """
     settings = inputs.settings
     require_texts(settings, family)
-    objective = composed(settings)
+    objective = for_data(composed(settings), settings, inputs.dataset)
     pairs, held_out = (read_items(inputs.dataset, split, objective) for split in ("train", "validation"))
     if not pairs:
         raise UsageError(

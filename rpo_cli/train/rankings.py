@@ -11,6 +11,7 @@ from statistics import pstdev
 from rpo_cli.errors import UsageError
 from rpo_cli.train.data import BASE, Pair, read_pairs, rows_of
 from rpo_cli.train.objective import Objective
+from rpo_cli.train.singles import Single, read_singles
 
 Scores = Mapping[str, float]
 
@@ -24,7 +25,7 @@ class Ranking:
     gains: tuple[float, ...]
 
 
-Item = Pair | Ranking
+Item = Pair | Ranking | Single
 
 
 def read_rankings(dataset: Path, split: str, size: int) -> list[Ranking]:
@@ -55,11 +56,13 @@ def read_rankings(dataset: Path, split: str, size: int) -> list[Ranking]:
 
 
 def read_items(dataset: Path, split: str, objective: Objective) -> Sequence[Item]:
-    """What an objective trains on: pairs with the columns it asks for, or lists.
+    """What an objective trains on: pairs with the columns it asks for, lists, or single pictures.
 
     Raises:
-        UsageError: see `read_pairs` and `read_rankings`.
+        UsageError: see `read_pairs`, `read_rankings` and `read_singles`.
     """
+    if objective.singles:
+        return read_singles(dataset, split)
     if objective.listwise:
         return read_rankings(dataset, split, objective.list_size)
     return read_pairs(dataset, split, objective.columns)

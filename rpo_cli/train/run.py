@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 # settings that say when to look, not what to compute
 SCHEDULE_ONLY = frozenset(
-    {"name", "model", "save_every", "validate_every", "seed", "export", "loggers", "processes"}
+    {"name", "model", "save_every", "validate_every", "seed", "export", "loggers", "processes", "dataset"}
 )
 CHECKPOINTS = "checkpoint-*.safetensors"
 
@@ -102,7 +102,8 @@ def train(
     calls it: the first writes the files, the others compute their share and report no numbers.
 
     Args:
-        dataset: a dataset folder (data/train-*.parquet, data/validation-*.parquet).
+        dataset: a dataset folder (data/train-*.parquet, data/validation-*.parquet), or one of pictures that
+            were judged one by one (`singles.py`).
         model: diffusers folder or hub id; `model_identity` is its commit or weight hash.
         out: RUN/train/<name>. `cache`: RUN/cache.
         device: a torch device string or "auto". `seed`: of this training, whatever `settings.seed` says.
@@ -116,11 +117,12 @@ def train(
         MissingDependency: a package that the settings need is not installed.
         RpoError: the loss is not finite, or memory is too small for one pair.
     """
-    from rpo_cli.train.compose import require_embedder, settled
+    from rpo_cli.train.compose import for_data, require_embedder, settled
     from rpo_cli.train.data import fingerprint
     from rpo_cli.train.packages import require_packages
 
     settings, objective = settled(settings)
+    for_data(objective, settings, dataset)
     embedder = require_embedder(objective, embedder)
     result = result_folder(out, settings.full)
     data = fingerprint(dataset)

@@ -26,6 +26,7 @@ class Known:
         ratio: (B,) SNR_{t−1}/SNR_t − 1, times what turns an error of the model's target into one of ε.
         gains: (K, B) worth of each picture of a list.
         features: (2, D, B) unit vectors of the winners and of the losers.
+        good: (B,) 1 for a single picture that is good, -1 for a bad one.
         noise: (B,) timestep over the number of timesteps, in [0, 1); for the log.
         divergence: (B,) KL per element of one denoising step, in nats per unit of the mean squared distance
             of two predictions; NaN at the ends, where a step has none; for the log.
@@ -36,6 +37,7 @@ class Known:
     ratio: Tensor | None = None
     gains: Tensor | None = None
     features: Tensor | None = None
+    good: Tensor | None = None
     noise: Tensor | None = None
     divergence: Tensor | None = None
 

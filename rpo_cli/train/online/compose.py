@@ -19,6 +19,7 @@ PARTS = {
 OF_PAIRS: dict[str, Any] = {
     "processes": 1,
     "text_encoder": None,
+    "dataset": None,
     "beta_from": None,
     "caption_dropout": 0.0,
     "flip": False,

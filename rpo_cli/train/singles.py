@@ -1,0 +1,121 @@
+"""Pictures that were judged one by one: what Diffusion-KTO trains on, with any number of good and bad ones.
+
+    DATASET/train/metadata.csv        file_name, caption, label (True or False)
+    DATASET/validation/metadata.csv   the same; may be absent
+
+As `rpo export RUN kto` writes them, and as `datasets` reads them as an image folder.
+"""
+
+import csv
+import hashlib
+from collections.abc import Iterator, Set
+from dataclasses import dataclass
+from pathlib import Path
+
+from rpo_cli.errors import UsageError
+
+TABLE = "metadata.csv"
+COLUMNS = ("file_name", "caption", "label")
+LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+SPLITS = ("train", "validation")
+QUOTED = ("'=", "'+", "'-", "'@")  # how a caption begins that an export kept from spreadsheets
+
+
+@dataclass(frozen=True)
+class Single:
+    """A picture by the SHA-256 of its encoded bytes, its caption, and whether it is a good one."""
+
+    picture: str
+    caption: str
+    good: bool
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        return (self.picture,)
+
+
+def holds_singles(dataset: Path) -> bool:
+    """Whether a folder holds pictures that were judged one by one."""
+    return (dataset / "train" / TABLE).is_file()
+
+
+def read_singles(dataset: Path, split: str) -> list[Single]:
+    """All pictures of a split, in file order; [] when the split has no table.
+
+    Raises:
+        UsageError: a missing column or file, a label that is neither, or a picture that is judged twice
+            under one caption, with file and row.
+    """
+    found: list[Single] = []
+    seen: dict[tuple[str, str], str] = {}
+    for row, path, where in _rows(dataset, split):
+        label = LABELS.get(row["label"].strip().lower())
+        if label is None:
+            raise UsageError(
+                f"{where}: label is {row['label']!r}, neither 0 nor 1", "True or 1 for a good picture"
+            )
+        item = Single(hashlib.sha256(path.read_bytes()).hexdigest(), _caption(row["caption"]), label)
+        before = seen.setdefault((item.picture, item.caption), where)
+        if before != where:
+            raise UsageError(f"{where}: the same picture and caption as {before}", "leave one of them out")
+        found.append(item)
+    if split == "train" and len({item.good for item in found}) == 1:
+        raise UsageError(
+            f"{dataset}: every picture of the training split is {'good' if found[0].good else 'bad'}",
+            "a method that judges needs both; --method sft learns from winners alone",
+        )
+    return found
+
+
+def single_pictures(dataset: Path, wanted: Set[str]) -> Iterator[tuple[str, bytes, str]]:
+    """(SHA-256, encoded bytes, file and row) of each wanted picture, once, in file order."""
+    missing = set(wanted)
+    for split in SPLITS:
+        for _, path, where in _rows(dataset, split):
+            data = path.read_bytes()
+            digest = hashlib.sha256(data).hexdigest()
+            if digest in missing:
+                missing.remove(digest)
+                yield digest, data, where
+
+
+def singles_fingerprint(dataset: Path) -> str:
+    """Content hash of all that training reads, 32 hex digits."""
+    digest = hashlib.sha256()
+    for split in SPLITS:
+        for item in read_singles(dataset, split):
+            digest.update(f"{split} {item.picture} {item.good} {item.caption!r}\n".encode())
+    return digest.hexdigest()[:32]
+
+
+def count_singles(dataset: Path) -> int:
+    """Rows of the training split."""
+    return sum(1 for _ in _rows(dataset, "train"))
+
+
+def _rows(dataset: Path, split: str) -> Iterator[tuple[dict[str, str], Path, str]]:
+    """(row, its picture's file, table and row number)."""
+    table = dataset / split / TABLE
+    if not table.is_file():
+        return
+    with table.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if absent := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
+            raise UsageError(f"{table}: no column {', '.join(absent)}", f"columns: {', '.join(COLUMNS)}")
+        for number, row in enumerate(reader):
+            where = f"{split}/{TABLE} row {number}"
+            if any(row[name] is None for name in COLUMNS):
+                raise UsageError(f"{where}: a value is missing", f"columns: {', '.join(COLUMNS)}")
+            yield row, _inside(table.parent, row["file_name"], where), where
+
+
+def _inside(folder: Path, name: str, where: str) -> Path:
+    """A file of the dataset: a name in a table is data, and may not lead out of its folder."""
+    root, path = folder.resolve(), (folder / name).resolve()
+    if not (path.is_relative_to(root) and path.is_file()):
+        raise UsageError(f"{where}: no file {name!r} in {folder}", "file_name is relative to its table")
+    return path
+
+
+def _caption(text: str) -> str:
+    return text[1:] if text.startswith(QUOTED) else text
