@@ -51,6 +51,7 @@ rewards = {
     "clipscore": "rpo_cli.backends.clip_rewards:ClipScore",
     "pickscore": "rpo_cli.backends.clip_rewards:PickScore",
     "hpsv2.1": "rpo_cli.backends.clip_rewards:HpsReward",
+    "imagereward": "rpo_cli.backends.image_reward:ImageReward",
     "aesthetic": "rpo_cli.backends.clip_rewards:AestheticReward",
     "vqascore": "rpo_cli.backends.rewards:VqaScore",
     "judge": "rpo_cli.backends.judge:PairJudge",

@@ -15,6 +15,7 @@ from rpo_cli.cli.output import table
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.recipes import RECIPES
+from rpo_cli.recipes.rewards import SCORERS
 from rpo_cli.sections import OnlineSettings
 
 KINDS = [*registry.KINDS, "templates"]
@@ -58,6 +59,9 @@ def list_names(
     if kind == "critics":
         rows = [[n.name, n.summary, n.license, n.memory, n.usable, n.source] for n in found]
         header = ["name", "what it is", "licence", "memory", "usable here", "source"]
+    if kind == "rewards":
+        rows = [[n.name, n.summary, n.license, n.memory, n.usable, n.source] for n in found]
+        header = ["name", "what it is", "models and licences", "memory", "usable here", "source"]
     if kind in RECIPES:
         rows = [[n.name, n.summary, n.defaults, n.license, n.memory, n.usable, n.source] for n in found]
         header = [
@@ -79,6 +83,8 @@ def names_of(kind: str) -> list[Name]:
         return [Name(kind, style, "critique style", "") for style in templates.styles()]
     if kind == "critics":
         return [*map(_backend, registry.names(kind).items()), *map(_model, registry.critic_models.items())]
+    if kind == "rewards":
+        return [_reward(*item) for item in registry.names(kind).items()]
     if kind in RECIPES:
         return [_pipeline(kind, *item) for item in registry.names(kind).items()]
     return [
@@ -106,6 +112,22 @@ def _pipeline(kind: str, name: str, place: str) -> Name:
         usable=f"no: needs {', '.join(missing)}; loading it is not tested here"
         if missing
         else f"yes{no_gpu}",
+    )
+
+
+def _reward(name: str, place: str) -> Name:
+    """A reward: the weights it is known with, their licences, and what is between them and a score."""
+    how = SCORERS.get(name)
+    if how is None:  # a third party's
+        return Name("rewards", name, *explain(place), usable="not known")
+    no_gpu = "" if GPU.exists() else "; no NVIDIA GPU here: slow"
+    return Name(
+        "rewards",
+        name,
+        *explain(place),
+        license=", ".join(f"{model.ref}: {model.license}" for model in how.models),
+        memory=", ".join(f"{model.ref}: {model.memory}" for model in how.models if model.memory),
+        usable=f"{how.usable or 'yes'}{no_gpu}",
     )
 
 

@@ -55,6 +55,20 @@ SCORERS: dict[str, Scorer] = {
             "['state_dict'], 'model.safetensors'); OpenCLIP's names are understood"
         ),
     ),
+    "imagereward": Scorer(
+        "imagereward-1",
+        CENTRED,
+        models=(
+            KnownModel("THUDM/ImageReward", "Apache-2.0 (its card)", "weights of 1.79 GB (its file list)"),
+        ),
+        usable="published as a pickle, to be converted first (the error says how)",
+        pickled=("THUDM/ImageReward", "zai-org/ImageReward"),
+        conversion=(
+            "make a folder with the tokenizer files of bert-base-uncased, a config.json of {} and "
+            "model.safetensors: safetensors.torch.save_file({k: v.clone() for k, v in "
+            "torch.load('ImageReward.pt', weights_only=True).items()}, 'model.safetensors')"
+        ),
+    ),
     "aesthetic": Scorer(
         "aesthetic-1",
         CENTRED,
