@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rpo_cli.line.status import RunStatus
     from rpo_cli.line.training import TrainReport
     from rpo_cli.train.plan import TrainPlan
+    from rpo_cli.train.probe import TrainProbe
     from rpo_cli.train.run import Prepared
     from rpo_cli.train.scale import BetaAdvice
 
@@ -92,6 +93,14 @@ def pushed(say: Output, report: "PushReport") -> None:
     unknown = [f"{item.what} {item.name}" for item in report.inherited if item.license is None]
     if unknown:
         say.hint(f"no licence is known of: {', '.join(unknown)}; say in the card what applies")
+
+
+def train_probed(say: Output, probe: "TrainProbe") -> None:
+    text = (
+        f"train: {probe.steps:,} steps in {probe.seconds:.1f} s, {probe.pairs_per_second:.3g} pairs/s; "
+        f"{probe.remaining:,} steps remain: about {probe.remaining_hours:.2g} hours, validation apart"
+    )
+    say.result(probe, text)
 
 
 def probed(say: Output, probe: "Probe") -> None:

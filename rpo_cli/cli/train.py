@@ -22,6 +22,17 @@ Prepare = Annotated[
     bool, typer.Option("--prepare", help="Encode pictures and captions into the cache; train nothing.")
 ]
 
+Probe = Annotated[
+    int | None,
+    typer.Option(
+        "--probe",
+        metavar="K",
+        min=1,
+        help="Make K optimiser steps, time them, extrapolate; keep none.",
+        show_default=False,
+    ),
+]
+
 
 def train(
     context: typer.Context,
@@ -35,6 +46,7 @@ def train(
     suggest_beta: SuggestBeta = False,
     plan: Plan = False,
     prepare: Prepare = False,
+    probe: Probe = None,
     link: Annotated[str | None, o.setting("train.link")] = None,
     pair_weight: Annotated[str | None, o.setting("train.pair_weight")] = None,
     label_smoothing: Annotated[float | None, o.setting("train.label_smoothing")] = None,
@@ -73,21 +85,25 @@ def train(
     Example: rpo train demo --method dpo --steps 400 --name dpo-400
     """
     say, line = step.console(context), step.opened(context, "train")
-    act(say, line, plan or dry_run, prepare, suggest_beta)
+    act(say, line, plan or dry_run, prepare, suggest_beta, probe)
 
 
-def act(say: Output, line: "Line", plan: bool, prepare: bool, suggest_beta: bool) -> None:
+def act(
+    say: Output, line: "Line", plan: bool, prepare: bool, suggest_beta: bool, probe: int | None
+) -> None:
     """Train, or do the one thing that was asked for instead."""
     from rpo_cli.line import training
     from rpo_cli.line.round_checks import in_rounds
 
     if launched().rank and not in_rounds(line):  # the first process speaks, and looks ahead alone
-        if not (plan or prepare or suggest_beta):
+        if not (plan or prepare or suggest_beta or probe):
             training.fine_tune(line)
-    elif in_rounds(line) and not (prepare or suggest_beta):
+    elif in_rounds(line) and not (prepare or suggest_beta or probe):
         in_turns(say, line, plan)
     elif plan:
         reports.training_plan(say, training.plan(line))
+    elif probe:
+        reports.train_probed(say, training.probe(line, probe))
     elif prepare:
         reports.prepared(say, training.prepare(line))
     elif suggest_beta:

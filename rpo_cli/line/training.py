@@ -21,9 +21,10 @@ from rpo_cli.train.run import train as train_model
 
 if TYPE_CHECKING:
     from rpo_cli.train.plan import TrainPlan
+    from rpo_cli.train.probe import TrainProbe
     from rpo_cli.train.scale import BetaAdvice
 
-__all__ = ["TrainReport", "fine_tune", "plan", "prepare", "suggest_beta"]
+__all__ = ["TrainReport", "fine_tune", "plan", "prepare", "probe", "suggest_beta"]
 
 
 def fine_tune(line: Line, start: Start | None = None) -> TrainReport:
@@ -78,6 +79,24 @@ def prepare(line: Line) -> Prepared:
     _refuse_online(line, "--prepare")
     settings = own_settings(line)
     return prepare_cache(settings, **_arguments(line, settings))
+
+
+def probe(line: Line, steps: int) -> "TrainProbe":
+    """Time some optimiser steps of the training and throw their weights away.
+
+    Raises:
+        SettingsError: settings that contradict the method.
+        UsageError: the run has no dataset yet, or the training is one in rounds or of several processes.
+    """
+    from rpo_cli.train.probe import probe as probe_training
+
+    _refuse_online(line, "--probe")
+    settings = own_settings(line)
+    if settings.rounds:
+        raise UsageError(
+            "--probe times steps on a dataset, and rounds make theirs as they go", "leave out --rounds"
+        )
+    return probe_training(settings, steps, **_arguments(line, settings))
 
 
 def plan(line: Line) -> "TrainPlan":

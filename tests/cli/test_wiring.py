@@ -13,6 +13,7 @@ from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
 from rpo_cli.line.training import TrainReport
 from rpo_cli.train.plan import Flops, Memory, TrainPlan
+from rpo_cli.train.probe import TrainProbe
 from rpo_cli.train.run import Prepared
 from rpo_cli.train.scale import BetaAdvice
 
@@ -74,6 +75,16 @@ def test_suggest_beta_proposes_and_trains_nothing(rpo, calls, monkeypatch, tmp_p
     assert calls == []
     assert ("a rule" in told.out, "diffusers-sd" in told.out) == (True, True)
     assert quiet.out == "200\n"
+
+
+def test_probe_times_steps_and_trains_nothing(rpo, calls, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        training, "probe", lambda line, steps: TrainProbe("dpo", steps, 6.0, 8.0, 1200, 0.67)
+    )
+    told = rpo("train", tmp_path, "--probe", 3)
+
+    assert calls == []
+    assert "3 steps in 6.0 s, 8 pairs/s; 1,200 steps remain: about 0.67 hours" in told.out
 
 
 def test_train_hands_on_its_settings(rpo, calls, tmp_path):

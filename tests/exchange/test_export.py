@@ -20,6 +20,7 @@ from rpo_cli.line.importing import import_source
 from rpo_cli.line.run import build_pairs
 from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.records import Critique, Edit, Flaw, Image, ImageData, RewardScore, content_key
+from rpo_cli.train.singles import read_singles
 
 ONLY = {"pairs.strategy": "imported", "score.rewards": (), "pairs.val_fraction": 0.3}
 PAIRED = ("pickapic", "imagefolder", "webdataset", "simpletuner", "jsonl")
@@ -315,6 +316,9 @@ def test_kto_reads_one_picture_a_row_with_a_boolean_label(tmp_path, line, home):
         }
     assert {(row["caption"], encode_png(row["image"]), row["label"]) for row in rows} == expected
     assert isinstance(rows[0]["label"], bool)
+    singles = read_singles(Path(path), "train")  # what `rpo train --method kto --dataset` reads of it
+    names = {(caption.removeprefix("'"), sha256(data), label) for caption, data, label in expected}
+    assert {(item.caption, item.picture, item.good) for item in singles} == names
 
 
 def test_a_picture_that_wins_and_loses_equally_often_is_no_label(tmp_path, write):

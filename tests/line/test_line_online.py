@@ -8,7 +8,7 @@ from rpo_cli import open_line
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.line.online import own_online_settings
 from rpo_cli.line.preflight import preflight
-from rpo_cli.line.training import fine_tune, own_settings, plan, prepare, suggest_beta
+from rpo_cli.line.training import fine_tune, own_settings, plan, prepare, probe, suggest_beta
 from rpo_cli.stages.split import split_of
 
 ROUNDS = {"train.rounds": 2}
@@ -51,7 +51,7 @@ def test_all_mistakes_are_told_before_anything_is_made(tmp_path):
         assert setting in caught.value.message
 
 
-@pytest.mark.parametrize("command", [plan, prepare, suggest_beta])
+@pytest.mark.parametrize("command", [plan, prepare, suggest_beta, lambda line: probe(line, 1)])
 def test_what_looks_at_a_dataset_is_refused(tmp_path, command):
     line = open_line(tmp_path, {"train.method": "d3po", **ROUNDS}, preset="shapes")
     with pytest.raises(UsageError, match="d3po samples pictures of its own"):
