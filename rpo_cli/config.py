@@ -15,6 +15,7 @@ from rpo_cli.sections import (
     GenerateSettings,
     OnlineSettings,
     RoundSettings,
+    ScoreSettings,
     Section,
     ServerSettings,
 )
@@ -71,26 +72,6 @@ class CritiqueSettings(ServerSettings):
     attempts: int = Field(default=3, ge=1, le=20, description="1 greedy, the rest sampled.")
     batch_size: int = Field(default=8, ge=1, le=4096, description="Rows in one call of the model.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
-
-
-class ScoreSettings(Section):
-    """`[score]`: rewards of originals and edits."""
-
-    rewards: tuple[str, ...] = Field(default=(), description="NAME=FOLDER_OR_HUB_ID, e.g. clip=...")
-    backend: str = Field(
-        default="transformers", description="Of rewards that ask a VLM: see `rpo list critics`."
-    )
-    batch_size: int = Field(default=16, ge=1, le=4096, description="Rows in one call of the model.")
-    dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
-
-    @field_validator("rewards")
-    @classmethod
-    def _name_and_model(cls, values: tuple[str, ...]) -> tuple[str, ...]:
-        if any("" in value.partition("=") for value in values):
-            raise ValueError("every reward must be NAME=FOLDER_OR_HUB_ID")
-        if len({value.partition("=")[0] for value in values}) < len(values):
-            raise ValueError("every reward must have a name of its own")
-        return values
 
 
 class PairSettings(Section):

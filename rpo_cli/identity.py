@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,12 +27,13 @@ class ModelIdentity:
 
     Attributes:
         revision: the commit (hub), or SHA-256 over the names and contents of a folder's relevant files.
-            Of a model behind a server somewhere nothing more is known than its name: "served:NAME".
+            Of a model behind a server somewhere nothing more is known than its name: "served:NAME". Of a
+            function: "function:" and SHA-256 of its module's file, without what that imports.
         asked: the branch, tag or commit that was asked for; None: the default branch, or a folder.
     """
 
     ref: str
-    kind: Literal["folder", "hub", "served"]
+    kind: Literal["folder", "hub", "served", "function"]
     revision: str
     asked: str | None = None
 
@@ -49,6 +51,26 @@ class ModelIdentity:
 def served(name: str, ref: str | None = None) -> ModelIdentity:
     """The model that a server knows under `name`; `ref` is what the user gave instead of the name."""
     return ModelIdentity(ref or name, "served", f"served:{name}")
+
+
+def function(place: str) -> ModelIdentity:
+    """A "module:function" and the content of its module's file; imports the packages around it.
+
+    Raises:
+        UsageError: there is no such module.
+    """
+    module = place.partition(":")[0]
+    try:
+        spec = find_spec(module)
+    except ImportError:
+        spec = None
+    if spec is None or spec.origin is None or not Path(spec.origin).is_file():
+        raise UsageError(
+            f"score.functions: {place}: no module '{module}' with a file",
+            "install its package, or put its folder on PYTHONPATH",
+        )
+    digest = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
+    return ModelIdentity(place, "function", f"function:{digest}")
 
 
 def pin_name(ref: str, revision: str | None) -> str:

@@ -34,7 +34,7 @@ SERVERS = {"critique": "critic_url", "edit": "editor_url"}  # section → the se
 IMPLIED = ("", "default", "preset")  # origins of critique.backend that a --critic-url overrules
 TRUSTING = frozenset(
     f"critique.{key}" for key in ("critic_url", "key_variable", "server_python", "server_args")
-) | {"run.accept_license", "edit.editor_url", "edit.key_variable"}
+) | {"run.accept_license", "score.functions", "edit.editor_url", "edit.key_variable"}
 AUTO = "auto"  # a backend that the model's own files choose
 # model → settings of a preset that are meant for its own model, and for no other that is given instead
 SUITED = {
@@ -214,6 +214,11 @@ def _wrong_names(name: str, value: Any, origins: Origins) -> Iterator[str]:
     """Values that should be names of the registry and are not."""
     if name == "score.rewards" and isinstance(value, (list, tuple)):
         names, kind = [str(item).partition("=")[0] for item in value], "rewards"
+    elif name == "score.functions" and isinstance(value, (list, tuple)):
+        given = {str(item).partition("=")[0] for item in value}
+        for taken in sorted(given & registry.names("rewards").keys()):
+            yield f"{name}: '{taken}' is the name of a reward; choose another ({origins[name]})"
+        return
     elif name in NAMED and isinstance(value, str):
         names, kind = [value], NAMED[name]
     else:

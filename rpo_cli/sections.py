@@ -1,11 +1,13 @@
 """The base of all sections of the settings, and some of them; `config.py` holds the others."""
 
+import re
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Dtype = Literal["float32", "float16", "bfloat16"]
 Baseline = Literal["running", "prompt", "batch"]
+FUNCTION = re.compile(r"[A-Za-z][\w.-]{0,63}=[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
 class Section(BaseModel):
@@ -184,3 +186,41 @@ class RoundSettings(Section):
         description="Of the noise that sapo puts on winners, one drawn for each loser.",
     )
     buffer: int = Field(default=2000, ge=0, description="Losers of earlier rounds that sapo keeps.")
+
+
+class ScoreSettings(Section):
+    """`[score]`: rewards of originals and edits."""
+
+    rewards: tuple[str, ...] = Field(default=(), description="NAME=FOLDER_OR_HUB_ID, e.g. clip=...")
+    functions: tuple[str, ...] = Field(
+        default=(), description="NAME=MODULE:FUNCTION, rewards of your own; --set or --config only."
+    )
+    backend: str = Field(
+        default="transformers", description="Of rewards that ask a VLM: see `rpo list critics`."
+    )
+    batch_size: int = Field(default=16, ge=1, le=4096, description="Rows in one call of the model.")
+    dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
+
+    @field_validator("rewards")
+    @classmethod
+    def _name_and_model(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if any("" in value.partition("=") for value in values):
+            raise ValueError("every reward must be NAME=FOLDER_OR_HUB_ID")
+        if len({value.partition("=")[0] for value in values}) < len(values):
+            raise ValueError("every reward must have a name of its own")
+        return values
+
+    @field_validator("functions")
+    @classmethod
+    def _name_and_place(cls, values: tuple[str, ...]) -> tuple[str, ...]:
+        if not all(FUNCTION.fullmatch(value) for value in values):
+            raise ValueError("every function must be NAME=MODULE:FUNCTION")
+        if len({value.partition("=")[0] for value in values}) < len(values):
+            raise ValueError("every function must have a name of its own")
+        return values
+
+    @property
+    def named(self) -> tuple[tuple[str, str], ...]:
+        """(name, model) of every reward, (name, "module:function") of every function."""
+        parts = (value.partition("=") for value in (*self.rewards, *self.functions))
+        return tuple((name, model) for name, _, model in parts)

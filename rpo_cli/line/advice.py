@@ -46,7 +46,7 @@ def _model(line: Line, stage: str) -> str:
 def _after_rows(line: Line, run: str) -> str | None:
     files = line.store.files
     if not files.exists("dataset/README.md"):
-        judged = bool(line.settings.score.rewards) or labelled_only(line)
+        judged = bool(line.settings.score.named) or labelled_only(line)
         return f"rpo build-pairs {run}{'' if judged else ' --reward NAME=FOLDER_OR_HUB_ID'}"
     started = {name.split("/")[1] for name in files.find("train", "/settings.json") if name.count("/") == 2}
     done = {name.split("/")[1] for name in files.find("train", "/done.json") if name.count("/") == 2}

@@ -8,7 +8,7 @@ from typing import Any
 from rpo_cli import registry, templates
 from rpo_cli.config import CritiqueSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.identity import PICKLES, ModelIdentity, served
+from rpo_cli.identity import PICKLES, ModelIdentity, function, served
 from rpo_cli.line.context import Line
 from rpo_cli.recipes.rewards import SCORERS, Scorer
 from rpo_cli.records import canonical_json
@@ -111,6 +111,9 @@ def backend_options(line: Line, backend: str) -> dict[str, Any]:
 def reward_identity(line: Line, reward: str, ref: str) -> tuple[ModelIdentity, str]:
     """The model of a reward, and canonical JSON of everything that determines its scores."""
     s = line.settings.score
+    if is_function(reward):
+        found = line.know(function(ref))
+        return found, canonical_json({"reward": reward, "model": found.revision})
     _refuse_pickle(reward, ref)
     asked = registry.reward_templates.get(reward)
     is_served = asked is not None and s.backend == SERVED
@@ -125,6 +128,20 @@ def reward_identity(line: Line, reward: str, ref: str) -> tuple[ModelIdentity, s
         if s.backend != "transformers":
             said |= {"backend": s.backend, **server_settings(line.settings.critique)}
     return model, canonical_json(said)
+
+
+def is_function(reward: str) -> bool:
+    """Whether a reward of the run is one of `score.functions`: all others are in the registry."""
+    return reward not in registry.names("rewards")
+
+
+def built_reward(reward: str, ref: str, **options: Any) -> Any:
+    """The backend of a reward, not loaded yet."""
+    if is_function(reward):
+        from rpo_cli.backends.function import FunctionReward
+
+        return FunctionReward(ref, **options)
+    return registry.load("rewards", reward)(ref, **options)
 
 
 def _refuse_pickle(reward: str, ref: str) -> None:

@@ -168,7 +168,7 @@ def _check(plan: _Plan) -> None:
     Raises:
         UsageError: nothing to measure with, or the first mistake.
     """
-    rewards = plan.lines[BASE].settings.score.rewards
+    rewards = plan.lines[BASE].settings.score.named
     if not rewards and plan.measure is None:
         raise UsageError("no reward is set", "pass --reward NAME=FOLDER or --measure NAME")
     for line in plan.lines.values():

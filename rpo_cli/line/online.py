@@ -8,7 +8,7 @@ from rpo_cli import registry
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, nearest
 from rpo_cli.line.context import Line
-from rpo_cli.line.critics import reward_options, served_model
+from rpo_cli.line.critics import built_reward, reward_options, served_model
 from rpo_cli.line.models import generator
 from rpo_cli.line.prompts import live_prompts, take_prompts
 from rpo_cli.line.work import required, reward_identity, reward_models
@@ -124,6 +124,6 @@ def _built(options: Mapping[str, tuple[str, dict[str, Any]]], device: str) -> di
     """The rewards by name, on their device."""
     rewards: dict[str, Reward] = {}
     for name, (ref, how) in options.items():
-        rewards[name] = registry.load("rewards", name)(ref, device=device, **how)
+        rewards[name] = built_reward(name, ref, device=device, **how)
         rewards[name].setup()
     return rewards

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from rpo_cli import registry
 from rpo_cli.config import Settings
 from rpo_cli.errors import RpoError, SettingsError
 from rpo_cli.exchange.prompts import read_prompts
@@ -80,7 +79,6 @@ def _model(line: Line, ref: str | None, setting: str, revision: str | None) -> N
 def _rewards(line: Line) -> None:
     for name, ref in reward_models(line):
         reward_identity(line, name, ref)
-        registry.locate("rewards", name)
 
 
 def _scheduler(name: str) -> None:

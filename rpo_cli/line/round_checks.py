@@ -46,6 +46,10 @@ def contradictions(line: Line) -> Checks:
         ),
         (not s.score.rewards, "score.rewards: rounds need a reward, and none is set"),
         (
+            bool(s.score.functions),
+            "score.functions: each round is a run directory, which cannot say whose code to run",
+        ),
+        (
             _reverses(objective),
             f"train.method: {objective.name} learns what to keep away from, and rounds would draw it",
         ),

@@ -30,7 +30,7 @@ ROLES = {"generate": "generator", "critique": "critic", "edit": "editor"}
 
 def build_pairs(line: Line) -> PairsReport:
     """Candidate pairs, verdicts and the dataset from the tables and scores that are there: no model."""
-    if not line.settings.score.rewards and not labelled_only(line):
+    if not line.settings.score.named and not labelled_only(line):
         raise UsageError("no reward is set", "pass --reward NAME=FOLDER; see `rpo list rewards`")
     with line.store.lock("build-pairs"):
         judged = [generate_work(line)] if generates(line) else []

@@ -218,8 +218,8 @@ def wants_edits(line: Line) -> bool:
 
 
 def reward_models(line: Line) -> list[tuple[str, str]]:
-    """(reward name, model) of every setting "NAME=MODEL"."""
-    return [(name, model) for name, _, model in (r.partition("=") for r in line.settings.score.rewards)]
+    """(reward name, model) of every reward, ("name", "module:function") of every function."""
+    return list(line.settings.score.named)
 
 
 def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.ScoreTask]) -> Work:
@@ -254,4 +254,6 @@ def works(line: Line, name: str) -> list[Work]:
 
 
 def _backend(kind: str, name: str, model: str, **options: Any) -> Any:
+    if kind == "rewards":
+        return critics.built_reward(name, model, **options)
     return registry.load(kind, name)(model, **options)

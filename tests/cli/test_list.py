@@ -8,6 +8,7 @@ import pytest
 from rpo_cli import registry
 from rpo_cli.cli.explain import explain
 from rpo_cli.recipes import RECIPES
+from rpo_cli.recipes.rewards import SCORERS
 
 
 def test_every_registered_name_is_listed(rpo):
@@ -52,6 +53,18 @@ def test_pipelines_are_listed_with_numbers_licences_and_what_they_need(rpo, kind
         assert ("guidance" in item["defaults"]) == (how.guidance is not None)
         missing = [package for package in how.needs if find_spec(package) is None]
         assert item["usable"].startswith("no: needs torchvision" if missing else "yes")
+
+
+def test_rewards_are_listed_with_licences_and_what_is_between_them_and_a_score(rpo):
+    listed = {item["name"]: item for item in json.loads(rpo("list", "rewards", "--json").out)}
+
+    assert listed.keys() == registry.rewards.keys() == SCORERS.keys()
+    for name, item in listed.items():
+        how = SCORERS[name]
+        assert all(f"{model.ref}: {model.license}" in item["license"] for model in how.models)
+        assert all(f"{model.ref}: {model.memory}" in item["memory"] for model in how.models if model.memory)
+        assert item["usable"].startswith(how.usable or "yes")
+        assert bool(how.conversion) == bool(how.pickled)
 
 
 @pytest.fixture

@@ -1,14 +1,17 @@
 """Rewards at the door: what belongs into a row's key, and weights that are not loaded."""
 
 import json
+import sys
 
 import pytest
+from PIL import Image
 
 from rpo_cli import open_line
 from rpo_cli.config import PairSettings
-from rpo_cli.errors import UsageError
-from rpo_cli.line.critics import reward_identity
+from rpo_cli.errors import RpoError, SettingsError, UsageError
+from rpo_cli.line.critics import built_reward, reward_identity
 from rpo_cli.line.dataset import _said
+from rpo_cli.line.work import reward_models
 from rpo_cli.recipes.rewards import SCORERS
 
 
@@ -56,3 +59,83 @@ def test_settings_that_came_later_change_no_build_that_does_not_use_them():
     assert not later.keys() & plain.keys()
     for name, value in later.items():
         assert _said(PairSettings(**{name: value}), {}).keys() - plain.keys() == {name}
+
+
+# --- functions of the user's own -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    """A module of the user's own, and a run that scores with it."""
+    (tmp_path / "code").mkdir()
+    file = tmp_path / "code" / "my_rewards_of_test.py"
+    file.write_text(
+        "def longer(prompts, pictures):\n    return [len(p) + c.width for p, c in zip(prompts, pictures)]\n"
+        "def few(prompts, pictures):\n    return [1.0]\n"
+        "def words(prompts, pictures):\n    return prompts\n"
+    )
+    monkeypatch.syspath_prepend(str(file.parent))
+    monkeypatch.delitem(sys.modules, file.stem, raising=False)
+    return file
+
+
+FUNCTION = {"score.functions": ("mine=my_rewards_of_test:longer",)}
+
+
+def test_a_function_scores_and_its_files_content_is_its_identity(tmp_path, mine):
+    line = open_line(tmp_path / "run", FUNCTION)
+    found = reward_models(line)[-1]
+    first, said = reward_identity(line, *found)
+    backend = built_reward(*found, revision=None, device="cpu", dtype="float32")
+    backend.setup()
+    mine.write_text(mine.read_text() + "# another version\n")
+    second, other = reward_identity(open_line(tmp_path / "run2", FUNCTION), *found)
+
+    assert backend.score(["abc", ""], [Image.new("L", (8, 8)), Image.new("RGB", (16, 8))]) == [11.0, 16.0]
+    assert first.ref == "my_rewards_of_test:longer"
+    assert first.revision != second.revision
+    assert said != other
+
+
+def test_a_function_that_is_not_in_its_module_is_an_error_of_two_lines(mine):
+    with pytest.raises(RpoError, match="cannot be imported"):
+        built_reward("mine", "my_rewards_of_test:none").setup()
+
+
+@pytest.mark.parametrize(("name", "told"), [("few", "of shape"), ("words", "no numbers")])
+def test_a_function_that_gives_no_scores_is_an_error_of_two_lines(mine, name, told):
+    backend = built_reward("mine", f"my_rewards_of_test:{name}")
+    backend.setup()
+    with pytest.raises(RpoError, match=told):
+        backend.score(["a", "b"], [Image.new("RGB", (8, 8))] * 2)
+
+
+def test_a_run_directory_cannot_name_a_function(tmp_path, mine):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "rpo.toml").write_text('[score]\nfunctions = ["mine=my_rewards_of_test:longer"]\n')
+
+    with pytest.raises(SettingsError) as caught:
+        open_line(run, {})
+    assert "score.functions: says whom to trust" in str(caught.value.problems)
+    assert "my_rewards_of_test" not in sys.modules
+
+
+def test_a_function_that_was_named_once_is_not_kept_for_the_next_command(tmp_path, mine):
+    line = open_line(tmp_path / "run", FUNCTION)
+    line.record()
+
+    assert reward_models(open_line(tmp_path / "run", {})) != reward_models(line)
+    assert dict(reward_models(open_line(tmp_path / "run", {}))).keys().isdisjoint({"mine"})
+
+
+def test_a_function_may_not_take_the_name_of_a_reward(tmp_path):
+    with pytest.raises(SettingsError) as caught:
+        open_line(tmp_path / "run", {"score.functions": ("clip=os:getcwd",)})
+    assert "'clip' is the name of a reward" in str(caught.value.problems)
+
+
+def test_a_module_that_is_not_there_is_told_at_the_door(tmp_path):
+    line = open_line(tmp_path / "run", {"score.functions": ("mine=no_such_module_here:score",)})
+    with pytest.raises(UsageError, match="no module 'no_such_module_here'"):
+        reward_identity(line, *reward_models(line)[-1])
