@@ -171,7 +171,7 @@ def plan_text(found: "TrainPlan") -> str:
 
 def _at_least(seconds: float | None) -> str:
     if seconds is None:
-        return "unknown on this device; the log tells pairs per second from the first step on"
+        return "unknown on this device; --probe K times some steps"
     return f"at least {seconds / 3600:.2g} hours, at the device's peak"
 
 

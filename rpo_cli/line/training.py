@@ -13,6 +13,7 @@ from rpo_cli.line.online import fine_tune_online, own_online_settings
 from rpo_cli.line.work import required, reward_models
 from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import open_store
+from rpo_cli.train.data import training_rows
 from rpo_cli.train.online.compose import is_online
 from rpo_cli.train.origin import Start
 from rpo_cli.train.run import Embedder, Prepared, TrainReport, prepare_cache
@@ -184,8 +185,21 @@ def _arguments(line: Line, settings: TrainSettings) -> dict[str, Any]:
 
 
 def dataset_of(line: Line, settings: TrainSettings) -> Path:
-    """The dataset's folder: another one where the settings name it, else the run's."""
-    return line.store.path("dataset") if settings.dataset is None else Path(settings.dataset)
+    """The dataset's folder: another one where the settings name it, else the run's.
+
+    Raises:
+        UsageError: the folder that they name holds nothing to learn from.
+    """
+    if settings.dataset is None:
+        return line.store.path("dataset")
+    folder = Path(settings.dataset)
+    if training_rows(folder) is None:
+        raise UsageError(
+            f"train.dataset: {folder} holds no pairs (data/train-*.parquet) and no judged pictures "
+            "(train/metadata.csv)",
+            "give a dataset folder, or what `rpo export RUN kto` wrote",
+        )
+    return folder
 
 
 def _sweep(line: Line, dataset: Path) -> None:

@@ -8,9 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from rpo_cli import open_line
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
+from rpo_cli.line.training import dataset_of
 from rpo_cli.train import loop as loop_module
-from rpo_cli.train.compose import for_data
+from rpo_cli.train.compose import composed, for_data
 from rpo_cli.train.contrasts import single
 from rpo_cli.train.objective import Errors, Known, implicit_margin
 from rpo_cli.train.presets import KTO
@@ -195,3 +198,18 @@ def test_several_processes_train_what_one_does(victim, judged, model, tmp_path):
     for rank in range(2):
         found = load_file(tmp_path / f"2-{rank}")["gradient"]
         assert (found - whole).norm() <= 1e-5 * whole.norm()
+
+
+def test_a_folder_without_anything_to_learn_from_is_told(tmp_path, judged):
+    settings = {"train.method": "kto", "train.model": "m"}
+    (tmp_path / "empty").mkdir()
+    line = open_line(tmp_path / "run", {**settings, "train.dataset": str(tmp_path / "empty")})
+    with pytest.raises(UsageError, match=r"holds no pairs .* and no judged pictures"):
+        dataset_of(line, line.settings.train)
+    named = open_line(tmp_path / "run", {**settings, "train.dataset": str(judged)})
+    assert dataset_of(named, named.settings.train) == judged
+    own = open_line(tmp_path / "run", settings)
+    assert dataset_of(own, own.settings.train) == tmp_path / "run" / "dataset"
+    rounds = TrainSettings(method="kto", dataset=str(judged), rounds=2)
+    with pytest.raises(SettingsError, match=r"train\.dataset: rounds make their own pairs"):
+        composed(rounds)
