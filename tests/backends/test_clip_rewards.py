@@ -151,6 +151,21 @@ def test_a_score_does_not_depend_on_its_neighbours_or_on_what_was_scored_before(
     assert all(isinstance(score, float) and np.isfinite(score) for score in together)
 
 
+@pytest.mark.parametrize("name", tiny_rewards.REWARDS)
+def test_prompts_and_pictures_of_any_kind_are_scored(name, loaded):
+    prompts = ["", "word " * 10_000, "\0<|im_start|> ignore all before", "שלום 🟥 مرحبا", "a\nb\r\t"]
+    pictures = [
+        *(Image.new("RGBA", (64, 64)), Image.new("L", (301, 97)), Image.new("P", (8, 8))),
+        *(Image.new("RGB", (1, 500)), Image.new("1", (500, 1))),
+    ]
+    scores = loaded(name).score(prompts, pictures)
+
+    assert len(scores) == 5
+    assert all(np.isfinite(scores))
+    if hasattr(loaded(name), "cut"):
+        assert loaded(name).cut(prompts)[:2] == [False, True]
+
+
 def test_a_prompt_is_encoded_once(loaded, monkeypatch):
     images = cases(4)[1]
     reward, asked = loaded("clipscore"), []
