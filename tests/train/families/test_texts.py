@@ -93,6 +93,7 @@ def test_it_starts_at_exactly_zero_and_every_encoder_learns(name, run_texts, tra
     assert frozen == []
 
 
+@pytest.mark.slow
 def test_no_caption_is_cached_and_what_is_encoded_is_what_the_cache_would_hold(run_texts, opened, tmp_path):
     run_texts("sdxl", steps=1)
     assert not (tmp_path / "cache" / "prompts").exists()
@@ -108,7 +109,7 @@ def test_no_caption_is_cached_and_what_is_encoded_is_what_the_cache_would_hold(r
 
 
 @pytest.mark.parametrize("layout", [pytest.param("diffusers", marks=pytest.mark.slow), "kohya"])
-@pytest.mark.parametrize("name", SLOW_SD1)
+@pytest.mark.parametrize("name", ["sd1", pytest.param("sdxl", marks=pytest.mark.slow)])
 def test_a_file_loads_back_by_the_pipeline_to_the_trainers_embeddings(
     name, layout, run_texts, trained, opened, model_of
 ):
