@@ -97,7 +97,7 @@ class CountingFamily:
 
 
 def test_errors_of_mixed_sizes_stand_in_the_order_of_the_batch_and_ignore_padding():
-    policy = SimpleNamespace(autocast=nullcontext, unet=None, reference=nullcontext)
+    policy = SimpleNamespace(autocast=nullcontext, unet=None, reference=nullcontext, texts=None)
     draws = [wide_draw(0), wide_draw(1)]
     batch = assemble(draws, PAIRS, MixedCache(), SCHEDULE, "cpu")
     family = CountingFamily()
