@@ -28,6 +28,7 @@ def build_pairs(
     max_pairs_per_prompt: Annotated[int | None, o.setting("pairs.max_pairs_per_prompt")] = None,
     val_fraction: Annotated[float | None, o.setting("pairs.val_fraction")] = None,
     use_verdicts: Annotated[str | None, o.setting("pairs.use_verdicts")] = None,
+    accept_license: o.AcceptLicense = None,
     device: o.Device = None,
     seed: o.Seed = None,
     preset: o.Preset = None,
@@ -43,11 +44,13 @@ def build_pairs(
     Example: rpo build-pairs demo --strategy all --min-margin 0.3
     """
     from rpo_cli.line.plan import plan
+    from rpo_cli.line.preflight import preflight
     from rpo_cli.line.run import build_pairs as build
     from rpo_cli.line.stage import run_stage
 
     say = step.console(context)
     line = step.opened(context, "pairs")
+    preflight(line, ["build-pairs"])
     if dry_run:
         reports.plans(say, plan(line, ["score"]))
     else:

@@ -23,6 +23,7 @@ def critique(
     attempts: Annotated[int | None, o.setting("critique.attempts")] = None,
     batch_size: Annotated[int | None, o.setting("critique.batch_size")] = None,
     dtype: Annotated[str | None, o.setting("critique.dtype")] = None,
+    accept_license: o.AcceptLicense = None,
     device: o.Device = None,
     seed: o.Seed = None,
     preset: o.Preset = None,

@@ -54,6 +54,7 @@ def evaluate(
     measure: Measure = None,
     allow_training_prompts: AllowSeen = False,
     dataset: Dataset = False,
+    accept_license: o.AcceptLicense = None,
     device: o.Device = None,
     assign: o.Assign = None,
     json: o.Json = False,
@@ -66,7 +67,7 @@ def evaluate(
     from rpo_cli.line.context import open_line
 
     say = step.console(context)
-    told = o.given("eval", {"device": device, "assign": assign})
+    told = o.given("eval", {"device": device, "accept_license": accept_license, "assign": assign})
     line = open_line(run, told, observer=say.observer(), create=False)
     if dataset:
         from rpo_cli.line.audit import audit

@@ -72,6 +72,7 @@ def train(
     log: Annotated[list[str] | None, o.setting("train.loggers")] = None,
     export: Annotated[list[str] | None, o.setting("train.export")] = None,
     seed: Annotated[int | None, o.setting("train.seed")] = None,
+    accept_license: o.AcceptLicense = None,
     dry_run: o.DryRun = False,
     device: o.Device = None,
     preset: o.Preset = None,
@@ -84,7 +85,10 @@ def train(
 
     Example: rpo train demo --method dpo --steps 400 --name dpo-400
     """
+    from rpo_cli.line.preflight import preflight
+
     say, line = step.console(context), step.opened(context, "train")
+    preflight(line, ["train"])
     act(say, line, plan or dry_run, prepare, suggest_beta, probe)
 
 

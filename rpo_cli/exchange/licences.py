@@ -7,7 +7,8 @@ import yaml
 
 MAX_CARD = 1_000_000
 # known by name, because a hub id has no card at hand: as their cards stated when this was written (those of
-# cosxl and FLUX.1 from memory); who is missing here is judged by a local folder's card, else unknown
+# cosxl, FLUX.1 and Qwen2.5-VL-3B from memory); who is missing here is judged by a local folder's card, else
+# unknown
 NON_COMMERCIAL_MODELS = (
     "black-forest-labs/FLUX.1-dev",
     "black-forest-labs/FLUX.1-Kontext-dev",
@@ -15,12 +16,13 @@ NON_COMMERCIAL_MODELS = (
     "black-forest-labs/FLUX.2-klein-9B",
     "black-forest-labs/FLUX.2-klein-9b-kv",
     "black-forest-labs/FLUX.2-klein-base-9B",
+    "Qwen/Qwen2.5-VL-3B-Instruct",
     "stabilityai/cosxl",
     "stabilityai/sd-turbo",
     "stabilityai/sdxl-turbo",
 )
 # identifiers of the hub's list, and words of those outside it, that allow no commercial use
-_FORBIDS = re.compile(r"(^|[-_ ])nc([-_ ]|$)|non-?commercial|research-only", re.IGNORECASE)
+_FORBIDS = re.compile(r"(^|[-_ ])(nc|research)([-_ ]|$)|non-?commercial", re.IGNORECASE)
 
 
 def declared(folder: Path) -> str | None:

@@ -67,18 +67,21 @@ def attribute_of(place: str) -> Any:
     return getattr(import_module(module), attribute)
 
 
-def check_reached(line: Line) -> None:
+def check_reached(line: Line, backend: str) -> None:
     """What can be told of a server before anything is asked of it.
+
+    Args:
+        backend: of the critic, or of the rewards that ask a VLM.
 
     Raises:
         UsageError: a wrong URL, a key's variable that is not set, a Python that is not there.
     """
     s = line.settings.critique
-    if s.backend == SERVED and s.critic_url:
+    if backend == SERVED and s.critic_url:
         from rpo_cli.backends.servers import endpoints
 
         endpoints(s.critic_url, s.key_variable)
-    if s.backend == OWN_SERVER and s.server_python and which(s.server_python) is None:
+    if backend == OWN_SERVER and s.server_python and which(s.server_python) is None:
         raise UsageError(
             f"critique.server_python: {s.server_python}: no such program",
             "name the python of an environment that has vLLM",

@@ -1,5 +1,6 @@
-"""What is refused of a generator or an editor before it loads: settings, classes, packages, licences."""
+"""What is refused of a model before it loads: settings, classes, packages, licences."""
 
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Literal
 
@@ -26,7 +27,7 @@ def check_generator(line: Line) -> None:
     _refuse(line, chosen, "generate")
     if chosen.name == ONE_STEP and s.steps not in (None, 1):
         raise UsageError(f"generate.steps: '{ONE_STEP}' takes one step, not {s.steps}", "leave it out")
-    _licensed(line, chosen.models)
+    check_licences(line, chosen.models)
 
 
 def check_editor(line: Line) -> None:
@@ -44,7 +45,7 @@ def check_editor(line: Line) -> None:
         _edits(chosen, s.controlnet)
     _installed(chosen)
     _refuse(line, chosen, "edit")
-    _licensed(line, chosen.models)
+    check_licences(line, chosen.models)
 
 
 def _edits(chosen: Chosen, controlnet: str | None) -> None:
@@ -96,13 +97,18 @@ def _refuse(line: Line, chosen: Chosen, section: Literal["generate", "edit"]) ->
         line.observer.note(f"{told}; {value!r} of an earlier command is left out")
 
 
-def _licensed(line: Line, models: tuple[ModelIdentity, ...]) -> None:
+def check_licences(line: Line, models: Sequence[ModelIdentity]) -> None:
+    """Refuse weights that are known to forbid commercial use, unless the user has said a word.
+
+    Raises:
+        UsageError: names them and their licences.
+    """
     from rpo_cli.exchange.licences import forbids_commerce, model_licence
 
     if line.settings.run.accept_license:
         return
-    found = [(model.ref, model_licence(model.ref)) for model in models]
-    forbidding = [f"{ref} ({license})" for ref, license in found if forbids_commerce(license)]
+    found = {model.ref: model_licence(model.ref) for model in models if model.kind != "function"}
+    forbidding = [f"{ref} ({license})" for ref, license in found.items() if forbids_commerce(license)]
     if forbidding:
         raise UsageError(
             f"a licence forbids commercial use: {', '.join(forbidding)}",

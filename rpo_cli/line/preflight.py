@@ -9,10 +9,12 @@ from rpo_cli.errors import RpoError, SettingsError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import check_reached, critic_identity, required
-from rpo_cli.line.model_checks import check_editor, check_generator
-from rpo_cli.line.training import own_settings
+from rpo_cli.line.model_checks import check_editor, check_generator, check_licences
+from rpo_cli.line.training import model_of, own_settings
 from rpo_cli.line.work import reward_identity, reward_models
+from rpo_cli.registry import reward_templates
 from rpo_cli.templates import Templates
+from rpo_cli.train.online.compose import is_online
 
 
 def preflight(line: Line, steps: Sequence[str]) -> None:
@@ -34,7 +36,8 @@ def preflight(line: Line, steps: Sequence[str]) -> None:
         raise next(iter(unique.values()))
     if unique:
         problems = [message.replace("\n", "\n  ") for message in unique]
-        raise SettingsError("settings", problems, next(iter(unique.values())).hint)
+        hints = dict.fromkeys(error.hint for error in unique.values())
+        raise SettingsError("settings", problems, "; ".join(hints))
 
 
 def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
@@ -51,18 +54,19 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
             *([partial(_scheduler, s.generate.scheduler)] if s.generate.scheduler else []),
         ],
         "critique": [
-            partial(check_reached, line),
-            partial(critic_identity, line),
+            partial(check_reached, line, s.critique.backend),
+            partial(_critic, line),
             partial(Templates.find, line.templates, s.critique.template),
         ],
         "edit": [
             partial(check_editor, line),
             *([partial(_scheduler, s.edit.scheduler)] if s.edit.scheduler else []),
         ],
-        "build-pairs": [partial(_rewards, line)],
+        "build-pairs": _rewards(line),
         "train": [
             partial(own_settings, line),
-            *([partial(_model, line, s.train.model, "train.model", None)] if s.train.model else []),
+            partial(_trained, line),
+            *(_rewards(line) if is_online(s.train) else []),
         ],
     }
 
@@ -73,12 +77,30 @@ def _branch(settings: Settings) -> str | None:
 
 
 def _model(line: Line, ref: str | None, setting: str, revision: str | None) -> None:
-    line.identity(required(ref, setting), revision)
+    check_licences(line, [line.identity(required(ref, setting), revision)])
 
 
-def _rewards(line: Line) -> None:
-    for name, ref in reward_models(line):
-        reward_identity(line, name, ref)
+def _critic(line: Line) -> None:
+    check_licences(line, [critic_identity(line)])
+
+
+def _rewards(line: Line) -> list[Callable[[], None]]:
+    """One check each, so that all that are wrong are told."""
+    return [partial(_reward, line, name, ref) for name, ref in reward_models(line)]
+
+
+def _reward(line: Line, name: str, ref: str) -> None:
+    if name in reward_templates:
+        check_reached(line, line.settings.score.backend)
+    check_licences(line, [reward_identity(line, name, ref)[0]])
+
+
+def _trained(line: Line) -> None:
+    """The model that is tuned, wherever it is named, and what measures likeness beside it."""
+    train = line.settings.train
+    model, revision = model_of(line, train)
+    others = [line.identity(train.embedder)] if train.embedder else []
+    check_licences(line, [line.identity(model, revision), *others])
 
 
 def _scheduler(name: str) -> None:

@@ -51,7 +51,8 @@ def test_run_hands_on_settings_last_step_and_shard(rpo, calls, tmp_path):
     assert (settings.prompts.limit, settings.run.seed) == (3, 5)
 
 
-def test_build_pairs_scores_before_it_judges(rpo, calls, tmp_path):
+def test_build_pairs_scores_before_it_judges(rpo, calls, tmp_path, monkeypatch):
+    monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps: None)  # no such folders
     options = ["--reward", "clip=a", "--reward", "vqascore=b", "--strategy", "all", "--retry-rejects"]
     done = rpo("build-pairs", tmp_path, *options, "--json")
 

@@ -223,6 +223,8 @@ def test_an_accepted_licence_lets_the_dataset_through(tmp_path, write, hub):
     [
         ("cc-by-nc-4.0", True),
         ("cc-by-nc-sa-4.0", True),
+        ("qwen-research", True),
+        ("stabilityai-nc-research-community", True),
         ("flux-1-dev-non-commercial-license", True),
         ("research-only", True),
         ("apache-2.0", False),

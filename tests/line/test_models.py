@@ -1,10 +1,12 @@
 """Which backend and numbers a run's model gets, and what is refused before it loads."""
 
+import inspect
 import json
 
 import pytest
 
 from rpo_cli import open_line
+from rpo_cli.cli.app import COMMANDS, call
 from rpo_cli.errors import MissingDependency, SettingsError, UsageError
 from rpo_cli.line import model_checks, models, work
 from rpo_cli.line.context import Silent
@@ -132,6 +134,54 @@ def test_a_licence_that_forbids_commerce_wants_a_word(tmp_path, folder):
     accepting.record()
     # and is not remembered for the run: the next command asks again
     assert "cc-by-nc-4.0" in refused(open_line(tmp_path / "run")).message
+
+
+DOORS = [
+    ("generate", "generate.generator", {}),
+    ("critique", "critique.critic", {}),
+    ("build-pairs", "score.rewards", {}),
+    ("train", "train.model", {}),
+    ("train", "train.embedder", {"train.method": "ir-dro"}),
+    ("train", "score.rewards", {"train.method": "ddpo", "train.rounds": 1}),
+    ("rounds", "train.model", {}),
+]
+
+
+@pytest.mark.parametrize(("step", "setting", "beside"), DOORS, ids=[f"{d[0]} {d[1]}" for d in DOORS])
+def test_every_door_asks_for_a_licence_that_forbids_commerce(tmp_path, folder, step, setting, beside):
+    model = folder("m", "StableDiffusionPipeline", licence="cc-by-nc-4.0")
+    named = (f"clipscore={model}",) if setting == "score.rewards" else model
+    options = {"prompts.limit": 2, setting: named, **beside}
+    error = refused(open_line(tmp_path / "run", options), step)
+    assert f"{model} (cc-by-nc-4.0)" in error.message
+    assert "--accept-license" in error.hint
+    preflight(open_line(tmp_path / "run", {**options, "run.accept_license": True}), [step])
+
+
+def test_a_licence_is_told_beside_all_else_that_is_wrong(tmp_path, folder):
+    model = folder("m", "StableDiffusionPipeline", licence="cc-by-nc-4.0")
+    named = (f"clipscore={model}", "pickscore=not/here/at-all")
+    error = refused(open_line(tmp_path / "run", {"score.rewards": named}), "build-pairs")
+    assert "cc-by-nc-4.0" in error.message
+    assert "no such model folder" in error.message
+    assert "--accept-license" in error.hint
+
+
+@pytest.mark.parametrize(
+    "command", ["generate", "critique", "edit", "build-pairs", "train", "run", "eval", "push"]
+)
+def test_every_command_that_loads_or_shares_weights_takes_the_word(command):
+    assert "accept_license" in inspect.signature(COMMANDS[command]).parameters
+
+
+def test_build_pairs_and_train_ask_before_anything_loads(tmp_path, folder, capsys):
+    model = folder("m", "StableDiffusionPipeline", licence="cc-by-nc-4.0")
+    for command in (
+        ["build-pairs", str(tmp_path / "run"), "--reward", f"clip={model}"],
+        ["train", str(tmp_path / "run"), "--model", model],
+    ):
+        assert call(command) == 2
+        assert "--accept-license" in capsys.readouterr().err
 
 
 def test_a_run_directory_cannot_accept_a_licence(tmp_path):
