@@ -1,7 +1,8 @@
 """Training sets made from one run of the line: what is kept of its candidates, and who labels them.
 
 An arm is a row of evidence.toml: `options` of build-pairs, `ungated` (no margin, no agreement asked for),
-`rewards` (these of the line's rewards only), `relabel`, and `pairs`, how many are kept.
+`rewards` (these of the line's rewards only), `relabel`, and `pairs`, how many are kept. What made its
+candidates may differ too: see variants.py.
 """
 
 import random
@@ -13,6 +14,7 @@ import pyarrow.parquet as pq
 
 from rpo_cli import build_pairs
 from tests.bench.lines import SIDES, Table, dataset_line, rightness
+from tests.bench.variants import origin
 
 UNGATED = {"pairs.min_margin": 0.0, "pairs.min_agreement": 0.0}  # every candidate that moved at all
 
@@ -22,12 +24,13 @@ def arm_dataset(data: Table, work: Path, arm: Table) -> Path:
 
     The pairs are those of the training split, ordered by a shuffle with a fixed seed, cut to `pairs`.
     """
-    options = {**(UNGATED if arm.get("ungated") else {}), **arm.get("options", {})}
+    home, sampled = origin(data, work, arm)
+    options = {**(UNGATED if arm.get("ungated") else {}), **sampled, **arm.get("options", {})}
     if "rewards" in arm:
         rewards = dataset_line(data, work).settings.score.rewards
         options["score.rewards"] = [one for one in rewards if one.partition("=")[0] in arm["rewards"]]
-    build_pairs(dataset_line(data, work, options))
-    files = sorted((work / "data" / "dataset" / "data").glob("train-*.parquet"))
+    build_pairs(dataset_line(data, home, options))
+    files = sorted((home / "data" / "dataset" / "data").glob("train-*.parquet"))
     built = pa.concat_tables([pq.read_table(file) for file in files])
     rows = built.to_pylist()
     rows.sort(key=lambda row: row["ranking_id"])
