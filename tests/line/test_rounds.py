@@ -21,6 +21,7 @@ from rpo_cli.line.round_checks import in_rounds, reference_of
 from rpo_cli.line.round_numbers import RewardNumbers, RoundNumbers, rewards_of, standard_error
 from rpo_cli.line.training import fine_tune
 from rpo_cli.line.work import generate_work
+from rpo_cli.parts import TEMPORARY
 from rpo_cli.pictures import encode_png
 from rpo_cli.records import Image, ImageData, RewardScore
 from rpo_cli.train.compose import composed
@@ -337,6 +338,8 @@ def bytes_of(path: Path) -> dict[str, Any]:
     for file in sorted(path.rglob("*")):
         name = str(file.relative_to(path))
         if not file.is_file() or file.suffix == ".lock" or file.name in CLOCKED:
+            continue
+        if file.name.startswith(TEMPORARY):  # half of a write that was killed: nobody reads it
             continue
         if file.name == "metrics.jsonl" and "/rounds/" in name:
             rows = [json.loads(line) for line in file.read_text().splitlines()]
