@@ -15,7 +15,7 @@ CRITIC ?= transformers
 SERVED := $(if $(filter vllm-server,$(CRITIC)),--set critique.backend=vllm-server \
 	--server-python $(abspath $(VLLM))/bin/python)
 
-.PHONY: setup demo lint check test test-all test-vllm bench bench-shapes bench-evidence bench-methods bench-style shapes-models wheel-test clean
+.PHONY: setup demo lint check test test-all test-vllm bench bench-shapes bench-evidence bench-pairs bench-methods bench-style shapes-models wheel-test clean
 
 setup: $(STAMP)
 
@@ -62,6 +62,9 @@ bench-shapes: setup  ## the embedded models, by the oracle; only what is missing
 
 bench-evidence: setup  ## base against tuned on what the line made; only what is missing
 	$(BIN)/python -m tests.bench.evidence
+
+bench-pairs: setup  ## precision and yield of the pairs by margin and gate, by the oracle; only what is missing
+	$(BIN)/python -m tests.bench.pairs
 
 bench-style: setup  ## pairs that prefer a style: how near the tuned generators come; only what is missing
 	$(BIN)/python -m tests.bench.style

@@ -46,8 +46,8 @@ def dataset_line(data: Table, work: Path, options: Table | None = None) -> Line:
     return open_line(folder, {**named, **data["options"], **(options or {})}, preset="shapes")
 
 
-def data_cell(data: Table, work: Path) -> Table:
-    """The dataset's counts and hash, for the models and settings as they are."""
+def data_inputs(data: Table, work: Path) -> Table:
+    """What determines the run: its models by hash, and the settings that make its rows."""
     line = dataset_line(data, work)
     s = line.settings
     models = {
@@ -61,8 +61,12 @@ def data_cell(data: Table, work: Path) -> Table:
     settings = s.model_dump(mode="json", include=sections, exclude_defaults=True)
     for section, key in (("generate", "generator"), ("critique", "critic"), ("edit", "editor")):
         settings[section].pop(key)  # a path of this machine; the hash stands in `models`
-    inputs = {"models": models, "settings": settings, "data": data}
-    return cell("evidence", "dataset", inputs, lambda: make_dataset(data, work))
+    return {"models": models, "settings": settings, "data": data}
+
+
+def data_cell(data: Table, work: Path) -> Table:
+    """The dataset's counts and hash, for the models and settings as they are."""
+    return cell("evidence", "dataset", data_inputs(data, work), lambda: make_dataset(data, work))
 
 
 def make_dataset(data: Table, work: Path) -> Table:
