@@ -1,7 +1,7 @@
-"""Runs of the line that were made otherwise: instructions at random, or critic and rewards made worse.
+"""Runs of the line that were made otherwise: instructions at random, worse judges, more pictures a prompt.
 
-An arm of evidence.toml with `instructions = "random"` or `noise` has its pairs from such a run; its start
-pictures are those of the protocol's own run.
+An arm of evidence.toml with `instructions = "random"`, `noise` or another number of pictures has its pairs
+from such a run; the start pictures are those of the protocol's own run, and more of their kind.
 """
 
 import random
@@ -25,8 +25,9 @@ SAMPLING = {"generate.images_per_prompt"}  # of an arm's options: these shape th
 
 def origin(data: Table, work: Path, arm: Table) -> tuple[Path, Table]:
     """(Work folder, options) of the run that an arm's pairs come from; made where it is not."""
-    options = {key: value for key, value in arm.get("options", {}).items() if key in SAMPLING}
-    if not {"instructions", "noise"} & set(arm):
+    asked = arm.get("options", {})
+    options = {key: value for key, value in asked.items() if key in SAMPLING}
+    if not options and not {"instructions", "noise"} & set(arm):
         return work, options
     home = work / "variants" / arm["name"].replace(" ", "-")
     for table in ("prompts", "images"):
@@ -37,7 +38,8 @@ def origin(data: Table, work: Path, arm: Table) -> tuple[Path, Table]:
     run_stage(line, "generate")
     if "instructions" in arm:
         instruct_at_random(line)
-    for stage in ("critique", "edit", "score"):
+    edits = asked.get("pairs.strategy") != "seeds"
+    for stage in ("critique", "edit", "score") if edits else ("score",):
         run_stage(line, stage)
     return home, options
 
