@@ -59,6 +59,7 @@ class Server(ThreadingHTTPServer):
         self.faults, self.always = [], None  # of the next requests with a picture; of all of them
         self.asked, self.auth, self.most, self.now = [], [], 0, 0
         self.models, self.uuids = [MODEL], True
+        self.listed, self.probabilities = None, True  # another answer to /models; whether logprobs are told
         self.guard = threading.Lock()
 
     @property
@@ -79,7 +80,9 @@ class Handler(BaseHTTPRequestHandler):
         if not self.allowed():
             return
         if self.path == "/v1/models":
-            self.send(200, {"data": [{"id": name} for name in self.server.models]})
+            self.send(
+                *(self.server.listed or (200, {"data": [{"id": name} for name in self.server.models]}))
+            )
         else:
             self.send(200, {})
 
@@ -145,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send(fault[0], {"error": {"message": f"told to say {fault[0]}"}}, fault[1])
         elif isinstance(fault, dict):  # {"text": ..., "finish": ...} in place of the reply
             self.send(200, reply(body, fault["text"], fault.get("finish", "stop")))
-        elif "logprobs" in body:
+        elif "logprobs" in body and server.probabilities:
             self.send(200, probabilities(body))
         else:
             self.send(200, reply(body, answer(body, server.obeys)))

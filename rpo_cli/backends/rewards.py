@@ -10,6 +10,7 @@ from transformers import CLIPModel, CLIPProcessor
 from rpo_cli import registry, templates
 from rpo_cli.backends.loading import load_model
 from rpo_cli.backends.pipelines import DTYPES
+from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Message
 
 
@@ -84,7 +85,13 @@ class VqaScore:
         self.notes: list[str] = []
 
     def setup(self) -> None:
+        """Raises UsageError for a server that does not say how likely tokens are."""
         self._critic.setup()
+        if hasattr(self._critic, "tells_probabilities") and not self._critic.tells_probabilities():
+            raise UsageError(
+                "score.rewards: vqascore: this server does not say how likely tokens are (logprobs)",
+                "serve it with vLLM (--reward-backend vllm-server), or let it judge: --reward judge=MODEL",
+            )
         self.notes = list(getattr(self._critic, "notes", ()))
 
     def close(self) -> None:

@@ -88,13 +88,15 @@ class ServedCritic:
             RpoError: one does not answer.
         """
         self._servers = servers
-        for url, names in served_names(servers):
-            if self._model not in names:
+        for url, names in served_names(servers, asked=self._model):
+            if names and self._model not in names:
                 close = nearest(self._model, names)
                 raise UsageError(
-                    f"{url}: serves {', '.join(names) or 'no model'}, not '{self._model}'{close}",
+                    f"{url}: serves {', '.join(names)}, not '{self._model}'{close}",
                     "give one of these names with --critic",
                 )
+            if not names:
+                self.notes.append(f"{url}: lists no models; '{self._model}' is taken at its word")
         self._form = self._proven_form()
         if self._form is None:
             self.notes.append(
@@ -147,6 +149,14 @@ class ServedCritic:
             return Reply(str(error), "error")
         return Reply(text, "length" if choice.get("finish_reason") == "length" else "stop")
 
+    def tells_probabilities(self) -> bool:
+        """Whether the server says how likely tokens are; some answer and leave that out."""
+        how = {**GREEDY, "max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
+        try:
+            return bool(_choice(self._ask((Message("user", "Say hello."),), how)).get("logprobs"))
+        except BadAnswer:
+            return False
+
     def yes_probability(self, conversations: Sequence[Conversation]) -> list[float]:
         """P(yes) / (P(yes) + P(no)) of the next token, in [0, 1], as far as the server tells probabilities.
 
@@ -184,9 +194,18 @@ class ServedCritic:
         """Nothing is held between requests."""
 
 
-def served_names(servers: Servers) -> list[tuple[str, list[str]]]:
-    """(URL, names of the models it serves) of every server."""
-    answers = servers.each("/models")
+def served_names(servers: Servers, *, asked: str | None = None) -> list[tuple[str, list[str]]]:
+    """(URL, names of the models it serves) of every server.
+
+    Args:
+        asked: a name that is known: a server that is there, but has no list to show, then has no names
+            (`transformers serve` answers with an error where there is no download cache).
+
+    Raises:
+        BadAnswer, UsageError: as `fetch`.
+        RpoError: one does not answer.
+    """
+    answers = servers.each("/models", lenient=asked is not None)
     return [
         (url, [str(item.get("id")) for item in _listed(answer)])
         for url, answer in zip(servers.urls, answers, strict=True)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rpo_cli.backends.http import MOST_BYTES, Endpoint, NoAnswer, check_url, fetch
+from rpo_cli.backends.http import MOST_BYTES, BadAnswer, Endpoint, NoAnswer, check_url, fetch
 from rpo_cli.errors import RpoError, UsageError
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds; each pause is twice the one before
@@ -94,19 +94,27 @@ class Servers:
                 return answer
         raise AssertionError("a request has at least one try")
 
-    def each(self, path: str) -> list[Any]:
+    def each(self, path: str, *, lenient: bool = False) -> list[Any]:
         """The answer of every endpoint to a GET; the first that fails ends it.
+
+        Args:
+            lenient: None for a server that is there and answers with nothing of use.
 
         Raises:
             BadAnswer, UsageError: as `fetch`.
             RpoError: one does not answer.
         """
-        answers = []
+        answers: list[Any] = []
         for endpoint in self._load:
             try:
                 answers.append(fetch(endpoint, path, seconds=min(self._seconds, 30.0)))
-            except NoAnswer as failure:
-                raise self._lost(endpoint, 1, failure) from failure
+            except (NoAnswer, BadAnswer) as failure:
+                if isinstance(failure, BadAnswer):
+                    if not lenient:
+                        raise
+                elif failure.unreachable or not lenient:
+                    raise self._lost(endpoint, 1, failure) from failure
+                answers.append(None)
         return answers
 
     def _take(self) -> Endpoint:

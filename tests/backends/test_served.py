@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from rpo_cli.backends.http import Endpoint
+from rpo_cli.backends.rewards import VqaScore
 from rpo_cli.backends.served import PROOF, ServedCritic, the_served_name
 from rpo_cli.backends.servers import Servers
 from rpo_cli.errors import RpoError, UsageError
@@ -239,6 +240,26 @@ def test_a_model_that_is_not_served_is_told_with_those_that_are(server):
         UsageError, match=r"serves qwen3-vl-8b, other, not 'qwen3-vl-8'; did you mean 'qwen3-vl-8b'"
     ):
         critic.setup()
+
+
+@pytest.mark.parametrize(
+    "listed", [(200, {"data": []}), (200, {"no": "list"}), (500, {"detail": "no cache"})]
+)
+def test_a_server_without_a_list_of_models_is_taken_at_its_word(server, listed):
+    server.listed = listed
+    critic = critic_of(server)
+    assert critic.notes == [f"{server.url}: lists no models; '{MODEL}' is taken at its word"]
+    assert ask(critic)[0].finish == "stop"
+    with pytest.raises(RpoError):
+        the_served_name([server.url], None)
+
+
+def test_a_server_that_leaves_probabilities_out_is_no_vqascore(server):
+    how = {"urls": [server.url], "timeout": 5.0, "tries": 1}
+    VqaScore(MODEL, backend="openai", server=how).setup()
+    server.probabilities = False
+    with pytest.raises(UsageError, match="does not say how likely"):
+        VqaScore(MODEL, backend="openai", server=how).setup()
 
 
 def test_the_one_served_model_needs_no_name(server):
