@@ -197,13 +197,10 @@ class ServedCritic:
 def served_names(servers: Servers, *, asked: str | None = None) -> list[tuple[str, list[str]]]:
     """(URL, names of the models it serves) of every server.
 
-    Args:
-        asked: a name that is known: a server that is there, but has no list to show, then has no names
-            (`transformers serve` answers with an error where there is no download cache).
+    With a name to ask for, a server that has no list to show has no names (`transformers serve`).
 
     Raises:
-        BadAnswer, UsageError: as `fetch`.
-        RpoError: one does not answer.
+        BadAnswer, UsageError, RpoError: as `Servers.each`.
     """
     answers = servers.each("/models", lenient=asked is not None)
     return [
