@@ -254,7 +254,8 @@ def status(say: Output, found: "RunStatus") -> None:
     lines = [
         f"{found.path}: preset {found.preset}, {found.prompts:,} prompts",
         table([*header, "rows/s", "left", "reasons"], rows),
-        f"pairs: {found.pairs:,} candidates; dataset: {found.dataset or 'none yet'}",
+        f"pairs: {found.pairs:,} candidates; dataset: {found.dataset or 'none yet'}"
+        f"{', older than rows, verdicts or settings' if found.current is False else ''}",
         f"trained: {', '.join(found.trained) or 'nothing yet'}",
         *(f"rounds of {r.name}: {r.done} of {r.rounds} done" for r in found.rounds),
         *([f"evaluated: {', '.join(found.evaluated)}"] if found.evaluated else []),

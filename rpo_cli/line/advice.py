@@ -16,8 +16,12 @@ COMMANDS = {"generate": "generate", "critique": "critique", "edit": "edit", "sco
 MODELS = {"generate": "generator", "critique": "critic", "edit": "editor"}
 
 
-def next_command(line: Line, stages: "Sequence[StageStatus]") -> str | None:
-    """A whole command line; None when nothing is left to make, or no command mends what is wrong."""
+def next_command(line: Line, stages: "Sequence[StageStatus]", *, stale: bool = False) -> str | None:
+    """A whole command line; None when nothing is left to make, or no command mends what is wrong.
+
+    Args:
+        stale: the dataset is older than what it is built from.
+    """
     run = shlex.quote(line.store.url)
     settings = line.settings
     prompted = settings.prompts.file is not None or settings.prompts.dataset is not None
@@ -33,7 +37,7 @@ def next_command(line: Line, stages: "Sequence[StageStatus]") -> str | None:
             return f"{command}{_model(line, stage.stage)}" if _model(line, stage.stage) else None
         if stage.missing:
             return command
-    return _after_rows(line, run)
+    return f"rpo build-pairs {run}" if stale else _after_rows(line, run)
 
 
 def _model(line: Line, stage: str) -> str:

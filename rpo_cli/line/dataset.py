@@ -70,8 +70,7 @@ def build_dataset(
         UsageError: `select_by` names a reward that has scored nothing.
     """
     folder = store.path("dataset")
-    more = {"imports": [dict(item) for item in imports]} if imports else {}
-    around = _around(store, live, models=models, notes=tuple(notes), license=license, **more)
+    around = _around(store, live, **_card_says(models, notes, license, imports))
     build = _fingerprint(store, settings, live, around)
     group = build[:8]
     files = _present(folder, build)
@@ -82,6 +81,28 @@ def build_dataset(
     store.prune("pairs", {group})
     rows = store.columns("pairs", ["verdict", "reason", "split"], group=group).to_pylist()
     return _report(rows, folder, fresh=files is None)
+
+
+def is_built(
+    store: Store,
+    settings: PairSettings,
+    *,
+    live: Live,
+    models: Mapping[str, str],
+    notes: Sequence[str],
+    license: str = "unknown",
+    imports: Sequence[Mapping[str, str]] = (),
+) -> bool:
+    """Whether `build_dataset` with these arguments would write nothing; reads key columns only."""
+    around = _around(store, live, **_card_says(models, notes, license, imports))
+    return _present(store.path("dataset"), _fingerprint(store, settings, live, around)) is not None
+
+
+def _card_says(
+    models: Mapping[str, str], notes: Sequence[str], license: str, imports: Sequence[Mapping[str, str]]
+) -> dict[str, Any]:
+    more = {"imports": [dict(item) for item in imports]} if imports else {}
+    return {"models": models, "notes": tuple(notes), "license": license, **more}
 
 
 def _build(

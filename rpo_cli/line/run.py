@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import served_model
-from rpo_cli.line.dataset import PairsReport, build_dataset
+from rpo_cli.line.dataset import PairsReport, build_dataset, is_built
 from rpo_cli.line.imports import generates, import_groups, imported, labelled_only
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.reviews import standing_keys
@@ -33,33 +34,42 @@ def build_pairs(line: Line) -> PairsReport:
     if not line.settings.score.named and not labelled_only(line):
         raise UsageError("no reward is set", "pass --reward NAME=FOLDER; see `rpo list rewards`")
     with line.store.lock("build-pairs"):
-        judged = [generate_work(line)] if generates(line) else []
-        if wants_edits(line):
-            judged += [critique_work(line), edit_work(line)]
-        live = {"images": set[str](), "critiques": set[str](), "edits": set[str]()}
-        live |= {work.table: work.keys for work in judged}
-        if import_groups(line):
-            live |= {name: live.get(name, set()) | imported(line, name) for name in IMPORTED}
-        live["rewards"] = {key for work in score_works(line) for key in work.keys}
-        if reviewed := standing_keys(line.store):
-            live["verdicts"] = reviewed
-        models = {ROLES[work.name]: work.models[0] for work in judged}
-        models |= {
-            f"reward {name}": reward_identity(line, name, ref)[0] for name, ref in reward_models(line)
-        }
+        inputs = _inputs(line)
         line.record()
-        return build_dataset(
-            line.store,
-            line.settings.pairs,
-            live=live,
-            models={
-                role: f"{Path(served_model(item)).name} {item.revision[:16]}"
-                for role, item in models.items()
-            },
-            notes=line.resolved.notes,
-            observer=line.observer,
-            imports=[about for _, about in sorted(line.store.read_manifest().get("imports", {}).items())],
-        )
+        return build_dataset(line.store, line.settings.pairs, **inputs, observer=line.observer)
+
+
+def dataset_is_current(line: Line) -> bool:
+    """Whether `build_pairs` would leave the dataset as it is: no newer row, verdict, model or setting.
+
+    Raises:
+        RpoError: what the settings want cannot be told, e.g. because a model is gone.
+    """
+    return is_built(line.store, line.settings.pairs, **_inputs(line))
+
+
+def _inputs(line: Line) -> dict[str, Any]:
+    """What a dataset is built from, beside the store and the settings of `[pairs]`."""
+    judged = [generate_work(line)] if generates(line) else []
+    if wants_edits(line):
+        judged += [critique_work(line), edit_work(line)]
+    live = {"images": set[str](), "critiques": set[str](), "edits": set[str]()}
+    live |= {work.table: work.keys for work in judged}
+    if import_groups(line):
+        live |= {name: live.get(name, set()) | imported(line, name) for name in IMPORTED}
+    live["rewards"] = {key for work in score_works(line) for key in work.keys}
+    if reviewed := standing_keys(line.store):
+        live["verdicts"] = reviewed
+    models = {ROLES[work.name]: work.models[0] for work in judged}
+    models |= {f"reward {name}": reward_identity(line, name, ref)[0] for name, ref in reward_models(line)}
+    named = {role: f"{Path(served_model(item)).name} {item.revision[:16]}" for role, item in models.items()}
+    sources = line.store.read_manifest().get("imports", {})
+    return {
+        "live": live,
+        "models": named,
+        "notes": line.resolved.notes,
+        "imports": [about for _, about in sorted(sources.items())],
+    }
 
 
 def _asked_for_pictures(line: Line) -> bool:

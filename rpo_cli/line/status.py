@@ -10,6 +10,7 @@ from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.imports import import_groups, imported, rejects_of
 from rpo_cli.line.rates import rate_of, rates
 from rpo_cli.line.round_plan import RoundsStatus, rounds_status
+from rpo_cli.line.run import dataset_is_current
 from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.work import Work, works
 from rpo_cli.store import open_store
@@ -52,6 +53,8 @@ class RunStatus:
     """A run at a glance.
 
     Attributes:
+        current: whether the dataset is what build-pairs would make now; None: there is none, or it cannot
+            be told.
         disk: folder of the run → bytes, those that hold something.
         next: the command to type now; None when nothing is left to make.
     """
@@ -67,6 +70,7 @@ class RunStatus:
     disk: dict[str, int] = field(default_factory=dict)
     next: str | None = None
     rounds: list[RoundsStatus] = field(default_factory=list)
+    current: bool | None = None
 
 
 def status(path: str | Path) -> RunStatus:
@@ -75,6 +79,7 @@ def status(path: str | Path) -> RunStatus:
     files = line.store.files
     done = [name.split("/") for name in files.find("train", "/done.json")]
     stages = [*_imports(line), *(_stage(line, name) for name in TABLES)]
+    current = _current(line)
     return RunStatus(
         path=str(path),
         preset=line.resolved.preset,
@@ -86,9 +91,20 @@ def status(path: str | Path) -> RunStatus:
         trained=sorted(parts[1] for parts in done if len(parts) == 3),
         evaluated=evaluated(line),
         disk={name: size for name in FOLDERS if (size := sum(files.find(name, "").values()))},
-        next=next_command(line, stages),
+        next=next_command(line, stages, stale=current is False),
         rounds=rounds_status(line.store),
+        current=current,
     )
+
+
+def _current(line: Line) -> bool | None:
+    # datasets are on local disks only
+    if line.store.files.local is None or not line.store.files.exists("dataset/README.md"):
+        return None
+    try:
+        return dataset_is_current(line)
+    except RpoError:
+        return None
 
 
 def _imports(line: Line) -> list[StageStatus]:

@@ -2,11 +2,13 @@
 
 import json
 import shlex
+import shutil
 
 import pytest
 
 from rpo_cli import build_pairs, run_stage, status
 from rpo_cli.line.rates import rate_of, rates
+from rpo_cli.records import Verdict
 from rpo_cli.shapes import preset
 from rpo_cli.store import open_store
 
@@ -16,6 +18,12 @@ def following(stand):
     said = status(stand.run).next
     assert said is None or shlex.quote(str(stand.run)) in said
     return said and said.replace(f" {shlex.quote(str(stand.run))}", "")
+
+
+def verdict(pair, choice):
+    about = ("pair_id", "prompt_id", "a_sha256", "b_sha256")
+    fields = {name: getattr(pair, name) for name in about}
+    return Verdict(**fields, verdict_id="v", choice=choice, reviewer="ann", number=0, left="a")
 
 
 def put(run, name, text="{}"):
@@ -113,11 +121,57 @@ def test_the_disk_is_told_by_folder(stand):
 def test_imported_labels_need_no_critic_and_no_score(stand):
     """A run of judged pairs goes from the import straight to its dataset, then to a training."""
     line = stand.line(**{"pairs.strategy": "imported", "pairs.labels": "source"})
-    line.record(imports={"abcd1234": {"format": "jsonl"}})
+    line.record(imports={"abcd1234": {"format": "jsonl", "source": "s", "license": "mit"}})
     assert following(stand) == "rpo generate"  # its own prompts still ask for pictures
     run_stage(line, "generate")
     assert following(stand) == "rpo build-pairs"
 
-    put(stand.run, "dataset/README.md", "")
+    build_pairs(line)
 
     assert following(stand) == "rpo train"
+
+
+def test_a_dataset_that_is_older_than_a_verdict_is_told_and_built_again(stand):
+    line = stand.line(**{"pairs.strategy": "seeds", "pairs.use_verdicts": "filter"})
+    for stage in ("generate", "score"):
+        run_stage(line, stage)
+    assert status(stand.run).current is None
+    build_pairs(line)
+    assert status(stand.run).current is True
+    pair = next(line.store.fetch("pairs", line.store.keys("pairs")))
+
+    line.store.commit("verdicts", [verdict(pair, "tie")])
+
+    found = status(stand.run)
+    assert found.current is False
+    assert following(stand) == "rpo build-pairs"
+    assert build_pairs(stand.line()).dropped["people_tie"] == 1
+    assert following(stand) == "rpo train"
+
+
+def test_a_dataset_of_other_settings_or_fewer_rows_is_told(stand):
+    line = stand.line(**{"pairs.strategy": "seeds"})
+    for stage in ("generate", "score"):
+        run_stage(line, stage)
+    build_pairs(line)
+
+    put(stand.run, "rpo.toml", "[pairs]\nmin_margin = 3.0\n")
+    assert status(stand.run).current is False
+    put(stand.run, "rpo.toml", "")
+    assert status(stand.run).current is True
+    (part,) = (stand.run / "rewards").rglob("*.parquet")
+    part.unlink()
+
+    assert status(stand.run).current is False
+    assert following(stand) == "rpo build-pairs"
+
+
+def test_nothing_is_said_of_a_dataset_whose_models_are_gone(stand):
+    line = stand.line(**{"pairs.strategy": "seeds"})
+    for stage in ("generate", "score"):
+        run_stage(line, stage)
+    build_pairs(line)
+
+    shutil.rmtree(stand.model)
+
+    assert status(stand.run).current is None
