@@ -123,23 +123,28 @@ def audited(say: Output, found: "Evaluation") -> None:
     """Agreement with the labels, noise by margin, how far pictures moved, and the probes."""
     results = found.results
     head = f"{results['pairs']:,} pairs, {results['looked_at']:,} of them looked at; 95 % intervals"
-    parts = [head, _agreement(results), _noise(results), _moves(results), _probes(results["probe"])]
+    parts = [head, _agreement(results["agreement"], "judge")]
+    parts += [_agreement(results["beside_people"], "judge beside people"), _noise(results)]
+    parts += [_moves(results), _probes(results["probe"])]
     text = "\n\n".join(part for part in parts if part)
     say.result(
         {"path": found.path, "skipped": found.skipped, **results},
         f"{text}\n\nresults: {found.path}",
         essence=found.path,
     )
-    say.hint("rewards that made the labels agree with them by construction; a measure or a person does not")
+    say.hint(
+        "rewards that made the labels agree with them by construction, and people under --use-verdicts "
+        "override or filter; a measure does not"
+    )
 
 
-def _agreement(results: Figures) -> str:
+def _agreement(found: Figures, title: str) -> str:
     rows = [
         [judge, kind, own["pairs"], own["agree"], own["tie"], own["disagree"], *_interval(own["share"])]
-        for judge, kinds in results["agreement"].items()
+        for judge, kinds in found.items()
         for kind, own in kinds.items()
     ]
-    header = ["judge", "pairs of", "pairs", "agree", "tie", "disagree", "share of decided", ""]
+    header = [title, "pairs of", "pairs", "agree", "tie", "disagree", "share of decided", ""]
     return table(header, rows) if rows else ""
 
 

@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any
 
@@ -46,6 +46,20 @@ def agreement(pairs: Sequence[Labelled]) -> Figures:
             kind: _agreement([pair for pair in mine if kind in (ALL, pair.kind)], judge) for kind in kinds
         }
     return found
+
+
+def beside(pairs: Sequence[Labelled], judge: str) -> Figures:
+    """Every other judge as `agreement` has it, but with what `judge` prefers in place of the label.
+
+    Pairs of which it has no opinion are left out.
+    """
+    decided = [(pair, _sign(pair.judges[judge])) for pair in pairs if pair.judges.get(judge)]
+    return agreement(
+        [
+            replace(pair, judges={name: sign * lead for name, lead in pair.judges.items() if name != judge})
+            for pair, sign in decided
+        ]
+    )
 
 
 def _agreement(pairs: Sequence[Labelled], judge: str) -> Figures:

@@ -97,6 +97,11 @@ def winner_side(pair_id: str) -> int:
     return hashlib.blake2b(pair_id.encode(), key=b"rpo: side of the winner", digest_size=1).digest()[0] & 1
 
 
+def ranking_id(pair_id: str) -> int:
+    """The number that the dataset knows a pair by, below 2^60."""
+    return int(hashlib.sha256(pair_id.encode()).hexdigest()[:15], 16)
+
+
 def to_row(pair: Pair, a: Side, b: Side, examples: int) -> dict[str, Any]:
     """One row of the dataset from an accepted pair.
 
@@ -110,7 +115,7 @@ def to_row(pair: Pair, a: Side, b: Side, examples: int) -> dict[str, Any]:
         "has_label": True,
         "are_different": True,
         "caption": pair.prompt,
-        "ranking_id": int(hashlib.sha256(pair.pair_id.encode()).hexdigest()[:15], 16),
+        "ranking_id": ranking_id(pair.pair_id),
         "user_id": 0,
         "num_example_per_prompt": examples,
         "pair_kind": pair.pair_kind,

@@ -1,4 +1,4 @@
-"""eval --dataset: what the labels of RUN/dataset are worth, from its rows and pictures.
+"""eval --dataset: what the labels of RUN/dataset are worth, from its rows, pictures and verdicts.
 
 Label agreement and noise by margin run over all pairs; what looks at pictures (a measure, how far they
 moved, the shortcut probes) over a bounded choice by hash. Written to RUN/eval/<name>/dataset.json.
@@ -17,28 +17,42 @@ from PIL.Image import Image as Picture
 
 from rpo_cli import registry
 from rpo_cli.errors import CorruptImage, UsageError
-from rpo_cli.evaluation.labels import Labelled, agreement, judged, moves, noise_by_margin, right_share
+from rpo_cli.evaluation.labels import (
+    Labelled,
+    agreement,
+    beside,
+    judged,
+    moves,
+    noise_by_margin,
+    right_share,
+)
 from rpo_cli.evaluation.looks import DISTANCES, MEASURED_BY, look
 from rpo_cli.evaluation.probe import FEATURES, features, probe
+from rpo_cli.exchange.dataset import ranking_id
 from rpo_cli.line.context import Line
 from rpo_cli.line.evaluate import FOLDER, Evaluation, checked_name, read_json
 from rpo_cli.line.held_out import dataset_files
+from rpo_cli.line.reviews import rows_of
 from rpo_cli.parts import reading
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import content_key
 from rpo_cli.stages.gates import perceptual_hash
+from rpo_cli.stages.people import consensus, said_of
 from rpo_cli.stages.split import normalised
+from rpo_cli.store import Store
 
 RESULTS = "dataset.json"
-FIGURES = 1
+FIGURES = 2
 LOOKED_AT = 5_000  # pairs whose pictures are looked at, unless told otherwise
 ROWS = 64  # of one read: pictures of that many pairs are in memory
 LIGHT = (
-    *("caption", "image_0_uid", "image_1_uid", "label_0", "pair_kind", "edited", "reversed", "margin"),
-    *("rewards_0", "rewards_1", "flaws_0", "flaws_1"),
+    *("caption", "label_0", "pair_kind", "edited", "reversed", "margin"),
+    *("rewards_0", "rewards_1", "flaws_0", "flaws_1", "image_0_uid", "image_1_uid", "ranking_id"),
 )
 PIXELS = ("jpg_0", "jpg_1")
-CRITIC = "critic"
+PAIR = ("pair_id", "prompt_id", "a_id", "b_id", "a_sha256", "b_sha256")
+CRITIC, PEOPLE = "critic", "people"
+Opinions = Mapping[int, str]
 Measure = Callable[[Picture, str], Mapping[str, bool]]
 Array = NDArray[np.float64]
 
@@ -78,19 +92,35 @@ def audit(
         raise UsageError(f"{line.store.url}: no dataset yet", f"rpo build-pairs {line.store.url}")
     place = f"{FOLDER}/{name}/{RESULTS}"
     path = str(line.store.path(FOLDER, name, RESULTS))
+    people = opinions(line.store)
     # a data file is named by its content
-    fingerprint = content_key("audit", FIGURES, [file.name for file in files], measure, limit)
+    fingerprint = content_key(
+        "audit", FIGURES, [file.name for file in files], measure, limit, sorted(people.items())
+    )
     known = read_json(line.store, place)
     if known.get("fingerprint") == fingerprint:
         return Evaluation(path, known, skipped=True)
-    results = {"fingerprint": fingerprint, **_audited(line, measure, limit or LOOKED_AT)}
+    results = {"fingerprint": fingerprint, **_audited(line, people, measure, limit or LOOKED_AT)}
     with line.store.lock(f"eval-{name}"):
         text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         line.store.files.write(place, text.encode())
     return Evaluation(path, results)
 
 
-def _audited(line: Line, measure: str | None, limit: int) -> dict[str, Any]:
+def opinions(store: Store) -> Opinions:
+    """Judged pairs by ranking_id: the id of the picture that most reviewers prefer, "" for none."""
+    said = consensus(rows_of(store))
+    if not said:
+        return {}
+    found = {}
+    for row in store.columns("pairs", PAIR).to_pylist():
+        side = said_of(said, row["prompt_id"], row["a_sha256"], row["b_sha256"])
+        if side is not None:
+            found[ranking_id(row["pair_id"])] = row[f"{side}_id"] if side in ("a", "b") else ""
+    return found
+
+
+def _audited(line: Line, people: Opinions, measure: str | None, limit: int) -> dict[str, Any]:
     judge = registry.load("measures", measure) if measure else None
     keys = sorted(_order(row) for row in _rows(line, LIGHT))
     last = keys[min(limit, len(keys)) - 1]
@@ -99,7 +129,7 @@ def _audited(line: Line, measure: str | None, limit: int) -> dict[str, Any]:
     line.observer.start("look", min(limit, len(keys)), 0)
     for row in _rows(line, (*LIGHT, *PIXELS)):
         seen = _seen(row) if _order(row) <= last else None
-        pairs.append(_labelled(row, seen, judge, measure or ""))
+        pairs.append(_labelled(row, seen, people, judge, measure or ""))
         if seen is not None:
             _class(row, seen, edited, won)
             line.observer.advance(1, 0)
@@ -110,6 +140,7 @@ def _audited(line: Line, measure: str | None, limit: int) -> dict[str, Any]:
         "measure": measure,
         "distances": DISTANCES,
         "agreement": agreement(pairs),
+        "beside_people": beside(pairs, PEOPLE),
         "noise_by_margin": noise_by_margin(pairs),
         "moves": moves(pairs),
         "probe": {"features": FEATURES, "edited": edited.told(), "winner": won.told()},
@@ -140,7 +171,11 @@ def _seen(row: Mapping[str, Any]) -> tuple[Picture, Picture] | None:
 
 
 def _labelled(
-    row: Mapping[str, Any], seen: tuple[Picture, Picture] | None, judge: Measure | None, name: str
+    row: Mapping[str, Any],
+    seen: tuple[Picture, Picture] | None,
+    people: Opinions,
+    judge: Measure | None,
+    name: str,
 ) -> Labelled:
     winner, loser = (0, 1) if row["label_0"] > 0.5 else (1, 0)
     # a dataset of imported pairs that no reward has scored lacks the columns
@@ -148,6 +183,9 @@ def _labelled(
     flaws = [row[f"flaws_{side}"] for side in (winner, loser)]
     if all(found is not None for found in flaws):
         judges[CRITIC] = float(len(flaws[1]) - len(flaws[0]))
+    if (preferred := people.get(row["ranking_id"])) is not None:
+        leads = {row[f"image_{winner}_uid"]: 1.0, row[f"image_{loser}_uid"]: -1.0}
+        judges[PEOPLE] = leads.get(preferred, 0.0)
     moved = {}
     if seen is not None:
         looks = [look(picture, perceptual_hash(to_array(picture))) for picture in seen]

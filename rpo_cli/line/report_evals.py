@@ -8,12 +8,14 @@ from typing import Any
 from PIL.Image import Image as Picture
 
 from rpo_cli.errors import CorruptImage, RpoError
+from rpo_cli.line.audit import RESULTS as AUDITED
 from rpo_cli.line.contenders import BASE, LABEL
 from rpo_cli.line.evaluate import FOLDER, NAME, PICTURES, RESULTS, read_json
 from rpo_cli.pictures import decode
 from rpo_cli.records import Image
 from rpo_cli.report.changed import fitted
 from rpo_cli.report.evaluated import Evaluation, Grid, evaluation
+from rpo_cli.report.labels import labels
 from rpo_cli.store import Store, open_store
 
 PROMPTS, NOISES, MODELS = 6, 4, 5  # shown of one evaluation, at most
@@ -33,7 +35,16 @@ def evaluations(store: Store, put: Callable[[Picture], str]) -> list[Evaluation]
         shown = evaluation(name, results, _grids(store, name, _models(results), put))
         if shown is not None:
             found.append(shown)
-    return found
+    return [*found, *_labels(store)]
+
+
+def _labels(store: Store) -> Iterator[Evaluation]:
+    """What was found of the dataset's labels, by the evaluation's name."""
+    names = [name.split("/") for name in store.files.find(FOLDER, f"/{AUDITED}")]
+    for name in sorted(parts[1] for parts in names if len(parts) == 3 and NAME.fullmatch(parts[1])):
+        shown = labels(name, read_json(store, f"{FOLDER}/{name}/{AUDITED}"))
+        if shown is not None:
+            yield shown
 
 
 def _models(results: Mapping[str, Any]) -> list[str]:

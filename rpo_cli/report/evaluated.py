@@ -59,9 +59,9 @@ def _rewards(settings: Sequence[Figures]) -> Table:
         (
             name,
             setting["label"],
-            _interval(setting["rewards"][name]["mean"]),
-            _interval(_beside(setting, "rewards", name).get("difference"), signed=True),
-            _interval(_beside(setting, "rewards", name).get("win_rate")),
+            interval(setting["rewards"][name]["mean"]),
+            interval(_beside(setting, "rewards", name).get("difference"), signed=True),
+            interval(_beside(setting, "rewards", name).get("win_rate")),
             _root(setting["rewards"][name]["seed_variance"]),
         )
         for name in settings[0]["rewards"]
@@ -76,9 +76,9 @@ def _looks(settings: Sequence[Figures]) -> Table:
         (
             name,
             setting["label"],
-            _interval(setting["diversity"][name]),
-            _interval(setting.get("against_base", {}).get("diversity", {}).get(name), signed=True),
-            _interval(setting.get("against_base", {}).get("drift", {}).get(name)),
+            interval(setting["diversity"][name]),
+            interval(setting.get("against_base", {}).get("diversity", {}).get(name), signed=True),
+            interval(setting.get("against_base", {}).get("drift", {}).get(name)),
         )
         for name in settings[0]["diversity"]
         for setting in settings
@@ -102,8 +102,8 @@ def _shares(settings: Sequence[Figures]) -> Iterator[tuple[str, ...]]:
                 own = setting["measured"][stratum]["attributes"].get(attribute)
                 gain = _beside(setting, "measured", stratum).get("attributes", {}).get(attribute)
                 title = attribute if stratum == "all" else f"{attribute}, {stratum}"
-                signed = _interval(gain, signed=True)
-                yield title, f"{found['prompts']:,}", setting["label"], _interval(own), signed
+                signed = interval(gain, signed=True)
+                yield title, f"{found['prompts']:,}", setting["label"], interval(own), signed
 
 
 def _beside(setting: Figures, what: str, name: str) -> Figures:
@@ -111,7 +111,7 @@ def _beside(setting: Figures, what: str, name: str) -> Figures:
     return found
 
 
-def _interval(found: Figures | None, *, signed: bool = False) -> str:
+def interval(found: Figures | None, *, signed: bool = False) -> str:
     if found is None:
         return "–"
     sign = "+" if signed else ""

@@ -76,6 +76,9 @@ def test_an_audit_is_told_in_tables_and_two_sentences(capsys):
         "agreement": {
             "clip": {"all": {"pairs": 9, "agree": 6, "tie": 1, "disagree": 2, "share": span(0.75)}}
         },
+        "beside_people": {
+            "clip": {"all": {"pairs": 5, "agree": 4, "tie": 0, "disagree": 1, "share": span(0.8)}}
+        },
         "noise_by_margin": {"clip": [{"from": 3.0, "to": None, "pairs": 2, "wrong": span(0.5)}]},
         "moves": {"edit": {"pixel": {"0.05": 0.1, "0.95": 0.3}}},
         "probe": {
@@ -87,6 +90,8 @@ def test_an_audit_is_told_in_tables_and_two_sentences(capsys):
     out = capsys.readouterr().out
 
     assert "clip   all           9      6    1         2  0.750" in out
+    assert "judge beside people" in out
+    assert "5      4    0         1  0.800" in out
     assert "3 and more" in out
     assert "0.900 [0.800, 1.000] of 40 pictures, chance 0.500: a shortcut to learn" in out
     assert "winners from losers: too few pictures to say" in out

@@ -2,7 +2,15 @@
 
 import pytest
 
-from rpo_cli.evaluation.labels import Labelled, agreement, judged, moves, noise_by_margin, right_share
+from rpo_cli.evaluation.labels import (
+    Labelled,
+    agreement,
+    beside,
+    judged,
+    moves,
+    noise_by_margin,
+    right_share,
+)
 
 
 def pair(prompt, value, margin=1.0, kind="edit", **moved):
@@ -24,6 +32,19 @@ def test_agreement_counts_ties_apart_and_shares_what_is_decided():
     assert found["all"]["share"] == pytest.approx({"value": 2 / 3, "low": 0.5, "high": 1.0})
     assert found["edit"]["pairs"] == 3
     assert found["seeds"]["share"] is None
+
+
+def test_judges_are_compared_with_people_in_place_of_the_label():
+    """People turn the second label around: the reward that follows the label is wrong there."""
+    said = [(1.0, 2.0), (-1.0, 2.0), (0.0, 2.0), (-1.0, 0.0)]
+    pairs = [Labelled("p", "edit", 1.0, {"people": one, "clip": clip}) for one, clip in said]
+    pairs.append(Labelled("p", "edit", 1.0, {"clip": 1.0}))
+
+    found = beside(pairs, "people")
+
+    assert found.keys() == {"clip"}
+    assert [found["clip"]["all"][key] for key in ("pairs", "agree", "tie", "disagree")] == [3, 1, 1, 1]
+    assert beside(pairs, "nobody") == {}
 
 
 def test_noise_is_the_share_turned_around_within_a_margin():

@@ -12,11 +12,13 @@ from PIL import Image
 from rpo_cli import open_line
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import MARK
-from rpo_cli.exchange.dataset import schema
+from rpo_cli.exchange.dataset import ranking_id, schema
 from rpo_cli.line.audit import audit
+from rpo_cli.records import Verdict, content_key
 from rpo_cli.shapes.grammar import parse_caption
 from rpo_cli.shapes.render import render
 from rpo_cli.store import open_store
+from tests.reviewed import pair_of
 
 CAPTIONS = (
     "a large red circle on the left of a white background",
@@ -51,6 +53,7 @@ def row(number, caption, winner, loser, **more):
         f"rewards_{1 - best}": {"clip": 0.0},
         f"flaws_{best}": more.get("flaws", (None, None))[0],
         f"flaws_{1 - best}": more.get("flaws", (None, None))[1],
+        **more.get("columns", {}),
     }
 
 
@@ -94,6 +97,62 @@ def test_rewards_critic_and_moves_are_counted(tmp_path):
     assert found["moves"]["edit"]["pixel"]["0.5"] == pytest.approx(0.3)  # of 0.2 and 0.4
     assert found["moves"]["seeds"]["pixel"]["0.5"] == 0.0
     assert found["probe"]["edited"] is None
+
+
+def judged(pair, choice, reviewer, number=0):
+    about = ("pair_id", "prompt_id", "a_sha256", "b_sha256")
+    fields = {name: getattr(pair, name) for name in about}
+    key = content_key("verdict", pair.pair_id, reviewer, number)
+    return Verdict(**fields, verdict_id=key, choice=choice, reviewer=reviewer, number=number, left="a")
+
+
+def reviewed(run):
+    """Three pairs whose edit has won, as the line knows them and as its dataset tells them."""
+    pairs = [pair_of(number)[2] for number in range(3)]
+    rows = []
+    for pair in pairs:
+        columns = {
+            "ranking_id": ranking_id(pair.pair_id),
+            "image_0_uid": pair.b_id,
+            "image_1_uid": pair.a_id,
+        }
+        rows.append(row(0, pair.prompt, flat(0), flat(51), columns=columns))
+    line = dataset(run, rows)
+    line.store.commit("pairs", pairs, group="0badcafe")
+    return line, pairs
+
+
+def test_people_are_a_judge_by_the_verdict_of_most_that_stands(tmp_path):
+    """Two of three prefer the first edit; the second's original is preferred; the third's is taken back."""
+    line, pairs = reviewed(tmp_path / "run")
+    rows = [judged(pairs[0], choice, who) for choice, who in (("b", "ann"), ("b", "bo"), ("a", "cy"))]
+    rows += [
+        judged(pairs[1], "a", "ann", 1),
+        judged(pairs[2], "b", "ann", 2),
+        judged(pairs[2], "undo", "ann", 3),
+    ]
+    assert "people" not in audit(line).results["agreement"]
+
+    line.store.commit("verdicts", rows)
+    found = audit(line)
+
+    assert not found.skipped
+    people, clip = (
+        [results["all"][key] for key in ("pairs", "agree", "tie", "disagree")]
+        for results in (found.results["agreement"]["people"], found.results["beside_people"]["clip"])
+    )
+    assert people == [2, 1, 0, 1]
+    assert clip == [2, 1, 0, 1]  # the reward preferred both edits
+
+
+def test_people_who_prefer_neither_are_a_tie(tmp_path):
+    line, pairs = reviewed(tmp_path / "run")
+    line.store.commit("verdicts", [judged(pairs[0], "tie", "ann"), judged(pairs[1], "reject", "ann", 1)])
+
+    found = audit(line).results
+
+    assert [found["agreement"]["people"]["all"][key] for key in ("pairs", "tie", "share")] == [2, 2, None]
+    assert found["beside_people"] == {}
 
 
 def test_the_oracle_judges_pictures_against_the_caption(tmp_path):

@@ -13,6 +13,7 @@ from rpo_cli.records import Verdict, content_key
 from rpo_cli.store import open_store
 from tests.browsing import chromium, overflow, page_of, unloaded
 from tests.line.test_report import EVIL, make_run, rows_of
+from tests.report.test_labels import RESULTS as LABELS
 
 LONG = f"{EVIL} {'averyverylongword' * 30}"
 PROMPTS = ("a red star", "a blue circle", "<b>bold</b>")
@@ -55,6 +56,7 @@ def evaluated(run, name="dev"):
                 lines.append(json.dumps(told))
         store.commit("images", images if model == "base" else images[:-1], group="0badcafe")
     (folder / "results.json").write_text(json.dumps(figures()))
+    (folder / "dataset.json").write_text(json.dumps(LABELS))
     (folder / "pictures.jsonl").write_text("\n".join([*lines, '{"model": "../..", "ind']))
     return run
 
@@ -68,6 +70,8 @@ def test_an_evaluation_is_told_with_intervals_and_pictures_of_equal_noise(tmp_pa
     assert "+1.000 [+1.000, +1.000]" in index
     assert "1.000 [1.000, 1.000]" in index
     assert "rejected pictures: base 1" in index
+    assert "Labels of the dataset, dev" in index
+    assert "&lt;b&gt;clip" in index
     assert page.count("<img") == 11
     assert page.count('class="none"') == 1
     assert "&lt;b&gt;bold&lt;/b&gt;" in page
@@ -108,7 +112,8 @@ def test_what_reviewers_said_is_told(tmp_path):
 @pytest.mark.parametrize("text", ["[]", "{", '{"settings": 3}', '{"settings": [{"members": ["../../x"]}]}'])
 def test_results_that_are_none_are_left_out(tmp_path, text):
     run = evaluated(make_run(tmp_path / "run", reasons=("edit_won",)))
-    (run / "eval" / "dev" / "results.json").write_text(text)
+    for name in ("results.json", "dataset.json"):
+        (run / "eval" / "dev" / name).write_text(text)
 
     assert evaluations(open_store(run), lambda picture: "never") == []
 
