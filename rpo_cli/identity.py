@@ -19,6 +19,8 @@ ADAPTER = "pytorch_lora_weights.safetensors"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SECONDS = 10.0  # that the hub may take to answer
+PICKLE = "a pickle can run code when it is loaded, so none is"
+SINGLE_FILE = "give a folder in Hugging Face's layout: the model's hub page, or diffusers' save_pretrained"
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ def identify(
     folder = Path(ref)
     if _is_folder(folder):
         return ModelIdentity(ref, "folder", _folder_hash(folder, cache or _user_cache()))
-    if _exists(folder) or not HUB_ID.fullmatch(ref) or ".." in ref or _near_folder(folder):
+    if _exists(folder):
+        raise UsageError(f"{ref}: is a file, not a model folder{_why_not(folder)}", SINGLE_FILE)
+    if not HUB_ID.fullmatch(ref) or ".." in ref or _near_folder(folder):
         raise UsageError(
             f"{ref}: no such model folder{_siblings(folder)}", "give a folder or a hub id org/name"
         )
@@ -108,6 +112,10 @@ def identify(
     known = (pinned or {}).get(pin_name(ref, revision), "")
     commit = known if COMMIT.fullmatch(known) else _hub_commit(ref, revision)
     return ModelIdentity(ref, "hub", commit, revision)
+
+
+def _why_not(file: Path) -> str:
+    return f", and pickled weights: {PICKLE}" if file.suffix in PICKLES else ""
 
 
 def _is_folder(path: Path) -> bool:
@@ -165,13 +173,12 @@ def _hidden(path: Path, folder: Path) -> bool:
 def _refuse_pickles(folder: Path, files: list[Path]) -> None:
     """Every part of a model that has weights must have them as safetensors."""
     parts = [folder, *(folder / name for name in _components(folder))]
-    for part in parts:
-        inside = [path for path in files if path.parent == part]
-        pickles = [path.relative_to(folder).as_posix() for path in inside if path.suffix in PICKLES]
-        if pickles and not any(path.suffix == ".safetensors" for path in inside):
+    inside = [[path for path in files if path.parent == part] for part in parts]
+    for some in (*inside, files):
+        pickles = [path.relative_to(folder).as_posix() for path in some if path.suffix in PICKLES]
+        if pickles and not any(path.suffix == ".safetensors" for path in some):
             raise UsageError(
-                f"{folder}: holds only pickled weights ({', '.join(pickles[:3])}); a pickle can run code "
-                "when it is loaded, so none is",
+                f"{folder}: holds only pickled weights ({', '.join(pickles[:3])}); {PICKLE}",
                 "get the safetensors version of this model, or convert it with its own library",
             )
     if not any(path.suffix == ".safetensors" for path in files):

@@ -165,3 +165,15 @@ class Observer(Protocol):
 
     def note(self, text: str) -> None:
         """Something a user should read: a halved batch, a warning."""
+
+
+class Silent:
+    """An observer that is told and says nothing."""
+
+    def start(self, stage: str, total: int, present: int) -> None: ...
+
+    def advance(self, rows: int, rejects: int) -> None: ...
+
+    def finish(self) -> None: ...
+
+    def note(self, text: str) -> None: ...

@@ -56,22 +56,6 @@ def bootstrap_mean(
     return Interval(float(numbers.mean()), float(low), float(high))
 
 
-def paired_difference(
-    after: ArrayLike,
-    before: ArrayLike,
-    clusters: Sequence[Sequence[Hashable]],
-    *,
-    level: float = 0.95,
-    draws: int = 10_000,
-    seed: int = 0,
-) -> Interval:
-    """Bootstrap interval of mean(after - before), where row i of both had the same start noise."""
-    first, second = np.asarray(after, dtype=np.float64), np.asarray(before, dtype=np.float64)
-    if first.shape != second.shape:
-        raise ValueError("a paired difference needs as many values before as after")
-    return bootstrap_mean(first - second, clusters, level=level, draws=draws, seed=seed)
-
-
 def crossed_bootstrap(
     table: ArrayLike, *, level: float = 0.95, draws: int = 5_000, seed: int = 0
 ) -> Interval:

@@ -9,7 +9,6 @@ from rpo_cli.statistics import (
     bootstrap_ratio,
     cohen_kappa,
     crossed_bootstrap,
-    paired_difference,
     wilson,
     win_rate,
 )
@@ -119,11 +118,6 @@ def test_an_empty_cluster_takes_no_part():
     assert bootstrap_ratio([2.0, 0.0], [2.0, 0.0]) == (1.0, 1.0, 1.0)
 
 
-def test_pairing_takes_out_what_both_share():
-    shared = np.random.default_rng(5).normal(scale=100, size=50)
-    assert paired_difference(shared + 0.5, shared, [list(range(50))]) == pytest.approx((0.5, 0.5, 0.5))
-
-
 def test_wilson_agrees_with_the_textbook():
     """z = 1.959964: 0 of 10 ends at z²/(10 + z²) = 3.841459/13.841459 = 0.277533."""
     assert wilson(0, 10) == pytest.approx((0.0, 0.0, 0.277533), abs=1e-6)
@@ -156,7 +150,6 @@ def test_a_tie_is_half_a_win():
         lambda: bootstrap_mean([1.0], []),
         lambda: bootstrap_mean([1.0, 2.0], [["p"]]),
         lambda: bootstrap_mean([math.nan], [["p"]]),
-        lambda: paired_difference([1.0], [1.0, 2.0], [["p"]]),
         lambda: crossed_bootstrap([1.0, 2.0]),
         lambda: crossed_bootstrap([[1.0, math.nan]]),
         lambda: crossed_bootstrap([[]]),

@@ -52,9 +52,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "list": list_names,
     "doctor": doctor,
 }
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+# plain help: at 80 columns the boxes cut the names of options off
+app = typer.Typer(
+    pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"max_content_width": 100}
+)
 for _name, _command in COMMANDS.items():
-    app.command(_name)(_command)
+    # said as it is: what click shortens ends in "..."
+    app.command(_name, short_help=(_command.__doc__ or "").partition("\n\n")[0])(_command)
 
 
 def _version(wanted: bool) -> None:
@@ -90,7 +94,7 @@ def call(arguments: Sequence[str]) -> int:
     command = word if word in COMMANDS else ""
     try:
         # without standalone mode typer returns the code of an Exit and lets its usage errors through
-        code = app(list(arguments), prog_name="rpo", standalone_mode=False)
+        code = app(list(arguments) or ["--help"], prog_name="rpo", standalone_mode=False)
     except (Exception, Terminated) as error:  # noqa: BLE001 -- the one place where all failures end
         # a C extension may turn the signal's exception into one of its own
         stopped = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN

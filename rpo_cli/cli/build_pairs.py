@@ -10,7 +10,7 @@ from rpo_cli.cli import reports, step
 
 def build_pairs(
     context: typer.Context,
-    run: o.RunDir,
+    run: o.ExistingRun,
     reward: Annotated[list[str] | None, o.setting("score.rewards")] = None,
     reward_backend: Annotated[str | None, o.setting("score.backend")] = None,
     critic_url: o.CriticUrl = None,
@@ -44,13 +44,14 @@ def build_pairs(
     Example: rpo build-pairs demo --strategy all --min-margin 0.3
     """
     from rpo_cli.line.plan import plan
-    from rpo_cli.line.preflight import preflight
+    from rpo_cli.line.preflight import preflight, require_rows
     from rpo_cli.line.run import build_pairs as build
     from rpo_cli.line.stage import run_stage
 
     say = step.console(context)
     line = step.opened(context, "pairs")
     preflight(line, ["build-pairs"])
+    require_rows(line, "build-pairs")
     if dry_run:
         reports.plans(say, plan(line, ["score"]))
     else:

@@ -10,7 +10,7 @@ from rpo_cli.cli import step
 
 def critique(
     context: typer.Context,
-    run: o.RunDir,
+    run: o.ExistingRun,
     critic: Annotated[str | None, o.setting("critique.critic")] = None,
     backend: Annotated[str | None, o.setting("critique.backend")] = None,
     critic_url: o.CriticUrl = None,

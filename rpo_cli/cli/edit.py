@@ -10,7 +10,7 @@ from rpo_cli.cli import step
 
 def edit(
     context: typer.Context,
-    run: o.RunDir,
+    run: o.ExistingRun,
     editor: Annotated[str | None, o.setting("edit.editor")] = None,
     backend: Annotated[str | None, o.setting("edit.backend")] = None,
     editor_url: Annotated[list[str] | None, o.setting("edit.editor_url")] = None,

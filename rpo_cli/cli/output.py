@@ -15,9 +15,9 @@ from typing import Any, Literal, TextIO
 
 from rich.cells import cell_len
 
-from rpo_cli.cli.progress import Bar, Lines, Nothing
+from rpo_cli.cli.progress import Bar, Lines
 from rpo_cli.cli.text import clean as clean
-from rpo_cli.protocols import Observer
+from rpo_cli.protocols import Observer, Silent
 
 Mode = Literal["human", "json", "quiet"]
 
@@ -48,7 +48,7 @@ class Output:
     def observer(self) -> Observer:
         """Draws progress: a bar on a terminal, a line now and then elsewhere."""
         if self.mode == "quiet":
-            return Nothing()
+            return Silent()
         return Bar() if sys.stderr.isatty() else Lines(lambda text: write(f"{text}\n", sys.stderr))
 
     def result(self, data: Any, text: str, *, essence: str = "") -> None:

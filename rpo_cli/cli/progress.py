@@ -12,18 +12,6 @@ from rpo_cli.cli.text import clean
 SECONDS_BETWEEN_LINES = 10.0
 
 
-class Nothing:
-    """Draws nothing."""
-
-    def start(self, stage: str, total: int, present: int) -> None: ...
-
-    def advance(self, rows: int, rejects: int) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def note(self, text: str) -> None: ...
-
-
 @dataclass
 class Pace:
     """How far a stage is: rows that are there, made and rejected, and the rate of this call.
@@ -90,7 +78,8 @@ class Lines:
 
     def finish(self) -> None:
         if self.pace is not None:
-            self.say(f"{self.pace.told(self.clock())}, done")
+            whole = self.pace.done == self.pace.total
+            self.say(f"{self.pace.told(self.clock())}, {'done' if whole else 'stopped'}")
             self.pace = None
 
     def note(self, text: str) -> None:

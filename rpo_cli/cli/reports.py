@@ -204,7 +204,8 @@ def _metrics(report: "TrainReport") -> str:
             ("train", report.train_first, report.train_last),
             ("validation", report.validation_first, report.validation_last),
         )
-        for name, value in last.items()
+        # one order, whether trained now or read from done.json
+        for name, value in sorted(last.items(), key=lambda item: (item[0] != "loss", item[0]))
         if name != "step"
     ]
     return table(["split", "measure", "first", "last"], rows)

@@ -37,13 +37,15 @@ def opened(context: typer.Context, section: str) -> "Line":
 def stage(context: typer.Context, name: str) -> None:
     """generate, critique or edit: --dry-run plans, --probe times a few rows, else make what is missing."""
     from rpo_cli.line.plan import plan, probe
-    from rpo_cli.line.preflight import preflight
+    from rpo_cli.line.preflight import preflight, require_rows
     from rpo_cli.line.stage import run_stage
 
     params, say = context.params, console(context)
     shard, again = shard_of(params["shard"]), params["retry_rejects"]
     line = opened(context, name)
     preflight(line, [name])
+    if name != "generate":
+        require_rows(line, name)
     if params["dry_run"]:
         reports.plans(say, plan(line, [name]))
     elif params["probe"]:

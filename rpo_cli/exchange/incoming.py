@@ -112,9 +112,6 @@ class Source:
     note: str = ""
 
 
-Importer = Callable[[Path, Options], Source | None]
-
-
 def entries(rows: Iterator[tuple[int, Any]], make: Callable[[int, Any], Entry]) -> Iterator[Entry | Bad]:
     """Each (row number, raw row) as an entry; whatever is wrong with a row stays in that row."""
     for number, raw in rows:

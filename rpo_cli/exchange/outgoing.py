@@ -72,7 +72,6 @@ class Job:
 
 # an exporter returns what it has written: name → rows, and a text for the folder's README
 Exported = tuple[dict[str, int], str]
-Exporter = Callable[[Job], Exported]
 
 
 def best(row: Mapping[str, Any]) -> tuple[int, int]:

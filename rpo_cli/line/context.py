@@ -12,23 +12,11 @@ from rpo_cli.backends.processes import end_orphans
 from rpo_cli.config import Settings
 from rpo_cli.errors import UsageError
 from rpo_cli.identity import ModelIdentity, identify
-from rpo_cli.protocols import Observer
+from rpo_cli.protocols import Observer, Silent
 from rpo_cli.resolve import Resolved, resolve
 from rpo_cli.store import Store, open_store
 
 LIBRARIES = ("torch", "diffusers", "transformers", "datasets", "peft", "pillow", "pyarrow", "llguidance")
-
-
-class Silent:
-    """An observer that draws nothing."""
-
-    def start(self, stage: str, total: int, present: int) -> None: ...
-
-    def advance(self, rows: int, rejects: int) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def note(self, text: str) -> None: ...
 
 
 @dataclass

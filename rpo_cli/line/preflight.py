@@ -5,14 +5,15 @@ from functools import partial
 from typing import Any
 
 from rpo_cli.config import Settings
-from rpo_cli.errors import RpoError, SettingsError
+from rpo_cli.errors import RpoError, SettingsError, UsageError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import check_reached, critic_identity, required
 from rpo_cli.line.model_checks import check_editor, check_generator, check_licences
 from rpo_cli.line.training import model_of, own_settings
-from rpo_cli.line.work import reward_identity, reward_models
+from rpo_cli.line.work import critique_work, live_images, reward_identity, reward_models
 from rpo_cli.registry import reward_templates
+from rpo_cli.store import open_store
 from rpo_cli.templates import Templates
 from rpo_cli.train.online.compose import is_online
 
@@ -38,6 +39,23 @@ def preflight(line: Line, steps: Sequence[str]) -> None:
         problems = [message.replace("\n", "\n  ") for message in unique]
         hints = dict.fromkeys(error.hint for error in unique.values())
         raise SettingsError("settings", problems, "; ".join(hints))
+
+
+def require_rows(line: Line, step: str) -> None:
+    """Refuse a step that has nothing to work on: RUN is misspelt, or the step before was forgotten.
+
+    Raises:
+        UsageError: no run here, no live picture in it, or, for edit, no critique of one.
+    """
+    run = line.store.url
+    open_store(run)
+    if not live_images(line):
+        raise UsageError(
+            f"{run}: there are no pictures of these settings yet",
+            f"rpo generate {run} makes them; rpo import {run} SOURCE takes others",
+        )
+    if step == "edit" and not critique_work(line).keys & line.store.keys("critiques"):
+        raise UsageError(f"{run}: there are no critiques of these settings yet", f"rpo critique {run}")
 
 
 def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:

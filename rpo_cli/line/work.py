@@ -22,7 +22,6 @@ from rpo_cli.records import canonical_json, content_key
 from rpo_cli.stages import critique, edit, generate, score
 
 Made = TypeVar("Made")
-# settings of generate that say which pictures, not how
 
 
 def once(*tables: str) -> Callable[[Callable[[Line], Made]], Callable[[Line], Made]]:

@@ -188,11 +188,6 @@ _FAR = {
 }
 
 
-def place_phrase(position: str) -> str:
-    """The words for a place: "on the left", "in the center"."""
-    return _AT[position]
-
-
 # {a} {b}: things with article, {A} {B}: without; {r}: relation, {R}: long relation; {p}: position,
 # {P}: phrase.
 _ONE = (

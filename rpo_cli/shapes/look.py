@@ -50,10 +50,3 @@ def look_loss(logits: Tensor, labels: Tensor) -> Tensor:
         for i, part in enumerate(parts)
     ]
     return torch.stack(losses).sum() / labels.ne(IGNORED).sum()
-
-
-def look_accuracy(logits: Tensor, labels: Tensor) -> float:
-    """Share of answered questions that are right."""
-    parts = logits.split(LOOK_SIZES, dim=1)
-    right = sum(int((part.argmax(1) == labels[:, i]).sum()) for i, part in enumerate(parts))
-    return right / int(labels.ne(IGNORED).sum())

@@ -9,14 +9,14 @@ import torch
 from rpo_cli.compute import launched, pick_device, set_threads
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.protocols import Observer
+from rpo_cli.protocols import Observer, Silent
 from rpo_cli.train.compose import for_data, require_embedder, settled
 from rpo_cli.train.export import require_layouts
 from rpo_cli.train.families import open_family
 from rpo_cli.train.loop import move_averages, ready
 from rpo_cli.train.packages import require_packages
 from rpo_cli.train.prepare import Inputs
-from rpo_cli.train.run import Embedder, Silent
+from rpo_cli.train.run import Embedder
 from rpo_cli.train.step import train_step
 from rpo_cli.train.world import ALONE
 

@@ -22,9 +22,9 @@ from pydantic import TypeAdapter
 
 from rpo_cli.compute import launched
 from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.protocols import Silent
 from rpo_cli.train.loop import run_training
 from rpo_cli.train.prepare import Inputs
-from rpo_cli.train.run import Silent
 from rpo_cli.train.world import ALONE, LostProcess, World, joined, loopback
 
 READY = "ready\n"

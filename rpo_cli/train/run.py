@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rpo_cli.compute import launched
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.protocols import Observer
+from rpo_cli.protocols import Observer, Silent
 from rpo_cli.records import content_key
 from rpo_cli.train.origin import Start
 
@@ -65,18 +65,6 @@ class Prepared:
     pairs: int
     held_out: int
     cache: Path
-
-
-class Silent:
-    """An observer that is told and says nothing."""
-
-    def start(self, stage: str, total: int, present: int) -> None: ...
-
-    def advance(self, rows: int, rejects: int) -> None: ...
-
-    def finish(self) -> None: ...
-
-    def note(self, text: str) -> None: ...
 
 
 def train(

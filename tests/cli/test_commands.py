@@ -1,8 +1,11 @@
 """The commands on a run: what they pass on, print and leave behind."""
 
 import json
+import re
+import typing
 
 import pytest
+from typer.models import OptionInfo
 
 from rpo_cli.cli import app
 from rpo_cli.line import work
@@ -13,8 +16,11 @@ PAINTER = "rpo_cli.line.work._backend"
 
 def test_version_and_bare_call(rpo):
     """`rpo --version` is one line; `rpo` alone shows the commands."""
+    bare = rpo()
+
     assert rpo("--version").out.startswith("rpo ")
-    assert "build-pairs" in rpo().out
+    assert "build-pairs" in bare.out
+    assert (bare.code, bare.err) == (0, "")
 
 
 @pytest.mark.parametrize("command", app.COMMANDS)
@@ -23,6 +29,36 @@ def test_every_command_has_help_with_an_example(rpo, command):
 
     assert done.code == 0
     assert f"rpo {command}" in done.out
+
+
+@pytest.mark.parametrize("command", app.COMMANDS)
+def test_help_on_a_narrow_terminal_spells_every_option_out(rpo, command, monkeypatch):
+    """A name that is cut off cannot be typed."""
+    monkeypatch.setenv("COLUMNS", "80")
+
+    said = rpo(command, "--help").out
+
+    assert options_of(command) <= set(re.findall(r"--[a-z][a-z-]*", said))
+
+
+def test_the_list_of_commands_says_whole_sentences(rpo, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+
+    said = " ".join(rpo("--help").out.split())
+
+    for command in app.COMMANDS.values():
+        assert " ".join(command.__doc__.partition("\n\n")[0].split()) in said
+
+
+def options_of(command):
+    """Every flag of a command, by its parameters' annotations."""
+    flags = set()
+    for name, hint in typing.get_type_hints(app.COMMANDS[command], include_extras=True).items():
+        for info in (part for part in getattr(hint, "__metadata__", ()) if isinstance(part, OptionInfo)):
+            told = (info.default, *(info.param_decls or ()))
+            named = [word for word in told if isinstance(word, str) and word.startswith("--")]
+            flags |= set(named or [f"--{name.replace('_', '-')}"])
+    return flags
 
 
 def test_generate_makes_what_is_missing_and_nothing_twice(rpo, place):

@@ -36,6 +36,7 @@ def calls(monkeypatch):
     monkeypatch.setattr(line_run, "run", stand_in("run", RunReport([SCORES], PAIRS, None, None)))
     monkeypatch.setattr(line_run, "build_pairs", stand_in("build_pairs", PAIRS))
     monkeypatch.setattr(line_stage, "run_stage", stand_in("run_stage", SCORES))
+    monkeypatch.setattr("rpo_cli.line.preflight.require_rows", lambda line, step: None)
     monkeypatch.setattr(
         training, "fine_tune", stand_in("train", TrainReport("dpo", 9, 2, Path("demo/adapter")))
     )
@@ -103,6 +104,7 @@ def test_edit_takes_a_grid_of_strengths(rpo, tmp_path, monkeypatch):
     """A repeated option is a list; here a plan, which makes nothing."""
     seen = []
     monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps: None)
+    monkeypatch.setattr("rpo_cli.line.preflight.require_rows", lambda line, step: None)
     monkeypatch.setattr(
         "rpo_cli.line.plan.plan", lambda line, names: seen.append((line.settings.edit, names)) or []
     )

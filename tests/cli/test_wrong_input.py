@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from rpo_cli.line.context import open_line
 from rpo_cli.locks import stage_lock
 
 
@@ -48,8 +49,14 @@ USAGE = [
     (["train", "RUN", "--method", "dpoo"], ["train.method", "did you mean 'dpo'"]),
     (["generate", "RUN", "--generator", "folder"], ["folder", "no model folder", "model_index.json"]),
     (["generate", "RUN", "--generator", "pickled"], ["pickled", "pickled weights", "safetensors"]),
+    (["generate", "RUN", "--generator", "all.ckpt"], ["is a file", "pickled weights", "save_pretrained"]),
+    (["generate", "RUN", "--generator", "all.safetensors"], ["is a file", "save_pretrained"]),
+    (["generate", "RUN", "--generator", "unnamed"], ["unnamed", "pickled weights", "unet/weights.bin"]),
     (["generate", "RUN", "--generator", "./modl"], ["no such model folder", "did you mean 'model'"]),
     (["status", "nowhere"], ["nowhere", "no run here"]),
+    (["critique", "nowhere"], ["nowhere", "no run here"]),
+    (["edit", "nowhere"], ["nowhere", "no run here"]),
+    (["build-pairs", "nowhere"], ["nowhere", "no run here"]),
     (["train", "nowhere"], ["no dataset yet", "rpo build-pairs"]),
     (["status", "prompts.txt"], ["prompts.txt", "is a file"]),
     (["merge", "RUN", "nowhere"], ["nowhere", "no run here"]),
@@ -71,6 +78,11 @@ def desk(place, monkeypatch):
     (desk / "pickled").mkdir()
     (desk / "pickled" / "model_index.json").write_text("{}")
     (desk / "pickled" / "weights.bin").write_bytes(b"cos\nsystem\n")
+    for name in ("all.ckpt", "all.safetensors"):
+        (desk / name).write_bytes(b"\x80")
+    (desk / "unnamed" / "unet").mkdir(parents=True)
+    (desk / "unnamed" / "model_index.json").write_text("{}")
+    (desk / "unnamed" / "unet" / "weights.bin").write_bytes(b"cos\nsystem\n")
     return desk
 
 
@@ -118,6 +130,27 @@ def test_a_mistake_in_a_finished_run_loses_nothing(rpo, place):
 
     assert_told(done, 2, "generate.steps")
     assert {path: path.read_bytes() for path in place.run.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize("step", ["critique", "edit", "build-pairs"])
+def test_a_step_without_pictures_says_which_step_makes_them(rpo, place, step):
+    """Else it would end well with 0 of 0 rows, and with an empty dataset."""
+    open_line(place.run, preset="shapes").record()
+    before = files(place.run)
+
+    done = rpo(step, place.run)
+
+    assert_told(done, 2, "there are no pictures", f"rpo generate {place.run}")
+    assert files(place.run) == before
+
+
+def test_edits_without_critiques_are_refused(rpo, place):
+    open_line(place.run, preset="shapes")
+    assert rpo("generate", place.run, *place.options).code == 0
+
+    done = rpo("edit", place.run, "--preset", "shapes")
+
+    assert_told(done, 2, "there are no critiques", f"rpo critique {place.run}")
 
 
 def test_a_run_that_another_process_works_on_is_refused(rpo, place):

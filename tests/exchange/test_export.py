@@ -13,12 +13,12 @@ from PIL import Image as Pillow
 
 from rpo_cli import open_line, registry
 from rpo_cli.errors import UsageError
-from rpo_cli.line.context import Silent
 from rpo_cli.line.dataset import build_dataset
 from rpo_cli.line.exporting import export
 from rpo_cli.line.importing import import_source
 from rpo_cli.line.run import build_pairs
 from rpo_cli.pictures import decode, encode_png, sha256
+from rpo_cli.protocols import Silent
 from rpo_cli.records import Critique, Edit, Flaw, Image, ImageData, RewardScore, content_key
 from rpo_cli.train.singles import read_singles
 

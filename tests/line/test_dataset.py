@@ -13,10 +13,10 @@ import pytest
 from PIL import Image as Pillow
 
 from rpo_cli.config import PairSettings
-from rpo_cli.line.context import Silent
 from rpo_cli.line.dataset import build_dataset
 from rpo_cli.line.shelf import PictureShelf
 from rpo_cli.pictures import encode_png, sha256
+from rpo_cli.protocols import Silent
 from rpo_cli.records import Critique, Edit, Flaw, Image, ImageData, Prompt, Reject, RewardScore, content_key
 from rpo_cli.store import open_store
 

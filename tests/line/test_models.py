@@ -9,9 +9,9 @@ from rpo_cli import open_line
 from rpo_cli.cli.app import COMMANDS, call
 from rpo_cli.errors import MissingDependency, SettingsError, UsageError
 from rpo_cli.line import model_checks, models, work
-from rpo_cli.line.context import Silent
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.prompts import take_prompts
+from rpo_cli.protocols import Silent
 
 # settings of the rows that the embedded models made before there were recipes, without their revision
 EDIT_KEY = '{"backend":"instruct-pix2pix","dtype":"float32","model":"M","scheduler":null,"steps":12}'

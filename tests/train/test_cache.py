@@ -10,10 +10,10 @@ from PIL import Image, ImageOps
 
 from rpo_cli.errors import CorruptImage
 from rpo_cli.pictures import decode
+from rpo_cli.protocols import Silent
 from rpo_cli.train.cache import Builder
 from rpo_cli.train.data import read_pairs
 from rpo_cli.train.families import StableDiffusion1, to_pixels
-from rpo_cli.train.run import Silent
 from rpo_cli.train.shelf import Shelf
 
 

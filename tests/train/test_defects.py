@@ -53,7 +53,7 @@ import pytest
 from safetensors.torch import load_file
 
 from rpo_cli.errors import Terminated
-from rpo_cli.train.run import Silent
+from rpo_cli.protocols import Silent
 
 HERE = Path(__file__).parent
 LINES = (__doc__ or "").splitlines()

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from rpo_cli.protocols import Silent
 from rpo_cli.train import embeddings as module
 from rpo_cli.train.cache import prompt_name
 from rpo_cli.train.data import Pair, read_pairs
 from rpo_cli.train.embeddings import Embeddings, embed
-from rpo_cli.train.run import Embedder, Silent
+from rpo_cli.train.run import Embedder
 from rpo_cli.train.shelf import Shelf
 
 SHAPES = Path(module.__file__).parent.parent / "shapes" / "models" / "reward"

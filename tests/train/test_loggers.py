@@ -8,8 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 import pytest
 
 from rpo_cli.errors import MissingDependency, Terminated
+from rpo_cli.protocols import Silent
 from rpo_cli.train import packages
-from rpo_cli.train.run import Silent
 
 
 class StopAfter(Silent):

@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from rpo_cli.compute import Launch, launched, pick_device
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.protocols import Silent
 from rpo_cli.train import processes as processes_module
 from rpo_cli.train import step as step_module
 from rpo_cli.train.origin import Start
 from rpo_cli.train.prepare import Inputs
 from rpo_cli.train.processes import packed, unpacked
-from rpo_cli.train.run import Embedder, Silent, train
+from rpo_cli.train.run import Embedder, train
 from rpo_cli.train.world import ALONE, World
 
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"

@@ -11,8 +11,6 @@ from typing import Literal
 from rpo_cli.config import RatioBase
 from rpo_cli.sections import Baseline
 
-LOG_RATIO = "per-element log-ratio of a step"
-
 
 @dataclass(frozen=True)
 class OnlineObjective:

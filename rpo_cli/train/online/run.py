@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from rpo_cli.compute import launched
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.protocols import Observer, Reward
+from rpo_cli.protocols import Observer, Reward, Silent
 from rpo_cli.records import content_key
 from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.online.compose import settled_online
 from rpo_cli.train.packages import require_packages
 from rpo_cli.train.run import (
-    Silent,
     TrainReport,
     claim,
     commit,

@@ -15,13 +15,13 @@ from PIL import Image
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
+from rpo_cli.protocols import Silent
 from rpo_cli.train.cache import Builder, Framing
 from rpo_cli.train.data import read_pairs
 from rpo_cli.train.draws import DrawSettings, drawn_pair
 from rpo_cli.train.families import open_family, to_pixels
 from rpo_cli.train.gradients import by_shape
 from rpo_cli.train.prepare import schedule_of
-from rpo_cli.train.run import Silent
 
 SHAPES = [(16, 16), (40, 20), (20, 40), (24, 16)]
 
