@@ -46,6 +46,7 @@ def evaluation_line(evaluation: Table, work: Path, split: str, name: str, adapte
         "run.threads": 1,
         "generate.images_per_prompt": 1,
         "generate.lora": str(adapter) if adapter else None,
+        **evaluation.get("options", {}),
     }
     return open_line(work / "eval" / f"{split}-{name}", options, preset="shapes")
 
