@@ -160,26 +160,26 @@ def plan_text(found: "TrainPlan") -> str:
         ["data", pairs],
         ["steps", f"{found.steps:,}, {found.global_batch:,} pairs each{epochs}"],
         ["forward passes", f"{found.passes_per_step:,} a step, {found.batch_size:,} pairs each"],
-        ["FLOPs per pair", f"{_tera(found.flops_per_pair)} ({_listed(flops, _tera)})"],
-        ["FLOPs in all", _tera(found.flops_of_training)],
-        ["computed again to save memory", f"{_tera(found.recomputed_per_pair)} per pair"],
-        ["time", _at_least(found.seconds_at_peak)],
-        ["memory, estimated", f"{size(found.memory_total)} ({_listed(memory, size)})"],
+        ["FLOPs per pair", f"{tera(found.flops_per_pair)} ({listed(flops, tera)})"],
+        ["FLOPs in all", tera(found.flops_of_training)],
+        ["computed again to save memory", f"{tera(found.recomputed_per_pair)} per pair"],
+        ["time", at_least(found.seconds_at_peak)],
+        ["memory, estimated", f"{size(found.memory_total)} ({listed(memory, size)})"],
     ]
     return f"{found.method} on {found.model}\n" + "\n".join(f"{name}: {text}" for name, text in rows)
 
 
-def _at_least(seconds: float | None) -> str:
+def at_least(seconds: float | None) -> str:
     if seconds is None:
         return "unknown on this device; --probe K times some steps"
     return f"at least {seconds / 3600:.2g} hours, at the device's peak"
 
 
-def _tera(count: int) -> str:
+def tera(count: int) -> str:
     return f"{count / 1e12:,.3g} T"
 
 
-def _listed(parts: Mapping[str, int], told: Callable[[int], str]) -> str:
+def listed(parts: Mapping[str, int], told: Callable[[int], str]) -> str:
     return ", ".join(f"{name.replace('_', ' ')} {told(value)}" for name, value in parts.items())
 
 

@@ -5,12 +5,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli.cli import reports
-from rpo_cli.cli.output import Output, counted, table
+from rpo_cli.cli.output import Output, counted, size, table
 
 if TYPE_CHECKING:
     from rpo_cli.line.round_numbers import RoundNumbers
     from rpo_cli.line.round_plan import RoundPlan
     from rpo_cli.line.rounds import RoundsReport
+    from rpo_cli.train.online.plan import OnlinePlan
     from rpo_cli.train.plan import TrainPlan
 
 
@@ -49,3 +50,26 @@ def planned(say: Output, rounds: "Sequence[RoundPlan]", each: "TrainPlan") -> No
     text = f"{table(header, rows)}\n\neach round: {reports.plan_text(each)}"
     data = {"rounds": [asdict(found) for found in rounds], "training": each}
     say.result(data, text, essence=str(len(rounds)))
+
+
+def online_plan(say: Output, found: "OnlinePlan") -> None:
+    """What a method on trajectories would take, one thing a line."""
+    flops, memory = vars(found.flops_per_picture), {k: v for k, v in vars(found.memory).items() if v}
+    again, least = reports.tera(found.recomputed_per_picture), found.seconds_at_peak
+    rows = [
+        ["trained", f"{found.trained:,} of {found.parameters:,} parameters"],
+        ["data", f"{found.prompts:,} prompts"],
+        ["rounds", f"{found.rounds:,}, {found.pictures_per_round:,} pictures each"],
+        ["pictures", f"{found.pictures:,} drawn, {found.scored:,} scored by each reward"],
+        ["denoising steps", f"{found.denoising_steps:,}, of which {found.taught_steps:,} teach a use"],
+        ["uses of a picture", f"{found.uses:,}"],
+        ["optimiser steps", f"at most {found.updates:,} in all"],
+        ["forward passes", f"{found.batch_size:,} pictures each"],
+        ["FLOPs per picture", reports.listed(flops, reports.tera)],
+        ["FLOPs in all", f"{reports.tera(found.flops_of_training)}, without VAE and rewards"],
+        ["computed again to save memory", f"{again} per use of a picture"],
+        ["time", "unknown on this device" if least is None else reports.at_least(least)],
+        ["memory, estimated", f"{size(found.memory_total)} ({reports.listed(memory, size)})"],
+    ]
+    text = "\n".join(f"{name}: {told}" for name, told in rows)
+    say.result(found, f"{found.method} on {found.model}\n{text}", essence=str(found.memory_total))

@@ -96,14 +96,19 @@ def act(
     say: Output, line: "Line", plan: bool, prepare: bool, suggest_beta: bool, probe: int | None
 ) -> None:
     """Train, or do the one thing that was asked for instead."""
+    from rpo_cli.cli import round_reports
     from rpo_cli.line import training
+    from rpo_cli.line.online import plan_online
     from rpo_cli.line.round_checks import in_rounds
+    from rpo_cli.train.online.compose import is_online
 
     if launched().rank and not in_rounds(line):  # the first process speaks, and looks ahead alone
         if not (plan or prepare or suggest_beta or probe):
             training.fine_tune(line)
     elif in_rounds(line) and not (prepare or suggest_beta or probe):
         in_turns(say, line, plan)
+    elif plan and is_online(line.settings.train):
+        round_reports.online_plan(say, plan_online(line))
     elif plan:
         reports.training_plan(say, training.plan(line))
     elif probe:

@@ -2,23 +2,28 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rpo_cli import registry
+from rpo_cli.compute import pick_device
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, nearest
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import built_reward, reward_options, served_model
 from rpo_cli.line.models import generator
-from rpo_cli.line.prompts import live_prompts, take_prompts
+from rpo_cli.line.prompts import live_prompts, parent_prompts, take_prompts
 from rpo_cli.line.work import required, reward_identity, reward_models
 from rpo_cli.protocols import Reward
 from rpo_cli.sections import OnlineSettings
 from rpo_cli.stages.split import split_of
+from rpo_cli.store import open_store
 from rpo_cli.train.online.compose import HINT, composed_online
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.online.run import Rewards, train_online
 from rpo_cli.train.run import TrainReport
+
+if TYPE_CHECKING:
+    from rpo_cli.train.online.plan import OnlinePlan
 
 
 def fine_tune_online(line: Line) -> TrainReport:
@@ -30,8 +35,8 @@ def fine_tune_online(line: Line) -> TrainReport:
     """
     settings, online = own_online_settings(line)
     run, generate = line.settings.run, line.settings.generate
-    model = settings.model or required(generate.generator, "train.model")
-    identity = line.identity(model, generate.revision if settings.model is None else None)
+    model, revision = model_of(line, settings)
+    identity = line.identity(model, revision)
     rewards = _rewards(line, online)
     with line.store.lock("generate"):
         take_prompts(line)
@@ -54,6 +59,31 @@ def fine_tune_online(line: Line) -> TrainReport:
             threads=run.threads,
             observer=line.observer,
         )
+
+
+def plan_online(line: Line) -> "OnlinePlan":
+    """What the training would take; reads prompts and configurations only.
+
+    Raises:
+        SettingsError: settings that contradict the method.
+        UsageError: there is no run, no prompts, or a model that cannot be sampled so.
+    """
+    from rpo_cli.train.online.plan import plan_online as plan_training
+
+    open_store(line.store.url)
+    settings, online = own_online_settings(line)
+    model, revision = model_of(line, settings)
+    fraction = line.settings.pairs.val_fraction
+    count = sum(split_of(prompt, fraction) == "train" for prompt in parent_prompts(line))
+    device = pick_device(line.settings.run.device)
+    return plan_training(settings, online, prompts=count, model=model, revision=revision, device=device)
+
+
+def model_of(line: Line, settings: TrainSettings) -> tuple[str, str | None]:
+    """Folder or hub id of what is tuned, and its revision as the settings name it."""
+    generate = line.settings.generate
+    model = settings.model or required(generate.generator, "train.model")
+    return model, generate.revision if settings.model is None else None
 
 
 def own_online_settings(line: Line) -> tuple[TrainSettings, OnlineSettings]:

@@ -31,3 +31,14 @@ def live_prompts(line: Line) -> Iterator[tuple[str, str]]:
         return  # imported prompts have their pictures
     table = line.store.columns("prompts", ["prompt_id", "prompt"], group=group)
     yield from sorted(zip(table["prompt_id"].to_pylist(), table["prompt"].to_pylist(), strict=True))
+
+
+def parent_prompts(line: Line) -> list[str]:
+    """The prompts of the run, or those it would have; of both splits: `build-pairs` holds some out.
+
+    Raises:
+        UsageError: the run has none and its settings name none.
+    """
+    if "prompts" in line.store.read_manifest():
+        return [prompt for _, prompt in live_prompts(line)]
+    return sorted(prompt.prompt for prompt in read_prompts(line.settings.prompts))

@@ -13,11 +13,9 @@ from typing import Any
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
 from rpo_cli.line.imports import import_groups, imported
-from rpo_cli.line.prompts import live_prompts
-from rpo_cli.line.training import model_of
+from rpo_cli.line.online import model_of
 from rpo_cli.line.work import generate_work, score_works
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer
@@ -142,17 +140,6 @@ def seed_of(line: Line) -> int:
 
 
 # --- prompts -------------------------------------------------------------------------------------------
-
-
-def parent_prompts(line: Line) -> list[str]:
-    """The prompts of the run, or those it would have; of both splits: `build-pairs` holds some out.
-
-    Raises:
-        UsageError: the run has none and its settings name none.
-    """
-    if "prompts" in line.store.read_manifest():
-        return [prompt for _, prompt in live_prompts(line)]
-    return sorted(prompt.prompt for prompt in read_prompts(line.settings.prompts))
 
 
 def write_prompts(line: Line, prompts: Iterable[str]) -> None:

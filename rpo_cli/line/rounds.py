@@ -20,12 +20,12 @@ from typing import Any
 
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.line.context import Line
+from rpo_cli.line.prompts import parent_prompts
 from rpo_cli.line.round import (
     copy_scores,
     give_winners,
     losers_of,
     open_round,
-    parent_prompts,
     sampler_of,
     seed_of,
     trained_folder,

@@ -9,8 +9,8 @@ from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.exchange.card import built
 from rpo_cli.exchange.dataset import sweep
 from rpo_cli.line.context import Line
-from rpo_cli.line.online import fine_tune_online, own_online_settings
-from rpo_cli.line.work import required, reward_models
+from rpo_cli.line.online import fine_tune_online, model_of, own_online_settings
+from rpo_cli.line.work import reward_models
 from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import open_store
 from rpo_cli.train.data import training_rows
@@ -152,13 +152,6 @@ def add_layouts(line: Line, adapter: Path) -> None:
     identity = line.identity(model, revision)
     where = (adapter, model, identity.commit, identity.revision, "", adapter, adapter, adapter)
     add_exports(Inputs(settings, *where, run.seed, pick_device(run.device)), run.threads)
-
-
-def model_of(line: Line, settings: TrainSettings) -> tuple[str, str | None]:
-    """Folder or hub id of what is tuned, and its revision as the settings name it."""
-    generate = line.settings.generate
-    model = settings.model or required(generate.generator, "train.model")
-    return model, generate.revision if settings.model is None else None
 
 
 def _arguments(line: Line, settings: TrainSettings) -> dict[str, Any]:

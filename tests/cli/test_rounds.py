@@ -5,11 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from rpo_cli.line import round_plan, rounds, training
+from rpo_cli.line import online, round_plan, rounds, training
 from rpo_cli.line.round_numbers import RewardNumbers, RoundNumbers
 from rpo_cli.line.round_plan import RoundPlan
 from rpo_cli.line.rounds import RoundsReport
-from rpo_cli.train.plan import Flops, Memory, TrainPlan
+from rpo_cli.train.online.plan import DrawFlops, OnlinePlan
+from rpo_cli.train.passes import Flops
+from rpo_cli.train.plan import Memory, TrainPlan
 
 REWARD = RewardNumbers(21.5, 0.25, 1.5, "seeds of one prompt")
 ROUND = RoundNumbers(1, 3, 12, 3, 2, 0, 1, {"inside_band": 1}, {"clip": REWARD}, accuracy=0.75)
@@ -50,6 +52,25 @@ def test_rounds_as_json_and_quietly(rpo, calls, tmp_path):
 def test_a_method_that_samples_trajectories_has_a_loop_of_its_own(rpo, calls, tmp_path):
     rpo("train", tmp_path, "--rounds", 1, "--method", "ddpo")
     assert (len(calls["rounds"]), len(calls["else"])) == (0, 1)
+
+
+@pytest.mark.parametrize("option", ["--dry-run", "--plan"])
+def test_the_plan_of_a_method_on_trajectories_is_told_by_its_rounds(
+    rpo, calls, monkeypatch, tmp_path, option
+):
+    flops, memory = DrawFlops(10, 0, 20), Memory(1, 0, 1, 1, 0, 1)
+    found = OnlinePlan(
+        "ddpo", "m", 6, 3, 8, 24, 24, 5, 4, 1, 9, 4, 100, 10, flops, 10**12, memory, 4, 0, 7200.0
+    )
+    monkeypatch.setattr(online, "plan_online", lambda line: found)
+    arguments = ["train", tmp_path, "--rounds", 3, "--method", "ddpo", option]
+    told, data = rpo(*arguments), rpo(*arguments, "--json")
+
+    assert calls == {"rounds": [], "else": []}
+    assert "rounds: 3, 8 pictures each" in told.out
+    assert "denoising steps: 5, of which 4 teach a use" in told.out
+    assert "at least 2 hours" in told.out
+    assert json.loads(data.out)["flops_per_picture"]["learning"] == 20
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--plan"])

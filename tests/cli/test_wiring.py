@@ -12,7 +12,8 @@ from rpo_cli.line.dataset import PairsReport
 from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
 from rpo_cli.line.training import TrainReport
-from rpo_cli.train.plan import Flops, Memory, TrainPlan
+from rpo_cli.train.passes import Flops
+from rpo_cli.train.plan import Memory, TrainPlan
 from rpo_cli.train.probe import TrainProbe
 from rpo_cli.train.run import Prepared
 from rpo_cli.train.scale import BetaAdvice

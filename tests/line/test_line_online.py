@@ -6,8 +6,9 @@ import pytest
 
 from rpo_cli import open_line
 from rpo_cli.errors import SettingsError, UsageError
-from rpo_cli.line.online import own_online_settings
+from rpo_cli.line.online import own_online_settings, plan_online
 from rpo_cli.line.preflight import preflight
+from rpo_cli.line.prompts import parent_prompts
 from rpo_cli.line.training import fine_tune, own_settings, plan, prepare, probe, suggest_beta
 from rpo_cli.stages.split import split_of
 
@@ -56,6 +57,20 @@ def test_what_looks_at_a_dataset_is_refused(tmp_path, command):
     line = open_line(tmp_path, {"train.method": "d3po", **ROUNDS}, preset="shapes")
     with pytest.raises(UsageError, match="d3po samples pictures of its own"):
         command(line)
+
+
+def test_a_plan_counts_the_runs_training_prompts_and_writes_nothing(tmp_path):
+    options = {"train.method": "ddpo", **ROUNDS, "prompts.limit": 12, "pairs.val_fraction": 0.5}
+    line = open_line(tmp_path, options, preset="shapes")
+    with pytest.raises(UsageError, match="no run here"):
+        plan_online(line)
+    line.record()
+    before = sorted(tmp_path.rglob("*"))
+    found = plan_online(line)
+    assert sorted(tmp_path.rglob("*")) == before
+    kept = [prompt for prompt in parent_prompts(line) if split_of(prompt, 0.5) == "train"]
+    assert 0 < found.prompts == len(kept) < 12
+    assert found.pictures_per_round == 4 * min(8, len(kept))
 
 
 def test_without_rewards_there_is_nothing_to_learn(tmp_path):

@@ -16,7 +16,8 @@ import pytest
 
 from rpo_cli import build_pairs, open_line, plan_rounds, registry, run, run_stage, status, train_rounds
 from rpo_cli.errors import RpoError, SettingsError, UsageError
-from rpo_cli.line.round import InRound, open_round, parent_prompts, round_settings, write_prompts
+from rpo_cli.line.prompts import parent_prompts
+from rpo_cli.line.round import InRound, open_round, round_settings, write_prompts
 from rpo_cli.line.round_checks import in_rounds, reference_of
 from rpo_cli.line.round_numbers import RewardNumbers, RoundNumbers, rewards_of, standard_error
 from rpo_cli.line.training import fine_tune

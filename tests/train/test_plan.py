@@ -13,7 +13,8 @@ from rpo_cli.train import plan as plan_module
 from rpo_cli.train.families import StableDiffusion1, open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.objective import DPO
-from rpo_cli.train.plan import counted, ideal_seconds, kept_bytes, known_peak, plan
+from rpo_cli.train.passes import counted, kept_bytes
+from rpo_cli.train.plan import ideal_seconds, known_peak, plan
 
 
 def planned(model, dataset, **settings):

@@ -68,7 +68,8 @@ def run_rounds(inputs: Inputs, threads: int, observer: Observer) -> tuple[State,
     family = open_family(inputs.model, inputs.revision)
     require_family(family, inputs.objective)
     require_layouts(inputs.settings, family)
-    grid, shape = grid_of(inputs), latent_shape(family, inputs.settings.resolution)
+    grid = grid_of(inputs.model, inputs.revision, inputs.online)
+    shape = latent_shape(family, inputs.settings.resolution)
     observer.note(start_line(inputs, grid))
     denoiser = family.load_denoiser(weight_dtype(inputs.settings))
     policy = build_policy(denoiser, inputs.settings, family.lora_targets, inputs.seed, inputs.device)
@@ -117,15 +118,14 @@ def require_family(family: Family, objective: OnlineObjective) -> None:
         )
 
 
-def grid_of(inputs: Inputs) -> Grid:
+def grid_of(model: str, revision: str | None, online: OnlineSettings) -> Grid:
     """The denoising steps.
 
     Raises:
         UsageError: more steps teach than have a density, or none has.
     """
-    online = inputs.online
     assert online.steps is not None
-    config = Folder(inputs.model, inputs.revision).config("scheduler", DDIMScheduler)
+    config = Folder(model, revision).config("scheduler", DDIMScheduler)
     grid = Grid.of(config, online.steps, online.eta)
     random = len(grid.random_steps)
     if random < max(1, online.taught_steps or 0):
@@ -192,7 +192,8 @@ def loop(inputs: Inputs, sampler: Sampler, state: State, journal: Journal, obser
         inputs.rewards.build(inputs.device),
         inputs.rewards.batch_size,
     )
-    rows = rows_of_pass(inputs)
+    drawn = drawn_in_round(online, len(inputs.prompts))
+    rows = rows_of_pass(settings, objective, drawn)
     beta = settings.beta or 0.0
     teacher = Teacher(sampler, objective, settings, online, rows, beta, inputs.seed)
     while state.round < (settings.rounds or 0):
@@ -221,12 +222,15 @@ def loop(inputs: Inputs, sampler: Sampler, state: State, journal: Journal, obser
         commit(inputs, sampler.policy, state)
 
 
-def rows_of_pass(inputs: Inputs) -> int:
+def drawn_in_round(online: OnlineSettings, prompts: int) -> int:
+    """Pictures of a round."""
+    return min(online.prompts_per_round, prompts) * online.images_per_prompt
+
+
+def rows_of_pass(settings: TrainSettings, objective: OnlineObjective, drawn: int) -> int:
     """Pictures of a forward pass, in sampling and in learning; even for pairs."""
-    online, width = inputs.online, inputs.objective.width
-    drawn = min(online.prompts_per_round, len(inputs.prompts)) * online.images_per_prompt
-    rows = min(inputs.settings.batch_size, drawn)
-    return rows - rows % width
+    rows = min(settings.batch_size, drawn)
+    return rows - rows % objective.width
 
 
 def commit(inputs: Inputs, policy: Policy, state: State) -> None:
