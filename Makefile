@@ -15,7 +15,7 @@ CRITIC ?= transformers
 SERVED := $(if $(filter vllm-server,$(CRITIC)),--set critique.backend=vllm-server \
 	--server-python $(abspath $(VLLM))/bin/python)
 
-.PHONY: setup demo lint check test test-all test-vllm bench bench-shapes bench-evidence bench-pairs bench-methods bench-style shapes-models wheel-test clean
+.PHONY: setup demo lint check test test-all test-vllm bench bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
 
 setup: $(STAMP)
 
@@ -71,6 +71,9 @@ bench-style: setup  ## pairs that prefer a style: how near the tuned generators 
 
 bench-methods: setup  ## the methods of the family side by side; only what is missing
 	$(BIN)/python -m tests.bench.methods
+
+bench-online: setup  ## online against offline at equal sampled pictures; only what is missing
+	$(BIN)/python -m tests.bench.online
 
 # BRIEF and the counts: `make shapes-models REHEARSE=1 MODELS=DIR` walks the recipe in a minute and makes nothing of use
 ifdef REHEARSE
