@@ -47,4 +47,6 @@ def review_tables(store: Store) -> list[Table]:
 
 
 def _told(share: Share | None) -> str:
-    return "–" if share is None else f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}]"
+    return (
+        "–" if share is None else f"{share.value:.3f} [{share.low:.3f},\N{NO-BREAK SPACE}{share.high:.3f}]"
+    )

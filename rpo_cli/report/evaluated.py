@@ -54,7 +54,8 @@ def _said(results: Figures) -> str:
 
 
 def _rewards(settings: Sequence[Figures]) -> Table:
-    head = ("reward", "model", "mean", "difference from base", "win rate over base", "sd over noises")
+    head = ("reward", "model", "mean", "from base", "wins over base", "sd over noises")
+    head += ("failures", "worst tenth")
     rows = [
         (
             name,
@@ -63,15 +64,25 @@ def _rewards(settings: Sequence[Figures]) -> Table:
             interval(_beside(setting, "rewards", name).get("difference"), signed=True),
             interval(_beside(setting, "rewards", name).get("win_rate")),
             _root(setting["rewards"][name]["seed_variance"]),
+            *_tail(setting["rewards"][name]),
         )
         for name in settings[0]["rewards"]
         for setting in settings
     ]
-    return Table("Rewards; 95 % intervals by prompt in brackets", 2, head, rows)
+    caption = (
+        "Rewards; 95 % intervals by prompt in brackets. Failures: pictures below the base's 10 % quantile"
+    )
+    return Table(caption, 2, head, rows)
+
+
+def _tail(found: Figures) -> tuple[str, str]:
+    """The share of failures, and the mean of the worst tenth of the pictures."""
+    worst = found.get("worst_tenth")
+    return interval(found.get("failures")), "–" if worst is None else f"{float(worst):.3f}"
 
 
 def _looks(settings: Sequence[Figures]) -> Table:
-    head = ("distance", "model", "diversity", "difference from base", "drift from base")
+    head = ("distance", "model", "diversity", "from base", "drift")
     rows = [
         (
             name,
@@ -83,19 +94,21 @@ def _looks(settings: Sequence[Figures]) -> Table:
         for name in settings[0]["diversity"]
         for setting in settings
     ]
-    caption = "How far pictures of one prompt lie apart, and how far tuning has moved them"
+    caption = (
+        "How far pictures of one prompt lie apart (diversity), and how far tuning has moved them (drift)"
+    )
     return Table(caption, 2, head, rows)
 
 
 def _measured(results: Figures) -> Table:
-    head = (str(results["measure"]), "prompts", "model", "share right", "difference from base")
-    return Table(f"By {results['measure']}", 3, head, list(_shares(results["settings"])))
+    head = (str(results["measure"]), "model", "prompts", "share right", "from base")
+    return Table(f"By {results['measure']}", 2, head, list(_shares(results["settings"])))
 
 
 def _shares(settings: Sequence[Figures]) -> Iterator[tuple[str, ...]]:
     """Whether all is right by stratum, and each attribute over all prompts."""
     for stratum, found in settings[0]["measured"].items():
-        for attribute in found["attributes"]:
+        for attribute in sorted(found["attributes"], key=lambda name: name != "right"):
             if attribute != "right" and stratum != "all":
                 continue
             for setting in settings:
@@ -103,7 +116,7 @@ def _shares(settings: Sequence[Figures]) -> Iterator[tuple[str, ...]]:
                 gain = _beside(setting, "measured", stratum).get("attributes", {}).get(attribute)
                 title = attribute if stratum == "all" else f"{attribute}, {stratum}"
                 signed = interval(gain, signed=True)
-                yield title, f"{found['prompts']:,}", setting["label"], interval(own), signed
+                yield title, setting["label"], f"{found['prompts']:,}", interval(own), signed
 
 
 def _beside(setting: Figures, what: str, name: str) -> Figures:
@@ -116,7 +129,7 @@ def interval(found: Figures | None, *, signed: bool = False) -> str:
         return "–"
     sign = "+" if signed else ""
     value, low, high = (f"{float(found[key]):{sign}.3f}" for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]"
+    return f"{value} [{low},\N{NO-BREAK SPACE}{high}]"  # a narrow cell breaks before the bracket alone
 
 
 def _root(found: Figures | None) -> str:

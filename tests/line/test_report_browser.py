@@ -67,8 +67,8 @@ def test_an_evaluation_is_told_with_intervals_and_pictures_of_equal_noise(tmp_pa
     index = (run / "report" / "index.html").read_text()
     page = (run / "report" / "eval-1.html").read_text()
 
-    assert "+1.000 [+1.000, +1.000]" in index
-    assert "1.000 [1.000, 1.000]" in index
+    assert "+1.000 [+1.000,\N{NO-BREAK SPACE}+1.000]" in index
+    assert "1.000 [1.000,\N{NO-BREAK SPACE}1.000]" in index
     assert "rejected pictures: base 1" in index
     assert "Labels of the dataset, dev" in index
     assert "&lt;b&gt;clip" in index

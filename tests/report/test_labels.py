@@ -24,11 +24,11 @@ def test_every_figure_has_its_cell_and_empty_tables_are_left_out():
     assert found is not None
     assert (found.name, found.said) == ("Labels of the dataset", "1,200 pairs, 900 of them looked at.")
     assert [table.rows for table in found.tables] == [
-        [("<b>clip", "all", "6", "1", "2", "0.750 [0.500, 1.000]")],
-        [("clip", "3 and more", "2", "0.750 [0.500, 1.000]")],
+        [("<b>clip", "all", "6", "1", "2", "0.750 [0.500,\N{NO-BREAK SPACE}1.000]")],
+        [("clip", "3 and more", "2", "0.750 [0.500,\N{NO-BREAK SPACE}1.000]")],
         [("edit", "pixel", "0.100", "0.300")],
         [
-            ("edited pictures from originals", "40", "0.750 [0.500, 1.000]", "0.500"),
+            ("edited pictures from originals", "40", "0.750 [0.500,\N{NO-BREAK SPACE}1.000]", "0.500"),
             ("winners from losers", "too few", "–", "–"),
         ],
     ]
