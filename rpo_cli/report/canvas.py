@@ -2,7 +2,7 @@
 
 import unicodedata
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont
@@ -10,6 +10,19 @@ from PIL.Image import Image as Picture
 
 SMOOTH = 4  # boxes are drawn this many times larger and shrunk: Pillow's own corners are jagged
 LONGEST = 2000
+MARKS = 2  # accents on one letter; more would be drawn over the lines above
+TRIED = 16  # pixels, at which fonts are asked for a letter
+MISSING = "\uffff"  # no character, so that every font draws its box for it
+# what Linux, macOS and Windows bring, by file name: accents, Greek, Cyrillic, Arabic and Hebrew; Chinese,
+# Japanese and Korean; scripts of India and Thailand
+FALLBACKS = (
+    *("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "Arial.ttf", "arial.ttf"),
+    *("NotoSansArabic-Regular.ttf", "NotoSansHebrew-Regular.ttf", "Arial Unicode.ttf", "segoeui.ttf"),
+    *("NotoSansCJK-Regular.ttc", "wqy-microhei.ttc", "wqy-zenhei.ttc", "DroidSansFallbackFull.ttf"),
+    *("PingFang.ttc", "Hiragino Sans GB.ttc", "AppleSDGothicNeo.ttc"),
+    *("msyh.ttc", "msgothic.ttc", "malgun.ttf"),
+    *("NotoSansDevanagari-Regular.ttf", "NotoSansThai-Regular.ttf", "Nirmala.ttf", "leelawui.ttf"),
+)
 
 
 class Box(NamedTuple):
@@ -39,28 +52,115 @@ class Style:
 
 @cache
 def font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's bundled font: there on every machine, so equal sheets have equal bytes."""
+    """Pillow's bundled font: there on every machine, so that sheets in its letters have equal bytes."""
     found = ImageFont.load_default(size)
     assert isinstance(found, ImageFont.FreeTypeFont), "Pillow without FreeType"
     return found
 
 
+@cache
+def others() -> tuple[str, ...]:
+    """Files of the machine's own fonts, for letters that the bundled one lacks."""
+    found = []
+    for name in FALLBACKS:
+        try:
+            found.append(str(ImageFont.truetype(name, TRIED).path))
+        except OSError:
+            continue
+    return tuple(found)
+
+
+@cache
+def face(path: str | None, size: int) -> ImageFont.FreeTypeFont:
+    """The font of a file; None: the bundled one."""
+    return font(size) if path is None else ImageFont.truetype(path, size)
+
+
+def drawn_by(text: str) -> str | None:
+    """The file of the first font that has all these letters, None for the bundled one.
+
+    Raises:
+        LookupError: no font has them all.
+    """
+    if all(_has(None, char) for char in text):
+        return None
+    for path in others():
+        if all(_has(path, char) for char in text):
+            return path
+    raise LookupError(text)
+
+
+@cache
+def _has(path: str | None, char: str) -> bool:
+    """Whether a font draws a character otherwise than one that it lacks for certain."""
+    one, missing = (face(path, TRIED).getmask(found) for found in (char, MISSING))
+    return one.size != missing.size or bytes(one) != bytes(missing)
+
+
 def clean(text: str) -> str:
     """Untrusted text as one harmless line: control, direction and unassigned characters are gone.
 
-    Accents go too: the bundled font has no letters that carry them.
+    An accented letter that no font has loses its accent; more than two marks on one letter are cut.
     """
-    kept = []
-    for char in unicodedata.normalize("NFKD", text[:LONGEST]):
+    kept: list[str] = []
+    marks = 0
+    for char in unicodedata.normalize("NFC", text[:LONGEST]):
         category = unicodedata.category(char)[0]
-        if category != "M":
-            kept.append(" " if category == "C" else char)
+        marks = marks + 1 if category == "M" else 0
+        if category == "C":
+            kept.append(" ")
+        elif marks <= MARKS:
+            kept.append(_drawable(char))
     return " ".join("".join(kept).split())
+
+
+def _drawable(char: str) -> str:
+    """The letter; without its accents where no font has it; nothing for an accent that no font has."""
+    try:
+        drawn_by(char)
+    except LookupError:
+        parts = unicodedata.normalize("NFKD", char)
+        return "".join(part for part in parts if unicodedata.category(part)[0] not in "MC")
+    return char
+
+
+def runs(line: str) -> list[tuple[str | None, str]]:
+    """A clean line in pieces of one font each, whole words where a font has all of their letters.
+
+    A space goes with the bundled font's piece: at the end of one that is written from right to left it
+    would be drawn on its left.
+    """
+    found: list[tuple[str | None, str]] = []
+    for number, word in enumerate(line.split(" ")):
+        for place, (path, piece) in enumerate(_pieces(word)):
+            gap = " " if number and not place else ""
+            if found and found[-1][0] == path:
+                found[-1] = (path, f"{found[-1][1]}{gap}{piece}")
+            elif gap and path is not None:
+                before = found.pop()[1] if found[-1][0] is None else ""
+                found += [(None, f"{before}{gap}"), (path, piece)]
+            else:
+                found.append((path, f"{gap}{piece}"))
+    return found
+
+
+def _pieces(word: str) -> list[tuple[str | None, str]]:
+    try:
+        return [(drawn_by(word), word)]
+    except LookupError:
+        if len(word) == 1:
+            return [(None, word)]  # the bundled font's box for a letter that nothing can draw
+        return [piece for char in word for piece in _pieces(char)]
+
+
+def length(line: str, size: int) -> float:
+    """Width of a clean line in pixels."""
+    return sum(face(path, size).getlength(piece) for path, piece in runs(line))
 
 
 def wrap(text: str, style: Style, width: int) -> list[str]:
     """At most `style.lines` lines that fit `width`; what does not fit ends in an ellipsis."""
-    measure = font(style.size).getlength
+    measure = partial(length, size=style.size)
     lines: list[str] = []
     words = clean(text).split()
     while words and len(lines) < style.lines:
@@ -90,13 +190,21 @@ def write(page: Picture, box: Box, text: str, style: Style) -> int:
     layer = page.crop((box.x, box.y, box.x + box.width, box.y + box.height))
     brush = ImageDraw.Draw(layer)
     for number, line in enumerate(lines):
-        brush.text((0, number * style.line_height), line, fill=style.colour, font=font(style.size))
+        _write(brush, number * style.line_height, line, style)
     page.paste(layer, (box.x, box.y))
     return len(lines) * style.line_height
 
 
+def _write(brush: ImageDraw.ImageDraw, top: int, line: str, style: Style) -> None:
+    """Draw a clean line, all its pieces on one base line."""
+    left, base = 0.0, top + font(style.size).getmetrics()[0]
+    for path, piece in runs(line):
+        brush.text((left, base), piece, fill=style.colour, font=face(path, style.size), anchor="ls")
+        left += face(path, style.size).getlength(piece)
+
+
 def width_of(text: str, style: Style) -> int:
-    return round(font(style.size).getlength(clean(text)))
+    return round(length(clean(text), style.size))
 
 
 def rounded(page: Picture, box: Box, radius: int, fill: str) -> None:

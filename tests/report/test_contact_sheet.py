@@ -2,10 +2,11 @@ import random
 
 import numpy as np
 import pytest
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageFont
 
 from rpo_cli.records import Pair, content_key
-from rpo_cli.report.canvas import Box, Style, clean, font, wrap, write
+from rpo_cli.report import canvas
+from rpo_cli.report.canvas import Box, Style, clean, length, runs, wrap, write
 from rpo_cli.report.contact_sheet import AMBER, GREEN, Judged, Shown, choose, draw
 
 HOSTILE = [
@@ -131,7 +132,7 @@ def test_hostile_text_does_not_reach_the_drawer(text):
     style = Style(17, "black", lines=3)
     lines = wrap(text, style, 120)
     assert len(lines) <= 3
-    assert all(font(17).getlength(line) <= 120 for line in lines)
+    assert all(length(line, 17) <= 120 for line in lines)
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
@@ -142,8 +143,49 @@ def test_a_row_of_hostile_text_is_drawn_at_the_usual_size(text):
     assert sheet(shown(row, critique=text, flaws=(text,))).size == sheet(shown(pair(1))).size
 
 
-def test_accents_are_dropped_because_the_font_lacks_their_letters():
+@pytest.fixture
+def bare(monkeypatch):
+    """A machine without any font of its own."""
+    monkeypatch.setattr(canvas, "FALLBACKS", ())
+    canvas.others.cache_clear()
+    yield
+    canvas.others.cache_clear()
+
+
+def test_accents_are_dropped_where_no_font_has_their_letters(bare):
     assert clean("café Zoë, naïve") == "cafe Zoe, naive"
+    assert runs("красный круг") == [(None, "красный круг")]  # boxes, but in their place
+
+
+def test_letters_that_the_bundled_font_lacks_are_drawn_by_the_machines_own(monkeypatch):
+    """Each word in one font that has all of its letters; Hebrew words keep their order, and their space."""
+    try:
+        dejavu = str(ImageFont.truetype("DejaVuSans.ttf", 16).path)
+    except OSError:
+        pytest.skip("no DejaVuSans.ttf on this machine: apt-get install fonts-dejavu-core")
+    monkeypatch.setattr(canvas, "FALLBACKS", ("nowhere.ttf", "DejaVuSans.ttf"))
+    canvas.others.cache_clear()
+    try:
+        assert clean("café\u202e Zoë") == "café Zoë"
+        assert clean("cafe\u0301") == "café"
+        assert runs("a red café") == [(None, "a red "), (dejavu, "café")]
+        assert runs("שלום עולם a") == [(dejavu, "שלום עולם"), (None, " a")]
+        assert runs("café שלום") == [(dejavu, "café שלום")]
+        pages = [Image.new("RGB", (120, 30), "white") for _ in "ab"]
+        for page, text in zip(pages, ("круг", "лево"), strict=True):
+            write(page, Box(0, 0, 120, 30), text, Style(17, "black"))
+        assert not np.array_equal(*map(np.asarray, pages))  # letters, not boxes
+    finally:
+        canvas.others.cache_clear()
+
+
+def test_plain_text_is_one_piece_of_the_bundled_font():
+    """So that a sheet in its letters has the same bytes on every machine."""
+    assert runs("a red circle “quoted”…") == [(None, "a red circle “quoted”…")]
+
+
+def test_a_letter_keeps_two_marks_at_most():
+    assert len(clean("a" + "\u0308" * 40)) <= 3
 
 
 def test_text_that_fits_is_shown_whole_and_longer_text_ends_in_an_ellipsis():
