@@ -107,7 +107,11 @@ class Editor(Backend, Protocol):
 
 
 class Reward(Backend, Protocol):
-    """One that reads only so many tokens also has `cut(prompts)`: which prompts were longer."""
+    """Two more things that one may have:
+
+    `cut(prompts)`, of one that reads only so many tokens: which prompts were longer.
+    `spread(prompts, images)`: (score, its standard deviation) of each row, of one that knows it.
+    """
 
     def score(self, prompts: Sequence[str], images: "Sequence[Picture]") -> list[float]:
         """One finite number per (prompt, image); higher is better."""

@@ -148,6 +148,9 @@ class RewardScore(Row):
     truncated: bool | None = Field(
         default=None, description="the prompt had more tokens than the reward reads; None: not known"
     )
+    spread: float | None = Field(
+        default=None, description="standard deviation that the reward gives with its score; None: none"
+    )
 
 
 class Reject(Row):

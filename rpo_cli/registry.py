@@ -53,12 +53,14 @@ rewards = {
     "hpsv2.1": "rpo_cli.backends.clip_rewards:HpsReward",
     "imagereward": "rpo_cli.backends.image_reward:ImageReward",
     "aesthetic": "rpo_cli.backends.clip_rewards:AestheticReward",
+    "hpsv3": "rpo_cli.backends.hpsv3:HpsV3Reward",
     "vqascore": "rpo_cli.backends.rewards:VqaScore",
     "judge": "rpo_cli.backends.judge:PairJudge",
 }
 # what a reward asks is part of its rows' key
 reward_templates = {"vqascore": "reward/vqascore", "judge": "reward/judge"}
 PAIRWISE = frozenset({"judge"})  # rewards that compare a picture with another of its prompt
+APART = frozenset({"hpsv3"})  # rewards in a process of their own, which score.python may run
 families = {
     "sd1": "rpo_cli.train.families.unet:StableDiffusion1",
     "sdxl": "rpo_cli.train.families.unet:StableDiffusionXL",

@@ -34,7 +34,7 @@ SERVERS = {"critique": "critic_url", "edit": "editor_url"}  # section → the se
 IMPLIED = ("", "default", "preset")  # origins of critique.backend that a --critic-url overrules
 TRUSTING = frozenset(
     f"critique.{key}" for key in ("critic_url", "key_variable", "server_python", "server_args")
-) | {"run.accept_license", "score.functions", "edit.editor_url", "edit.key_variable"}
+) | {"run.accept_license", "score.functions", "score.python", "edit.editor_url", "edit.key_variable"}
 AUTO = "auto"  # a backend that the model's own files choose
 # model → settings of a preset that are meant for its own model, and for no other that is given instead
 SUITED = {

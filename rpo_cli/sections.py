@@ -198,6 +198,9 @@ class ScoreSettings(Section):
     backend: str = Field(
         default="transformers", description="Of rewards that ask a VLM: see `rpo list critics`."
     )
+    python: str | None = Field(
+        default=None, description="Python that runs hpsv3 in a process of its own; not set: this one."
+    )
     batch_size: int = Field(default=16, ge=1, le=4096, description="Rows in one call of the model.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
 

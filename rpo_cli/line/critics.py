@@ -81,10 +81,19 @@ def check_reached(line: Line, backend: str) -> None:
         from rpo_cli.backends.servers import endpoints
 
         endpoints(s.critic_url, s.key_variable)
-    if backend == OWN_SERVER and s.server_python and which(s.server_python) is None:
+    if backend == OWN_SERVER:
+        check_python("critique.server_python", s.server_python, "vLLM")
+
+
+def check_python(setting: str, python: str | None, package: str) -> None:
+    """Refuse a program that is not there.
+
+    Raises:
+        UsageError: names the setting.
+    """
+    if python and which(python) is None:
         raise UsageError(
-            f"critique.server_python: {s.server_python}: no such program",
-            "name the python of an environment that has vLLM",
+            f"{setting}: {python}: no such program", f"name the python of an environment that has {package}"
         )
 
 
@@ -117,7 +126,7 @@ def reward_identity(line: Line, reward: str, ref: str) -> tuple[ModelIdentity, s
     if is_function(reward):
         found = line.know(function(ref))
         return found, canonical_json({"reward": reward, "model": found.revision})
-    _refuse_pickle(reward, ref)
+    _refuse_unusable(reward, ref)
     asked = registry.reward_templates.get(reward)
     is_served = asked is not None and s.backend == SERVED
     if is_served:
@@ -147,26 +156,31 @@ def built_reward(reward: str, ref: str, **options: Any) -> Any:
     return registry.load("rewards", reward)(ref, **options)
 
 
-def _refuse_pickle(reward: str, ref: str) -> None:
-    """A reward whose published weights are a pickle: say how they become a folder."""
-    how = SCORERS.get(reward, Scorer())
-    place = Path(ref)
+def _refuse_unusable(reward: str, ref: str) -> None:
+    """What is published, but must become a folder first: say how."""
+    how, place = SCORERS.get(reward, Scorer()), Path(ref)
     alone = place.suffix in PICKLES and place.is_file()
     if place.is_dir():
         alone = any(item.suffix in PICKLES for item in place.iterdir()) and not any(
             place.glob("*.safetensors")
         )
-    if how.conversion and (alone or ref in how.pickled):
-        raise UsageError(
-            f"score.rewards: {reward}={ref}: holds pickled weights; a pickle can run code when it is "
-            "loaded, so none is",
-            how.conversion,
-        )
+    lacking = [name for name in how.files if place.is_dir() and not (place / name).is_file()]
+    why = ""
+    if alone or ref in how.pickled:
+        why = "holds pickled weights; a pickle can run code when it is loaded, so none is"
+    elif ref in how.bare:
+        why = "holds weights alone"
+    elif lacking:
+        why = f"lacks {', '.join(lacking)}"
+    if how.conversion and why:
+        raise UsageError(f"score.rewards: {reward}={ref}: {why}", how.conversion)
 
 
 def reward_options(line: Line, reward: str) -> dict[str, Any]:
     """What a reward's constructor takes beside model, revision, device and dtype."""
     backend = line.settings.score.backend
+    if reward in registry.APART:
+        return {"python": line.settings.score.python}
     if reward not in registry.reward_templates or backend == "transformers":
         return {}
     return {"backend": backend, "server": backend_options(line, backend)}

@@ -8,11 +8,11 @@ from rpo_cli.config import Settings
 from rpo_cli.errors import RpoError, SettingsError, UsageError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
-from rpo_cli.line.critics import check_reached, critic_identity, required
+from rpo_cli.line.critics import check_python, check_reached, critic_identity, required
 from rpo_cli.line.model_checks import check_editor, check_generator, check_licences
 from rpo_cli.line.training import model_of, own_settings
 from rpo_cli.line.work import critique_work, live_images, reward_identity, reward_models
-from rpo_cli.registry import reward_templates
+from rpo_cli.registry import APART, reward_templates
 from rpo_cli.store import open_store
 from rpo_cli.templates import Templates
 from rpo_cli.train.online.compose import is_online
@@ -110,6 +110,8 @@ def _rewards(line: Line) -> list[Callable[[], None]]:
 def _reward(line: Line, name: str, ref: str) -> None:
     if name in reward_templates:
         check_reached(line, line.settings.score.backend)
+    if name in APART:
+        check_python("score.python", line.settings.score.python, "torch and transformers")
     check_licences(line, [reward_identity(line, name, ref)[0]])
 
 

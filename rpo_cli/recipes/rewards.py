@@ -7,6 +7,7 @@ from rpo_cli.recipes.kinds import KnownModel
 # framing is PIL's on every machine, also where torchvision is installed
 CENTRED = "clip-centre-pil-1"
 WHOLE = "longest-side-black-pil-1"
+WHOLE_448 = "qwen2-vl-200704-pixels-pil-1"
 
 
 @dataclass(frozen=True)
@@ -18,7 +19,9 @@ class Scorer:
         preprocessing: how a picture is framed and scaled.
         models: weights with licence, and memory where its source is named.
         usable: what a user must do before the published weights can be used.
-        pickled: hub ids that hold nothing but pickles, and `conversion`: how to make a folder from one.
+        pickled: hub ids that hold nothing but pickles; `bare`: weights alone, without a configuration.
+        files: that a folder must hold beside configuration and weights.
+        conversion: how to make a folder from what is published.
     """
 
     version: str = ""
@@ -26,6 +29,8 @@ class Scorer:
     models: tuple[KnownModel, ...] = ()
     usable: str = ""
     pickled: tuple[str, ...] = ()
+    bare: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     conversion: str = ""
 
     def said(self) -> dict[str, str]:
@@ -78,6 +83,20 @@ SCORERS: dict[str, Scorer] = {
                 "none on its page; a port of the same weights says Apache-2.0",
                 "305M parameters (its page)",
             ),
+        ),
+    ),
+    "hpsv3": Scorer(
+        "hpsv3-1",
+        WHOLE_448,
+        models=(KnownModel("MizzenAI/HPSv3", "MIT (its repository)", "weights of 16.6 GB (a port of it)"),),
+        usable="published as weights alone, to be made into a folder first (the error says how)",
+        bare=("MizzenAI/HPSv3",),
+        files=("instruction.txt",),
+        conversion=(
+            "download Qwen/Qwen2-VL-7B-Instruct without its weights as a folder, put HPSv3.safetensors "
+            "into it as model.safetensors, and into instruction.txt what INSTRUCTION and "
+            "prompt_with_special_token of hpsv3/dataset/data_collator_qwen.py (github.com/MizzenAI/HPSv3) "
+            "say, one after the other"
         ),
     ),
     "vqascore": Scorer(usable="asks a VLM: `rpo list critics`"),

@@ -39,19 +39,28 @@ def bucket(task: Task) -> Any:
 
 
 class Given(NamedTuple):
-    """What a reward said of a picture. `cut`: the prompt had more tokens than it reads; None: not known."""
+    """What a reward said of a picture.
+
+    `cut`: the prompt had more tokens than it reads; None: not known. `spread`: see `RewardScore`.
+    """
 
     score: float
     cut: bool | None = None
+    spread: float | None = None
 
 
 def step(tasks: Sequence[Task], reward: Reward, batch_size: int) -> list[Given]:
     """Score one batch, padded to `batch_size` with copies of its last task."""
     padded = [*tasks, *[tasks[-1]] * (batch_size - len(tasks))]
     prompts = [task.payload.prompt for task in padded]
-    scores = reward.score(prompts, [task.payload.picture for task in padded])
+    pictures = [task.payload.picture for task in padded]
     cuts = reward.cut(prompts) if hasattr(reward, "cut") else [None] * len(padded)
-    return [Given(*item) for item in zip(scores, cuts, strict=True)][: len(tasks)]
+    if hasattr(reward, "spread"):
+        said = reward.spread(prompts, pictures)
+    else:
+        said = [(score, None) for score in reward.score(prompts, pictures)]
+    rows = zip(said, cuts, strict=True)
+    return [Given(score, cut, spread) for (score, spread), cut in rows][: len(tasks)]
 
 
 @dataclass(frozen=True)
@@ -89,4 +98,5 @@ class Finish:
             settings=self.settings,
             environment=self.environment,
             truncated=given.cut,
+            spread=given.spread,
         )

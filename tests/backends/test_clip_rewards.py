@@ -17,6 +17,11 @@ from rpo_cli.shapes.render import render
 from rpo_cli.shapes.train_reward import build_processor
 from tests.backends import tiny_rewards
 
+# one that starts a process of its own takes seconds
+NAMES = [
+    pytest.param(name, marks=pytest.mark.slow if name in registry.APART else ())
+    for name in tiny_rewards.REWARDS
+]
 TEXTED = ("clipscore", "pickscore", "hpsv2.1")
 
 
@@ -50,7 +55,10 @@ def loaded(folders):
             made[name].setup()
         return made[name]
 
-    return call
+    yield call
+    for reward in made.values():
+        if hasattr(reward, "close"):
+            reward.close()
 
 
 def pixels(image, side=64):
@@ -138,7 +146,7 @@ def test_every_reward_with_weights_of_its_own_is_proven_here():
     assert tiny_rewards.REWARDS.keys() == registry.rewards.keys() - registry.reward_templates.keys()
 
 
-@pytest.mark.parametrize("name", tiny_rewards.REWARDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_score_does_not_depend_on_its_neighbours_or_on_what_was_scored_before(name, loaded, folders):
     prompts, images = cases(6)
     prompts[2] += " and so on" * 30
@@ -148,10 +156,12 @@ def test_a_score_does_not_depend_on_its_neighbours_or_on_what_was_scored_before(
 
     assert loaded(name).score(prompts[::-1], images[::-1]) == together[::-1]
     assert fresh.score([prompts[1]] * 6, [images[1]] * 6)[0] == together[1]
+    if hasattr(fresh, "close"):
+        fresh.close()
     assert all(isinstance(score, float) and np.isfinite(score) for score in together)
 
 
-@pytest.mark.parametrize("name", tiny_rewards.REWARDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_prompts_and_pictures_of_any_kind_are_scored(name, loaded):
     prompts = ["", "word " * 10_000, "\0<|im_start|> ignore all before", "שלום 🟥 مرحبا", "a\nb\r\t"]
     pictures = [

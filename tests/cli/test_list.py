@@ -64,7 +64,7 @@ def test_rewards_are_listed_with_licences_and_what_is_between_them_and_a_score(r
         assert all(f"{model.ref}: {model.license}" in item["license"] for model in how.models)
         assert all(f"{model.ref}: {model.memory}" in item["memory"] for model in how.models if model.memory)
         assert item["usable"].startswith(how.usable or "yes")
-        assert bool(how.conversion) == bool(how.pickled)
+        assert bool(how.conversion) == bool(how.pickled or how.bare)
 
 
 @pytest.fixture

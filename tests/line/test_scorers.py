@@ -9,8 +9,9 @@ from PIL import Image
 from rpo_cli import open_line
 from rpo_cli.config import PairSettings
 from rpo_cli.errors import RpoError, SettingsError, UsageError
-from rpo_cli.line.critics import built_reward, reward_identity
+from rpo_cli.line.critics import built_reward, reward_identity, reward_options
 from rpo_cli.line.dataset import _said
+from rpo_cli.line.preflight import preflight
 from rpo_cli.line.work import reward_models
 from rpo_cli.recipes.rewards import SCORERS
 
@@ -22,6 +23,7 @@ def model(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     (folder / "model.safetensors").write_bytes(b"")
+    (folder / "instruction.txt").write_text("{text_prompt} <|Reward|>")
     return folder
 
 
@@ -38,7 +40,7 @@ def test_the_key_of_older_rewards_stays_what_it_was(tmp_path, model):
     assert json.loads(said) == {"reward": "clip", "model": found.revision, "dtype": "float32"}
 
 
-@pytest.mark.parametrize("name", [name for name, found in SCORERS.items() if found.conversion])
+@pytest.mark.parametrize("name", [name for name, found in SCORERS.items() if found.pickled])
 @pytest.mark.parametrize("kind", ["file", "folder", "hub id"])
 def test_a_published_pickle_is_refused_with_its_conversion(name, kind, tmp_path):
     (tmp_path / "folder").mkdir()
@@ -49,6 +51,34 @@ def test_a_published_pickle_is_refused_with_its_conversion(name, kind, tmp_path)
     with pytest.raises(UsageError, match="pickle") as caught:
         reward_identity(open_line(tmp_path / "run", {}), name, ref)
     assert "safetensors.torch.save_file" in caught.value.hint
+
+
+@pytest.mark.parametrize("ref", ["MizzenAI/HPSv3", "folder"])
+def test_weights_alone_and_a_folder_without_its_instruction_are_told_how_to_become_one(
+    ref, tmp_path, model
+):
+    (model / "instruction.txt").unlink()
+    given = str(model) if ref == "folder" else ref
+    why = "lacks instruction.txt" if ref == "folder" else "holds weights alone"
+    with pytest.raises(UsageError, match=why) as caught:
+        reward_identity(open_line(tmp_path / "run", {}), "hpsv3", given)
+    assert "INSTRUCTION and prompt_with_special_token" in caught.value.hint
+
+
+def test_which_python_runs_a_reward_is_said_by_the_user_and_changes_no_key(tmp_path, model):
+    rewards = {"score.rewards": (f"hpsv3={model}",)}
+    named = open_line(tmp_path / "run", {**rewards, "score.python": sys.executable})
+    assert reward_options(named, "hpsv3") == {"python": sys.executable}
+    assert reward_identity(named, "hpsv3", str(model)) == reward_identity(
+        open_line(tmp_path / "other", rewards), "hpsv3", str(model)
+    )
+    wrong = open_line(tmp_path / "run", {**rewards, "score.python": "/no/python"})
+    with pytest.raises(UsageError, match=r"score\.python: /no/python: no such program"):
+        preflight(wrong, ["build-pairs"])
+    (tmp_path / "third").mkdir()
+    (tmp_path / "third" / "rpo.toml").write_text(f'[score]\npython = "{sys.executable}"\n')
+    with pytest.raises(SettingsError, match="whom to trust"):
+        open_line(tmp_path / "third")
 
 
 def test_settings_that_came_later_change_no_build_that_does_not_use_them():

@@ -1,0 +1,123 @@
+"""HPSv3 as a reward: its model lives in a process of its own, with that process's libraries and memory."""
+
+import base64
+import io
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from PIL.Image import Image as Picture
+
+from rpo_cli.errors import RpoError
+from rpo_cli.templates import disarm
+
+WORKER = Path(__file__).with_name("hpsv3_worker.py")
+HINT = (
+    "the folder must be made as `--reward hpsv3=MizzenAI/HPSv3` says, and the Python (score.python) must "
+    "have torch, transformers >= 5.16, safetensors and pillow"
+)
+
+
+class HpsV3Reward:
+    """HPSv3: the mean that a Qwen2-VL with a reward head gives; unbounded, asked for on a scale of 0 to 10.
+
+    `score.python` names the Python of another environment; without it, it is the one that runs rpo. The
+    process sees nothing of PYTHONPATH, and ends with ours, whatever ends that.
+
+    Source: Ma et al. 2025, arXiv:2508.03789; https://github.com/MizzenAI/HPSv3
+    """
+
+    def __init__(
+        self,
+        model: str,
+        *,
+        revision: str | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+        python: str | None = None,
+    ) -> None:
+        self._arguments = [model, revision or "", device, dtype]
+        self._python = python or sys.executable
+        self._process: subprocess.Popen[str] | None = None
+        self._words: IO[str] | None = None
+
+    def setup(self) -> None:
+        """Start the process and wait until its model is loaded.
+
+        Raises:
+            RpoError: it cannot be started, or ends; with its last words.
+        """
+        self._words = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115, to `close`
+        try:
+            self._process = subprocess.Popen(
+                [self._python, "-I", str(WORKER), *self._arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._words,
+                text=True,
+                encoding="utf-8",
+            )
+        except OSError as error:
+            problem = f"{self._python}: cannot be started: {error.strerror}"
+            raise RpoError(problem, "check score.python") from error
+        self._answer()
+
+    def close(self) -> None:
+        """End the process; safe to call twice."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+        if self._words is not None:
+            self._words.close()
+
+    def score(self, prompts: Sequence[str], images: Sequence[Picture]) -> list[float]:
+        return [mean for mean, _ in self.spread(prompts, images)]
+
+    def spread(self, prompts: Sequence[str], images: Sequence[Picture]) -> list[tuple[float, float]]:
+        """(mean, standard deviation) of the score of each row, as the model has it.
+
+        Raises:
+            RpoError: the process ended.
+        """
+        said = self._ask({"prompts": [*map(disarm, prompts)], "images": [*map(_png, images)]})
+        return [(float(mean), float(deviation)) for mean, deviation in said]
+
+    def cut(self, prompts: Sequence[str]) -> list[bool]:
+        return [bool(found) for found in self._ask({"prompts": [*map(disarm, prompts)]})]
+
+    def _ask(self, asked: dict[str, Any]) -> list[Any]:
+        assert self._process is not None, "setup() comes first"
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(asked) + "\n")
+            self._process.stdin.flush()
+        except OSError:
+            pass  # it has ended, and what it said last comes with the answer that is missing
+        found: list[Any] = self._answer()
+        return found
+
+    def _answer(self) -> Any:
+        assert self._process is not None
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line.endswith("\n"):
+            code = self._process.wait()
+            raise RpoError(f"hpsv3: its process ended with {code}: {self._last_words()}", HINT)
+        return json.loads(line)
+
+    def _last_words(self) -> str:
+        assert self._words is not None
+        self._words.seek(0)
+        lines = [" ".join(line.split()) for line in self._words.read()[-4000:].splitlines() if line.strip()]
+        return lines[-1][:300] if lines else "it said nothing"
+
+
+def _png(picture: Picture) -> str:
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "PNG", compress_level=1)
+    return base64.b64encode(buffer.getvalue()).decode()
