@@ -10,7 +10,8 @@ from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import check_python, check_reached, critic_identity, required
 from rpo_cli.line.model_checks import check_editor, check_generator, check_licences
-from rpo_cli.line.training import model_of, own_settings
+from rpo_cli.line.online import model_of
+from rpo_cli.line.training import own_settings
 from rpo_cli.line.work import critique_work, live_images, reward_identity, reward_models
 from rpo_cli.registry import APART, reward_templates
 from rpo_cli.store import open_store
