@@ -54,8 +54,8 @@ def _said(results: Figures) -> str:
 
 
 def _rewards(settings: Sequence[Figures]) -> Table:
-    head = ("reward", "model", "mean", "from base", "wins over base", "sd over noises")
-    head += ("failures", "worst tenth")
+    names = ("reward", "model", "mean", "from base", "wins over base")
+    head = (*names, "sd over noises", "failures", "worst tenth")
     rows = [
         (
             name,
