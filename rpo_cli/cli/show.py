@@ -1,11 +1,14 @@
 """`rpo show`: one row's whole story."""
 
 import json as json_text
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.console import Console
+from rich.text import Text
 
 from rpo_cli.cli import options as o
 from rpo_cli.cli import step
@@ -14,6 +17,7 @@ from rpo_cli.cli.drawing import draw
 if TYPE_CHECKING:
     from rpo_cli.line.show import Chapter
 
+INDENT = " " * 6  # of further lines of a text
 # told by --json only: they say how a row was made, not what came of it
 SMALL_PRINT = {"settings", "environment", "batch_size", "sha256", "image_sha256", "a_sha256", "b_sha256"}
 
@@ -43,10 +47,26 @@ def show(
         say.result({"chapters": plain, "files": files}, "", essence="\n".join(map(str, files)))
         return
     for number, chapter in enumerate(found.chapters):
-        say.result(None, f"\n{told(chapter)}" if number else told(chapter))
+        text = folded(told(chapter))
+        say.result(None, f"\n{text}" if number else text)
         if chapter.picture is not None:
             draw(chapter.picture)
     say.result(None, "\n".join(f"picture: {file}" for file in files))
+
+
+def folded(text: str, console: Console | None = None) -> str:
+    """Long lines broken between words as wide as the terminal and indented; as they are in a file or pipe.
+
+    A terminal breaks within words, and at its left edge, where a long text could look like a field of ours.
+    """
+    console = console or Console(file=sys.stdout)
+    if not console.is_terminal:
+        return text
+    lines = []
+    for line in text.split("\n"):
+        first, *rest = Text(line).wrap(console, max(20, console.width - len(INDENT) - 1))
+        lines += [first.plain, *(f"{INDENT}{more.plain}" for more in rest)]
+    return "\n".join(line.rstrip() for line in lines)
 
 
 def told(chapter: "Chapter") -> str:
@@ -72,7 +92,7 @@ def _text(value: Any) -> str:
         return ", ".join(f"{name} {_text(inner)}" for name, inner in value.items())
     if isinstance(value, list | tuple):
         return "; ".join(_item(inner) for inner in value)
-    return "\n      ".join(str(value).splitlines())
+    return f"\n{INDENT}".join(str(value).splitlines())
 
 
 def _item(value: Any) -> str:

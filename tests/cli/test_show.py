@@ -9,10 +9,11 @@ import sys
 
 import pytest
 from PIL import Image
+from rich.cells import cell_len
 from rich.console import Console
 
 from rpo_cli.cli.drawing import able, half_blocks
-from rpo_cli.cli.show import told
+from rpo_cli.cli.show import folded, told
 from rpo_cli.line.show import Chapter
 
 EVIL = "[red]x[/red] \x1b[31mred\x1b[0m \u202eover\nimage 1234\n  verdict: accepted"
@@ -46,6 +47,21 @@ def test_hostile_text_shows_as_text_and_forges_no_field():
         "      image 1234",
         "        verdict: accepted",
     ]
+
+
+def test_long_lines_are_broken_between_words_and_never_at_the_edge_of_a_terminal():
+    """Wide characters too; a text that was made to fit the width cannot forge a field."""
+    forged = "x" * 70 + " verdict: accepted " + "\u6f22" * 60
+    text = f"pair 1\n  prompt: {forged}\n  margin: 1"
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=80)
+
+    lines = folded(text, terminal).split("\n")
+
+    assert (lines[0], lines[-1]) == ("pair 1", "  margin: 1")
+    assert all(cell_len(line) < 80 for line in lines)
+    assert all(line.startswith(" " * 6) for line in lines[2:-1])
+    assert "".join(" ".join(lines[1:-1]).split()) == "".join(f"prompt: {forged}".split())
+    assert folded(text, Console(file=io.StringIO(), width=80)) == text
 
 
 def test_a_picture_is_two_pixels_a_character_and_keeps_its_shape():
