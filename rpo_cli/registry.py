@@ -3,6 +3,7 @@
 Third parties add to a kind through the entry-point group `rpo.<kind>` (e.g. `rpo.rewards`).
 """
 
+from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -153,8 +154,13 @@ KINDS: dict[str, dict[str, str]] = {
 
 def names(kind: str) -> dict[str, str]:
     """All names of a kind, ours and third parties', sorted."""
-    found = {point.name: point.value for point in entry_points(group=f"rpo.{kind}")}
-    return dict(sorted({**found, **KINDS[kind]}.items()))
+    return dict(sorted({**_theirs(kind), **KINDS[kind]}.items()))
+
+
+@cache
+def _theirs(kind: str) -> dict[str, str]:
+    """Third parties' names; every installed package is looked at, so once a process."""
+    return {point.name: point.value for point in entry_points(group=f"rpo.{kind}")}
 
 
 def load(kind: str, name: str) -> Any:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rpo_cli.errors import RpoError, UsageError, nearest
@@ -91,7 +90,8 @@ class Store:
     def rejected(self, stage: str) -> set[str]:
         """Keys that a stage has rejected."""
         table = self.columns("rejects", ["key_of", "stage"])
-        return set(table.filter(pc.field("stage") == stage)["key_of"].to_pylist())
+        pairs = zip(table["key_of"].to_pylist(), table["stage"].to_pylist(), strict=True)
+        return {key for key, name in pairs if name == stage}
 
     def counts(self, table: str) -> dict[str, int]:
         """group → rows, every key once."""
@@ -131,8 +131,8 @@ class Store:
     def columns(self, table: str, columns: Sequence[str], *, group: str | None = None) -> pa.Table:
         """Light columns of all parts in one table; never ask for image columns here."""
         schema = pa.schema([schema_of(TABLES[table]).field(name) for name in columns])
-        tables = [data.replace_schema_metadata() for data in self.scan(table, columns, group=group)]
-        return pa.concat_tables([schema.empty_table(), *tables])
+        tables = (data.replace_schema_metadata() for data in self.scan(table, columns, group=group))
+        return pa.concat_tables([pa.Table.from_batches([], schema), *tables])  # empty_table() loads pandas
 
     def fetch(self, table: str, keys: Collection[str]) -> Iterator[Row]:
         """Whole rows of the given keys, in part order, then row order; memory is bounded by a row group."""
@@ -153,9 +153,9 @@ class Store:
             inside = [i - start for i in range(start, start + count) if i in wanted]
             if inside:
                 with reading(self.files.join(part.name)):
-                    # at most ROWS_PER_GROUP rows: far from the 2 GB at which `take` overflows
-                    data = file.read_row_group(index, known, use_threads=False).take(pa.array(inside))
-                    rows = from_table(TABLES[table], data)
+                    data = file.read_row_group(index, known, use_threads=False)
+                    # slices copy nothing, so no column of pictures can overflow as with `take`
+                    rows = from_table(TABLES[table], pa.concat_tables(data.slice(i, 1) for i in inside))
                 yield from rows
             start += count
 

@@ -1,7 +1,8 @@
 """A run, opened: its store, its settings and the identities of its models."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -74,6 +75,17 @@ class Line:
             "versions": versions(),
         }
         self.store.write_manifest(manifest)
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """`record` for what follows; what refuses the user's settings takes them out of the run again."""
+        before = self.store.read_manifest()
+        self.record()
+        try:
+            yield
+        except UsageError:
+            self.store.write_manifest(before)
+            raise
 
 
 def open_line(

@@ -42,8 +42,7 @@ def fine_tune_online(line: Line) -> TrainReport:
         take_prompts(line)
     fraction = line.settings.pairs.val_fraction
     prompts = [(key, text) for key, text in live_prompts(line) if split_of(text, fraction) == "train"]
-    with line.store.lock(f"train-{settings.name}"):
-        line.record()
+    with line.store.lock(f"train-{settings.name}"), line.recorded():
         return train_online(
             settings,
             online,

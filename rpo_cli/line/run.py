@@ -35,8 +35,8 @@ def build_pairs(line: Line) -> PairsReport:
         raise UsageError("no reward is set", "pass --reward NAME=FOLDER; see `rpo list rewards`")
     with line.store.lock("build-pairs"):
         inputs = _inputs(line)
-        line.record()
-        return build_dataset(line.store, line.settings.pairs, **inputs, observer=line.observer)
+        with line.recorded():
+            return build_dataset(line.store, line.settings.pairs, **inputs, observer=line.observer)
 
 
 def dataset_is_current(line: Line) -> bool:

@@ -3,6 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
+from rpo_cli.exchange.dataset import CARD
 from rpo_cli.line.context import Line
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Critique, Edit, Image, Pair
@@ -15,9 +16,12 @@ NAME = "contact-sheet.png"
 def draw_contact_sheet(line: Line) -> Path | None:
     """Draw the sheet and return its path; None when there is no pair to show.
 
-    Pairs with an unreadable picture are left out; a sheet that would come out the same is not rewritten.
+    Pairs with an unreadable picture are left out. One that is younger than the dataset's card stays.
     """
     store = line.store
+    path, card = store.path(NAME), store.path("dataset", CARD)
+    if path.is_file() and card.is_file() and path.stat().st_mtime_ns >= card.stat().st_mtime_ns:
+        return path
     rows = store.columns("pairs", list(Judged._fields)).to_pylist()
     judged = [Judged(**row) for row in rows if row["reason"] != "corrupt_image"]
     chosen = [pair.pair_id for pair in choose(judged)]
@@ -33,10 +37,8 @@ def draw_contact_sheet(line: Line) -> Path | None:
         ),
         "dropped": outcomes["dropped"],
     }
-    path = store.path(NAME)
-    data = encode_png(draw(_shown(store, chosen), title=path.parent.resolve().name, counts=counts))
-    if not (path.is_file() and path.read_bytes() == data):
-        store.files.write(NAME, data)
+    sheet = draw(_shown(store, chosen), title=path.parent.resolve().name, counts=counts)
+    store.files.write(NAME, encode_png(sheet))
     return path
 
 

@@ -53,8 +53,7 @@ def fine_tune(line: Line, start: Start | None = None) -> TrainReport:
         )
     if launched().rank:
         return train_model(settings, **{**arguments, "observer": None})
-    with line.store.lock(f"train-{settings.name}"):
-        line.record()
+    with line.store.lock(f"train-{settings.name}"), line.recorded():
         return train_model(settings, **arguments)
 
 

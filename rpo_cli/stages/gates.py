@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.fft import dctn
 
 from rpo_cli.errors import CorruptImage
 from rpo_cli.pictures import decode, to_array
@@ -63,6 +62,8 @@ def perceptual_hash(pixels: Pixels) -> int:
     The picture becomes 32x32 grey; of its two-dimensional DCT the 8x8 lowest frequencies are compared
     with their median. Row by row, the constant term is the highest bit.
     """
+    from scipy.fft import dctn  # half of what a finished command would load
+
     grey = Image.fromarray(pixels).convert("L").resize((GREY_SIDE, GREY_SIDE), Image.Resampling.LANCZOS)
     spectrum = dctn(np.asarray(grey, dtype=np.float64), norm="ortho")[:HASH_SIDE, :HASH_SIDE]
     low = np.round(spectrum, 6)  # a flat picture's zeros come out as ±1e-14, which would be random bits

@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
-from rpo_cli import build_pairs, open_line, plan, registry, run, run_stage, status
+from rpo_cli import build_pairs, fine_tune, open_line, plan, registry, run, run_stage, status
+from rpo_cli.errors import UsageError
 from rpo_cli.line.prompts import take_prompts
+from rpo_cli.line.sheet import draw_contact_sheet
 from rpo_cli.line.work import generate_work, live_images
 
 SMALL: dict[str, Any] = {
@@ -85,7 +87,8 @@ def test_a_finished_line_called_again_builds_no_backend(
 def test_a_finished_command_imports_no_heavy_library(finished: Path) -> None:
     code = (
         "import sys; from rpo_cli import open_line, run; run(open_line(sys.argv[1]));"
-        "print([m for m in ('torch', 'diffusers', 'transformers', 'datasets') if m in sys.modules])"
+        "heavy = 'torch', 'diffusers', 'transformers', 'datasets', 'pandas', 'scipy';"
+        "print([m for m in heavy if m in sys.modules])"
     )
 
     out = subprocess.run(
@@ -93,6 +96,28 @@ def test_a_finished_command_imports_no_heavy_library(finished: Path) -> None:
     )
 
     assert out.stdout.strip() == "[]"
+
+
+def test_a_contact_sheet_is_drawn_where_it_lacks_and_not_again(finished: Path, monkeypatch) -> None:
+    path = finished / "contact-sheet.png"
+    before = path.read_bytes()
+    path.unlink()
+
+    assert draw_contact_sheet(open_line(finished)) == path
+    assert path.read_bytes() == before
+
+    monkeypatch.delattr("rpo_cli.line.sheet.draw")
+    assert draw_contact_sheet(open_line(finished)) == path
+
+
+def test_a_setting_that_a_training_refused_is_not_in_force_afterwards(finished: Path) -> None:
+    """Else the next `rpo run` would be refused as well."""
+    before = (finished / "run.json").read_bytes()
+
+    with pytest.raises(UsageError, match=r"beta 500\.0 → 10\.0"):
+        fine_tune(open_line(finished, {"train.beta": 10.0}))
+
+    assert (finished / "run.json").read_bytes() == before
 
 
 def test_the_settings_and_their_origins_stand_in_the_manifest(finished: Path) -> None:
