@@ -4,7 +4,7 @@ Figures run over all rows, part by part; pictures over a bounded choice. Equal r
 for the pace of their stages.
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,8 @@ from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.protocols import Observer
 from rpo_cli.records import Edit, Image, Pair
 from rpo_cli.report.changed import changed, fitted
-from rpo_cli.report.figures import COLUMNS, Tally
+from rpo_cli.report.counted import aspect_scores, duplicates
+from rpo_cli.report.figures import COLUMNS, Tally, named
 from rpo_cli.report.pages import Card, Report, Side, StageRow, pages
 from rpo_cli.report.sample import Sampler
 from rpo_cli.store import Store
@@ -33,8 +34,9 @@ from rpo_cli.store import Store
 FOLDER = "report"
 SHOWN = 200
 SMALL = 128  # pictures below this many pixels are shown with sharp pixels
-CRITIQUE = ["prompt_id", "image_sha256", "text", "flaws"]
+CRITIQUE = ["prompt_id", "image_sha256", "text", "flaws", "scores"]
 Critiques = Mapping[tuple[str, str], Mapping[str, Any]]
+Scored = Mapping[str, Counter[float]]  # aspect → score → critiques
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def write_report(
     chosen = sampler.chosen()
     with PictureShelf() as shelf, drafted(folder) as draft:
         maker = _Maker(draft, shelf, line.observer)
-        cards, aspects = _cards(line, maker, chosen)
+        cards, aspects, scores = _cards(line, maker, chosen)
         report = Report(
             title=store.url.rstrip("/").rpartition("/")[2] if "://" in store.url else _name(path),
             prompts=store.read_manifest().get("prompts", {}).get("count", 0)
@@ -86,6 +88,8 @@ def write_report(
             trainings=trainings(store),
             evaluations=evaluations(store, maker.put),
             reviews=review_tables(store),
+            duplicates=duplicates(tally, *_pictures(store)),
+            aspect_scores=aspect_scores(scores),
             provenance=provenance(line),
             min_margin=line.settings.pairs.min_margin,
         )
@@ -188,6 +192,9 @@ class _Maker:
             flaws=tuple(f"{flaw['aspect']}: {flaw['detail']}" for flaw in critique["flaws"])
             if critique
             else (),
+            scores=tuple(f"{name} {score:g}" for name, score in named(critique["scores"] or ()))
+            if critique
+            else (),
         )
 
     def put(self, picture: Any) -> str:
@@ -201,8 +208,8 @@ class _Maker:
 
 def _cards(
     line: Line, maker: _Maker, chosen: Mapping[str, Sequence[str]]
-) -> tuple[dict[str, list[Card]], dict[str, int]]:
-    """Section → cards in order, and how often each aspect has a flaw, over all critiques."""
+) -> tuple[dict[str, list[Card]], dict[str, int], Scored]:
+    """Section → cards in order; flaws and scores by aspect, over all critiques."""
     store = line.store
     wanted = {key for keys in chosen.values() for key in keys}
     pairs = {row.key: row for row in store.fetch("pairs", wanted) if isinstance(row, Pair)}
@@ -211,7 +218,7 @@ def _cards(
         maker.shelf.add(_encoded(store, table, sides))
     shown = {(pair.prompt_id, pair.a_sha256) for pair in pairs.values()}
     shown |= {(pair.prompt_id, pair.b_sha256) for pair in pairs.values()}
-    critiques, aspects = _critiques(store, shown)
+    critiques, aspects, scores = _critiques(store, shown)
     line.observer.start("report", len(wanted), 0)
     cards: dict[str, list[Card]] = {}
     for section, keys in chosen.items():
@@ -221,7 +228,17 @@ def _cards(
                 cards[section].append(maker.card(pairs[key], critiques))
             line.observer.advance(1, 0)
     line.observer.finish()
-    return cards, aspects
+    return cards, aspects, scores
+
+
+def _pictures(store: Store) -> tuple[int, int]:
+    """How many pictures the run has, and how many different ones."""
+    found = [
+        key
+        for table in ("images", "edits")
+        for key in store.columns(table, ["sha256"])["sha256"].to_pylist()
+    ]
+    return len(found), len(set(found))
 
 
 def _encoded(store: Store, table: str, keys: set[str]) -> Iterator[tuple[str, bytes]]:
@@ -230,19 +247,22 @@ def _encoded(store: Store, table: str, keys: set[str]) -> Iterator[tuple[str, by
         yield row.sha256, row.image.bytes
 
 
-def _critiques(store: Store, shown: set[tuple[str, str]]) -> tuple[Critiques, dict[str, int]]:
-    """Critiques of the shown pictures by (prompt_id, sha256), and flaws by aspect over all of them.
+def _critiques(store: Store, shown: set[tuple[str, str]]) -> tuple[Critiques, dict[str, int], Scored]:
+    """Critiques of the shown pictures by (prompt_id, sha256); flaws and scores by aspect over all of them.
 
     Rows of older settings do not count: the manifest names the group that does.
     """
     group = store.read_manifest().get("groups", {}).get("critique")
     found: dict[tuple[str, str], Mapping[str, Any]] = {}
     aspects: Counter[str] = Counter()
+    scores: dict[str, Counter[float]] = defaultdict(Counter)
     for part in store.scan("critiques", CRITIQUE, group=group):
         for batch in part.to_batches(max_chunksize=2048):
             for row in batch.to_pylist():
                 aspects.update(flaw["aspect"] for flaw in row["flaws"])
+                for aspect, score in named(row["scores"] or ()):
+                    scores[aspect][score] += 1
                 key = (row["prompt_id"], row["image_sha256"])
                 if key in shown:
                     found.setdefault(key, row)
-    return found, dict(aspects)
+    return found, dict(aspects), scores

@@ -27,7 +27,11 @@ COLUMNS = (
     "agreement",
     "verdict",
     "reason",
+    "hash_distance",
+    "duplicate_of",
 )
+# of perceptual hashes of 64 bits; the first are pictures that look the same
+DISTANCES = ((0, 2), (3, 5), (6, 10), (11, 64))
 REACH = 4.0  # margins beyond this many standard deviations count in the last bin
 MARGIN_BINS, SCORE_BINS = 32, 24
 CURVE_POINTS = 200
@@ -73,6 +77,8 @@ class Tally:
         default_factory=lambda: defaultdict(Counter)
     )
     instructions: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    distances: Counter[tuple[int, int]] = field(default_factory=Counter)
+    twins: int = 0  # pairs of the same two pictures of a prompt as another pair
     _seen: set[int] = field(default_factory=set)
 
     def add(self, row: Mapping[str, Any]) -> None:
@@ -80,6 +86,8 @@ class Tally:
         self.pairs += 1
         self.outcomes[row["verdict"], row["reason"]] += 1
         self.kinds[row["pair_kind"]] += 1
+        self.distances[next(band for band in DISTANCES if row["hash_distance"] <= band[1])] += 1
+        self.twins += row["duplicate_of"] is not None
         if row["instruction"]:
             self.instructions[first_word(row["instruction"])][outcome(row["verdict"], row["reason"])] += 1
         self._scores(row)

@@ -47,6 +47,7 @@ class Side:
     small: bool = False
     critique: str = ""
     flaws: tuple[str, ...] = ()
+    scores: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,8 @@ class Report:
     min_margin: float = 0.0
     evaluations: Sequence[Evaluation] = ()
     reviews: Sequence[Table] = ()
+    duplicates: Table | None = None
+    aspect_scores: Table | None = None
 
 
 def pages(report: Report) -> Iterator[tuple[str, str]]:

@@ -120,6 +120,26 @@ def files(folder):
     }
 
 
+def test_scores_of_critiques_are_told_on_their_card_and_in_one_table(tmp_path):
+    run = make_run(tmp_path / "run", reasons=("edit_won",))
+    store = open_store(run)
+    write_report(run)
+    assert "Scores of the critiques" not in (run / "report" / "index.html").read_text()
+    (critique,) = store.fetch("critiques", store.keys("critiques"))
+
+    scored = critique.model_copy(update={"scores": {"<b>detail": 4.0}})
+    for part in (run / "critiques").rglob("*.parquet"):
+        part.unlink()
+    store = open_store(run)
+    store.commit("critiques", [scored], group="0badcafe")
+    write_report(run)
+    index = (run / "report" / "index.html").read_text()
+
+    assert "Scores of the critiques" in index
+    assert "of 5: &lt;b&gt;detail 4" in index
+    assert "Duplicates" in index
+
+
 def test_every_verdict_and_drop_reason_is_counted_and_shown(tmp_path):
     run = make_run(tmp_path / "run")
     done = write_report(run)

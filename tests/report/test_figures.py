@@ -27,6 +27,8 @@ def row(number, margins, reason="edit_won", **changes):
         "agreement": 1.0,
         "verdict": "accepted" if reason in ("edit_won", "reversed", "seed_won") else "dropped",
         "reason": reason,
+        "hash_distance": 20,
+        "duplicate_of": None,
         **changes,
     }
 
