@@ -15,7 +15,7 @@ CRITIC ?= transformers
 SERVED := $(if $(filter vllm-server,$(CRITIC)),--set critique.backend=vllm-server \
 	--server-python $(abspath $(VLLM))/bin/python)
 
-.PHONY: setup demo lint check test test-all test-vllm bench bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
+.PHONY: setup demo lint check test test-all test-vllm bench bench-report bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
 
 setup: $(STAMP)
 
@@ -55,6 +55,9 @@ test-vllm: setup $(VLLM)/.installed  ## real vLLM on the CPU: 3.5 GB, a few minu
 
 bench: setup  ## 100,000 synthetic rows: status and resume
 	$(BIN)/python -m tests.bench.scale
+
+bench-report: setup  ## a report of 50,000 pairs: how long it takes, how large it is, how fast it opens
+	$(BIN)/python -m tests.bench.report
 
 bench-shapes: setup  ## the embedded models, by the oracle; only what is missing
 	for part in oracle vae text-to-image editor editor-flawed; do $(BIN)/python -m tests.bench.shapes_eval $$part || exit; done
