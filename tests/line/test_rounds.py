@@ -8,11 +8,15 @@ import random
 import shutil
 import signal
 import time
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from rpo_cli import build_pairs, open_line, plan_rounds, registry, run, run_stage, status, train_rounds
 from rpo_cli.errors import RpoError, SettingsError, UsageError
@@ -23,7 +27,7 @@ from rpo_cli.line.round_numbers import RewardNumbers, RoundNumbers, rewards_of, 
 from rpo_cli.line.training import fine_tune
 from rpo_cli.line.work import generate_work
 from rpo_cli.parts import TEMPORARY
-from rpo_cli.pictures import encode_png
+from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, ImageData, RewardScore
 from rpo_cli.train.compose import composed
 
@@ -443,6 +447,36 @@ def test_more_rounds_and_layouts_are_added_to_those_there_are(parent: Path, tmp_
     kohya = train_rounds(opened(grown, train__export=("kohya",))).adapter / "kohya"
     assert (kohya / "default.safetensors").is_file()
     assert train_rounds(opened(grown, train__export=("kohya",))).skipped
+
+
+@pytest.mark.slow
+def test_rounds_of_two_processes_are_those_of_one(parent: Path, tmp_path: Path) -> None:
+    """A gradient's sum in another order may move last bits, so a later picture by one grey level."""
+    one, two = (copied(parent, tmp_path / name) / "train/default/rounds" for name in ("one", "two"))
+    first = train_rounds(opened(one.parents[2]))
+    second = train_rounds(opened(two.parents[2], train__processes=2))
+
+    assert first.pairs == second.pairs > 0
+    drawn = [sorted((rounds / "1/images").rglob("*.parquet")) for rounds in (one, two)]
+    assert [pq.read_table(file) for file in drawn[0]] == [pq.read_table(file) for file in drawn[1]]
+    for number in ("1", "2"):
+        lora = f"{number}/train/default/adapter/pytorch_lora_weights.safetensors"
+        ours, theirs = load_file(one / lora), load_file(two / lora)
+        assert ours.keys() == theirs.keys()
+        # AdamW divides by the gradient's size, so where that is next to nothing its rounding shows
+        apart = torch.cat([(theirs[name] - value).flatten() for name, value in ours.items()])
+        learned = torch.cat([value.flatten() for name, value in ours.items() if "lora_B" in name])
+        assert apart.norm() < 1e-3 * learned.norm()
+    for (what, ours), (other, theirs) in zip(drawn_in(one / "2"), drawn_in(two / "2"), strict=True):
+        assert what == other
+        assert np.abs(np.asarray(ours, int) - np.asarray(theirs, int)).max() <= 1
+
+
+def drawn_in(path: Path) -> list[tuple[str, Any]]:
+    """(prompt and index, picture) of a round."""
+    rows = [row for file in (path / "images").rglob("*.parquet") for row in pq.read_table(file).to_pylist()]
+    found = [(f"{row['prompt']} {row['index']}", decode(row["image"]["bytes"])) for row in rows]
+    return sorted(found, key=itemgetter(0))
 
 
 @pytest.mark.slow
