@@ -205,7 +205,9 @@ def loop(job: Job, state: State, journal: Journal, out: Path, observer: Observer
             observer.note(advice)
             ran_away = True
         if state.skipped:
-            observer.note(f"step {state.step} is not finite: pairs {numbers['skipped_pairs']} are left out")
+            observer.note(
+                f"step {state.step} is left out: pairs {numbers['skipped_pairs']} are not finite or far out"
+            )
         last = state.step == settings.steps
         if reference is not None and (last or state.step % settings.validate_every == 0):
             with exported_weights(state):

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rpo_cli.train.files import storage_errors, write_atomically
 from rpo_cli.train.loggers import Logger, numeric
-from rpo_cli.train.objective import Errors, Objective, implicit_accuracy, implicit_margin, join
+from rpo_cli.train.objective import SALESFORCE, Errors, Objective, implicit_accuracy, implicit_margin, join
 from rpo_cli.train.terms import ranks
 from rpo_cli.train.transforms import clipped_shares
 
@@ -25,6 +25,8 @@ CLOCK = (
 SPREAD_STEPS = 10  # the logit's spread is judged within this many steps
 # standard deviations of the logit: float32 rounding alone makes some 3e-4 at β 5000; σ(10) = 0.99995
 TOO_SMALL, SATURATED = 2e-3, 10.0
+# of DPO's kind: at β 5000 one side's error has moved by 0.4, where pure noise has 1
+FAR_OUT = 1000.0
 RUNAWAY = 2.0  # losers' error over the reference's
 
 
@@ -103,6 +105,14 @@ def spread_warning(step: int, spread: float) -> str | None:
             "raise beta or the learning rate, or shorten the warm-up"
         )
     return None
+
+
+def far_out(errors: Errors, objective: Objective, beta: float) -> Tensor:
+    """Items whose logit is past anything that learns, (B,) bool; only judged in Salesforce's unit of β."""
+    items = errors.policy.numel() // errors.width
+    if not (objective.compares and objective.beta_unit == SALESFORCE):
+        return torch.zeros(items, dtype=torch.bool)
+    return (objective.logits(errors, beta).abs() > FAR_OUT).view(-1, items).any(dim=0)
 
 
 def runaway_warning(step: int, numbers: Mapping[str, Any]) -> str | None:

@@ -27,7 +27,7 @@ from rpo_cli.train.gradients import (
     step_places,
 )
 from rpo_cli.train.known import Knowledge
-from rpo_cli.train.metrics import summarise
+from rpo_cli.train.metrics import FAR_OUT, far_out, summarise
 from rpo_cli.train.objective import Objective
 from rpo_cli.train.plan import Ideal
 from rpo_cli.train.policy import Policy
@@ -148,6 +148,9 @@ def train_step(job: Job, state: State, observer: Observer) -> dict[str, Any]:
     for name in ("loss", "logit_mean"):
         if not math.isfinite(numbers.get(name, 0.0)):
             return skip(job, state, errors, f"{name.replace('_', ' ')} is {numbers[name]}")
+    far = far_out(errors, job.objective, job.beta)
+    if far.any():
+        return skip(job, state, errors, f"largest logit is beyond ±{FAR_OUT:g}", far.tolist())
     state.scaler.unscale_(state.optimiser)
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters.values(), settings.max_grad_norm)
     if not (torch.isfinite(norm) or state.scaler.is_enabled()):  # the scaler leaves out its own overflows
@@ -162,11 +165,16 @@ def train_step(job: Job, state: State, observer: Observer) -> dict[str, Any]:
     return numbers | {"grad_norm": float(norm), "learning_rate": rate}
 
 
-def skip(job: Job, state: State, errors: Errors, what: str) -> dict[str, Any]:
+def skip(
+    job: Job, state: State, errors: Errors, what: str, guilty: Sequence[bool] | None = None
+) -> dict[str, Any]:
     """Leave a batch out: the weights stay, the step counts.
 
+    Args:
+        guilty: which of its items are to blame; None: those with errors that are not finite, or all.
+
     Returns:
-        "skipped_pairs", the items with errors that are not finite, or all; places in the training split.
+        "skipped_pairs", the items to blame; places in the training split.
 
     Raises:
         RpoError: the batches before were left out as well.
@@ -180,12 +188,13 @@ def skip(job: Job, state: State, errors: Errors, what: str) -> dict[str, Any]:
     state.optimiser.zero_grad(set_to_none=True)
     total = job.settings.global_batch
     drawn = [drawn_pair(job.draws, state.step, place, total) for place in step_places(job, state.step)]
-    values = torch.stack([v for v in (errors.policy, errors.reference) if v is not None])
-    finite = values.isfinite().view(len(values) * errors.width, -1).all(dim=0).tolist()
-    guilty = {item for item, good in zip(drawn, finite, strict=True) if not good}
+    if guilty is None:
+        values = torch.stack([v for v in (errors.policy, errors.reference) if v is not None])
+        guilty = (~values.isfinite()).view(len(values) * errors.width, -1).any(dim=0).tolist()
+    named = {item for item, blamed in zip(drawn, guilty, strict=True) if blamed}
     state.step += 1
     state.skipped += 1
-    return {"skipped_pairs": sorted(guilty or set(drawn))}
+    return {"skipped_pairs": sorted(named or set(drawn))}
 
 
 def learning_rate(settings: TrainSettings, step: int) -> float:

@@ -3,11 +3,14 @@
 import json
 
 import pytest
+import torch
 
 from rpo_cli.errors import RpoError, Terminated
 from rpo_cli.train import gradients
 from rpo_cli.train import step as step_module
-from rpo_cli.train.metrics import runaway_warning
+from rpo_cli.train.metrics import far_out, runaway_warning
+from rpo_cli.train.objective import DPO, SFT
+from rpo_cli.train.terms import Errors
 
 BAD = 3  # the pair whose error is not finite
 
@@ -81,6 +84,37 @@ def test_what_was_left_out_changes_no_weight(run_train, tmp_path, poisoned, monk
     monkeypatch.setattr(step_module.torch.optim.AdamW, "step", watch)
     run_train(steps=10, global_batch=2, batch_size=2)
     assert steps == [True] * 8
+
+
+def test_a_batch_with_a_logit_far_out_is_left_out_and_only_its_pair_is_named(
+    run_train, tmp_path, monkeypatch
+):
+    """The winner's error is 1 off, so at β 5000 its logit is −2500; ppod's own unit is not judged."""
+    forward, calls = gradients.forward, []
+
+    def spike(job, policy, items, draws, **given):
+        errors = forward(job, policy, items, draws, **given)
+        calls.append(items is job.pairs)
+        if items is job.pairs and sum(calls) > 1:  # the first step starts at the reference
+            for place, draw in enumerate(draws):
+                errors.policy.data[place] += float(draw.pair == BAD)
+        return errors
+
+    monkeypatch.setattr(gradients, "forward", spike)
+    run_train(steps=10, global_batch=2, batch_size=2)
+    left_out = [row["skipped_pairs"] for row in rows(tmp_path / "out") if "skipped_pairs" in row]
+    assert set(map(tuple, left_out)) == {(BAD,)}
+    calls.clear()
+    run_train("ppod", method="ppod", steps=10, global_batch=2, batch_size=2)
+    assert not any("skipped_pairs" in row for row in rows(tmp_path / "ppod"))
+
+
+def test_logits_are_far_out_beyond_a_thousand_whatever_the_method_compares():
+    reference = torch.zeros(4)
+    for policy, expected in (([0.0, 0.0, 0.39, 0.0], False), ([0.0, 0.0, 0.41, 0.0], True)):
+        errors = Errors(torch.tensor(policy), reference)
+        assert far_out(errors, DPO, 5000.0).tolist() == [expected, False]
+    assert far_out(Errors(torch.full((4,), 9.0), reference), SFT, 5000.0).tolist() == [False, False]
 
 
 @pytest.mark.parametrize("stop", [4, 7])
