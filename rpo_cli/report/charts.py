@@ -61,10 +61,13 @@ def bars(rows: Sequence[tuple[str, int]], *, title: str) -> Markup:
     return _svg(body, title, max(1, len(rows)) * BAR_ROW)
 
 
-def curves(series: Mapping[str, Points], *, title: str) -> Markup:
+def curves(series: Mapping[str, Points], *, title: str, unit: str = STEP) -> Markup:
     """Values over steps: one line per name, told apart by dashes and by the marker at its points.
 
     Points that are not finite are left out.
+
+    Args:
+        unit: what the horizontal axis counts, written under it.
     """
     kept = {name: [(x, y) for x, y in points if math.isfinite(y)] for name, points in series.items()}
     every = [point for points in kept.values() for point in points]
@@ -72,7 +75,7 @@ def curves(series: Mapping[str, Points], *, title: str) -> Markup:
         return Markup()
     left, right = _range([x for x, _ in every])
     low, high = _range([y for _, y in every])
-    body = _axes(left, right, low, high, STEP)
+    body = _axes(left, right, low, high, unit)
     for n, (name, points) in enumerate(kept.items()):
         places = [
             (

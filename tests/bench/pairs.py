@@ -17,13 +17,19 @@ from typing import NamedTuple
 
 from rpo_cli import build_pairs
 from rpo_cli.line.context import Line
+from rpo_cli.report.charts import curves
 from rpo_cli.statistics import bootstrap_ratio
-from tests.bench.cells import cell
+from tests.bench.cells import RESULTS, cell
 from tests.bench.evidence import PROTOCOL
 from tests.bench.lines import Table, data_inputs, dataset_line, make_dataset, rightness
 
 MARGINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 KINDS = ("edit", "reversed edit", "seeds")
+PLOT = RESULTS / "pairs" / "precision.svg"
+STYLE = (
+    "svg{background:#fff}text{font:11px sans-serif}.axis,.line{fill:none;stroke:#000}"
+    ".s1{stroke-dasharray:6 3}.s2{stroke-dasharray:2 3}.s3{stroke-dasharray:9 3 2 3}"
+)
 COLUMNS = ["pair_id", "prompt", "pair_kind", "verdict", "winner", "reason", "a_sha256", "b_sha256"]
 # one change of the preset's gates each
 GATES: dict[str, Table] = {
@@ -167,6 +173,22 @@ def _counts(found: Table | None) -> str:
     return f"{found['pairs']}: {found['right']} / {found['equal']} / {found['wrong']}" if found else "0"
 
 
+def plot(value: Table) -> str:
+    """An SVG file of the share that is right by threshold and kind, readable without colour."""
+    names = {"edit": "edits", "seeds": "seeds", "all": "all", "reversed edit": "reversed"}
+    series = {
+        name: [
+            (float(margin), kinds[kind]["share"]["value"])
+            for margin, kinds in value["margins"].items()
+            if kinds[kind] is not None
+        ]
+        for kind, name in names.items()
+    }
+    drawn = str(curves(series, title="Share of pairs whose winner is better", unit="min_margin"))
+    head = '<svg xmlns="http://www.w3.org/2000/svg" width="540"'
+    return drawn.replace("<svg", head, 1).replace("</title>", f"</title><style>{STYLE}</style>", 1) + "\n"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--work", type=Path, default=Path(".train/pairs"))
@@ -174,7 +196,9 @@ def main() -> None:
     data = tomllib.loads(PROTOCOL.read_text())["data"]
     bench = Pairs(data, options.work)
     inputs = {**data_inputs(data, options.work), "margins": MARGINS, "gates": GATES}
-    sys.stdout.write("\n".join(table(cell("pairs", "precision", inputs, bench.measured))) + "\n")
+    value = cell("pairs", "precision", inputs, bench.measured)
+    PLOT.write_text(plot(value))
+    sys.stdout.write("\n".join(table(value)) + "\n")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from pathlib import Path
 from tests.bench.cells import RESULTS, find
 from tests.bench.evidence import PROTOCOL
 from tests.bench.lines import data_inputs
-from tests.bench.pairs import GATES, MARGINS, counted, table
+from tests.bench.pairs import GATES, MARGINS, PLOT, counted, plot, table
 
 DATA = tomllib.loads(PROTOCOL.read_text())["data"]
 
@@ -39,4 +39,5 @@ def test_the_committed_precision_is_of_the_dataset_that_the_evidence_trains_on(t
             labels.get("worse", 0),
         )
     assert value["margins"]["0.5"] == value["preset"]
+    assert plot(value) == PLOT.read_text()
     assert len(list(table(value))) == 2 + len(MARGINS) + 4 + len(GATES)
