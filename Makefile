@@ -11,11 +11,12 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 # vLLM pins torch and transformers, so it lives in an environment of its own
 VLLM ?= .venv-vllm
+QWEN ?= .venv-qwen
 CRITIC ?= transformers
 SERVED := $(if $(filter vllm-server,$(CRITIC)),--set critique.backend=vllm-server \
 	--server-python $(abspath $(VLLM))/bin/python)
 
-.PHONY: setup demo lint check test test-all test-vllm bench bench-report bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
+.PHONY: setup demo lint check test test-all test-qwen test-vllm bench bench-report bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
 
 setup: $(STAMP)
 
@@ -49,10 +50,18 @@ test: setup  ## the default tier
 	$(PYTEST)
 
 test-all: setup  ## slow tests too; those for a GPU or a network run where there is one
-	$(PYTEST) -m "not gpu and not net and not vllm"
+	$(PYTEST) -m "not gpu and not net and not vllm and not qwen"
 
 test-vllm: setup $(VLLM)/.installed  ## real vLLM on the CPU: 3.5 GB, a few minutes
 	RPO_VLLM=$(abspath $(VLLM))/bin/python OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/vllm
+
+# of torchvision only what is Python can be used beside a CPU build of torch (tests/qwen/conftest.py)
+$(QWEN)/.installed:
+	$(BIN)/pip install --quiet --no-deps --target $(QWEN) torchvision==0.28.0
+	@touch $@
+
+test-qwen: setup $(QWEN)/.installed  ## processors that need torchvision, which takes 25 MB
+	PYTHONPATH=$(QWEN) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m qwen tests/qwen
 
 bench: setup  ## 100,000 synthetic rows: status and resume
 	$(BIN)/python -m tests.bench.scale

@@ -109,9 +109,7 @@ def _pipeline(kind: str, name: str, place: str) -> Name:
         ", ".join(f"{key} {value:g}" for key, value in numbers.items() if value is not None),
         license=", ".join(f"{model.ref}: {model.license}" for model in how.models),
         memory=", ".join(f"{model.ref}: {model.memory}" for model in how.models if model.memory),
-        usable=f"no: needs {', '.join(missing)}; loading it is not tested here"
-        if missing
-        else f"yes{no_gpu}",
+        usable=f"no: needs {', '.join(missing)}" if missing else f"yes{no_gpu}",
     )
 
 

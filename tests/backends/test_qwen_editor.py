@@ -1,7 +1,7 @@
 """Qwen-Image-Edit's real pipelines, put together here: its processor needs torchvision, which is absent.
 
 The processor's work (pictures to patches, one token per merged patch) is done by transformers' own image
-processor and twelve lines below. What is not proven: that a folder of it loads.
+processor and twelve lines below. `make test-qwen` loads whole folders (tests/qwen).
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ from rpo_cli.protocols import EditRequest
 from rpo_cli.recipes import recipe
 from tests.tiny_editors import word_tokenizer
 
-PAD, START, END = "<|image_pad|>", "<|vision_start|>", "<|vision_end|>"
+PAD, VIDEO, START, END = "<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>"
 NAMES = {"qwen-image-edit": QwenImageEditPipeline, "qwen-image-edit-plus": QwenImageEditPlusPipeline}
 WIDTH = 16
 
@@ -54,6 +54,8 @@ def text_encoder(tokenizer):
     config = Qwen2_5_VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
+            "bos_token_id": None,
+            "eos_token_id": tokenizer.eos_token_id,
             "hidden_size": WIDTH,
             "intermediate_size": 16,
             "num_hidden_layers": 1,
@@ -76,10 +78,11 @@ def text_encoder(tokenizer):
     return Qwen2_5_VLForConditionalGeneration(config).eval()
 
 
-def editor(name):
+def parts(name):
+    """Tiny components of the pipeline, all but its processor."""
     torch.manual_seed(0)
     tokenizer = word_tokenizer()
-    tokenizer.add_special_tokens({"additional_special_tokens": [PAD, START, END]})
+    tokenizer.add_special_tokens({"additional_special_tokens": [PAD, VIDEO, START, END]})
     transformer = QwenImageTransformer2DModel(
         in_channels=16,
         out_channels=4,
@@ -98,9 +101,18 @@ def editor(name):
         latents_std=[1.0] * 4,
     )
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True)
-    pipe = NAMES[name](
-        scheduler, autoencoder, text_encoder(tokenizer), tokenizer, Processor(tokenizer), transformer
-    )
+    return {
+        "scheduler": scheduler,
+        "vae": autoencoder,
+        "text_encoder": text_encoder(tokenizer),
+        "tokenizer": tokenizer,
+        "transformer": transformer,
+    }
+
+
+def editor(name):
+    made = parts(name)
+    pipe = NAMES[name](**made, processor=Processor(made["tokenizer"]))
     pipe.set_progress_bar_config(disable=True)
     made = QwenImageEditor("nowhere", steps=1)
     made._pipe = pipe

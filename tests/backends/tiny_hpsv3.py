@@ -29,7 +29,11 @@ def tokenizer():
     made.decoder = decoders.ByteLevel()
     made.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
     return PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<|endoftext|>", chat_template=TEMPLATE, padding_side="left"
+        tokenizer_object=made,
+        pad_token="<|endoftext|>",
+        eos_token="<|im_end|>",
+        chat_template=TEMPLATE,
+        padding_side="left",
     )
 
 
