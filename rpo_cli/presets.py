@@ -38,7 +38,9 @@ PAPER = (
         "edit.backend",
         "instruct-pix2pix",
         CODE,
-        "it also had a ControlNet img2img: --backend controlnet-img2img",
+        "it also had a ControlNet img2img (--backend controlnet-img2img); the paper is said to edit with "
+        "ControlNet's ip2p: --editor stable-diffusion-v1-5/stable-diffusion-v1-5 --controlnet "
+        "lllyasviel/control_v11e_sd15_ip2p --backend controlnet",
     ),
     Chosen("edit.editor", "timbrooks/instruct-pix2pix", CODE),
     Chosen("edit.scheduler", "EulerAncestralDiscreteScheduler", CODE),
