@@ -243,10 +243,10 @@ class Builder:
         return tensors
 
     def _add_prompts(self, texts: Sequence[str]) -> None:
-        too_long = 0
+        too_long: list[str] = []
         for block in _blocks(iter(texts)):
             results = self._encode(self._encode_prompts, block)
-            too_long += len(self._loaded().too_long(block))
+            too_long += self._loaded().too_long(block)
             self._prompts.add(
                 {
                     f"{prompt_name(text)}.{part}": value
@@ -271,10 +271,14 @@ class Builder:
         return [{part: values[i] for part, values in encoded.items()} for i in range(len(batch))]
 
 
-def tell_too_long(observer: Observer, count: int, total: int) -> None:
-    if count:
+def tell_too_long(observer: Observer, captions: Sequence[str], total: int) -> None:
+    """Count captions whose ends are not seen, and name the first ones by how they begin."""
+    if captions:
+        shown = ", ".join(repr(caption[:40]) for caption in captions[:3])
+        more = ", ..." if len(captions) > 3 else ""
         observer.note(
-            f"{count} of {total} captions are longer than the text encoder reads: their ends are not seen"
+            f"{len(captions)} of {total} captions are longer than the text encoder reads, their ends are "
+            f"not seen: {shown}{more}"
         )
 
 

@@ -85,7 +85,7 @@ def ready(inputs: Inputs, family: Family, observer: Observer, world: World) -> t
     texts = load_texts(family, job.settings, inputs.device)
     if texts is not None:
         captions = sorted({item.caption for item in (*job.pairs, *job.held_out)})
-        tell_too_long(observer, len(texts.encoders.too_long(captions)), len(captions))
+        tell_too_long(observer, texts.encoders.too_long(captions), len(captions))
     policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device, texts)
     with world.first():
         job = with_references(job, policy, inputs.model_identity, inputs.cache, observer)

@@ -180,4 +180,7 @@ def test_captions_beyond_what_the_text_encoder_reads_are_counted(run_train, tiny
     tiny.write_split(tmp_path / "pairs", "train", told)
     notes = Notes()
     run_train(dataset=tmp_path / "pairs", cache=tmp_path / "cache", steps=1, observer=notes)
-    assert any("1 of 3 captions are longer than the text encoder reads" in text for text in notes.said)
+    (said,) = (
+        text for text in notes.said if "1 of 3 captions are longer than the text encoder reads" in text
+    )
+    assert said.endswith(f": {'a ' * 20!r}")
