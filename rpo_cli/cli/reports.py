@@ -31,11 +31,15 @@ def stage(say: Output, report: "StageReport", run: str) -> None:
 
 
 def told(report: "StageReport") -> str:
-    """ "generate: 189 of 192 rows (60 were there, 129 made), 3 rejected (black_image 3), 42.0 s"."""
+    """ "generate: 189 of 192 rows (60 were there, 129 made), 3 rejected (black_image 3), 42.0 s, 4 rows/s".
+
+    The pace is without loading.
+    """
     have = report.present + report.made
     text = f"{report.stage}: {have:,} of {report.wanted:,} rows"
     text += f" ({report.present:,} were there, {report.made:,} made)"
-    return f"{text}{_rejected(report)}, {report.seconds:.1f} s"
+    pace = "" if report.rate is None else f", {report.rate:.3g} rows/s"
+    return f"{text}{_rejected(report)}, {report.seconds:.1f} s{pace}"
 
 
 def _rejected(report: "StageReport") -> str:

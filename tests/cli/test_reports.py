@@ -96,7 +96,7 @@ def test_build_pairs_tells_scores_verdicts_and_the_dataset(capsys):
     reports.pairs(Output("human"), stage("score"), pairs(), "demo")
 
     assert capsys.readouterr().out.splitlines() == [
-        "score: 7 of 8 rows (2 were there, 5 made), 1 rejected (black_image 1), 4.0 s",
+        "score: 7 of 8 rows (2 were there, 5 made), 1 rejected (black_image 1), 4.0 s, 2.5 rows/s",
         "pairs: 3 of 5 candidates, 1 reversed; dropped: band 2",
         "dataset: demo/dataset",
     ]
