@@ -5,6 +5,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -28,6 +30,7 @@ SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
 LORA = "adapter/pytorch_lora_weights.safetensors"
 SETTINGS = {"steps": 4, "global_batch": 8, "batch_size": 3, "rank": 4, "warmup_steps": 0, "flip": True}
 SETTINGS |= {"learning_rate": 1e-3, "caption_dropout": 0.2, "save_every": 1, "validate_every": 2}
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 BOUND = 60.0  # seconds in which a process ends after another was killed
 
 
@@ -242,3 +245,21 @@ def test_processes_that_were_told_different_things_do_not_train(victim, job, tmp
     told = job | {"settings": settings, "out": str(tmp_path / "out"), "differ": True}
     assert finished(victim, told, 2) == [1, 1]
     assert not (tmp_path / "out" / "adapter").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_and_processes_make_the_same_training(model, dataset, tmp_path):
+    """The launcher that accelerate calls for several GPUs, and the real command; two gloo processes."""
+    options = ["--dataset", dataset, "--model", model, "--steps", 2, "--global-batch", 4, "--rank", 4]
+    entry = "from rpo_cli.cli.app import main; main()"
+    command = [sys.executable, "-c", entry, "train", tmp_path / "run", *options]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2, "--standalone"]
+    launched = [*launcher, "--no-python", *command, "--name", "launched"]
+    own = [*command, "--name", "own", "--processes", 2]
+    for whole in (launched, own):
+        told = subprocess.run(list(map(str, whole)), capture_output=True, text=True, env=ONE_THREAD)
+        assert told.returncode == 0, told.stderr
+        assert told.stdout.count("result: ") == 1  # of two processes one speaks
+    first, second = (load_file(tmp_path / "run" / "train" / name / LORA) for name in ("launched", "own"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(second[name], value) for name, value in first.items())
