@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rpo_cli.line import plan as _plan  # noqa: F401, bound to the real run_stage before any test patches it
 from rpo_cli.line import run as line_run
 from rpo_cli.line import stage as line_stage
 from rpo_cli.line import training
