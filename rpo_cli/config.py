@@ -66,10 +66,12 @@ class CritiqueSettings(ServerSettings):
         default="rpo", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="See `rpo list templates`."
     )
     single_turn: bool = Field(default=False, description="Critique and instructions in one reply.")
-    max_instructions: int = Field(default=3, ge=1, le=10, description="Of one picture.")
+    max_instructions: int = Field(default=3, ge=1, le=10, description="Most instructions for one picture.")
     max_words: int = Field(default=16, ge=1, le=100, description="Longest instruction, in words.")
-    max_tokens: int = Field(default=512, ge=8, le=8192, description="Of one reply.")
-    attempts: int = Field(default=3, ge=1, le=20, description="1 greedy, the rest sampled.")
+    max_tokens: int = Field(default=512, ge=8, le=8192, description="Longest reply, in tokens.")
+    attempts: int = Field(
+        default=3, ge=1, le=20, description="Tries per picture: the first greedy, the rest sampled."
+    )
     batch_size: int = Field(default=8, ge=1, le=4096, description="Rows in one call of the model.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
 
@@ -85,8 +87,10 @@ class PairSettings(Section):
     labels: Literal["source", "rewards", "none"] = Field(
         default="source", description="Whose label an imported pair carries; none: leave these pairs out."
     )
-    min_margin: float = Field(default=0.5, ge=0, description="tau: the band in which no side wins.")
-    min_agreement: float = Field(default=1.0, ge=0, le=1, description="Share of rewards agreeing.")
+    min_margin: float = Field(
+        default=0.5, ge=0, description="Least lead of a winner, in standard deviations (tau)."
+    )
+    min_agreement: float = Field(default=1.0, ge=0, le=1, description="Least share of rewards that say so.")
     calibration: Literal["sd", "win-rate"] = Field(
         default="sd",
         description="Unit of margins; win-rate: the share of differences between seeds that are smaller.",
@@ -97,15 +101,23 @@ class PairSettings(Section):
     reward_weights: tuple[str, ...] = Field(
         default=(), description="NAME=NUMBER, a reward's share in the mean; 0: no say. Others: 1."
     )
-    min_change: float = Field(default=0.002, ge=0, le=1, description="Mean |a - b|; less: dropped.")
-    max_change: float = Field(default=0.5, ge=0, le=1, description="Mean |a - b|; more: dropped.")
-    min_hash_distance: int = Field(default=0, ge=0, le=64, description="Of the perceptual hashes.")
+    min_change: float = Field(
+        default=0.002, ge=0, le=1, description="Least mean difference of pixels, 0 to 1."
+    )
+    max_change: float = Field(default=0.5, ge=0, le=1, description="Greatest mean difference of pixels.")
+    min_hash_distance: int = Field(
+        default=0, ge=0, le=64, description="Least distance of perceptual hashes, in bits."
+    )
     select_by: str | None = Field(
         default=None, description="Reward that chooses among attempts; none: the first."
     )
     keep_reversed: bool = Field(default=True, description="Pairs whose edit lost stay, labelled so.")
-    max_pairs_per_prompt: int | None = Field(default=None, ge=1, description="The widest margins stay.")
-    val_fraction: float = Field(default=0.1, ge=0, lt=1, description="Share of prompts, by hash.")
+    max_pairs_per_prompt: int | None = Field(
+        default=None, ge=1, description="More are dropped, smallest margin first."
+    )
+    val_fraction: float = Field(
+        default=0.1, ge=0, lt=1, description="Share of prompts held out for validation."
+    )
     use_verdicts: Literal["column", "filter", "override"] = Field(
         default="column",
         description="Verdicts of `rpo review`: told only, drop what they contradict, or be the label.",
@@ -148,7 +160,7 @@ class TrainSettings(Section):
         default=None, description="Whose beta is given; diffusers-sd has no 1/2, summed sums over C,H,W."
     )
     full: bool = Field(default=False, description="Tune every weight of the UNet instead of LoRA.")
-    rank: int = Field(default=16, ge=1, le=1024, description="Of the LoRA.")
+    rank: int = Field(default=16, ge=1, le=1024, description="Rank of the LoRA.")
     text_encoder: bool | None = Field(
         default=None,
         description="LoRA on the text encoders too (SD 1.x, 2.x, XL); captions encode as they go.",

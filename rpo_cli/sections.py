@@ -24,7 +24,9 @@ class GenerateSettings(Section):
     backend: str = Field(
         default="auto", description="See `rpo list generators`; auto: what the model's own files say."
     )
-    images_per_prompt: int = Field(default=2, ge=1, le=1000, description="Pictures, by seed.")
+    images_per_prompt: int = Field(
+        default=2, ge=1, le=1000, description="Pictures per prompt, each of its own seed."
+    )
     steps: int | None = Field(
         default=None, ge=1, le=1000, description="Denoising steps; none: the backend's."
     )
@@ -61,15 +63,19 @@ class EditSettings(Section):
     mode: Literal["joined", "each", "sequence"] = Field(
         default="joined", description="All instructions in one edit, one edit each, or in sequence."
     )
-    edits_per_image: int = Field(default=1, ge=1, le=100, description="Attempts, by seed.")
+    edits_per_image: int = Field(
+        default=1, ge=1, le=100, description="Tries per picture and instruction, by seed."
+    )
     steps: int | None = Field(
         default=None, ge=1, le=1000, description="Denoising steps; none: the backend's."
     )
     guidance: tuple[float, ...] | None = Field(
-        default=None, min_length=1, description="Text, a grid; none: the backend's."
+        default=None, min_length=1, description="Of the text; several: a grid; none: the backend's."
     )
     image_guidance: tuple[float, ...] | None = Field(
-        default=None, min_length=1, description=">= 1, a grid; none: the backend's."
+        default=None,
+        min_length=1,
+        description="Of the picture, >= 1; several: a grid; none: the backend's.",
     )
     controlnet: str | None = Field(
         default=None, description="ControlNet folder or hub id, beside a Stable Diffusion 1.x editor."
@@ -101,7 +107,7 @@ class EditSettings(Section):
     )
     in_flight: int = Field(default=4, ge=1, le=1024, description="Requests at a time.")
     timeout: float = Field(default=300.0, gt=0, le=86400, description="Seconds for one edit.")
-    tries: int = Field(default=6, ge=1, le=100, description="Of one request that gets no answer.")
+    tries: int = Field(default=6, ge=1, le=100, description="Tries of a request that gets no answer.")
 
     @field_validator("image_guidance")
     @classmethod
@@ -163,7 +169,7 @@ class ServerSettings(Section):
     server_seconds: float = Field(default=900.0, gt=0, description="Until the server must be up.")
     in_flight: int = Field(default=16, ge=1, le=1024, description="Requests at a time.")
     timeout: float = Field(default=300.0, gt=0, le=86400, description="Seconds for one reply.")
-    tries: int = Field(default=6, ge=1, le=100, description="Of one request that gets no answer.")
+    tries: int = Field(default=6, ge=1, le=100, description="Tries of a request that gets no answer.")
 
 
 class RoundSettings(Section):

@@ -100,6 +100,13 @@ def _pad(cell: str, width: int, right: bool) -> str:
     return space + cell if right else cell + space
 
 
+def duration(seconds: float) -> str:
+    """ "40 s", "12 min" or "3.5 h"."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"
+
+
 def counted(counts: Mapping[str, int]) -> str:
     """ "black_image 3, corrupt_image 1", the most frequent first."""
     return ", ".join(

@@ -5,7 +5,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
-from rpo_cli.cli.output import Output, counted, size, table
+from rpo_cli.cli.output import Output, counted, duration, size, table
 from rpo_cli.errors import RpoError
 
 if TYPE_CHECKING:
@@ -103,7 +103,8 @@ def pushed(say: Output, report: "PushReport") -> None:
 def train_probed(say: Output, probe: "TrainProbe") -> None:
     text = (
         f"train: {probe.steps:,} steps in {probe.seconds:.1f} s, {probe.pairs_per_second:.3g} pairs/s; "
-        f"{probe.remaining:,} steps remain: about {probe.remaining_hours:.2g} hours, validation apart"
+        f"{probe.remaining:,} steps remain: "
+        f"about {duration(3600 * probe.remaining_hours)}, validation apart"
     )
     say.result(probe, text)
 
@@ -111,8 +112,8 @@ def train_probed(say: Output, probe: "TrainProbe") -> None:
 def probed(say: Output, probe: "Probe") -> None:
     text = (
         f"{probe.stage}: {probe.rows:,} rows in {probe.seconds:.1f} s, {probe.rows_per_second:.3g} rows/s; "
-        f"{probe.remaining:,} rows remain: about {probe.remaining_hours:.2g} hours, "
-        f"{size(probe.remaining_bytes)}"
+        f"{probe.remaining:,} rows remain: "
+        f"about {duration(3600 * probe.remaining_hours)}, {size(probe.remaining_bytes)}"
     )
     say.result(probe, text)
 
@@ -282,12 +283,7 @@ def folded(text: str) -> str:
 
 def left(missing: int | None, rate: float | None) -> str:
     """How long missing rows take at the pace of the last call: "40 s", "12 min", "3.5 h"; "" unknown."""
-    if not missing or not rate:
-        return ""
-    seconds = missing / rate
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.3g} h"
+    return duration(missing / rate) if missing and rate else ""
 
 
 def _known(count: int | None) -> int | str:

@@ -45,6 +45,7 @@ def run(
     line = step.opened(context, "run")
     if dry_run:
         reports.plans(say, plan(line, stages(until)))
+        say.hint("a step is counted from the rows that are there before it, so later steps grow")
     else:
         reports.whole(say, walk(line, until, shard=part), context.params["run"])
 

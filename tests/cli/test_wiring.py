@@ -88,7 +88,7 @@ def test_probe_times_steps_and_trains_nothing(rpo, calls, monkeypatch, tmp_path)
     told = rpo("train", tmp_path, "--probe", 3)
 
     assert calls == []
-    assert "3 steps in 6.0 s, 8 pairs/s; 1,200 steps remain: about 0.67 hours" in told.out
+    assert "3 steps in 6.0 s, 8 pairs/s; 1,200 steps remain: about 40 min" in told.out
 
 
 def test_train_hands_on_its_settings(rpo, calls, tmp_path):
