@@ -42,6 +42,7 @@ VERDICTS = {
 }
 # kind of pair → how its sides are called, and what the pair is where it has no instruction
 SIDES = {"edit": ("ORIGINAL", "EDIT"), "seeds": ("SEED A", "SEED B")}
+AHEAD = {"edit": ("the original", "the edit"), "seeds": ("seed A", "seed B")}
 WITHOUT = {
     "seeds": "two pictures of one prompt, best and worst by the rewards",
     "human": "two imported pictures that people have compared",
@@ -239,11 +240,11 @@ def _verdict(page: Picture, box: Box, pair: Pair) -> None:
     _pill(page, box.x, box.y, VERDICTS.get(pair.reason, pair.reason), tint, colour)
     if not pair.margins:  # no reward has scored it
         return
-    number, style = f"{pair.margin:+.2f}", Style(28, colour)
+    number, style = f"{abs(pair.margin):.2f}", Style(28, colour)
     write(page, Box(box.x, box.y + 38, box.width, 40), number, style)
     beside = box.x + width_of(number, style) + 12
-    said = {"seeds": "sd for seed B", "edit": "sd for the edit"}.get(pair.pair_kind, "sd for picture B")
-    write(page, Box(beside, box.y + 52, box.x + box.width - beside, 20), said, SMALL)
+    ahead = AHEAD.get(pair.pair_kind, ("picture A", "picture B"))[pair.margin > 0]
+    write(page, Box(beside, box.y + 52, box.x + box.width - beside, 20), f"sd for {ahead}", SMALL)
     for n, (name, margin) in enumerate(sorted(pair.margins.items())[:BARS]):
         _bar(page, Box(box.x, box.y + 90 + n * 46, box.width, 40), name, margin, pair)
 
