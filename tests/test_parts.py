@@ -167,6 +167,7 @@ def test_a_read_only_disk_is_told_and_still_read(tmp_path, monkeypatch):
 
 FORBIDDEN = """
 import os, sys
+import pyarrow.compute  # now: another user may not read this Python's library
 from rpo_cli.errors import StorageError
 from rpo_cli.records import Prompt
 from rpo_cli.store import open_store

@@ -21,6 +21,7 @@ from rpo_cli.line.importing import import_source
 from rpo_cli.line.merge import merge
 from rpo_cli.line.run import build_pairs
 from rpo_cli.line.status import prune, status
+from rpo_cli.parts import TEMPORARY
 from rpo_cli.records import Critique, Image
 
 ONLY = {"pairs.strategy": "imported", "score.rewards": (), "pairs.val_fraction": 0.0}
@@ -34,6 +35,9 @@ def bring(run, source, options=None, **said):
 
 def tree(run, *names):
     files = [file for name in names for file in (Path(run) / name).rglob("*") if file.is_file()]
+    files = [
+        file for file in files if not file.name.startswith(TEMPORARY)
+    ]  # a killed write: nobody reads it
     return {file.relative_to(run).as_posix(): file.read_bytes() for file in files}
 
 

@@ -318,7 +318,7 @@ def test_progress_is_told(run_train):
     ("changed", "advice"),
     [
         ({"learning_rate": 1e-9}, "raise beta or the learning rate"),
-        ({"beta": 1e9}, "lower beta or the learning rate"),
+        ({"beta": 1e6}, "lower beta or the learning rate"),
     ],
 )
 def test_a_logit_spread_far_out_of_range_is_warned_of_within_ten_steps(run_train, changed, advice):
