@@ -4,6 +4,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -179,10 +180,15 @@ def _refuse_pickles(folder: Path, files: list[Path]) -> None:
         if pickles and not any(path.suffix == ".safetensors" for path in some):
             raise UsageError(
                 f"{folder}: holds only pickled weights ({', '.join(pickles[:3])}); {PICKLE}",
-                "get the safetensors version of this model, or convert it with its own library",
+                f"get this model as safetensors, or make it: {conversion(folder)}, and name the new folder",
             )
     if not any(path.suffix == ".safetensors" for path in files):
         raise UsageError(f"{folder}: holds no weights (no .safetensors file)", "download the model again")
+
+
+def conversion(folder: Path) -> str:
+    """The command that makes safetensors of a folder's pickles, in a folder beside it."""
+    return f"rpo convert {shlex.quote(str(folder))} {shlex.quote(f'{folder}-safetensors')}"
 
 
 def _components(folder: Path) -> Iterator[str]:

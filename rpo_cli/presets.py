@@ -54,7 +54,7 @@ PAPER = (
         "score.rewards",
         ("clip=openai/clip-vit-large-patch14",),
         OURS,
-        "the authors' is said to be ImageReward, a pickle to convert first: --reward imagereward=FOLDER",
+        "the authors' is said to be ImageReward, a pickle: rpo convert, then --reward imagereward=FOLDER",
     ),
     Chosen("pairs.strategy", "edits", ABSTRACT),
     Chosen("pairs.labels", "source", CODE, "the pairs that were imported keep people's labels"),

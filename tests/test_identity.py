@@ -132,7 +132,7 @@ def test_pickled_weights_are_refused_with_the_reason(tmp_path, cache, name):
     with pytest.raises(UsageError, match="a pickle can run code") as caught:
         identify(str(tmp_path), cache=cache)
     assert name in caught.value.message
-    assert "safetensors" in caught.value.hint
+    assert f"rpo convert {tmp_path} {tmp_path}-safetensors" in caught.value.hint
 
 
 def test_one_pickled_part_of_a_pipeline_is_refused(model, cache):

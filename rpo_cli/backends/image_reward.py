@@ -1,9 +1,10 @@
 """ImageReward on transformers' BLIP modules, from its own weights under their own names.
 
-A folder: model.safetensors with ImageReward.pt's state dict as it is (`blip.visual_encoder.*`,
-`blip.text_encoder.*`, `mlp.layers.*`; other parts of BLIP are left out), the files of BERT's tokenizer
-(bert-base-uncased) and config.json. Of config.json a BlipConfig's `vision_config` and `text_config` are
-read, where there are any; without them the sizes are ImageReward's.
+A folder: model.safetensors with ImageReward.pt's state dict as it is (`rpo convert ImageReward.pt
+FOLDER/model.safetensors`; `blip.visual_encoder.*`, `blip.text_encoder.*` and `mlp.layers.*` are read,
+other parts of BLIP are left out), the files of BERT's tokenizer (bert-base-uncased) and config.json. Of
+config.json a BlipConfig's `vision_config` and `text_config` are read, where there are any; without them
+the sizes are ImageReward's.
 """
 
 import json

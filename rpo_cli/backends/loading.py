@@ -63,7 +63,8 @@ def told(ref: str, kind: str, load: Callable[[], Any]) -> Any:
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
         raise RpoError(
             f"{ref}: cannot be loaded as {kind}: {first_line(error)}",
-            "the folder must hold config.json, a processor and safetensors weights; see `rpo doctor`",
+            "the folder must hold config.json, a processor and safetensors weights; see `rpo doctor`, and "
+            "`rpo convert` for pickled weights",
         ) from error
 
 

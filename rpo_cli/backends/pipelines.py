@@ -59,7 +59,8 @@ def load_pipeline(
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RuntimeError) as error:
         raise RpoError(
             f"{model}: cannot be loaded as a diffusers pipeline: {first_line(error)}",
-            "the folder must hold model_index.json and safetensors weights; see `rpo doctor`",
+            "the folder must hold model_index.json and safetensors weights; see `rpo doctor`, and "
+            "`rpo convert` for pickled weights",
         ) from error
     if scheduler_class is not None:
         pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config, **(scheduler_config or {}))

@@ -13,6 +13,7 @@ import typer
 from rpo_cli import __version__
 from rpo_cli.cli import failures, options, output
 from rpo_cli.cli.build_pairs import build_pairs
+from rpo_cli.cli.convert import convert
 from rpo_cli.cli.critique import critique
 from rpo_cli.cli.doctor import doctor
 from rpo_cli.cli.edit import edit
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "push": push,
     "merge": merge,
+    "convert": convert,
     "list": list_names,
     "doctor": doctor,
 }

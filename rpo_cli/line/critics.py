@@ -1,5 +1,6 @@
 """Which critic a run asks, and how its backend is reached; rewards that ask a VLM reach theirs likewise."""
 
+import shlex
 from importlib import import_module
 from pathlib import Path
 from shutil import which
@@ -159,21 +160,20 @@ def built_reward(reward: str, ref: str, **options: Any) -> Any:
 def _refuse_unusable(reward: str, ref: str) -> None:
     """What is published, but must become a folder first: say how."""
     how, place = SCORERS.get(reward, Scorer()), Path(ref)
-    alone = place.suffix in PICKLES and place.is_file()
-    if place.is_dir():
-        alone = any(item.suffix in PICKLES for item in place.iterdir()) and not any(
-            place.glob("*.safetensors")
-        )
+    pickles = [place] if place.suffix in PICKLES and place.is_file() else []
+    if place.is_dir() and not any(place.glob("*.safetensors")):
+        pickles = sorted(item for item in place.iterdir() if item.suffix in PICKLES)
     lacking = [name for name in how.files if place.is_dir() and not (place / name).is_file()]
     why = ""
-    if alone or ref in how.pickled:
+    if pickles or ref in how.pickled:
         why = "holds pickled weights; a pickle can run code when it is loaded, so none is"
     elif ref in how.bare:
         why = "holds weights alone"
     elif lacking:
         why = f"lacks {', '.join(lacking)}"
     if how.conversion and why:
-        raise UsageError(f"score.rewards: {reward}={ref}: {why}", how.conversion)
+        mine = shlex.quote(str(pickles[0])) if len(pickles) == 1 else ""
+        raise UsageError(f"score.rewards: {reward}={ref}: {why}", how.converted_from(mine))
 
 
 def reward_options(line: Line, reward: str) -> dict[str, Any]:

@@ -21,6 +21,7 @@ class Scorer:
         usable: what a user must do before the published weights can be used.
         pickled: hub ids that hold nothing but pickles; `bare`: weights alone, without a configuration.
         files: that a folder must hold beside configuration and weights.
+        file: the published pickle.
         conversion: how to make a folder from what is published.
     """
 
@@ -31,7 +32,12 @@ class Scorer:
     pickled: tuple[str, ...] = ()
     bare: tuple[str, ...] = ()
     files: tuple[str, ...] = ()
+    file: str = ""
     conversion: str = ""
+
+    def converted_from(self, place: str) -> str:
+        """`conversion` with the user's own path of the published pickle."""
+        return self.conversion.replace(self.file, place) if self.file and place else self.conversion
 
     def said(self) -> dict[str, str]:
         """Of the settings of a row; nothing for rewards whose keys must stay what they are."""
@@ -52,12 +58,13 @@ SCORERS: dict[str, Scorer] = {
         "hpsv2.1-1",
         WHOLE,
         models=(KnownModel("xswu/HPSv2", "Apache-2.0 (its card)", "weights of 3.9 GB (RE-N-Y/hpsv21)"),),
-        usable="published as a pickle, to be converted first (the error says how)",
+        usable="published as a pickle: rpo convert makes safetensors (the error says how)",
         pickled=("xswu/HPSv2",),
+        file="HPS_v2.1_compressed.pt",
         conversion=(
-            "download laion/CLIP-ViT-H-14-laion2B-s32B-b79K as a folder and replace its weights by "
-            "safetensors.torch.save_file(torch.load('HPS_v2.1_compressed.pt', weights_only=True)"
-            "['state_dict'], 'model.safetensors'); OpenCLIP's names are understood"
+            "hf download laion/CLIP-ViT-H-14-laion2B-s32B-b79K --include '*.json' --include '*.txt' "
+            "--local-dir hpsv2.1 && rpo convert HPS_v2.1_compressed.pt hpsv2.1/model.safetensors, then "
+            "--reward hpsv2.1=hpsv2.1 (OpenCLIP's names are understood)"
         ),
     ),
     "imagereward": Scorer(
@@ -66,12 +73,14 @@ SCORERS: dict[str, Scorer] = {
         models=(
             KnownModel("THUDM/ImageReward", "Apache-2.0 (its card)", "weights of 1.79 GB (its file list)"),
         ),
-        usable="published as a pickle, to be converted first (the error says how)",
+        usable="published as a pickle: rpo convert makes safetensors (the error says how)",
         pickled=("THUDM/ImageReward", "zai-org/ImageReward"),
+        file="ImageReward.pt",
         conversion=(
-            "make a folder with the tokenizer files of bert-base-uncased, a config.json of {} and "
-            "model.safetensors: safetensors.torch.save_file({k: v.clone() for k, v in "
-            "torch.load('ImageReward.pt', weights_only=True).items()}, 'model.safetensors')"
+            "hf download google-bert/bert-base-uncased --include 'tokenizer*' --include vocab.txt "
+            "--local-dir imagereward && echo {} > imagereward/config.json && "
+            "rpo convert ImageReward.pt imagereward/model.safetensors, then "
+            "--reward imagereward=imagereward"
         ),
     ),
     "aesthetic": Scorer(

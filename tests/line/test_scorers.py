@@ -50,7 +50,8 @@ def test_a_published_pickle_is_refused_with_its_conversion(name, kind, tmp_path)
 
     with pytest.raises(UsageError, match="pickle") as caught:
         reward_identity(open_line(tmp_path / "run", {}), name, ref)
-    assert "safetensors.torch.save_file" in caught.value.hint
+    published = SCORERS[name].file if kind == "hub id" else file
+    assert f"rpo convert {published} " in caught.value.hint
 
 
 @pytest.mark.parametrize("ref", ["MizzenAI/HPSv3", "folder"])

@@ -93,7 +93,8 @@ class Folder:
             reason = text.splitlines()[0] if text else type(error).__name__
             raise UsageError(
                 f"{self.model}: {what} cannot be loaded: {reason}",
-                "give a diffusers folder or hub id with safetensors weights (pickle files are refused)",
+                "give a diffusers folder or hub id with safetensors weights (pickle files are refused: "
+                "`rpo convert FOLDER OUT` makes safetensors of them)",
             ) from error
 
 

@@ -1,0 +1,184 @@
+"""One file of pickled weights → safetensors. Only torch's weights-only unpickler ever reads the pickle.
+
+It knows tensors and plain containers and calls nothing that a file names; what it refuses stays refused.
+"""
+
+import os
+import pickle
+import re
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from rpo_cli.errors import RpoError, StorageError, UsageError
+
+ZIP = b"PK\x03\x04"  # torch's format since 1.6; older files are bare pickles
+WHOLE = "."  # the key of a file that is a state dict itself
+DEPTH = 3  # of dictionaries in which a state dict is looked for
+GROWTH, SLACK = 4, 1 << 20  # views may take so many times the file, and a megabyte
+KEPT = frozenset(
+    {torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2}
+    | {torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool}
+    | {torch.uint16, torch.uint32, torch.uint64}
+)
+# whatever a damaged or hostile file makes the readers of zip, pickle and storages raise
+_BROKEN = (
+    *(pickle.UnpicklingError, zipfile.BadZipFile, struct.error, RuntimeError, EOFError, ValueError),
+    *(LookupError, AttributeError, TypeError, AssertionError, ArithmeticError, MemoryError, OSError),
+)
+_ASKED = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module)")
+_ELSE = "get this model as safetensors, or ask who published it for its state dict alone"
+
+
+def rewrite(source: Path, out: Path, key: str | None = None) -> tuple[str, dict[str, int], tuple[str, ...]]:
+    """Write the state dict of a pickle as safetensors, read the file back and compare every tensor.
+
+    Tensors that share memory become one copy per name: no name that a loader may ask for is missing.
+
+    Returns:
+        The key the state dict stood under, tensor → bytes, and the entries that are no tensors.
+
+    Raises:
+        UsageError: weights-only load refuses the file, it is damaged, holds no or several state dicts, or a
+            tensor that safetensors cannot keep.
+        StorageError: the file cannot be written, or reads back otherwise.
+    """
+    with _refusing(source):
+        found = _state_dicts(_loaded(source))
+        key = _chosen(source, found, key)
+        tensors = {name: value for name, value in found[key].items() if isinstance(value, Tensor)}
+        for name, value in tensors.items():
+            _check(source, name, value)
+        sizes = {name: value.numel() * value.element_size() for name, value in tensors.items()}
+        if sum(sizes.values()) > GROWTH * source.stat().st_size + SLACK:
+            raise UsageError(f"{source}: its tensors would take {sum(sizes.values()):,} bytes", _ELSE)
+        kept = {name: value.detach().resolve_neg() for name, value in tensors.items()}
+        apart = _apart(kept)
+    _write(apart, out)
+    _compare(kept, out)
+    rest = tuple(str(name)[:100] for name in found[key] if name not in tensors)
+    return key, sizes, rest
+
+
+@contextmanager
+def _refusing(source: Path) -> Iterator[None]:
+    try:
+        yield
+    except RpoError:
+        raise
+    except PermissionError as error:
+        raise UsageError(f"{source}: no permission to read it", "change its mode") from error
+    except _BROKEN as error:
+        asked = _ASKED.search(str(error))
+        why = f"it asks for {asked[1][:100]}" if asked else "damaged, or no file of tensors"
+        raise UsageError(f"{source}: weights-only load refuses it: {why}", _ELSE) from error
+
+
+def _loaded(source: Path) -> Any:
+    """What weights-only load makes of a file; the tensors of a zip stay on disk until they are read."""
+    with source.open("rb") as file:
+        zipped = file.read(len(ZIP)) == ZIP
+    if zipped:
+        with zipfile.ZipFile(source) as archive:
+            members = archive.infolist()
+        # torch never compresses: only a bomb does
+        if any(each.compress_type != zipfile.ZIP_STORED for each in members):
+            raise UsageError(f"{source}: is a compressed zip, which torch.save never writes", _ELSE)
+    # weights_only is given: no environment variable can take it back
+    return torch.load(str(source), map_location="cpu", weights_only=True, mmap=zipped)
+
+
+def _state_dicts(loaded: Any) -> dict[str, Mapping[str, Any]]:
+    """Dotted key → every dictionary that has tensors under names, the outermost first."""
+    found: dict[str, Mapping[str, Any]] = {}
+    waiting, seen = [("", loaded, 0)], set()
+    while waiting:
+        key, value, depth = waiting.pop(0)
+        if not isinstance(value, Mapping) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        names = [name for name, inner in value.items() if isinstance(inner, Tensor)]
+        if names and all(isinstance(name, str) for name in names):
+            found[key or WHOLE] = value
+        if depth < DEPTH:
+            inner = [(name, part) for name, part in value.items() if isinstance(name, str)]
+            waiting += [(f"{key}.{name}" if key else name, part, depth + 1) for name, part in inner]
+    return found
+
+
+def _chosen(source: Path, found: Mapping[str, Any], key: str | None) -> str:
+    keys = ", ".join(each[:100] for each in list(found)[:8])
+    if not found:
+        raise UsageError(f"{source}: holds no dictionary of tensors", _ELSE)
+    if key is None and len(found) == 1:
+        return next(iter(found))
+    if key is None:
+        raise UsageError(
+            f"{source}: holds several dictionaries of tensors: {keys}", "name one of them with --key"
+        )
+    if key not in found:
+        raise UsageError(f"{source}: has no tensors under '{key}'", f"--key takes one of: {keys}")
+    return key
+
+
+def _check(source: Path, name: str, value: Tensor) -> None:
+    """Refuse a tensor that safetensors cannot keep.
+
+    Raises:
+        UsageError: sparse, quantised, complex, without data, of a class of its own, a reserved name.
+    """
+    plain = type(value) in (Tensor, torch.nn.Parameter) and value.layout == torch.strided
+    if not plain or value.device.type != "cpu" or value.dtype not in KEPT or name == "__metadata__":
+        what = f"{value.dtype}, {value.layout}, {value.device.type}"
+        raise UsageError(f"{source}: safetensors cannot keep '{name[:100]}' ({what})", _ELSE)
+
+
+def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The same tensors, contiguous and no two in the same memory."""
+    apart, seen = {}, set()
+    for name, value in sorted(tensors.items()):
+        place = value.untyped_storage().data_ptr()
+        apart[name] = (
+            value.clone(memory_format=torch.contiguous_format) if place in seen else value.contiguous()
+        )
+        seen.add(place)
+    return apart
+
+
+def _write(tensors: dict[str, Tensor], out: Path) -> None:
+    try:
+        save_file(tensors, out, metadata={"format": "pt"})  # transformers asks for this entry
+    except SafetensorError as error:  # the disk's errors too
+        hint = "free some space, then run the same command again"
+        raise StorageError(f"{out.name}: cannot be written: {error}", hint) from error
+    with out.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _compare(tensors: Mapping[str, Tensor], out: Path) -> None:
+    """Every tensor by name, dtype, shape and bits (NaN is equal to itself)."""
+    try:
+        with safe_open(out, "pt") as file:
+            wrong = sorted(set(file.keys()) ^ tensors.keys())
+            wrong = wrong or [name for name in tensors if not _same(file.get_tensor(name), tensors[name])]
+    except SafetensorError:
+        wrong = ["all"]
+    if wrong:
+        raise StorageError(
+            f"{out.name}: '{wrong[0][:100]}' reads back otherwise than it was written",
+            "see that the disk is sound, then run the same command again; nothing was kept",
+        )
+
+
+def _same(back: Tensor, value: Tensor) -> bool:
+    if (back.dtype, back.shape) != (value.dtype, value.shape):
+        return False
+    return torch.equal(back.reshape(-1).view(torch.uint8), value.contiguous().reshape(-1).view(torch.uint8))

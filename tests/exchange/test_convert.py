@@ -1,0 +1,285 @@
+"""Pickled weights become safetensors, and nothing in a pickle ever runs."""
+
+import fcntl
+import json
+import os
+import random
+import zipfile
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from rpo_cli.errors import RunLocked, UsageError
+from rpo_cli.exchange import pickles
+from rpo_cli.exchange.convert import convert
+
+MANY = {
+    "half": torch.arange(6).reshape(2, 3).half(),
+    "brain": torch.tensor([1.5, float("nan")]).bfloat16(),
+    "eighth": torch.tensor([0.5, 2.0]).to(torch.float8_e4m3fn),
+    "whole": torch.tensor([2**40]),
+    "flag": torch.tensor([True, False]),
+    "scalar": torch.tensor(3.25),
+    "none": torch.zeros(0, 4),
+    "turned": torch.arange(6.0).reshape(2, 3).T,
+    "learnt": torch.nn.Parameter(torch.ones(2)),
+}
+
+
+def saved(path, value, **how):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(value, path, **how)
+    return path
+
+
+def bits(tensor):
+    return tensor.dtype, tensor.shape, tensor.detach().contiguous().reshape(-1).view(torch.uint8).tolist()
+
+
+def same(found, wanted):
+    return {k: bits(v) for k, v in found.items()} == {k: bits(v) for k, v in wanted.items()}
+
+
+class Runs:
+    """Unpickles as a command line."""
+
+    def __init__(self, mark):
+        self.mark = mark
+
+    def __reduce__(self):
+        return os.system, (f"touch '{self.mark}'",)
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
+def test_every_tensor_keeps_its_name_type_shape_and_bits(tmp_path, zipped):
+    # torch's own weights-only load reads no 8-bit floats of the older format, which never had them
+    tensors = {name: value for name, value in MANY.items() if zipped or name != "eighth"}
+    source = saved(tmp_path / "w.bin", tensors, _use_new_zipfile_serialization=zipped)
+    done = convert(source, tmp_path / "new" / "model.safetensors")
+    assert same(load_file(tmp_path / "new" / "model.safetensors"), tensors)
+    assert (done.converted[0].tensors, done.converted[0].key) == (len(tensors), ".")
+    with safe_open(tmp_path / "new" / "model.safetensors", "pt") as file:
+        assert file.metadata() == {"format": "pt"}
+    assert [item.name for item in (tmp_path / "new").iterdir()] == ["model.safetensors"]
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
+@pytest.mark.parametrize("place", ["beside the weights", "alone"])
+def test_a_command_in_a_pickle_is_refused_by_name_and_never_runs(tmp_path, zipped, place, monkeypatch):
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    hostile = Runs(tmp_path / "ran")
+    value = hostile if place == "alone" else {"a": torch.ones(2), "z": hostile}
+    source = saved(tmp_path / "w.pt", value, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UsageError, match=r"weights-only load refuses it: it asks for posix\.system"):
+        convert(source, tmp_path / "out.safetensors")
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["w.pt"]
+    torch.load(source, weights_only=False)  # the trap is a real one
+    assert (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("value", "key", "under"),
+    [
+        (
+            {"epoch": 3, "state_dict": MANY, "optimizer": {"state": {0: {"m": torch.ones(2)}}}},
+            None,
+            "state_dict",
+        ),
+        ({"model": {"state_dict": MANY}, "arguments": {"lr": 0.1}}, None, "model.state_dict"),
+        ({"weights": MANY, "ema": {"a": torch.ones(1)}}, "weights", "weights"),
+        ({**MANY, "inner": {"a": torch.ones(1)}}, ".", "."),
+    ],
+)
+def test_the_state_dict_is_found_where_there_is_one_and_named_where_there_are_several(
+    tmp_path, value, key, under
+):
+    done = convert(saved(tmp_path / "w.ckpt", value), tmp_path / "m.safetensors", key=key)
+    assert done.converted[0].key == under
+    assert same(load_file(tmp_path / "m.safetensors"), MANY)
+
+
+def test_which_of_several_state_dicts_is_asked_not_guessed(tmp_path):
+    source = saved(tmp_path / "w.pt", {"model": MANY, "ema": MANY | {"x": torch.ones(1)}})
+    with pytest.raises(UsageError, match="several dictionaries of tensors: model, ema") as caught:
+        convert(source, tmp_path / "m.safetensors")
+    assert "--key" in caught.value.hint
+    with pytest.raises(UsageError, match="no tensors under 'emma'"):
+        convert(source, tmp_path / "m.safetensors", key="emma")
+
+
+def test_tensors_that_share_memory_become_a_copy_per_name(tmp_path):
+    table = torch.arange(12.0).reshape(3, 4)
+    shared = {"in": table, "out": table, "turned": table.T, "row": table[1], "columns": table[:, 1:3]}
+    convert(saved(tmp_path / "w.bin", {**shared, "steps": 5}), tmp_path / "m.safetensors")
+    assert same(load_file(tmp_path / "m.safetensors"), shared)
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ([1, 2], "no dictionary of tensors"),
+        ({"a": 1}, "no dictionary of tensors"),
+        ({"a": torch.eye(2).to_sparse()}, "cannot keep 'a'"),
+        ({"a": torch.ones(1, dtype=torch.complex64)}, "cannot keep 'a'"),
+        ({"a": torch.empty(2, device="meta")}, "cannot keep 'a'"),
+        ({"__metadata__": torch.ones(1)}, "cannot keep '__metadata__'"),
+        ({"a": torch.zeros(1).expand(1 << 20, 1 << 10)}, "would take 4,294,967,296 bytes"),
+        ({"a": torch.ones(1), "loss": __import__("numpy").float64(0.5)}, "it asks for numpy"),
+    ],
+)
+def test_what_safetensors_cannot_keep_is_refused(tmp_path, value, why):
+    with pytest.raises(UsageError, match=why):
+        convert(saved(tmp_path / "w.pt", value), tmp_path / "m.safetensors")
+    assert [item.name for item in tmp_path.iterdir()] == ["w.pt"]
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
+def test_damaged_files_are_refused_in_two_lines_or_read_never_anything_else(tmp_path, zipped):
+    """Cut at any length, or with any bytes changed: a UsageError, or a file that says what was read."""
+    tensors = {"a": torch.arange(8.0), "b": torch.ones(2, 2)}
+    whole = saved(tmp_path / "w.pt", tensors, _use_new_zipfile_serialization=zipped).read_bytes()
+    chance, refused = random.Random(0), 0
+    for turn in range(60):
+        data = bytearray(whole)
+        if turn % 2:
+            del data[chance.randrange(len(data)) :]
+        else:
+            for _ in range(5):
+                data[chance.randrange(len(data))] = chance.randrange(256)
+        (tmp_path / "w.pt").write_bytes(data)
+        out, before = tmp_path / f"{turn}.safetensors", refused
+        try:
+            convert(tmp_path / "w.pt", out)
+        except UsageError:
+            refused += 1
+        assert out.exists() == (refused == before)
+    assert refused >= 30  # all that were cut
+
+
+def test_a_compressed_zip_is_refused_before_it_grows(tmp_path):
+    source = saved(tmp_path / "w.pt", {"a": torch.zeros(1 << 16)})
+    with (
+        zipfile.ZipFile(source) as old,
+        zipfile.ZipFile(tmp_path / "b.pt", "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for name in old.namelist():
+            new.writestr(name, old.read(name))
+    with pytest.raises(UsageError, match="compressed zip"):
+        convert(tmp_path / "b.pt", tmp_path / "m.safetensors")
+
+
+def test_a_write_that_reads_back_otherwise_leaves_nothing(tmp_path, monkeypatch):
+    """A disk that turns one bit, which no test can order from a real one."""
+
+    def turned(tensors, out, metadata):
+        save_file({name: value + 1 for name, value in tensors.items()}, out, metadata=metadata)
+
+    monkeypatch.setattr(pickles, "save_file", turned)
+    with pytest.raises(pickles.StorageError, match="'a' reads back otherwise"):
+        convert(saved(tmp_path / "w.pt", {"a": torch.ones(2)}), tmp_path / "m.safetensors")
+    assert [item.name for item in tmp_path.iterdir()] == ["w.pt"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A pipeline: a sharded text encoder, a unet with a trainer's state, a VAE that has safetensors too."""
+    home = tmp_path / "model"
+    parts = [{"a": torch.ones(2), "b": torch.zeros(3).half()}, {"c": torch.arange(4)}]
+    names = [f"pytorch_model-{n:05d}-of-00002.bin" for n in (1, 2)]
+    for name, part in zip(names, parts, strict=True):
+        saved(home / "text_encoder" / name, part)
+    places = {tensor: name for name, part in zip(names, parts, strict=True) for tensor in part}
+    index = {"metadata": {"total_size": 0}, "weight_map": places}
+    (home / "text_encoder" / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    saved(home / "unet" / "diffusion_pytorch_model.bin", {"w": torch.ones(2)})
+    saved(home / "unet" / "optimizer.pt", {"s": torch.ones(2)})
+    saved(home / "vae" / "diffusion_pytorch_model.bin", {"v": torch.zeros(1)})
+    save_file({"v": torch.ones(1)}, home / "vae" / "diffusion_pytorch_model.safetensors")
+    (home / "model_index.json").write_text('{"unet": ["diffusers", "U"]}')
+    (home / ".git").mkdir()
+    (home / ".git" / "x.bin").write_bytes(b"hidden")
+    return home
+
+
+def test_a_folder_keeps_its_layout_with_shards_and_index_renamed(folder, tmp_path):
+    done = convert(folder, tmp_path / "new")
+    made = sorted(p.relative_to(tmp_path / "new").as_posix() for p in (tmp_path / "new").rglob("*.*"))
+    assert made == [
+        "model_index.json",
+        "text_encoder/model-00001-of-00002.safetensors",
+        "text_encoder/model-00002-of-00002.safetensors",
+        "text_encoder/model.safetensors.index.json",
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+    ]
+    index = json.loads((tmp_path / "new" / "text_encoder" / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == 2 * 4 + 3 * 2 + 4 * 8
+    assert {
+        name: load_file(tmp_path / "new" / "text_encoder" / file)[name].dtype
+        for name, file in index["weight_map"].items()
+    } == {
+        "a": torch.float32,
+        "b": torch.float16,
+        "c": torch.int64,
+    }
+    assert load_file(tmp_path / "new" / made[-1])["v"].item() == 1  # the safetensors that were there
+    assert done.left_out == {
+        "unet/optimizer.pt": "a trainer's state, no weights",
+        "vae/diffusion_pytorch_model.bin": "there is safetensors of it",
+    }
+    assert [item.name for item in tmp_path.iterdir()] in (["model", "new"], ["new", "model"])
+
+
+def test_one_bad_pickle_leaves_no_folder(folder, tmp_path):
+    saved(folder / "unet" / "extra.pth", {"a": Runs(tmp_path / "ran")})
+    with pytest.raises(UsageError, match=r"extra\.pth: weights-only load refuses it"):
+        convert(folder, tmp_path / "new")
+    assert [item.name for item in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("where", ["../outside.json", "/etc/hostname", "vae"])
+def test_links_that_lead_out_or_to_a_folder_are_refused(folder, tmp_path, where):
+    (tmp_path / "outside.json").write_text("{}")
+    (folder / "link.json").symlink_to(where)
+    with pytest.raises(UsageError, match=r"link\.json: is a link that leads out"):
+        convert(folder, tmp_path / "new")
+
+
+def test_a_link_within_the_folder_becomes_the_file_it_means(folder, tmp_path):
+    (folder / "config.json").symlink_to("model_index.json")
+    convert(folder, tmp_path / "new")
+    assert not (tmp_path / "new" / "config.json").is_symlink()
+    assert (tmp_path / "new" / "config.json").read_text() == (folder / "model_index.json").read_text()
+
+
+@pytest.mark.parametrize(
+    "shard", ["pytorch_model-00003-of-00002.bin", "../unet/diffusion_pytorch_model.bin"]
+)
+def test_an_index_that_names_no_shard_of_its_own_folder_is_refused(folder, tmp_path, shard):
+    index = {"weight_map": {"a": shard}}
+    (folder / "text_encoder" / "pytorch_model.bin.index.json").write_text(json.dumps(index))
+    with pytest.raises(UsageError, match=r"the shard .* is not there"):
+        convert(folder, tmp_path / "new", dry_run=True)
+
+
+def test_a_tensor_that_no_shard_holds_is_refused(folder, tmp_path):
+    place = folder / "text_encoder" / "pytorch_model.bin.index.json"
+    index = json.loads(place.read_text())
+    index["weight_map"]["lost"] = "pytorch_model-00001-of-00002.bin"
+    place.write_text(json.dumps(index))
+    with pytest.raises(UsageError, match="no shard holds lost"):
+        convert(folder, tmp_path / "new")
+
+
+def test_two_that_write_one_out_are_told_and_what_a_killed_one_left_is_cleared(tmp_path):
+    source, draft = saved(tmp_path / "w.pt", {"a": torch.ones(1)}), tmp_path / ".m.safetensors.rpo-draft"
+    (draft / "left").mkdir(parents=True)
+    held = os.open(draft, os.O_RDONLY)
+    fcntl.flock(held, fcntl.LOCK_EX)
+    with pytest.raises(RunLocked, match="another rpo"):
+        convert(source, tmp_path / "m.safetensors")
+    os.close(held)
+    convert(source, tmp_path / "m.safetensors")
+    assert not draft.exists()
