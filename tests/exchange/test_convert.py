@@ -4,6 +4,8 @@ import fcntl
 import json
 import os
 import random
+import resource
+import shutil
 import zipfile
 
 import pytest
@@ -11,9 +13,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from rpo_cli.errors import RunLocked, UsageError
+from rpo_cli.errors import RunLocked, StorageError, UsageError
 from rpo_cli.exchange import pickles
 from rpo_cli.exchange.convert import convert
+from rpo_cli.shapes.manifest import MODELS
 
 MANY = {
     "half": torch.arange(6).reshape(2, 3).half(),
@@ -135,6 +138,7 @@ def test_what_safetensors_cannot_keep_is_refused(tmp_path, value, why):
     assert [item.name for item in tmp_path.iterdir()] == ["w.pt"]
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "before 1.6"])
 def test_damaged_files_are_refused_in_two_lines_or_read_never_anything_else(tmp_path, zipped):
     """Cut at any length, or with any bytes changed: a UsageError, or a file that says what was read."""
@@ -177,7 +181,7 @@ def test_a_write_that_reads_back_otherwise_leaves_nothing(tmp_path, monkeypatch)
         save_file({name: value + 1 for name, value in tensors.items()}, out, metadata=metadata)
 
     monkeypatch.setattr(pickles, "save_file", turned)
-    with pytest.raises(pickles.StorageError, match="'a' reads back otherwise"):
+    with pytest.raises(StorageError, match="'a' reads back otherwise"):
         convert(saved(tmp_path / "w.pt", {"a": torch.ones(2)}), tmp_path / "m.safetensors")
     assert [item.name for item in tmp_path.iterdir()] == ["w.pt"]
 
@@ -283,3 +287,42 @@ def test_two_that_write_one_out_are_told_and_what_a_killed_one_left_is_cleared(t
     os.close(held)
     convert(source, tmp_path / "m.safetensors")
     assert not draft.exists()
+
+
+def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(tmp_path):
+    """The kernel refuses the write, by a limit on the size of files."""
+    source = saved(tmp_path / "w.pt", {"a": torch.zeros(1 << 18)})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, before[1]))
+    try:
+        with pytest.raises(StorageError, match="cannot be written"):
+            convert(source, tmp_path / "m.safetensors")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [item.name for item in tmp_path.iterdir()] == ["w.pt"]
+
+
+@pytest.mark.slow
+def test_transformers_loads_a_converted_folder_of_shards(tmp_path):
+    """The embedded reward as two pickles and an index, with one tensor in both."""
+    from transformers import CLIPModel
+
+    shutil.copytree(MODELS / "reward", tmp_path / "reward")
+    weights = load_file(tmp_path / "reward" / "model.safetensors")
+    (tmp_path / "reward" / "model.safetensors").unlink()
+    names, places = sorted(weights), {}
+    for n, part in enumerate((names[::2], [*names[1::2], names[0]]), 1):
+        file = f"pytorch_model-{n:05d}-of-00002.bin"
+        saved(tmp_path / "reward" / file, {name: weights[name] for name in part})
+        places |= dict.fromkeys(part, file)
+    (tmp_path / "reward" / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": places}))
+
+    convert(tmp_path / "reward", tmp_path / "new")
+
+    model, told = CLIPModel.from_pretrained(
+        tmp_path / "new", use_safetensors=True, dtype="auto", output_loading_info=True
+    )
+    assert not told["missing_keys"]
+    found = model.state_dict()
+    assert all(torch.equal(found[name], weights[name]) for name in weights if name in found)
+    assert len(found.keys() & weights.keys()) >= len(found) - 2  # buffers of positions
