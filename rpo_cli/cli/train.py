@@ -88,7 +88,8 @@ def train(
     from rpo_cli.line.preflight import preflight
 
     say, line = step.console(context), step.opened(context, "train")
-    preflight(line, ["train"])
+    if not (plan or dry_run):  # a plan reads configurations, also those of weights that are not here
+        preflight(line, ["train"])
     act(say, line, plan or dry_run, prepare, suggest_beta, probe)
 
 

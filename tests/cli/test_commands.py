@@ -3,12 +3,15 @@
 import json
 import re
 import typing
+from shutil import copytree, ignore_patterns
 
 import pytest
 from typer.models import OptionInfo
 
 from rpo_cli.cli import app
 from rpo_cli.line import work
+from rpo_cli.line.context import open_line
+from rpo_cli.shapes.preset import MODELS
 from rpo_cli.store import open_store
 
 PAINTER = "rpo_cli.line.work._backend"
@@ -59,6 +62,19 @@ def options_of(command):
             named = [word for word in told if isinstance(word, str) and word.startswith("--")]
             flags |= set(named or [f"--{name.replace('_', '-')}"])
     return flags
+
+
+@pytest.mark.parametrize("option", ["--plan", "--dry-run"])
+def test_a_plan_of_a_training_needs_configurations_alone(rpo, tmp_path, option):
+    """So that a model is chosen before its gigabytes are here."""
+    model = tmp_path / "model"
+    copytree(MODELS / "text-to-image", model, ignore=ignore_patterns("*.safetensors"))
+    open_line(tmp_path / "run").record()
+
+    done = rpo("train", tmp_path / "run", "--model", model, option)
+
+    assert (done.code, done.err) == (0, "")
+    assert "memory, estimated" in done.out
 
 
 def test_generate_makes_what_is_missing_and_nothing_twice(rpo, place):
