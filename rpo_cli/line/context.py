@@ -11,11 +11,11 @@ from typing import Any
 from rpo_cli import __version__
 from rpo_cli.backends.processes import end_orphans
 from rpo_cli.config import Settings
-from rpo_cli.errors import UsageError
+from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.identity import ModelIdentity, identify
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.resolve import Resolved, resolve
-from rpo_cli.store import Store, open_store
+from rpo_cli.store import MANIFEST, Store, open_store
 
 LIBRARIES = ("torch", "diffusers", "transformers", "datasets", "peft", "pillow", "pyarrow", "llguidance")
 
@@ -78,13 +78,22 @@ class Line:
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
-        """`record` for what follows; what refuses the user's settings takes them out of the run again."""
+        """`record` for what follows; what refuses the user's settings takes them out of the run again.
+
+        What is written into run.json meanwhile stays: hours may have passed.
+        """
         before = self.store.read_manifest()
         self.record()
+        recorded = self.store.read_manifest()
         try:
             yield
-        except UsageError:
-            self.store.write_manifest(before)
+        except (UsageError, MissingDependency):
+            now = self.store.read_manifest()
+            newer = {key: value for key, value in now.items() if value != recorded.get(key)}
+            if before or newer:
+                self.store.write_manifest(before | newer)
+            else:
+                self.store.files.delete(MANIFEST)
             raise
 
 

@@ -6,16 +6,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rpo_cli import build_pairs, fine_tune, open_line, plan, registry, run, run_stage, status
-from rpo_cli.errors import UsageError
+from rpo_cli.errors import MissingDependency, UsageError
+from rpo_cli.line.context import Line
 from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.sheet import draw_contact_sheet
 from rpo_cli.line.work import generate_work, live_images
+from rpo_cli.train import packages
 
 SMALL: dict[str, Any] = {
     "prompts.limit": 4,
@@ -118,6 +121,44 @@ def test_a_setting_that_a_training_refused_is_not_in_force_afterwards(finished: 
         fine_tune(open_line(finished, {"train.beta": 10.0}))
 
     assert (finished / "run.json").read_bytes() == before
+
+
+def test_a_setting_whose_package_is_missing_is_not_in_force_afterwards(finished: Path, monkeypatch) -> None:
+    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    before = (finished / "run.json").read_bytes()
+
+    with pytest.raises(MissingDependency):
+        fine_tune(open_line(finished, {"train.loggers": ("wandb",), "train.name": "logged"}))
+
+    assert (finished / "run.json").read_bytes() == before
+
+
+def refused_after(line: Line, others: Callable[[Line], None]) -> None:
+    with line.recorded():
+        others(line)
+        raise UsageError("refused", "")
+
+
+def test_what_others_record_while_a_training_is_refused_stays(tmp_path: Path) -> None:
+    """Hours may lie between the start of a training and what refuses it."""
+    open_line(tmp_path, {"pairs.min_margin": 0.25}).record()
+
+    with pytest.raises(UsageError, match="refused"):
+        refused_after(
+            open_line(tmp_path, {"train.beta": 7.0}), lambda line: line.record(imports={"a": "b"})
+        )
+
+    manifest = json.loads((tmp_path / "run.json").read_text())
+    assert manifest["options"] == {"pairs.min_margin": 0.25}
+    assert manifest["imports"] == {"a": "b"}
+
+
+def test_a_refusal_in_a_folder_that_was_no_run_makes_none(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="refused"):
+        refused_after(open_line(tmp_path, {"train.beta": 7.0}), lambda line: None)
+
+    with pytest.raises(UsageError, match="no run here"):
+        open_line(tmp_path, create=False)
 
 
 def test_the_settings_and_their_origins_stand_in_the_manifest(finished: Path) -> None:
