@@ -88,7 +88,7 @@ def write_report(
             trainings=trainings(store),
             evaluations=evaluations(store, maker.put),
             reviews=review_tables(store),
-            duplicates=duplicates(tally, *_pictures(store)),
+            duplicates=duplicates(tally, *_pictures(line)),
             aspect_scores=aspect_scores(scores),
             provenance=provenance(line),
             min_margin=line.settings.pairs.min_margin,
@@ -231,13 +231,14 @@ def _cards(
     return cards, aspects, scores
 
 
-def _pictures(store: Store) -> tuple[int, int]:
-    """How many pictures the run has, and how many different ones."""
-    found = [
-        key
-        for table in ("images", "edits")
-        for key in store.columns(table, ["sha256"])["sha256"].to_pylist()
-    ]
+def _pictures(line: Line) -> tuple[int, int]:
+    """How many pictures the run has, and how many different ones; those of older settings do not count."""
+    groups: dict[str, str] = line.store.read_manifest().get("groups", {})
+    found = []
+    for stage, table in (("generate", "images"), ("edit", "edits")):
+        live = {groups[stage], *import_groups(line)} if stage in groups else line.store.counts(table)
+        for group in sorted(live):
+            found += line.store.columns(table, ["sha256"], group=group)["sha256"].to_pylist()
     return len(found), len(set(found))
 
 

@@ -86,7 +86,8 @@ class Tally:
         self.pairs += 1
         self.outcomes[row["verdict"], row["reason"]] += 1
         self.kinds[row["pair_kind"]] += 1
-        self.distances[next(band for band in DISTANCES if row["hash_distance"] <= band[1])] += 1
+        if row["reason"] != "corrupt_image":  # its pictures were never compared
+            self.distances[next(band for band in DISTANCES if row["hash_distance"] <= band[1])] += 1
         self.twins += row["duplicate_of"] is not None
         if row["instruction"]:
             self.instructions[first_word(row["instruction"])][outcome(row["verdict"], row["reason"])] += 1

@@ -140,6 +140,27 @@ def test_scores_of_critiques_are_told_on_their_card_and_in_one_table(tmp_path):
     assert "Duplicates" in index
 
 
+def test_pictures_of_older_settings_are_no_duplicates(tmp_path):
+    """The same bytes made again under other settings: the run has one picture, not two."""
+    run = make_run(tmp_path / "run", reasons=("edit_won",))
+    store = open_store(run)
+    (image,) = store.fetch("images", store.keys("images"))
+    store.commit("images", [image.model_copy(update={"image_id": "again"})], group="0ddba115")
+    assert duplicated(run) == ("3", "1")
+
+    store.write_manifest({**store.read_manifest(), "groups": {"generate": "0ddba115"}})
+
+    assert duplicated(run) == ("2", "0")
+
+
+def duplicated(run):
+    """(Pictures, those equal to another) as the report tells them."""
+    write_report(run)
+    index = (run / "report" / "index.html").read_text()
+    rows = ("pictures", "of them equal to another")
+    return tuple(re.search(rf">{name}</td>\s*<td[^>]*>([\d,]+)<", index)[1] for name in rows)
+
+
 def test_every_verdict_and_drop_reason_is_counted_and_shown(tmp_path):
     run = make_run(tmp_path / "run")
     done = write_report(run)
