@@ -7,6 +7,7 @@ from pathlib import Path
 from rpo_cli.errors import RpoError
 from rpo_cli.line.advice import evaluated, next_command
 from rpo_cli.line.context import Line, open_line
+from rpo_cli.line.critics import is_function
 from rpo_cli.line.imports import import_groups, imported, rejects_of
 from rpo_cli.line.rates import rate_of, rates
 from rpo_cli.line.round_plan import RoundsStatus, rounds_status
@@ -102,9 +103,13 @@ def _current(line: Line) -> bool | None:
     if line.store.files.local is None or not line.store.files.exists("dataset/README.md"):
         return None
     try:
-        return dataset_is_current(line)
+        current = dataset_is_current(line)
     except RpoError:
         return None
+    # functions count only where they are named, so rows of theirs look as if they had gone
+    groups = line.store.read_manifest().get("groups", {})
+    scored = (name.removeprefix("score ") for name in groups if name.startswith("score "))
+    return current if current or not any(map(is_function, scored)) else None
 
 
 def _imports(line: Line) -> list[StageStatus]:

@@ -166,6 +166,21 @@ def test_a_dataset_of_other_settings_or_fewer_rows_is_told(stand):
     assert following(stand) == "rpo build-pairs"
 
 
+def test_nothing_is_said_of_a_dataset_that_functions_have_scored(stand, tmp_path, monkeypatch):
+    """They count where they are named only: `rpo build-pairs` alone would build it without them."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "rewards_of_status.py").write_text("def one(prompts, pictures): ...\n")
+    monkeypatch.syspath_prepend(str(tmp_path / "code"))
+    named = {"score.functions": ("mine=rewards_of_status:one",)}
+    line = stand.line(**{"pairs.strategy": "seeds", **named})
+    for stage in ("generate", "score"):
+        run_stage(line, stage)
+    build_pairs(line)
+
+    assert status(stand.run).current is None
+    assert following(stand) == "rpo train"
+
+
 def test_nothing_is_said_of_a_dataset_whose_models_are_gone(stand):
     line = stand.line(**{"pairs.strategy": "seeds"})
     for stage in ("generate", "score"):
