@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +113,8 @@ def far_out(errors: Errors, objective: Objective, beta: float) -> Tensor:
     items = errors.policy.numel() // errors.width
     if not (objective.compares and objective.beta_unit == SALESFORCE):
         return torch.zeros(items, dtype=torch.bool)
-    return (objective.logits(errors, beta).abs() > FAR_OUT).view(-1, items).any(dim=0)
+    plain = replace(objective, divergence="reverse-kl")  # f-DPO's others may grow like an exponential
+    return (plain.logits(errors, beta).abs() > FAR_OUT).view(-1, items).any(dim=0)
 
 
 def runaway_warning(step: int, numbers: Mapping[str, Any]) -> str | None:

@@ -1,6 +1,7 @@
 """What training does when numbers go wrong: a batch that is not finite is left out, and said."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from rpo_cli.train import gradients
 from rpo_cli.train import step as step_module
 from rpo_cli.train.metrics import far_out, runaway_warning
 from rpo_cli.train.objective import DPO, SFT
+from rpo_cli.train.presets import F_DPO
 from rpo_cli.train.terms import Errors
 
 BAD = 3  # the pair whose error is not finite
@@ -115,6 +117,15 @@ def test_logits_are_far_out_beyond_a_thousand_whatever_the_method_compares():
         errors = Errors(torch.tensor(policy), reference)
         assert far_out(errors, DPO, 5000.0).tolist() == [expected, False]
     assert far_out(Errors(torch.full((4,), 9.0), reference), SFT, 5000.0).tolist() == [False, False]
+
+
+@pytest.mark.parametrize("divergence", ["forward-kl", "alpha"])
+def test_a_logit_that_grows_like_an_exponential_is_not_far_out(divergence):
+    """Errors that DPO calls 10 logits apart, in the middle of a training, are e^10 here."""
+    objective = replace(F_DPO, divergence=divergence, divergence_alpha=1.0)
+    errors = Errors(torch.tensor([0.004, 0.41, 0.0, 0.0]), torch.zeros(4))
+    assert objective.logits(errors, 5000.0)[0].abs() > 1000
+    assert far_out(errors, objective, 5000.0).tolist() == [False, True]
 
 
 @pytest.mark.parametrize("stop", [4, 7])
