@@ -108,11 +108,12 @@ class Servers:
         for endpoint in self._load:
             try:
                 answers.append(fetch(endpoint, path, seconds=min(self._seconds, 30.0)))
-            except (NoAnswer, BadAnswer) as failure:
-                if isinstance(failure, BadAnswer):
-                    if not lenient:
-                        raise
-                elif failure.unreachable or not lenient:
+            except BadAnswer:
+                if not lenient:
+                    raise
+                answers.append(None)
+            except NoAnswer as failure:
+                if failure.unreachable or not lenient:
                     raise self._lost(endpoint, 1, failure) from failure
                 answers.append(None)
         return answers
