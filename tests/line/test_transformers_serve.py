@@ -1,10 +1,12 @@
 """The embedded critic behind `transformers serve`: a real server of OpenAI's API that is none of ours."""
 
 import os
+import random
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from http.client import HTTPConnection
 
 import pytest
@@ -17,7 +19,7 @@ from rpo_cli.shapes.preset import MODELS
 pytestmark = pytest.mark.slow
 CRITIC = str(MODELS / "critic")
 START = "from transformers.cli.transformers import main; main()"
-SECONDS = 120.0  # importing transformers on a busy machine
+SECONDS = 600.0  # to import transformers on a busy machine; a server that ends is noticed at once
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +27,7 @@ def url(tmp_path_factory):
     pytest.importorskip("fastapi", reason="`transformers serve` needs fastapi: pip install -e '.[dev]'")
     pytest.importorskip("openai", reason="`transformers serve` needs openai: pip install -e '.[dev]'")
     home = tmp_path_factory.mktemp("serve")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-c", START, "serve", CRITIC, "--host", "127.0.0.1", "--port", str(port)]
     environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1"}
     with (home / "log").open("wb") as log:
@@ -43,6 +44,14 @@ def url(tmp_path_factory):
     finally:
         process.kill()
         process.wait()
+
+
+def free_port():
+    """One that no other test is given while the server starts: the kernel hands out those above 32767."""
+    for port in random.SystemRandom().sample(range(20_000, 32_000), 50):
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("no free port")
 
 
 def healthy(port):

@@ -24,7 +24,7 @@ from rpo_cli.train.origin import Start
 from rpo_cli.train.prepare import Inputs
 from rpo_cli.train.processes import packed, unpacked
 from rpo_cli.train.run import Embedder, train
-from rpo_cli.train.world import ALONE, World
+from rpo_cli.train.world import ALONE, World, loopback
 
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
 LORA = "adapter/pytorch_lora_weights.safetensors"
@@ -254,10 +254,13 @@ def test_torchrun_and_processes_make_the_same_training(model, dataset, tmp_path)
     entry = "from rpo_cli.cli.app import main; main()"
     command = [sys.executable, "-c", entry, "train", tmp_path / "run", *options]
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2, "--standalone"]
+    launcher += ["--local-addr", "127.0.0.1"]  # this machine's name may lead nowhere
     launched = [*launcher, "--no-python", *command, "--name", "launched"]
     own = [*command, "--name", "own", "--processes", 2]
     for whole in (launched, own):
-        told = subprocess.run(list(map(str, whole)), capture_output=True, text=True, env=ONE_THREAD)
+        told = subprocess.run(
+            list(map(str, whole)), capture_output=True, text=True, env=ONE_THREAD | loopback()
+        )
         assert told.returncode == 0, told.stderr
         assert told.stdout.count("result: ") == 1  # of two processes one speaks
     first, second = (load_file(tmp_path / "run" / "train" / name / LORA) for name in ("launched", "own"))
