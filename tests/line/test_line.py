@@ -142,11 +142,10 @@ def refused_after(line: Line, others: Callable[[Line], None]) -> None:
 def test_what_others_record_while_a_training_is_refused_stays(tmp_path: Path) -> None:
     """Hours may lie between the start of a training and what refuses it."""
     open_line(tmp_path, {"pairs.min_margin": 0.25}).record()
+    line = open_line(tmp_path, {"train.beta": 7.0})
 
     with pytest.raises(UsageError, match="refused"):
-        refused_after(
-            open_line(tmp_path, {"train.beta": 7.0}), lambda line: line.record(imports={"a": "b"})
-        )
+        refused_after(line, lambda other: other.record(imports={"a": "b"}))
 
     manifest = json.loads((tmp_path / "run.json").read_text())
     assert manifest["options"] == {"pairs.min_margin": 0.25}
