@@ -22,6 +22,7 @@ from rpo_cli.line.work import live_images
 from rpo_cli.records import row_seed
 from tests.bench.cells import cell, find
 from tests.bench.lines import Table, prompt_file, sampling
+from tests.bench.methods import row
 from tests.bench.tuned import crossed_bootstrap, measure, tune
 
 PROTOCOL = Path(__file__).parent / "online.toml"
@@ -177,23 +178,6 @@ def runs_of(protocol: Table, shared: Table, arm: Table) -> dict[int, Table]:
         for seed in protocol["train"]["seeds"]
     }
     return {seed: run for seed, run in found.items() if run is not None}
-
-
-def row(name: str, base: Table, runs: list[Table]) -> tuple[float, str]:
-    """(Mean gain, its line): gains over the base in points, rewards and drift as means over seeds."""
-    gain = np.array([run["right"] for run in runs], dtype=float) - np.array(base["right"], dtype=float)
-    low, high = crossed_bootstrap(gain)
-    rewards = {
-        reward: np.mean([run["rewards"][reward] for run in runs]) - np.mean(values)
-        for reward, values in base["rewards"].items()
-    }
-    drift = np.mean([run["drift"] for run in runs])
-    text = (
-        f"| {name} | {len(runs)} | {100 * gain.mean():+.1f} points "
-        f"| {100 * low:+.1f} to {100 * high:+.1f} "
-        f"| {rewards['clip']:+.2f} | {rewards['vqascore']:+.3f} | {drift:.3f} |"
-    )
-    return float(gain.mean()), text
 
 
 def against(protocol: Table, shared: Table) -> list[str]:

@@ -16,6 +16,7 @@ from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 
 from rpo_cli.config import TrainSettings
+from rpo_cli.protocols import Silent
 from rpo_cli.train import gradients
 from rpo_cli.train.compose import settled
 from rpo_cli.train.data import Pair
@@ -24,7 +25,6 @@ from rpo_cli.train.families import open_family
 from rpo_cli.train.known import knowledge
 from rpo_cli.train.loop import start_or_resume
 from rpo_cli.train.policy import build_policy
-from rpo_cli.train.run import Silent
 from rpo_cli.train.scale import salesforce_beta
 from rpo_cli.train.step import Job, train_step
 
