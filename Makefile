@@ -61,7 +61,7 @@ $(QWEN)/.installed:
 	@touch $@
 
 test-qwen: setup $(QWEN)/.installed  ## processors that need torchvision, which takes 25 MB
-	PYTHONPATH=$(QWEN) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m qwen tests/qwen
+	RPO_QWEN=1 PYTHONPATH=$(QWEN) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m qwen tests/qwen
 
 bench: setup  ## 100,000 synthetic rows: status and resume
 	$(BIN)/python -m tests.bench.scale
