@@ -1,14 +1,12 @@
 """Intervals, win rates and agreement. numpy in, plain numbers out; every draw comes from a given seed."""
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
 from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-Floats = NDArray[np.float64]
 CELLS = 1_000_000
 
 
@@ -18,42 +16,6 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
-
-
-def bootstrap_mean(
-    values: ArrayLike,
-    clusters: Sequence[Sequence[Hashable]],
-    *,
-    level: float = 0.95,
-    draws: int = 10_000,
-    seed: int = 0,
-) -> Interval:
-    """Percentile bootstrap interval of the mean of `values`, resampling whole clusters.
-
-    Rows of one prompt are not independent, so it is prompts that are drawn, not rows. Several
-    groupings nest: `clusters=[training_seeds, prompts]` draws training seeds with replacement and,
-    inside each drawn seed, its prompts with replacement (Davison and Hinkley 1997, 3.8). With one
-    cluster there is nothing to draw and the interval has no width.
-
-    Args:
-        values: (N,) finite numbers.
-        clusters: groupings from outer to inner, each N labels.
-        level: coverage aimed at, in (0, 1).
-        draws: number of resamples.
-
-    Raises:
-        ValueError: no values, no grouping, a value that is not finite, or lengths that differ.
-    """
-    numbers = np.asarray(values, dtype=np.float64)
-    if numbers.ndim != 1 or not len(numbers) or not np.isfinite(numbers).all():
-        raise ValueError("values must be a non-empty row of finite numbers")
-    if not clusters or any(len(labels) != len(numbers) for labels in clusters):
-        raise ValueError("each grouping needs one label per value")
-    tree = _tree(numbers, [list(labels) for labels in clusters])
-    sums, counts = _resample(tree, draws, np.random.default_rng(seed))
-    tail = (1 - level) / 2
-    low, high = np.quantile(sums / counts, [tail, 1 - tail])
-    return Interval(float(numbers.mean()), float(low), float(high))
 
 
 def crossed_bootstrap(
@@ -118,49 +80,6 @@ def bootstrap_ratio(
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(ratios), [tail, 1 - tail])
     return Interval(float(tops.sum() / bottoms.sum()), float(low), float(high))
-
-
-@dataclass(frozen=True)
-class _Cluster:
-    """A node of the nested grouping; a leaf is a cluster whose rows are always drawn together."""
-
-    total: float
-    count: int
-    children: tuple["_Cluster", ...] = ()
-
-
-def _tree(values: Floats, groupings: list[list[Hashable]]) -> _Cluster:
-    total, count = float(values.sum()), len(values)
-    if not groupings:
-        return _Cluster(total, count)
-    rows: dict[Hashable, list[int]] = {}
-    for row, label in enumerate(groupings[0]):
-        rows.setdefault(label, []).append(row)
-    children = (
-        _tree(values[members], [[labels[row] for row in members] for labels in groupings[1:]])
-        for members in rows.values()
-    )
-    return _Cluster(total, count, tuple(children))
-
-
-def _resample(node: _Cluster, draws: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Sum and row count of `draws` independent resamples of a node."""
-    sums, counts = np.zeros(draws), np.zeros(draws)
-    if not node.children:
-        return sums + node.total, counts + node.count
-    size = len(node.children)
-    # how often each child is drawn: sampling with replacement is a multinomial over the children
-    picks = rng.multinomial(size, np.full(size, 1 / size), size=draws)
-    for child, times in zip(node.children, picks.T, strict=True):
-        if child.children:
-            slots = np.repeat(np.arange(draws), times)
-            child_sums, child_counts = _resample(child, len(slots), rng)
-            np.add.at(sums, slots, child_sums)
-            np.add.at(counts, slots, child_counts)
-        else:
-            sums += times * child.total
-            counts += times * child.count
-    return sums, counts
 
 
 def wilson(successes: int, total: int, *, level: float = 0.95) -> Interval:

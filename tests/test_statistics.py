@@ -5,7 +5,6 @@ import pytest
 
 from rpo_cli.statistics import (
     bootstrap_kappa,
-    bootstrap_mean,
     bootstrap_ratio,
     cohen_kappa,
     crossed_bootstrap,
@@ -25,49 +24,10 @@ def test_the_interval_of_kappa_is_that_of_drawn_prompts():
     assert math.isnan(bootstrap_kappa(["x"], ["x"], ["p"]).low)
 
 
-def test_a_resample_of_two_prompts_has_the_three_means_it_can_have():
-    """Prompts with means 0 and 1: both drawn alike 1/4 each (means 0 and 1), mixed 1/2 (mean 1/2)."""
-    values, prompts = [0.0, 0.0, 1.0, 1.0], ["p", "p", "q", "q"]
-    assert bootstrap_mean(values, [prompts], level=0.95) == (0.5, 0.0, 1.0)
-    assert bootstrap_mean(values, [prompts], level=0.4) == (0.5, 0.5, 0.5)  # the middle 40 % of the mass
-
-
-def test_rows_of_one_prompt_are_never_torn_apart():
-    """Within the one prompt the rows differ, so any width would come from drawing rows."""
-    assert bootstrap_mean([0.0, 1.0, 5.0], [["p", "p", "p"]]) == (2.0, 2.0, 2.0)
-
-
-def test_a_prompt_with_more_rows_weighs_more():
-    interval = bootstrap_mean([1.0, 0.0, 0.0, 0.0], [["p", "q", "q", "q"]])
-    assert interval.value == 0.25
-
-
-def test_the_width_is_the_standard_error_of_the_cluster_means():
-    """400 prompts, 2 equal rows each: sd of the mean is sd/sqrt(400), whatever the number of rows."""
-    means = np.random.default_rng(1).normal(size=400)
-    prompts = np.repeat(np.arange(400), 2).tolist()
-    interval = bootstrap_mean(np.repeat(means, 2), [prompts])
-    assert (interval.high - interval.low) / 2 == pytest.approx(1.96 * means.std() / 20, rel=0.05)
-
-
-def test_nesting_adds_the_variance_of_the_seeds():
-    """Seed effects of sd 1 over 6 seeds, prompts of sd 0.1: only the nested interval sees the seeds."""
-    rng = np.random.default_rng(2)
-    effects = rng.normal(size=6)
-    seeds = np.repeat(np.arange(6), 50).tolist()
-    prompts = np.tile(np.arange(50), 6).tolist()
-    values = effects[seeds] + rng.normal(scale=0.1, size=300)
-    nested, flat = (bootstrap_mean(values, groups) for groups in ([seeds, prompts], [prompts]))
-    assert nested.high - nested.low > 10 * (flat.high - flat.low)
-    # variance of a nested resample: between seeds /6 + within seeds /(6 * 50)
-    expected = math.sqrt(effects.std() ** 2 / 6 + 0.01 / 300)
-    assert (nested.high - nested.low) / 2 == pytest.approx(1.96 * expected, rel=0.1)
-
-
 def test_the_same_seed_gives_the_same_interval():
-    values, prompts = np.arange(10.0), list(range(10))
-    assert bootstrap_mean(values, [prompts], seed=3) == bootstrap_mean(values, [prompts], seed=3)
-    assert bootstrap_mean(values, [prompts], seed=3) != bootstrap_mean(values, [prompts], seed=4)
+    values = [np.arange(10.0)]
+    assert crossed_bootstrap(values, seed=3) == crossed_bootstrap(values, seed=3)
+    assert crossed_bootstrap(values, seed=3) != crossed_bootstrap(values, seed=4)
 
 
 def test_one_training_seed_is_a_bootstrap_over_prompts():
@@ -146,10 +106,6 @@ def test_a_tie_is_half_a_win():
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: bootstrap_mean([], [[]]),
-        lambda: bootstrap_mean([1.0], []),
-        lambda: bootstrap_mean([1.0, 2.0], [["p"]]),
-        lambda: bootstrap_mean([math.nan], [["p"]]),
         lambda: crossed_bootstrap([1.0, 2.0]),
         lambda: crossed_bootstrap([[1.0, math.nan]]),
         lambda: crossed_bootstrap([[]]),
