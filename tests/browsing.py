@@ -34,6 +34,7 @@ def page_of(browser, size="desktop", scheme="light", **options):
         has_touch=size == "phone",
         **options,
     )
+    context.set_default_timeout(120_000)  # milliseconds; other tests may have every core
     page = context.new_page()
     page.complaints = []
     page.on("console", lambda message: page.complaints.append(message.text))

@@ -182,7 +182,7 @@ def test_a_process_is_ended_only_when_pid_start_time_and_token_all_match(tmp_pat
         assert alive(bystander.pid)
         place.write_text(json.dumps(asdict(true)))
         assert len(end_orphans(tmp_path)) == 1
-        server._process.wait(timeout=30)
+        server._process.wait(timeout=120)
         assert alive(bystander.pid)
     finally:
         server.stop()
@@ -192,7 +192,7 @@ def test_a_process_is_ended_only_when_pid_start_time_and_token_all_match(tmp_pat
 
 def wait_for_environment(pid):
     """Between fork and exec a child has its parent's environment."""
-    until = time.monotonic() + 20
+    until = time.monotonic() + 120
     while time.monotonic() < until and not processes._token_of(pid):
         time.sleep(0.01)
 

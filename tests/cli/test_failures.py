@@ -105,7 +105,7 @@ def test_a_signal_lets_the_stage_commit_and_sets_the_exit_code(number, code):
     process.send_signal(number)
     time.sleep(0.1)
     process.send_signal(signal.SIGTERM if number == signal.SIGTERM else 0)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=300)
 
     assert process.returncode == code
     assert out == "committed\n"

@@ -278,7 +278,7 @@ def test_sigterm_commits_what_is_whole_and_exits_143(tmp_path: Path) -> None:
         time.sleep(0.2)
     time.sleep(30)
     os.kill(process.pid, signal.SIGTERM)
-    process.wait(timeout=60)
+    process.wait(timeout=300)
 
     assert process.returncode == 143
     line = open_line(tmp_path / "run")

@@ -18,12 +18,12 @@ LONG = "<b>bold</b> " + "averyveryverylongwordwithoutanyspace" * 20 + " \u05e9\u
 
 
 def until(page, expression):
-    """Wait, ten seconds at most, until it is true; from outside, as the page's policy forbids eval."""
-    for _ in range(200):
+    """Wait, a minute at most, until it is true; from outside, as the page's policy forbids eval."""
+    for _ in range(1200):
         if page.evaluate(expression):
             return
         page.wait_for_timeout(50)
-    raise AssertionError(f"not true in ten seconds: {expression}")
+    raise AssertionError(f"not true in a minute: {expression}")
 
 
 @pytest.fixture(scope="module")

@@ -94,7 +94,7 @@ def test_it_ends_at_once_when_told_so_and_every_verdict_stays(tmp_path, number, 
         press(address, shown(address), "left")
         process.send_signal(number)
 
-        assert process.wait(timeout=30) == code
+        assert process.wait(timeout=120) == code
     assert len(verdicts(store)) == 1
 
 
