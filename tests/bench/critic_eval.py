@@ -48,6 +48,8 @@ from tests.bench.shapes_eval import (
 
 PICTURES_PER_PROMPT = 4
 PAIRS_PER_PROMPT = 3
+# a critic's case is a picture; 700 prompts are drawn both right and wrong often enough for 1,000 pairs
+PROMPTS = {"critic": 250, "reward": 700, "vqascore": 700}
 KEPT = Path(".train/eval-pictures")  # generated once per model, derived and disposable
 
 
@@ -250,12 +252,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("part", choices=("critic", "reward", "vqascore"))
     parser.add_argument("--split", choices=("dev", "test"), default="test")
-    parser.add_argument("--prompts", type=int, default=250)
+    parser.add_argument("--prompts", type=int, help="none: as many as give 1,000 cases of a part")
     parser.add_argument("--pictures", choices=("clean", "generated", "both"), default="both")
     parser.add_argument("--single-turn", action="store_true")
     parser.add_argument("--models", type=Path, default=manifest.MODELS)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
+    options.prompts = options.prompts or PROMPTS[options.part]
     torch.set_num_threads(options.threads)
     for source in ("clean", "generated"):
         there = source == "clean" or (options.models / "text-to-image").is_dir()
