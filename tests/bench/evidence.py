@@ -5,6 +5,7 @@ evidence.toml is a training set made from the same run of the line.
 """
 
 import argparse
+import json
 import sys
 import tomllib
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from tests.bench.arms import arm_dataset
 from tests.bench.cells import cell, find
-from tests.bench.lines import Table, data_cell, dataset_line, parquet_hash, sampling
+from tests.bench.lines import Table, data_cell, dataset_line, labels, parquet_hash, sampling
 from tests.bench.tuned import crossed_bootstrap, measure, tune
 
 PROTOCOL = Path(__file__).parent / "evidence.toml"
@@ -28,12 +29,25 @@ def main() -> None:
     parser.add_argument("--arm", action="append", help="Fill the cells of these arms only.")
     parser.add_argument("--seed", type=int, action="append", help="Fill the cells of these seeds only.")
     parser.add_argument("--print", action="store_true", help="Compute nothing: the table of what is there.")
+    parser.add_argument("--labels", action="store_true", help="Train nothing: the oracle on the pairs.")
     options = parser.parse_args()
     protocol = tomllib.loads(options.protocol.read_text())
+    if options.labels:
+        tell_labels(protocol, options.work, options.arm)
+        return
     bench = Evidence(protocol, options.work, options.split)
     if not options.print:
         bench.fill(options.arm, options.seed)
     sys.stdout.write(bench.table())
+
+
+def tell_labels(protocol: Table, work: Path, names: list[str] | None) -> None:
+    """Of each arm: how often the oracle finds the winner better, equal or worse, by kind of pair."""
+    data_cell(protocol["data"], work)
+    for arm in protocol["arms"]:
+        if names is None or arm["name"] in names:
+            found = labels(arm_dataset(protocol["data"], work, arm))
+            sys.stdout.write(f"{arm['name']}: {json.dumps(found)}\n")
 
 
 class Evidence:
