@@ -68,6 +68,11 @@ class OnlinePlan:
     seconds_at_peak: float | None = None
 
 
+def taught_of(online: OnlineSettings, random: int) -> int:
+    """Steps of a trajectory that are learned from: all `random` ones that add noise, or fewer if asked."""
+    return min(online.taught_steps or random, random)
+
+
 def plan_online(
     settings: TrainSettings,
     online: OnlineSettings,
@@ -90,8 +95,7 @@ def plan_online(
     family = open_family(model, revision)
     require_family(family, objective)
     latent_shape(family, settings.resolution)  # refuses a resolution that the model has not
-    random = len(grid_of(model, revision, online).random_steps)
-    taught = min(online.taught_steps or random, random)
+    taught = taught_of(online, len(grid_of(model, revision, online).random_steps))
     steps, rounds = online.steps or 0, settings.rounds or 0
     drawn = drawn_in_round(online, prompts)
     items = min(online.prompts_per_round, prompts) if objective.paired else drawn
