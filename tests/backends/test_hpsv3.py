@@ -14,7 +14,7 @@ from PIL import Image
 
 from rpo_cli.backends.hpsv3 import WORKER, HpsV3Reward
 from rpo_cli.backends.hpsv3_worker import PIXELS, resized
-from rpo_cli.backends.processes import _session_of, _started
+from rpo_cli.backends.processes import _started
 from rpo_cli.errors import RpoError
 from rpo_cli.stages import score
 from tests.backends import tiny_hpsv3
@@ -136,7 +136,7 @@ time.sleep(600)
 def test_after_kill_9_of_rpo_no_process_of_the_reward_is_left(folder):
     rpo = subprocess.Popen([sys.executable, "-c", VICTIM, folder], stdout=subprocess.PIPE, text=True)
     pid = int(rpo.stdout.readline())
-    assert _session_of(pid)
+    assert _started(pid)
     rpo.send_signal(signal.SIGKILL)
     rpo.wait()
     until = time.monotonic() + 60
