@@ -84,6 +84,10 @@ class PairSettings(Section):
         description="Original and edit, best and worst seed of a prompt, or both; imported pairs beside; "
         "spin and sapo: in rounds only.",
     )
+    edits: Literal["all", "answers", "counter"] = Field(
+        default="all",
+        description="Which edits take part: answers to the picture's critique, counter-edits, or both.",
+    )
     labels: Literal["source", "rewards", "none"] = Field(
         default="source", description="Whose label an imported pair carries; none: leave these pairs out."
     )

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT_VERSION = 1
+EDITED = ("edit", "counter")  # kinds of pair whose side b is an edit of side a
 # made once: keys are many, and `json.dumps` would make an encoder for each
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
@@ -110,13 +111,16 @@ class Critique(Row):
 
 
 class Edit(Row):
-    """One attempt to mend one picture."""
+    """One attempt to mend one picture, or (`purpose` counter) to make it worse.
+
+    A counter-edit follows an instruction that a critique of another prompt gave.
+    """
 
     table = "edits"
     edit_id: str
     image_id: str
     image_sha256: str = Field(description="of the picture that was edited; tables join on it")
-    critique_id: str
+    critique_id: str = Field(description="of the picture; it did not ask for a counter-edit")
     prompt_id: str
     prompt: str
     instruction: str
@@ -131,6 +135,7 @@ class Edit(Row):
     batch_size: int
     settings: str
     environment: str
+    purpose: Literal["answer", "counter"] = "answer"
 
 
 class RewardScore(Row):
@@ -186,7 +191,8 @@ class Preference(Row):
 class Pair(Row):
     """A candidate pair with its gate values, verdict and reason; accepted ones make the dataset.
 
-    Side a is the original (kind edit), the given winner (self) or the picture of lower index (other kinds).
+    Side a is the original (kinds edit and counter), the given winner (self) or the picture of lower index
+    (other kinds).
     Kinds import and human are pairs that came with a label, of people (human) or of unknown origin.
     """
 
@@ -194,12 +200,12 @@ class Pair(Row):
     pair_id: str
     prompt_id: str
     prompt: str
-    pair_kind: Literal["edit", "seeds", "self", "import", "human"]
+    pair_kind: Literal["edit", "counter", "seeds", "self", "import", "human"]
     a_id: str = Field(description="image_id of side a")
-    b_id: str = Field(description="edit_id (kind edit) or image_id of side b")
+    b_id: str = Field(description="edit_id (kinds edit, counter) or image_id of side b")
     a_sha256: str
     b_sha256: str
-    critique_id: str | None
+    critique_id: str | None = Field(description="that asked for the edit; None: none of this picture did")
     instruction: str | None
     tries: int = Field(description="how many attempts side b was chosen from")
     rewards_a: dict[str, float]
@@ -213,7 +219,7 @@ class Pair(Row):
     change: float = Field(description="mean absolute pixel difference of a and b, in [0, 1]")
     hash_distance: int = Field(description="Hamming distance of 64-bit perceptual hashes")
     verdict: Literal["accepted", "dropped"]
-    reason: str = Field(description="edit_won, reversed, seed_won, or the gate that dropped it")
+    reason: str = Field(description="edit_won, reversed, counter_lost, ... or the gate that dropped it")
     winner: Literal["a", "b"] | None
     split: Literal["train", "validation"]
     duplicate_of: str | None = None

@@ -66,6 +66,12 @@ class EditSettings(Section):
     edits_per_image: int = Field(
         default=1, ge=1, le=100, description="Tries per picture and instruction, by seed."
     )
+    counter_edits: int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="More edits per picture, by instructions of other prompts' critiques: to be losers.",
+    )
     steps: int | None = Field(
         default=None, ge=1, le=1000, description="Denoising steps; none: the backend's."
     )

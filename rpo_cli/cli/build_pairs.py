@@ -17,6 +17,7 @@ def build_pairs(
     key_variable: o.KeyVariable = None,
     server_python: o.ServerPython = None,
     strategy: Annotated[str | None, o.setting("pairs.strategy")] = None,
+    edits: Annotated[str | None, o.setting("pairs.edits")] = None,
     labels: Annotated[str | None, o.setting("pairs.labels")] = None,
     min_margin: Annotated[float | None, o.setting("pairs.min_margin")] = None,
     min_agreement: Annotated[float | None, o.setting("pairs.min_agreement")] = None,

@@ -17,6 +17,7 @@ def edit(
     key_variable: Annotated[str | None, o.setting("edit.key_variable")] = None,
     mode: Annotated[str | None, o.setting("edit.mode")] = None,
     edits_per_image: Annotated[int | None, o.setting("edit.edits_per_image")] = None,
+    counter_edits: Annotated[int | None, o.setting("edit.counter_edits")] = None,
     steps: Annotated[int | None, o.setting("edit.steps")] = None,
     guidance: Annotated[list[float] | None, o.setting("edit.guidance")] = None,
     image_guidance: Annotated[list[float] | None, o.setting("edit.image_guidance")] = None,

@@ -29,6 +29,10 @@ TAGS = ("text-to-image", "preference", "image-editing", "diffusion-dpo", "synthe
 PICTURES = ("jpg_0", "jpg_1")
 MARK = "<!-- rpo build "
 
+COUNTER = (
+    "In a pair of kind `counter` the edit was to be the loser: its `instruction` is one that a critique of "
+    "another prompt gave, and no critique of this picture asked for it."
+)
 REVIEWED = "`human_label` is what most reviewers of a pair say; see `use_verdicts`"
 UNITS = {
     "sd": "Margins are in standard deviations of each reward over the seeds of one prompt, a scale that "
@@ -174,6 +178,8 @@ def _summary(facts: Facts) -> list[str]:
         "the edit lost, `margin` is winner minus loser, `provenance` is JSON. There are no ties. "
         f"`created_at` and the urls are empty, `user_id` is 0: {voted}."
     )
+    if any(pair.pair_kind == "counter" for pair in facts.pairs):
+        columns += f" {COUNTER}"
     return ["# Rich preference pairs", text, load, columns]
 
 

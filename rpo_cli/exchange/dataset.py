@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rpo_cli.pictures import decode, encode_png
-from rpo_cli.records import Pair, canonical_json
+from rpo_cli.records import EDITED, Pair, canonical_json
 
 ROWS_PER_GROUP = 100
 BYTES_PER_FILE = 256_000_000
@@ -119,13 +119,13 @@ def to_row(pair: Pair, a: Side, b: Side, examples: int) -> dict[str, Any]:
         "user_id": 0,
         "num_example_per_prompt": examples,
         "pair_kind": pair.pair_kind,
-        "edited": b_stands if pair.pair_kind == "edit" else None,
+        "edited": b_stands if pair.pair_kind in EDITED else None,
         "instruction": pair.instruction,
         # winner minus loser; negative where a label that came with the pair contradicts the rewards
         "margin": (pair.margin if pair.winner == "b" else -pair.margin) or 0.0,
         "agreement": pair.agreement,
         "dispersion": pair.dispersion,
-        "edit_strength": pair.change if pair.pair_kind == "edit" else None,
+        "edit_strength": pair.change if pair.pair_kind in EDITED else None,
         "reversed": pair.reason == "reversed",
         "tries": pair.tries,
         "human_label": _human(pair, b_stands),

@@ -3,6 +3,8 @@
 REASONS = {
     "edit_won": "the edit beat its original",
     "reversed": "the original beat its edit",
+    "counter_lost": "the original beat its edit by an instruction of another prompt",
+    "counter_won": "an edit that was to be the loser scores better",
     "seed_won": "one seed beat another",
     "given_won": "the given winner, against a picture of the policy",
     "loser_won": "the picture made to lose scores at least as well",

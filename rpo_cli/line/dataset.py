@@ -19,7 +19,7 @@ from rpo_cli.line.shelf import PictureShelf
 from rpo_cli.line.sides import KEYS, Export, Live, light_rows, tell
 from rpo_cli.parts import told
 from rpo_cli.protocols import Observer
-from rpo_cli.records import FORMAT_VERSION, Edit, Image, Pair, canonical_json
+from rpo_cli.records import EDITED, FORMAT_VERSION, Edit, Image, Pair, canonical_json
 from rpo_cli.stages.gates import Difference, measure
 from rpo_cli.stages.judge import judge
 from rpo_cli.stages.margins import Scale
@@ -189,7 +189,7 @@ def _said(settings: PairSettings, live: Live) -> dict[str, Any]:
     silent = {"labels": "preferences", "use_verdicts": "verdicts"}
     exclude = {name for name, table in silent.items() if table not in live}
     # added later: a build with their defaults is the same build as before
-    later = ("calibration", "selection", "reward_weights")
+    later = ("edits", "calibration", "selection", "reward_weights")
     fields = PairSettings.model_fields
     exclude |= {name for name in later if getattr(settings, name) == fields[name].default}
     return settings.model_dump(mode="json", exclude=exclude)
@@ -223,7 +223,7 @@ def _fill(shelf: PictureShelf, store: Store, pairs: Iterable[Candidate]) -> None
     wanted: dict[str, set[str]] = {"images": set(), "edits": set()}
     for pair in pairs:
         wanted["images"].add(pair.a.id)
-        wanted["edits" if pair.kind == "edit" else "images"].add(pair.b.id)
+        wanted["edits" if pair.kind in EDITED else "images"].add(pair.b.id)
     for table, keys in wanted.items():
         shelf.add(_pictures(store, table, keys))
 

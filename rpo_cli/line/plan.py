@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
+from rpo_cli.line.counters import counter_notes
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.work import Work, works
 
@@ -43,6 +44,8 @@ def plan(line: Line, names: list[str]) -> list[StagePlan]:
     if "generate" in names:
         found = read_prompts(line.settings.prompts)
         line.planned = sorted((prompt.prompt_id, prompt.prompt) for prompt in found)
+    for note in counter_notes(line) if "edit" in names else ():
+        line.observer.note(note)
     return [_plan(line, work) for name in names for work in works(line, name)]
 
 

@@ -8,6 +8,7 @@ from rpo_cli.config import Settings
 from rpo_cli.errors import RpoError, SettingsError, UsageError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
+from rpo_cli.line.counters import check_counter_edits
 from rpo_cli.line.critics import check_python, check_reached, critic_identity, required
 from rpo_cli.line.model_checks import check_editor, check_generator, check_licences
 from rpo_cli.line.online import model_of
@@ -79,9 +80,10 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
         ],
         "edit": [
             partial(check_editor, line),
+            partial(check_counter_edits, line),
             *([partial(_scheduler, s.edit.scheduler)] if s.edit.scheduler else []),
         ],
-        "build-pairs": _rewards(line),
+        "build-pairs": [partial(check_counter_edits, line), *_rewards(line)],
         "train": [
             partial(own_settings, line),
             partial(_trained, line),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rpo_cli.parts import told
+from rpo_cli.records import EDITED
 from rpo_cli.stages.people import Subject, subject
 
 GAP = 20  # showings between a pair and its repeat
@@ -67,7 +68,7 @@ class Blind:
             pair_id=row["pair_id"],
             prompt_id=row["prompt_id"],
             prompt=row["prompt"],
-            edited=row["pair_kind"] == "edit",
+            edited=row["pair_kind"] in EDITED,
             a_id=row["a_id"],
             b_id=row["b_id"],
             a_sha256=row["a_sha256"],

@@ -23,7 +23,7 @@ from rpo_cli.line.status import TABLES
 from rpo_cli.line.work import settings_group
 from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.protocols import Observer
-from rpo_cli.records import Edit, Image, Pair
+from rpo_cli.records import EDITED, Edit, Image, Pair
 from rpo_cli.report.changed import changed, fitted
 from rpo_cli.report.counted import aspect_scores, duplicates
 from rpo_cli.report.figures import COLUMNS, Tally, named
@@ -153,6 +153,9 @@ def _imported(line: Line) -> list[StageRow]:
 # --- the pairs that are shown --------------------------------------------------------------------------
 
 
+LABELS = {"edit": ("Original", "Edit"), "counter": ("Original", "Counter-edit")}
+
+
 class _Maker:
     """Makes the pictures of a report, each once, named by its content."""
 
@@ -161,8 +164,8 @@ class _Maker:
         self.written: set[str] = set()
 
     def card(self, pair: Pair, critiques: Critiques) -> Card:
-        edited = pair.pair_kind == "edit"
-        labels = ("Original", "Edit") if edited else ("Picture A", "Picture B")
+        edited = pair.pair_kind in EDITED
+        labels = LABELS.get(pair.pair_kind, ("Picture A", "Picture B"))
         a, b = self._picture(pair.a_sha256), self._picture(pair.b_sha256)
         sides = [
             self._side(label, picture, pair.winner == winner, critiques.get((pair.prompt_id, content)))

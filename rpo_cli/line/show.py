@@ -33,7 +33,7 @@ MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
 # columns that name other rows, light to read
 LINKS = {
     "images": ("image_id", "prompt_id", "sha256"),
-    "critiques": ("critique_id", "prompt_id", "image_sha256"),
+    "critiques": ("critique_id", "prompt_id", "image_sha256", "instructions"),
     "edits": ("edit_id", "prompt_id", "image_sha256", "critique_id", "sha256"),
     "pairs": ("pair_id", "prompt_id", "a_id", "b_id", "critique_id"),
     "rejects": ("key_of", "input_id"),
@@ -92,7 +92,10 @@ def story(path: str | Path, key: str) -> Story:
         rows = sorted(store.fetch(name, wanted.get(name, set())), key=_order)
         for row in rows:
             older = name in STAGES and _group(row, name, seed) != groups.get(STAGES[name])
-            chapters.append(_chapter(row, name, scores, older=older, asked=(name, row.key) == (table, key)))
+            chapter = _chapter(row, name, scores, older=older, asked=(name, row.key) == (table, key))
+            if isinstance(row, Edit) and row.purpose == "counter":
+                chapter.told["instruction_of"] = _said(row.instruction, light["critiques"])
+            chapters.append(chapter)
     return Story(str(path), chapters)
 
 
@@ -200,6 +203,14 @@ def _order(row: Row) -> tuple[int, str]:
 
 def _group(row: Any, table: str, seed: int) -> str:
     return settings_group(STAGES[table], row.settings, seed)
+
+
+def _said(instruction: str, critiques: list[dict[str, Any]]) -> str:
+    """One critique that gave an instruction, and how many more did."""
+    found = sorted(row["critique_id"] for row in critiques if instruction in row["instructions"])
+    if not found:
+        return "no critique that is still there"
+    return f"critique {found[0]}" + (f" and {len(found) - 1:,} more" if found[1:] else "")
 
 
 def _chapter(

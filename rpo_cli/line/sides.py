@@ -7,7 +7,7 @@ from typing import Any
 
 from rpo_cli.exchange.dataset import Side, to_row
 from rpo_cli.line.shelf import PictureShelf
-from rpo_cli.records import Pair
+from rpo_cli.records import EDITED, Pair
 from rpo_cli.store import Store
 
 KEYS = {
@@ -51,7 +51,7 @@ def tell(store: Store, live: Live, accepted: Iterable[Pair]) -> Told:
     )
     return Told(
         images=light_rows(store, "images", sides & live["images"], [*MADE, *IMPORTED]),
-        edits=light_rows(store, "edits", sides & live["edits"], MADE_EDIT),
+        edits=light_rows(store, "edits", sides & live["edits"], (*MADE_EDIT, "purpose")),
         # the last one stays: a critic's words before a person's imported ones, then the lowest key
         critiques={
             (row["prompt_id"], row["image_sha256"]): row
@@ -72,7 +72,7 @@ class Export:
         self.examples = Counter(pair.prompt for pair in accepted)
 
     def row(self, pair: Pair) -> dict[str, Any]:
-        kind = "edits" if pair.pair_kind == "edit" else "images"
+        kind = "edits" if pair.pair_kind in EDITED else "images"
         a = self._side(pair, pair.a_id, pair.a_sha256, "images")
         b = self._side(pair, pair.b_id, pair.b_sha256, kind)
         return to_row(pair, a, b, self.examples[pair.prompt])
@@ -100,7 +100,8 @@ def _made(row: Mapping[str, Any], table: str) -> dict[str, Any]:
     """Where a picture is from; an imported one has nobody's seed and batch."""
     if row.get("kind") == "import":
         return {name: row[name] for name in (*IMPORTED, "settings")}
-    return {name: row[name] for name in (MADE_EDIT if table == "edits" else MADE)}
+    counter = {"purpose": "counter"} if row.get("purpose") == "counter" else {}
+    return {name: row[name] for name in (MADE_EDIT if table == "edits" else MADE)} | counter
 
 
 def _flaws(flaws: Iterable[Mapping[str, str]]) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rpo_cli import registry
 from rpo_cli.line.context import Line
+from rpo_cli.line.counters import counter_notes
 from rpo_cli.line.hydrate import hydrate
 from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.rates import keep_rate
@@ -99,6 +100,8 @@ def run_stage(
     with line.store.lock(name, shard):
         if name == "generate":
             take_prompts(line)
+        for note in counter_notes(line) if name == "edit" else ():
+            line.observer.note(note)
         started = time.monotonic()
         reports = [_run_work(line, work, shard, retry_rejects, limit) for work in works(line, name)]
     return _sum(name, reports, time.monotonic() - started)

@@ -19,7 +19,7 @@ from rpo_cli.line.imports import generates, imported, people_said
 from rpo_cli.line.making import making
 from rpo_cli.protocols import Stage, Task
 from rpo_cli.records import canonical_json, content_key
-from rpo_cli.stages import critique, edit, generate, score
+from rpo_cli.stages import counter, critique, edit, generate, score
 
 Made = TypeVar("Made")
 
@@ -148,16 +148,15 @@ def edit_work(line: Line) -> Work:
     s = line.settings.edit
     chosen = models.editor(line)
     settings = canonical_json(chosen.said)
-    seed = line.settings.run.seed
-    tasks = edit.wanted(
-        _critiqued(line),
-        mode=s.mode,
-        attempts=s.edits_per_image,
-        guidance=chosen.guidance,
-        image_guidance=chosen.image_guidance,
-        seed=seed,
-        settings=settings,
-    )
+    seed, taken = line.settings.run.seed, line.settings.pairs.edits
+    numbers = {"guidance": chosen.guidance, "image_guidance": chosen.image_guidance}
+    said: dict[str, Any] = {**numbers, "seed": seed, "settings": settings}
+    critiques = list(critiqued(line))
+    tasks: list[Task] = []
+    if taken != "counter":
+        tasks += edit.wanted(critiques, mode=s.mode, attempts=s.edits_per_image, **said)
+    if taken != "answers":
+        tasks += counter.wanted(critiques, count=s.counter_edits, **said)
 
     def stage(device: str, environment: str) -> Stage:
         options = {**chosen.options, "device": device}
@@ -170,14 +169,15 @@ def edit_work(line: Line) -> Work:
         "edits",
         settings_group("edit", settings, seed),
         settings,
-        list(tasks),
+        tasks,
         chosen.models,
         stage,
         lambda task: ("images", task.payload.source.image_id),
     )
 
 
-def _critiqued(line: Line) -> Iterator[edit.Critiqued]:
+def critiqued(line: Line) -> Iterator[edit.Critiqued]:
+    """The live critiques, by key."""
     images = {(row["sha256"], row["prompt_id"]): row["image_id"] for row in live_images(line)}
     columns = ["critique_id", "image_sha256", "prompt_id", "prompt", "instructions"]
     for row in _light(line, "critiques", critique_work(line).keys, columns):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from PIL import Image, ImageDraw
 from PIL.Image import Image as Picture
 
-from rpo_cli.records import Pair
+from rpo_cli.records import EDITED, Pair
 from rpo_cli.report.canvas import Box, Style, place, rounded, width_of, write
 
 # reason → how the verdict is told
@@ -20,6 +20,8 @@ VERDICTS = {
     "edit_won": "edit wins",
     "seed_won": "better seed wins",
     "reversed": "reversed: original wins",
+    "counter_lost": "original beats counter-edit",
+    "counter_won": "dropped: counter-edit leads",
     "unchanged": "dropped: nothing changed",
     "too_different": "dropped: changed too much",
     "near_duplicate": "dropped: near-duplicate",
@@ -40,10 +42,19 @@ VERDICTS = {
     "people_tie": "dropped: a tie to reviewers",
     "people_reject": "dropped: of no use to reviewers",
 }
-# kind of pair → how its sides are called, and what the pair is where it has no instruction
-SIDES = {"edit": ("ORIGINAL", "EDIT"), "seeds": ("SEED A", "SEED B")}
-AHEAD = {"edit": ("the original", "the edit"), "seeds": ("seed A", "seed B")}
+# kind of pair → how its sides are called, and what the pair is where no critique asked for it
+SIDES = {
+    "edit": ("ORIGINAL", "EDIT"),
+    "counter": ("ORIGINAL", "COUNTER-EDIT"),
+    "seeds": ("SEED A", "SEED B"),
+}
+AHEAD = {
+    "edit": ("the original", "the edit"),
+    "counter": ("the original", "the edit"),
+    "seeds": ("seed A", "seed B"),
+}
 WITHOUT = {
+    "counter": "the picture, and an edit that its critique did not ask for: meant to lose",
     "seeds": "two pictures of one prompt, best and worst by the rewards",
     "human": "two imported pictures that people have compared",
     "import": "two imported pictures with a label of unknown origin",
@@ -96,7 +107,8 @@ def choose(pairs: Iterable[Judged], limit: int = 8) -> list[Judged]:
     Within each, one reason and one prompt after the other, by pair_id. Pairs of edits come before pairs of
     seeds. Where one kind is short, the others take its room.
     """
-    ordered = sorted(pairs, key=lambda pair: (pair.pair_kind != "edit", pair.pair_id))
+    rank_of = dict(zip(EDITED, range(len(EDITED)), strict=True))
+    ordered = sorted(pairs, key=lambda pair: (rank_of.get(pair.pair_kind, len(EDITED)), pair.pair_id))
     groups: dict[str, list[Judged]] = defaultdict(list)
     for pair in ordered:
         groups[_outcome(pair)].append(pair)
@@ -114,7 +126,7 @@ def choose(pairs: Iterable[Judged], limit: int = 8) -> list[Judged]:
 def _outcome(pair: Judged | Pair) -> str:
     if pair.verdict == "dropped":
         return "dropped"
-    return "reversed" if pair.reason == "reversed" else "won"
+    return "reversed" if pair.reason in ("reversed", "counter_lost") else "won"
 
 
 def _varied(pairs: Sequence[Judged]) -> list[Judged]:
@@ -219,13 +231,16 @@ def _side(page: Picture, box: Box, picture: Picture, label: str, won: bool, pair
 
 def _critique(page: Picture, box: Box, row: Shown) -> None:
     """Flaws as a list, or the critique's text where it names none; the instruction in a box below."""
-    if row.pair.pair_kind in WITHOUT:
-        _labelled(page, box, "PAIR", WITHOUT[row.pair.pair_kind], FLAW)
-        return
+    kind = row.pair.pair_kind
     bottom = box.y + box.height
     ask = Box(box.x, bottom - 96, box.width, 96)
-    rounded(page, ask, 10, PAPER)
-    _labelled(page, ask.inset(12), "INSTRUCTION", row.pair.instruction or "none", ASK)
+    if kind == "counter" or kind not in WITHOUT:
+        rounded(page, ask, 10, PAPER)
+        label = "INSTRUCTION OF ANOTHER PROMPT" if kind == "counter" else "INSTRUCTION"
+        _labelled(page, ask.inset(12), label, row.pair.instruction or "none", ASK)
+    if kind in WITHOUT:
+        _labelled(page, box, "PAIR", WITHOUT[kind], FLAW)
+        return
     write(page, Box(box.x, box.y, box.width, 20), "CRITIQUE", LABEL)
     top, room = box.y + 23, ask.y - 10
     for flaw in row.flaws or (row.critique or "nothing to mend",):

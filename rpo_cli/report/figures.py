@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from rpo_cli.records import EDITED
+
 Points = Sequence[tuple[float, float]]
 
 # the light columns of `pairs` that the figures and the choice of pairs look at
@@ -105,7 +107,7 @@ class Tally:
 
     def _scores(self, row: Mapping[str, Any]) -> None:
         """Each picture of a prompt counts once, in however many pairs it stands."""
-        other = "edit" if row["pair_kind"] == "edit" else "original"
+        other = "edit" if row["pair_kind"] in EDITED else "original"
         for side, picture in (("a", "original"), ("b", other)):
             seen = hash((row[f"{side}_sha256"], row["prompt_id"]))
             if seen in self._seen:

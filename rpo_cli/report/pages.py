@@ -7,7 +7,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from rpo_cli.records import Pair
+from rpo_cli.records import EDITED, Pair
 from rpo_cli.report import charts, figures
 from rpo_cli.report.contact_sheet import VERDICTS
 from rpo_cli.report.evaluated import Evaluation, Table
@@ -70,7 +70,7 @@ class Card:
     @property
     def short(self) -> tuple[str, str]:
         """The sides in a table's head."""
-        return ("Original", "Edit") if self.pair.pair_kind == "edit" else ("A", "B")
+        return ("Original", "Edit") if self.pair.pair_kind in EDITED else ("A", "B")
 
     def lead(self, margin: float | None) -> str:
         """Which side a margin speaks for, and by how much: a bare sign would have to be explained."""

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
 Mode = Literal["joined", "each", "sequence"]
+Purpose = Literal["answer", "counter"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class EditTask:
     image_guidance: float | None
     seed: int
     picture: "Picture | None" = None
+    purpose: Purpose = "answer"
 
 
 def wanted(
@@ -152,4 +154,5 @@ class Finish:
             batch_size=batch_size,
             settings=self.settings,
             environment=self.environment,
+            purpose=want.purpose,
         )

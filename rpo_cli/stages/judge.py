@@ -93,6 +93,7 @@ def _outside(pair: Candidate, difference: Difference, settings: PairSettings) ->
         ("near_duplicate", difference.hash_distance < settings.min_hash_distance),
         *_ensemble(margin, settings),
         ("reversed", pair.kind == "edit" and margin.margin < 0 and not settings.keep_reversed),
+        ("counter_won", pair.kind == "counter" and margin.margin > 0),
     )
     return next((reason for reason, drops in gates if drops), None)
 
@@ -165,6 +166,8 @@ def _won(pair: Candidate, better: Literal["a", "b"], settings: PairSettings, sai
         return WON[pair.kind]
     if pair.kind == "edit":
         return "edit_won" if better == "b" else "reversed"
+    if pair.kind == "counter":
+        return "counter_won" if better == "b" else "counter_lost"
     if decided(pair, said, settings):
         return "reviewed"
     if labelled(pair, settings):

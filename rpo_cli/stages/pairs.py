@@ -30,12 +30,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "critiques": ("critique_id", "prompt_id", "image_sha256", "instructions"),
     "edits": (
         *("edit_id", "prompt_id", "image_sha256", "critique_id"),
-        *("instruction", "attempt", "sha256"),
+        *("instruction", "attempt", "sha256", "purpose"),
     ),
     "rewards": ("prompt_id", "subject_sha256", "reward", "score"),
     "preferences": ("prompt_id", "a_sha256", "b_sha256", "choice", "judged_by"),
 }
-Kind = Literal["edit", "seeds", "self", "import", "human"]
+Kind = Literal["edit", "counter", "seeds", "self", "import", "human"]
 Label = Literal["a", "b", "tie"]
 Rows = Sequence[Mapping[str, Any]]
 
@@ -198,24 +198,29 @@ def _scored(scores: Scores, pictures: Iterable[Picture]) -> list[tuple[Picture, 
 
 
 def _edit_pairs(tables: Mapping[str, Rows], world: _World, select_by: str | None) -> Iterator[Candidate]:
-    """An original and the chosen one of its edits, for each critique and instruction."""
+    """An original and the chosen one of its edits, for each critique and instruction.
+
+    A counter-edit has no critique: none of this picture asked for it.
+    """
     originals: dict[tuple[str, str], Picture] = {}
     for found in world.images.values():
         for image in found:
             originals.setdefault((image.prompt_id, image.sha256), image)
     asked = _asked(tables["critiques"])
-    attempts: dict[tuple[str, str, str, str], set[Picture]] = defaultdict(set)
+    attempts: dict[tuple[str, str, str | None, str], set[Picture]] = defaultdict(set)
     for row in tables["edits"]:
         prompt_id, source, instruction = row["prompt_id"], row["image_sha256"], row["instruction"]
-        critique_id = asked.get((prompt_id, source, instruction))
-        if (prompt_id, source) in originals and critique_id is not None:
+        counter = row.get("purpose") == "counter"
+        critique_id = None if counter else asked.get((prompt_id, source, instruction))
+        if (prompt_id, source) in originals and (counter or critique_id is not None):
             edit = Picture(prompt_id, row["attempt"], row["edit_id"], row["sha256"])
             attempts[prompt_id, source, critique_id, instruction].add(edit)
     for (prompt_id, source, critique_id, instruction), edits in attempts.items():
         chosen = _choose(sorted(edits), world.scores, select_by)
         tries = len(edits) if select_by else 1
         original = originals[prompt_id, source]
-        yield world.pair("edit", original, chosen, tries, critique_id=critique_id, instruction=instruction)
+        kind: Kind = "counter" if critique_id is None else "edit"
+        yield world.pair(kind, original, chosen, tries, critique_id=critique_id, instruction=instruction)
 
 
 def _asked(critiques: Rows) -> dict[tuple[str, str, str], str]:

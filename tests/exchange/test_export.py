@@ -2,10 +2,12 @@
 
 import io
 import json
+import shutil
 import tarfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from datasets import load_dataset
@@ -13,6 +15,7 @@ from PIL import Image as Pillow
 
 from rpo_cli import open_line, registry
 from rpo_cli.errors import UsageError
+from rpo_cli.exchange.outgoing import Built, Job
 from rpo_cli.line.dataset import build_dataset
 from rpo_cli.line.exporting import export
 from rpo_cli.line.importing import import_source
@@ -376,6 +379,22 @@ def test_json_lines_name_files_that_are_there_and_keep_the_reasons(tmp_path, lin
 
 
 # --- TRL -----------------------------------------------------------------------------------------------
+
+
+def test_trl_gets_no_counter_edit_for_no_critique_has_asked_for_one(tmp_path, line):
+    folder = tmp_path / "dataset"
+    shutil.copytree(line.store.path("dataset"), folder)
+    for file in (folder / "data").glob("*.parquet"):
+        table = pq.read_table(file)
+        kinds = pa.array(["counter"] * (table.num_rows - 1) + ["edit"])
+        place = table.column_names.index("pair_kind")
+        pq.write_table(table.set_column(place, "pair_kind", kinds), file)
+
+    (tmp_path / "out").mkdir()
+    job = Job(Built.at(folder), tmp_path / "out", str, lambda: None)
+    counts, _ = registry.load("exporters", "trl")(job)
+
+    assert counts == {"train": 1, "validation": 1}
 
 
 def test_trl_reads_conversations_whose_picture_stands_on_the_side_of_the_prompt(tmp_path, line, home):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from rpo_cli import build_pairs, fine_tune, open_line, plan, registry, run, run_stage, status
@@ -17,7 +19,8 @@ from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.line.context import Line
 from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.sheet import draw_contact_sheet
-from rpo_cli.line.work import generate_work, live_images
+from rpo_cli.line.show import story
+from rpo_cli.line.work import edit_work, generate_work, live_images
 from rpo_cli.train import packages
 
 SMALL: dict[str, Any] = {
@@ -257,6 +260,44 @@ def test_strategy_seeds_needs_no_critic_and_no_editor(tmp_path: Path) -> None:
     report = build_pairs(line)
 
     assert report.candidates > 0
+
+
+def test_counter_edits_become_pairs_of_their_own_kind_and_change_no_other(
+    finished: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(finished, path)
+    before = rows_of(path)
+    line = open_line(path, {"edit.counter_edits": 1})
+    wanted = [task.payload for task in edit_work(line).tasks if task.payload.purpose == "counter"]
+    assert wanted
+
+    run(line, until="build-pairs")
+
+    made = [row for row in line.store.fetch("edits", edit_work(line).keys) if row.purpose == "counter"]
+    assert {(row.image_sha256, row.instruction) for row in made} == {
+        (want.source.image_sha256, want.chain[0]) for want in wanted
+    }
+    after = rows_of(path)
+    counters = [row for row in after if row["pair_kind"] == "counter"]
+    assert [row for row in after if row["pair_kind"] != "counter"] == before
+    assert counters
+    for row in counters:
+        assert (row["reversed"], row["label_0"]) == (False, float(row["edited"] == 1))
+        told = json.loads(row["provenance"])
+        assert (told["critique_id"], told["b"]["purpose"]) == (None, "counter")
+    assert "kind `counter`" in (path / "dataset" / "README.md").read_text()
+    chapters = story(path, made[0].edit_id).chapters
+    (shown,) = [chapter.told for chapter in chapters if chapter.asked]
+    assert (shown["purpose"], shown["instruction_of"].split()[0]) == ("counter", "critique")
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """A run's dataset without the columns that count neighbours."""
+    files = sorted((path / "dataset" / "data").glob("*.parquet"))
+    rows = [row for file in files for row in pq.read_table(file).to_pylist()]
+    kept = [{k: v for k, v in row.items() if k != "num_example_per_prompt"} for row in rows]
+    return sorted(kept, key=lambda row: row["ranking_id"])
 
 
 def test_shards_share_the_work_without_overlap(tmp_path: Path) -> None:

@@ -3,15 +3,20 @@
 import shutil
 
 import pytest
+from PIL import Image as Picture
 
 from rpo_cli import open_line
 from rpo_cli.errors import UsageError
 from rpo_cli.line import work
+from rpo_cli.line.counters import check_counter_edits, counter_notes
 from rpo_cli.line.merge import merge
+from rpo_cli.line.preflight import preflight
 from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.status import status
-from rpo_cli.records import Image, ImageData, Reject, content_key
+from rpo_cli.records import Critique, Edit, Image, ImageData, Reject, content_key
+from rpo_cli.schema import encode, to_table
+from rpo_cli.stages import edit
 from rpo_cli.store import open_store
 
 
@@ -83,6 +88,106 @@ def test_scores_of_another_question_are_wanted_again(tmp_path, options, monkeypa
 
     assert changed.settings != asking.settings
     assert same.settings == plain.settings
+
+
+def criticised(path, options, instructions=("make it red", "add a dog", "dim the light")):
+    """A run with a critique of every picture; each prompt asks for one of the instructions."""
+    line = opened(path, options)
+    images = work.generate_work(line)
+    line.store.commit("images", [image(task) for task in images.tasks], group=images.group)
+    criticise(line, instructions)
+    return line
+
+
+def criticise(line, instructions, only=slice(None)):
+    critiques = work.critique_work(line)
+    prompts = sorted({task.payload.prompt for task in critiques.tasks})
+    said = dict(zip(prompts, instructions, strict=True))
+    rows = [critique(task, said[task.payload.prompt], critiques.settings) for task in critiques.tasks[only]]
+    line.store.commit("critiques", rows, group=critiques.group)
+
+
+def critique(task, instruction, settings) -> Critique:
+    want = task.payload
+    return Critique(
+        critique_id=task.key,
+        image_id=want.image_id,
+        image_sha256=want.image_sha256,
+        prompt_id=want.prompt_id,
+        prompt=want.prompt,
+        text="",
+        flaws=(),
+        instructions=(instruction,) if instruction else (),
+        reply="",
+        attempt=0,
+        seed=0,
+        batch_size=1,
+        settings=settings,
+        environment="{}",
+    )
+
+
+def edits(path, **settings):
+    """Keys of the wanted edits by purpose, and their group."""
+    line = open_line(path, settings)
+    found = work.edit_work(line)
+    answers = {task.key for task in found.tasks if task.payload.purpose == "answer"}
+    return answers, found.keys - answers, found.group
+
+
+def test_counter_edits_come_beside_the_answers_and_change_none_of_them(tmp_path, options):
+    criticised(tmp_path / "run", options)
+    plain, none, group = edits(tmp_path / "run")
+
+    answers, counters, same = edits(tmp_path / "run", **{"edit.counter_edits": 2})
+
+    assert none == set()
+    assert (answers, same) == (plain, group)
+    assert len(counters) == 2 * 6
+    alone = edits(tmp_path / "run", **{"edit.counter_edits": 2, "pairs.edits": "counter"})
+    assert alone == (set(), counters, group)
+    without = edits(tmp_path / "run", **{"edit.counter_edits": 2, "pairs.edits": "answers"})
+    assert without == (plain, set(), group)
+
+
+def test_edits_of_a_table_without_the_column_are_answers(tmp_path, options):
+    line = criticised(tmp_path / "run", options)
+    found = work.edit_work(line)
+    task = found.tasks[0]
+    row = edit.Finish("{}", "{}")([task], [Picture.new("RGB", (8, 8), "red")], 1)[0]
+    table = to_table(Edit, [row]).drop_columns(["purpose"])
+    file = tmp_path / "run" / "edits" / found.group / "part-0.parquet"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(encode(table))
+
+    (old,) = open_store(tmp_path / "run").fetch("edits", {task.key})
+
+    assert old == row
+    assert old.purpose == "answer"
+    assert status(tmp_path / "run").stages[2].present == 1
+
+
+def test_counter_edits_that_cannot_be_drawn_are_told_and_so_are_missing_critiques(tmp_path, options):
+    line = opened(tmp_path / "run", options | {"edit.counter_edits": 2})
+    images = work.generate_work(line)
+    line.store.commit("images", [image(task) for task in images.tasks], group=images.group)
+    criticise(line, ["make it red", "", ""], only=slice(4))
+
+    assert counter_notes(line)[-1].startswith("2 critiques are missing")
+    criticise(line, ["make it red", "", ""])
+    assert counter_notes(line) == ["8 counter-edits are not made: no instruction of another prompt is left"]
+    assert len(edits(tmp_path / "run", **{"edit.counter_edits": 2})[1]) == 2 * 6 - 8
+    assert counter_notes(open_line(tmp_path / "run", {"edit.counter_edits": 0})) == []
+
+
+def test_pairs_of_counter_edits_alone_need_some(tmp_path, options):
+    line = criticised(tmp_path / "run", options | {"pairs.edits": "counter"})
+
+    with pytest.raises(UsageError, match=r"edit\.counter_edits is 0") as caught:
+        preflight(line, ["edit"])
+
+    assert "--counter-edits 1" in caught.value.hint
+    check_counter_edits(open_line(tmp_path / "run", {"pairs.strategy": "seeds"}))
 
 
 def test_rows_of_another_process_are_wanted_downstream_at_once(tmp_path, options):

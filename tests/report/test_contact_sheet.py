@@ -21,9 +21,12 @@ HOSTILE = [
 ]
 
 
+ACCEPTED = ("edit_won", "reversed", "counter_lost", "seed_won")
+
+
 def pair(number, reason="edit_won", *, kind="edit", prompt=None, **changes):
-    verdict = "accepted" if reason in ("edit_won", "reversed", "seed_won") else "dropped"
-    margin = -1.5 if reason == "reversed" else 1.5
+    verdict = "accepted" if reason in ACCEPTED else "dropped"
+    margin = -1.5 if reason in ("reversed", "counter_lost") else 1.5
     fields = {
         "pair_id": content_key(number),
         "prompt_id": "p",
@@ -46,7 +49,7 @@ def pair(number, reason="edit_won", *, kind="edit", prompt=None, **changes):
         "hash_distance": 9,
         "verdict": verdict,
         "reason": reason,
-        "winner": None if verdict == "dropped" else "a" if reason == "reversed" else "b",
+        "winner": None if verdict == "dropped" else "a" if margin < 0 else "b",
         "split": "train",
     }
     return Pair(**{**fields, **changes})
@@ -94,6 +97,20 @@ def test_a_short_kind_leaves_its_room_to_the_others():
 def test_pairs_of_edits_come_before_pairs_of_seeds():
     pairs = [judged(n, "seed_won", kind="seeds") for n in range(9)] + [judged(n) for n in range(9, 11)]
     assert sum(row.pair_kind == "edit" for row in choose(pairs, 4)) == 2
+
+
+def test_counter_edits_come_after_edits_as_originals_that_won_and_say_what_they_are():
+    pairs = [judged(n, "counter_lost", kind="counter") for n in range(9)]
+    pairs += [judged(n, "seed_won", kind="seeds") for n in range(9, 18)] + [judged(18, "reversed")]
+    assert [row.pair_kind for row in choose(pairs, 3)] == ["seeds", "seeds", "edit"]
+    assert [row.pair_kind for row in choose(pairs[:-1], 3)] == ["seeds", "seeds", "counter"]
+
+    answered, counter = (
+        sheet(shown(pair(1, reason, kind=kind)))
+        for kind, reason in (("edit", "reversed"), ("counter", "counter_lost"))
+    )
+    assert count(counter, AMBER) > 3_000
+    assert not np.array_equal(np.asarray(answered), np.asarray(counter))
 
 
 def test_only_the_winner_is_outlined_in_the_colour_of_its_verdict():

@@ -233,6 +233,57 @@ def test_an_edit_that_two_critics_ask_for_belongs_to_the_one_that_is_there():
     assert {pair.instruction for pair in world.pairs()} == {"mend; polish", "polish"}
 
 
+def countered(before, after):
+    """One picture with a critique of its own and a counter-edit."""
+    world = World()
+    image = world.image("p", 0, *before)
+    world.critique(image, "make it red")
+    world.edit(image, "add a dog", 0, *after)
+    world.tables["edits"][-1] |= {"purpose": "counter"}
+    return world
+
+
+def test_an_original_beats_its_counter_edit_and_no_critique_has_asked_for_it():
+    pair = countered([1, 1], [0, 0]).only()
+
+    assert (pair.pair_kind, pair.verdict, pair.reason, pair.winner) == (
+        *("counter", "accepted"),
+        *("counter_lost", "a"),
+    )
+    assert (pair.critique_id, pair.instruction, pair.tries) == (None, "add a dog", 1)
+    assert countered([1, 1], [0, 0]).only(keep_reversed=False).verdict == "accepted"
+
+
+def test_a_counter_edit_that_wins_is_dropped_and_told():
+    world = countered([0, 0], [1, 1])
+
+    assert (world.only().verdict, world.only().reason) == ("dropped", "counter_won")
+    assert world.only(min_margin=1.5).reason == "inside_band"
+
+
+@pytest.mark.parametrize(("said", "reason"), [("a", "counter_lost"), ("b", "counter_won")])
+def test_people_may_prefer_a_counter_edit(said, reason):
+    chosen = PairSettings(use_verdicts="override")
+    found = candidates(countered([1, 1], [0, 0]).tables, chosen).pairs
+
+    (pair,) = judge(found, [CHANGED], chosen, {found[0].pair_id: said})
+
+    assert (pair.verdict, pair.reason, pair.winner) == ("accepted", reason, said)
+
+
+def test_a_counter_edit_is_no_attempt_at_what_a_critique_asks():
+    """Even where a later critic asks for the same: the row says what it was made for."""
+    world = countered([1, 1], [0, 0])
+    world.critique("p-0", "add a dog", by="later")
+    world.edit("p-0", "add a dog", 0, 2, 2, sha="answer")
+
+    kinds = {pair.pair_kind: pair for pair in world.pairs()}
+
+    assert sorted(kinds) == ["counter", "edit"]
+    assert kinds["edit"].b_sha256 == "answer"
+    assert kinds["edit"].pair_id != kinds["counter"].pair_id
+
+
 def test_seed_pairs_are_the_best_against_the_worst_of_a_prompt():
     world = World()
     for index, scores in enumerate(((3.0, 3.0), (1.0, 1.0), (5.0, 5.0))):

@@ -55,7 +55,8 @@ def export_trl(job: Job) -> Exported:
 def _talk(job: Job, row: dict[str, Any]) -> dict[str, Any] | None:
     edited = row["edited"]
     critique = None if edited is None else row[f"critique_{1 - edited}"]
-    if not critique or not row["instruction"]:
+    asked_for = row["pair_kind"] != "counter"  # no critique of the picture asks for a counter-edit
+    if not critique or not row["instruction"] or not asked_for:
         return None
     asked = [{"type": "image", "text": None}, {"type": "text", "text": job.ask(row["caption"])}]
     said = f"{critique.strip()}\n\nInstructions: {row['instruction']}"
