@@ -1,7 +1,7 @@
-"""Runs of the line that were made otherwise: instructions at random, worse judges, more pictures a prompt.
+"""Runs of the line that were made otherwise: other instructions, worse judges, more pictures a prompt.
 
-An arm of evidence.toml with `instructions = "random"`, `noise` or another number of pictures has its pairs
-from such a run; the start pictures are those of the protocol's own run, and more of their kind.
+An arm of evidence.toml with `instructions = "random"`, `noise`, counter-edits or more pictures a prompt has
+its pairs from such a run; the start pictures are those of the protocol's own run, and more of their kind.
 """
 
 import random
@@ -20,7 +20,8 @@ from rpo_cli.shapes.edits import say
 from rpo_cli.shapes.grammar import parse_caption
 from tests.bench.lines import Table, dataset_line
 
-SAMPLING = {"generate.images_per_prompt"}  # of an arm's options: these shape the run, the rest its pairs
+# of an arm's options: these shape the run, the rest its pairs
+SAMPLING = {"generate.images_per_prompt", "edit.counter_edits", "pairs.edits"}
 
 
 def origin(data: Table, work: Path, arm: Table) -> tuple[Path, Table]:
@@ -30,7 +31,9 @@ def origin(data: Table, work: Path, arm: Table) -> tuple[Path, Table]:
     if not options and not {"instructions", "noise"} & set(arm):
         return work, options
     home = work / "variants" / arm["name"].replace(" ", "-")
-    for table in ("prompts", "images"):
+    # the run's own critic and rewards have spoken of its pictures already
+    same = {"instructions", "noise"}.isdisjoint(arm) and "edit.counter_edits" in options
+    for table in ("prompts", "images", *(("critiques", "rewards") if same else ())):
         shutil.copytree(work / "data" / table, home / "data" / table, dirs_exist_ok=True)
     if "noise" in arm:
         options |= worse_models(dataset_line(data, work), home, arm["noise"])
