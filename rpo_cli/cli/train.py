@@ -90,7 +90,26 @@ def train(
     say, line = step.console(context), step.opened(context, "train")
     if not (plan or dry_run):  # a plan reads configurations, also those of weights that are not here
         preflight(line, ["train"])
+        tell_age(line)
     act(say, line, plan or dry_run, prepare, suggest_beta, probe)
+
+
+def tell_age(line: "Line") -> None:
+    """A note where the dataset to be trained on is no longer what build-pairs would make."""
+    from rpo_cli.line.status import is_current
+    from rpo_cli.train.compose import composed
+    from rpo_cli.train.online.compose import is_online
+
+    settings = line.settings.train
+    if launched().rank or settings.dataset is not None or is_online(settings):
+        return
+    if settings.rounds and composed(settings).losers == "given":
+        return  # rounds make pairs of their own, unless a method takes winners of the dataset
+    if is_current(line) is False:
+        line.observer.note(
+            "the dataset is older than the run's rows, verdicts or settings: "
+            f"rpo build-pairs {line.store.url} makes it new"
+        )
 
 
 def act(

@@ -80,7 +80,7 @@ def status(path: str | Path) -> RunStatus:
     files = line.store.files
     done = [name.split("/") for name in files.find("train", "/done.json")]
     stages = [*_imports(line), *(_stage(line, name) for name in TABLES)]
-    current = _current(line)
+    current = is_current(line)
     return RunStatus(
         path=str(path),
         preset=line.resolved.preset,
@@ -98,7 +98,8 @@ def status(path: str | Path) -> RunStatus:
     )
 
 
-def _current(line: Line) -> bool | None:
+def is_current(line: Line) -> bool | None:
+    """Whether the dataset is what build-pairs would make now; None: there is none, or it cannot be told."""
     # datasets are on local disks only
     if line.store.files.local is None or not line.store.files.exists("dataset/README.md"):
         return None

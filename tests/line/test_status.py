@@ -6,8 +6,10 @@ import shutil
 
 import pytest
 
-from rpo_cli import build_pairs, run_stage, status
+from rpo_cli import build_pairs, open_line, run_stage, status
+from rpo_cli.cli.train import tell_age
 from rpo_cli.line.rates import rate_of, rates
+from rpo_cli.protocols import Silent
 from rpo_cli.records import Verdict
 from rpo_cli.shapes import preset
 from rpo_cli.store import open_store
@@ -147,6 +149,34 @@ def test_a_dataset_that_is_older_than_a_verdict_is_told_and_built_again(stand):
     assert following(stand) == "rpo build-pairs"
     assert build_pairs(stand.line()).dropped["people_tie"] == 1
     assert following(stand) == "rpo train"
+
+
+def test_a_training_says_that_its_dataset_is_older_than_the_run_and_goes_on(stand):
+    line = stand.line(**{"pairs.strategy": "seeds"})
+    for stage in ("generate", "score"):
+        run_stage(line, stage)
+    build_pairs(line)
+    assert said_before_training(stand) == []
+    put(stand.run, "rpo.toml", "[pairs]\nmin_margin = 3.0\n")
+
+    (note,) = said_before_training(stand)
+
+    assert note.startswith("the dataset is older than the run's rows, verdicts or settings: rpo build")
+    assert said_before_training(stand, **{"train.dataset": str(stand.run / "dataset")}) == []
+    for method, told in (("dpo", 0), ("spin", 1), ("ddpo", 0)):
+        options = {"train.method": method, "train.rounds": 2}
+        assert len(said_before_training(stand, **options)) == told
+
+
+def said_before_training(stand, **options):
+    notes = []
+
+    class Listener(Silent):
+        def note(self, text):
+            notes.append(text)
+
+    tell_age(open_line(stand.run, options, observer=Listener()))
+    return notes
 
 
 def test_a_dataset_of_other_settings_or_fewer_rows_is_told(stand):
