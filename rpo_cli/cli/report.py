@@ -19,6 +19,12 @@ def report(
     shown: Annotated[
         int, typer.Option("--shown", metavar="N", min=4, help="Pairs to show with pictures, at most.")
     ] = 200,
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X", min=0, help="Of the machine: tells what each stage costs.", show_default=False
+        ),
+    ] = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -29,6 +35,6 @@ def report(
     from rpo_cli.line.report import write_report
 
     say = step.console(context)
-    found = write_report(run, out, shown=shown, observer=say.observer())
+    found = write_report(run, out, shown=shown, price_per_hour=price_per_hour, observer=say.observer())
     text = f"report: {found.pairs:,} pairs counted, {found.shown:,} shown, {found.pages:,} pages"
     say.result(found, f"{text}\nopen: {found.path}", essence=found.path)

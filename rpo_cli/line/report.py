@@ -55,6 +55,7 @@ def write_report(
     out: str | Path | None = None,
     *,
     shown: int = SHOWN,
+    price_per_hour: float | None = None,
     observer: Observer | None = None,
 ) -> ReportWritten:
     """Write the report of a run.
@@ -62,6 +63,7 @@ def write_report(
     Args:
         out: the folder to write; RUN/report when None. What an earlier report left there is replaced.
         shown: pairs that are shown with pictures, at most.
+        price_per_hour: of the machine that made the rows, in any currency; None: no price is told.
 
     Raises:
         UsageError: no run, no pairs yet, or `out` holds files that are not a report's.
@@ -92,6 +94,7 @@ def write_report(
             aspect_scores=aspect_scores(scores),
             provenance=provenance(line),
             min_margin=line.settings.pairs.min_margin,
+            price_per_hour=price_per_hour,
         )
         written = [write(draft, name, text.encode()) for name, text in pages(report)]
     count = sum(len(found) for found in cards.values())

@@ -91,7 +91,7 @@ class Tally:
         if row["reason"] != "corrupt_image":  # its pictures were never compared
             self.distances[next(band for band in DISTANCES if row["hash_distance"] <= band[1])] += 1
         self.twins += row["duplicate_of"] is not None
-        if row["instruction"]:
+        if row["instruction"] and row["pair_kind"] != "counter":
             self.instructions[first_word(row["instruction"])][outcome(row["verdict"], row["reason"])] += 1
         self._scores(row)
         margins = {name: value for name, value in named(row["margins"]) if math.isfinite(value)}

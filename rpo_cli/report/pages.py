@@ -14,6 +14,8 @@ from rpo_cli.report.evaluated import Evaluation, Table
 from rpo_cli.report.figures import Tally
 from rpo_cli.report.html import render
 from rpo_cli.report.sample import SECTIONS
+from rpo_cli.report.stage_rows import StageRow as StageRow
+from rpo_cli.report.stage_rows import total
 
 PAGE = 10  # pairs on one page
 MOST_WORDS = 15  # kinds of instruction that stand alone; the others are one row
@@ -90,34 +92,6 @@ class Card:
 
 
 @dataclass(frozen=True)
-class StageRow:
-    """One stage of the line: its rows, rows of older settings (`stale`), and rejects by reason.
-
-    rate: rows a second when it last ran here; None when that is not known.
-    """
-
-    stage: str
-    rows: int
-    stale: int
-    rejects: Mapping[str, int]
-    rate: float | None = None
-
-    @property
-    def took(self) -> str:
-        """What all its rows take at that pace."""
-        if self.rate is None:
-            return "–"
-        seconds = (self.rows + sum(self.rejects.values())) / self.rate
-        return (
-            f"{seconds:.0f} s"
-            if seconds < 120
-            else f"{seconds / 60:.0f} min"
-            if seconds < 7200
-            else (f"{seconds / 3600:.1f} h")
-        )
-
-
-@dataclass(frozen=True)
 class Training:
     """A training's numbers: split and measure → values over steps."""
 
@@ -142,7 +116,10 @@ class Provenance:
 
 @dataclass(frozen=True)
 class Report:
-    """All that the pages show; margins within ±min_margin were too close to call."""
+    """All that the pages show; margins within ±min_margin were too close to call.
+
+    price_per_hour: of the machine; None: nothing is told of money.
+    """
 
     title: str
     prompts: int
@@ -157,6 +134,7 @@ class Report:
     reviews: Sequence[Table] = ()
     duplicates: Table | None = None
     aspect_scores: Table | None = None
+    price_per_hour: float | None = None
 
 
 def pages(report: Report) -> Iterator[tuple[str, str]]:
@@ -180,6 +158,7 @@ def pages(report: Report) -> Iterator[tuple[str, str]]:
             first=[(name, heading, report.cards[name][0]) for name, heading, _, _ in sections],
             funnel=funnel(report),
             told=told,
+            total=total,
             **_figures(report),
             **common,
         ),

@@ -75,6 +75,9 @@ def test_instructions_are_counted_by_first_word_and_outcome():
     rows = [row(1, {}), row(2, {}, "reversed"), row(3, {}, "unchanged", instruction="Make, it blue")]
 
     assert tallied(rows).instructions == {"make": {"won": 1, "reversed": 1, "dropped": 1}}
+    asked_by_none = row(9, {"clip": -1.0}, "counter_lost", pair_kind="counter")
+    assert tallied([asked_by_none]).instructions == {}
+    assert tallied([asked_by_none]).kinds == {"counter": 1}
     assert first_word("  \n ") == ""
 
 

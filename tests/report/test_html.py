@@ -1,6 +1,7 @@
 import base64
 import hashlib
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
@@ -109,6 +110,28 @@ def report(text, cards=None):
         trainings=[curve],
         provenance=origin,
     )
+
+
+def test_a_price_an_hour_is_told_by_stage_and_in_all_and_without_one_nothing_is():
+    """3,600 rows at 2 a second are half an hour, 100 at 0.5 are 200 s; of the third no pace is known."""
+    stages = [
+        StageRow("generate", 3500, 0, {"black_image": 100}, rate=2.0),
+        StageRow("edit", 100, 7, {}, rate=0.5),
+        StageRow("critique", 10, 0, {}),
+    ]
+    plain = replace(report("plain"), stages=stages)
+    prices = dict(pages(replace(plain, price_per_hour=3.0)))["index.html"]
+    rows = dict(re.findall(r'<th scope="row">(\w+)</th>(.*)</tr>', prices)[: len(stages)])
+
+    assert rows["generate"].endswith('<td class="number">30 min</td><td class="number">1.50</td>')
+    assert rows["edit"].endswith('<td class="number">0.17</td>')
+    assert rows["critique"].endswith('<td class="number">–</td>')
+    assert "At 3 an hour that is 1.67 in all, without loading models" in prices
+    without = dict(pages(plain))["index.html"]
+    assert "price" not in without
+    assert "At 3 an hour" not in without
+    unknown = replace(report("plain"), price_per_hour=3.0)
+    assert "no price can be told" in dict(pages(unknown))["index.html"]
 
 
 @pytest.mark.parametrize("text", [*HOSTILE, EVIL], ids=range(len(HOSTILE) + 1))
