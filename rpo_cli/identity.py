@@ -111,7 +111,7 @@ def identify(
     if revision is not None and COMMIT.fullmatch(revision):
         return ModelIdentity(ref, "hub", revision, revision)
     known = (pinned or {}).get(pin_name(ref, revision), "")
-    commit = known if COMMIT.fullmatch(known) else _hub_commit(ref, revision)
+    commit = known if COMMIT.fullmatch(known) else hub_commit(ref, revision)
     return ModelIdentity(ref, "hub", commit, revision)
 
 
@@ -241,7 +241,13 @@ def _write_cache(cache: Path, hashes: Mapping[str, Any]) -> None:
         return  # a read-only home is fine: the hashes are computed again next time
 
 
-def _hub_commit(ref: str, revision: str | None) -> str:
+def hub_commit(ref: str, revision: str | None, kind: Literal["model", "dataset"] = "model") -> str:
+    """The commit that a hub id stands for now.
+
+    Raises:
+        UsageError: no such name or revision.
+        RpoError: the hub cannot be reached (a model may be in its local cache), or wants a login.
+    """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import (
         GatedRepoError,
@@ -254,24 +260,28 @@ def _hub_commit(ref: str, revision: str | None) -> str:
     # the base classes of the hub's own error are those of whichever HTTP library it is built on
     unreachable: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, OfflineModeIsEnabled)
     try:
-        info = HfApi().model_info(ref, revision=revision, timeout=SECONDS)
+        info = HfApi().repo_info(ref, repo_type=kind, revision=revision, timeout=SECONDS)
     except GatedRepoError as error:
-        hint = f"accept its licence on https://huggingface.co/{ref}, then: hf auth login"
-        raise RpoError(f"{ref}: the hub gives this model only after a licence is accepted", hint) from error
+        page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{ref}"
+        raise RpoError(
+            f"{ref}: the hub gives this {kind} only after a licence is accepted",
+            f"accept its licence on {page}, then: hf auth login",
+        ) from error
     except RevisionNotFoundError as error:
         raise UsageError(f"{ref}: has no revision '{revision}'", "see its branches on the hub") from error
     except RepositoryNotFoundError as error:
-        hint = "check the spelling; for a private model: hf auth login"
-        raise UsageError(f"{ref}: no such folder here, and no such model on the hub", hint) from error
+        what = "folder" if kind == "model" else "file or folder"
+        hint = f"check the spelling; for a private {kind}: hf auth login"
+        raise UsageError(f"{ref}: no such {what} here, and no such {kind} on the hub", hint) from error
     except unreachable as error:
-        if commit := _cached_commit(ref, revision):
+        if kind == "model" and (commit := _cached_commit(ref, revision)):
             return commit
-        raise RpoError(
-            f"{ref}: cannot reach the hub, and the model is not in its local cache",
-            "check the name and the network, give a local folder, or use --preset shapes",
-        ) from error
+        here = "the model is not in its local cache" if kind == "model" else "no such file is here"
+        hint = "check the name and the network, give a local folder"
+        hint += ", or use --preset shapes" if kind == "model" else "; see HF_ENDPOINT and HF_HUB_OFFLINE"
+        raise RpoError(f"{ref}: cannot reach the hub, and {here}", hint) from error
     if not info.sha:
-        raise RpoError(f"{ref}: the hub told no commit", "give one with --revision")
+        raise RpoError(f"{ref}: the hub told no commit", "name one as the revision")
     return info.sha
 
 

@@ -1,6 +1,5 @@
 """`rpo import`: other people's pictures and judgements."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,7 +11,9 @@ from rpo_cli.cli import reports, step
 def import_data(
     context: typer.Context,
     run: o.RunDir,
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="File or folder of the data.")],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="File or folder, or OWNER/NAME[@REVISION] of the hub.")
+    ],
     format: Annotated[
         str | None, typer.Option(help="See `rpo list importers`; found out.", show_default=False)
     ] = None,
@@ -20,7 +21,7 @@ def import_data(
         str | None, typer.Option(help="Split of the data; train where there is one.", show_default=False)
     ] = None,
     images: Annotated[
-        Path | None,
+        str | None,
         typer.Option(metavar="DIR", help="Pictures of a source that has none.", show_default=False),
     ] = None,
     column: Annotated[
@@ -40,7 +41,7 @@ def import_data(
 ) -> None:
     """Take pictures, pairs, human labels and human critiques into RUN; again: only what is missing.
 
-    Example: rpo import demo pickapic_v2/ && rpo critique demo
+    Example: rpo import demo yuvalkirstain/pickapic_v2 --rows 500 && rpo critique demo
     """
     from rpo_cli.line.importing import import_source
 

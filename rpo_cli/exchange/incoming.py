@@ -5,16 +5,18 @@ own folder or to a rejected row, sizes are bounded before anything is read, and 
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 from rpo_cli.errors import UsageError
+from rpo_cli.exchange.hub_folder import HubPath
 from rpo_cli.pictures import MAX_BYTES
 from rpo_cli.records import Flaw
 
 Choice = Literal["a", "b", "tie"]
+Place = Path | HubPath  # where a source is: on this machine, or on the hub, read where it lies
 MAX_CHARACTERS = 10_000  # of a prompt, as for prompts from a file
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
@@ -87,7 +89,7 @@ class Options:
 
     asked: bool = False
     split: str | None = None
-    images: Path | None = None
+    images: Place | None = None
     column: str | None = None
 
 
@@ -103,8 +105,8 @@ class Source:
         note: what a user should know of what is read.
     """
 
-    root: Path
-    files: tuple[Path, ...]
+    root: Place
+    files: tuple[Place, ...]
     judged_by: Literal["human", "source"]
     read: Callable[[int], Iterator[Entry | Bad]]
     rows: int | None = None
@@ -188,7 +190,7 @@ def bounded(data: bytes, name: str) -> bytes:
     return data
 
 
-def inside(root: Path, name: Any, *folders: str) -> Path:
+def inside(root: Place, name: Any, *folders: str) -> Place:
     """The regular file that a name in data means, below `root` or below one of its `folders`.
 
     Raises:
@@ -203,7 +205,7 @@ def inside(root: Path, name: Any, *folders: str) -> Path:
     for base in (home, *(home / folder for folder in folders)):
         place = base.joinpath(*parts.parts)
         try:
-            if not place.resolve().is_relative_to(home):
+            if below(place.resolve(), home) is None:
                 raise BadRow("unsafe_path", f"{name[:200]!r} is a link that leads out of the source")
             if place.is_file():
                 return place
@@ -212,7 +214,22 @@ def inside(root: Path, name: Any, *folders: str) -> Path:
     raise BadRow("missing_image", f"{name[:200]!r}: no such file in the source")
 
 
-def load(path: Path) -> bytes:
+def ordered(places: Iterable[Place]) -> list[Place]:
+    """In the order of their names, the same on the hub as on this machine."""
+    return sorted(places, key=lambda place: place.parts)
+
+
+def below(place: Place, root: Place) -> str | None:
+    """The name of a place within a folder; None outside it."""
+    if isinstance(place, HubPath) and isinstance(root, HubPath):
+        inner, outer = place.path, root.path
+        return str(inner.relative_to(outer)) if inner.is_relative_to(outer) else None
+    if isinstance(place, Path) and isinstance(root, Path):
+        return str(place.relative_to(root)) if place.is_relative_to(root) else None
+    return None
+
+
+def load(path: Place) -> bytes:
     """The bytes of a picture file, its size checked before it is read.
 
     Raises:
@@ -227,6 +244,6 @@ def load(path: Path) -> bytes:
         raise BadRow("missing_image", f"{path.name}: {error.strerror}") from error
 
 
-def refuse(where: Path, missing: str, has: str, hint: str) -> UsageError:
+def refuse(where: Place, missing: str, has: str, hint: str) -> UsageError:
     """The error of a source whose schema lacks something: what is missing, and what is there."""
     return UsageError(f"{where}: {missing}; it has: {has}", hint)

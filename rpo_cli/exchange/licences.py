@@ -5,6 +5,8 @@ from pathlib import Path
 
 import yaml
 
+from rpo_cli.exchange.incoming import Place
+
 MAX_CARD = 1_000_000
 # known by name, because a hub id has no card at hand: as their cards stated when this was written (those of
 # cosxl, FLUX.1 and Qwen2.5-VL-3B from memory); who is missing here is judged by a local folder's card, else
@@ -25,7 +27,7 @@ NON_COMMERCIAL_MODELS = (
 _FORBIDS = re.compile(r"(^|[-_ ])(nc|research)([-_ ]|$)|non-?commercial", re.IGNORECASE)
 
 
-def declared(folder: Path) -> str | None:
+def declared(folder: Place) -> str | None:
     """The `license` in the YAML header of a folder's README.md; `license_name` where that is "other"."""
     card = folder / "README.md"
     if not card.is_file() or card.stat().st_size > MAX_CARD:

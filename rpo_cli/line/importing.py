@@ -8,13 +8,14 @@ stands in. run.json names the groups of rows that take part in the run.
 
 from collections import Counter
 from dataclasses import dataclass, field
-from itertools import groupby, takewhile
 from pathlib import Path
 
 from rpo_cli import registry
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.exchange.incoming import Options, Source
+from rpo_cli.exchange.hub_folder import URIS, HubPath, open_repository, parse
+from rpo_cli.exchange.incoming import Options, Place, Source, below
 from rpo_cli.exchange.licences import declared
+from rpo_cli.identity import HUB_ID
 from rpo_cli.line.context import Line
 from rpo_cli.line.import_rows import RowMaker
 from rpo_cli.line.imports import STAGE
@@ -52,48 +53,74 @@ class ImportReport:
 
 def import_source(
     line: Line,
-    path: Path,
+    path: str | Path,
     *,
     format: str | None = None,
     limit: int | None = None,
     split: str | None = None,
-    images: Path | None = None,
+    images: str | Path | None = None,
     column: str | None = None,
     license: str | None = None,
 ) -> ImportReport:
     """Take the pictures, judgements and critiques of a source into the run.
 
     Args:
+        path: a file or folder, or a dataset of the hub, which is read where it lies: OWNER/NAME or
+            hf://datasets/OWNER/NAME, also with @REVISION. run.json keeps its commit: the run stays there.
         format: name of an importer; None: found out from the files.
         limit: only the first rows of the source.
         license: of the source, where its own card does not say it.
 
     Raises:
         UsageError: no source there, no format that fits, or columns that are missing.
+        RpoError: the hub cannot be reached, or wants a login.
     """
-    options = Options(asked=format is not None, split=split, images=images, column=column)
-    name, source = _open(path, format, options)
-    said = license or source.license or declared(source.root) or "unknown"
+    pins: dict[str, str] = {}
+    place = _place(line, path, pins)
+    pictures = None if images is None else _place(line, images, pins)
+    options = Options(asked=format is not None, split=split, images=pictures, column=column)
+    name, source = _open(place, format, options)
+    card = source.root.top if isinstance(source.root, HubPath) else source.root
+    said = license or source.license or declared(card) or "unknown"
     group = _group(name, source, options)
-    about = {"format": name, "source": path.resolve().name, "license": said}
-    settings = canonical_json({"import": name, "source": about["source"], "license": said})
+    about = {"format": name, "source": _told(place), "license": said}
+    about |= {"revision": place.repository.commit} if isinstance(place, HubPath) else {}
+    settings = canonical_json({"import": name, **{key: about[key] for key in about if key != "format"}})
     notes = [f"format: {name}" if format is None else "", source.note]
     for note in filter(None, notes):
         line.observer.note(note)
     with line.store.lock(STAGE):
-        line.record(imports={group: about})
+        line.record(imports={group: about}, **({"datasets": pins} if pins else {}))
         maker = RowMaker(group, about["source"], settings, source.judged_by)
         rows = _take(line, source, maker, limit)
     return _report(line, maker, about, rows, tuple(filter(None, notes)))
 
 
-def _open(path: Path, format: str | None, options: Options) -> tuple[str, Source]:
-    if not path.exists():
-        siblings = [str(item) for item in path.parent.iterdir()] if path.parent.is_dir() else []
+def _place(line: Line, source: str | Path, pins: dict[str, str]) -> Place:
+    """What a user's words mean: what is on this machine wins; a commit of the hub is noted in `pins`."""
+    path, text = Path(source), str(source)
+    if path.exists():
+        return path
+    siblings = [str(item) for item in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = nearest(str(path), siblings)
+    if not text.startswith(URIS) and (near or not HUB_ID.fullmatch(text.partition("@")[0])):
         raise UsageError(
-            f"{path}: no such file or folder{nearest(str(path), siblings)}",
-            "for one of the hub: hf download --repo-type dataset ID --local-dir FOLDER, then import FOLDER",
+            f"{text}: no such file or folder{near}", "of the hub: OWNER/NAME, or hf://datasets/OWNER/NAME"
         )
+    reference = parse(text)
+    found = open_repository(reference, line.store.read_manifest().get("datasets", {}))
+    pins[reference.pin] = found.repository.commit
+    return found
+
+
+def _told(place: Place) -> str:
+    """A source's name in rows and on cards."""
+    if isinstance(place, HubPath):
+        return "/".join([place.repository.id, *place.path.parts])
+    return place.resolve().name
+
+
+def _open(path: Place, format: str | None, options: Options) -> tuple[str, Source]:
     ours = registry.importers
     names = [*(name for name in registry.names("importers") if name not in ours), *ours]
     names.sort(key=lambda name: name in GENERIC)
@@ -110,12 +137,9 @@ def _open(path: Path, format: str | None, options: Options) -> tuple[str, Source
 def _group(name: str, source: Source, options: Options) -> str:
     """The folder of a source's rows: what its files are called and how large they are."""
     root = source.root.resolve()
-    files = sorted(
-        (str(file.resolve().relative_to(root)) if file.resolve().is_relative_to(root) else file.name,
-         file.stat().st_size)
-        for file in source.files
-    )  # fmt: skip
-    return content_key(STAGE, name, root.name, files, options.column)[:8]
+    files = sorted((below(file.resolve(), root) or file.name, file.stat().st_size) for file in source.files)
+    home = str(root) if isinstance(root, HubPath) else root.name
+    return content_key(STAGE, name, home, files, options.column)[:8]
 
 
 # --- rows ----------------------------------------------------------------------------------------------
@@ -140,19 +164,25 @@ def _take(line: Line, source: Source, maker: RowMaker, limit: int | None) -> int
     total = min(limit or source.rows or 0, source.rows or limit or 0)
     line.observer.start(STAGE, total, min(start, total))
     read = 0
-    entries = source.read(start)
-    if limit is not None:
-        entries = takewhile(lambda entry: entry.row < limit, entries)
+    chunk, place = _Chunk(), start // size
     try:
-        for _, members in groupby(entries, key=lambda entry: entry.row // size):
-            chunk = _Chunk()
-            for entry in members:
-                rows = maker.rows(entry)
-                rejected = isinstance(rows[0], Reject)
-                chunk.add(rows)
-                read += 1
-                line.observer.advance(0 if rejected else 1, 1 if rejected else 0)
-            _commit(line, chunk, maker.group, present)
+        for entry in source.read(start):
+            if limit is not None and entry.row >= limit:
+                break
+            if entry.row // size != place:  # rows may be missing in between
+                _commit(line, chunk, maker.group, present)
+                chunk, place = _Chunk(), entry.row // size
+            rows = maker.rows(entry)
+            rejected = isinstance(rows[0], Reject)
+            chunk.add(rows)
+            read += 1
+            line.observer.advance(0 if rejected else 1, 1 if rejected else 0)
+            if (entry.row + 1) % size == 0:  # kept before the next row is read, which may fail
+                _commit(line, chunk, maker.group, present)
+                chunk = _Chunk()
+            if entry.row + 1 == limit:  # nothing beyond it is read
+                break
+        _commit(line, chunk, maker.group, present)
     finally:
         line.observer.finish()
     return read

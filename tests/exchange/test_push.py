@@ -1,12 +1,8 @@
 """`rpo push` against a local stand-in of the hub's API: a real process, real HTTP, the hub's own client."""
 
-import base64
-import json
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -16,99 +12,17 @@ from rpo_cli.exchange.licences import declared, forbids_commerce, model_licence
 from rpo_cli.line.importing import import_source
 from rpo_cli.line.pushing import push
 from rpo_cli.line.run import build_pairs
+from tests.hub_server import Hub
 
 TOKEN = "hf_plantedsecrettokenplantedsecret00"
 ONLY = {"pairs.strategy": "imported", "score.rewards": (), "pairs.val_fraction": 0.0}
 
 
-class Hub(ThreadingHTTPServer):
-    """Repositories in memory: id → private, and files."""
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.repos, self.asked, self.refuse = {}, [], False
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-
-class Answer(BaseHTTPRequestHandler):
-    def do_GET(self):
-        self._answer(b"")
-
-    def do_POST(self):
-        self._answer(self.rfile.read(int(self.headers["Content-Length"])))
-
-    def _answer(self, body):
-        hub = self.server
-        hub.asked.append((self.command, self.path, self.headers.get("Authorization")))
-        repo = "/".join(self.path.split("?")[0].split("/")[3:5])
-        if hub.refuse:
-            return self._send(
-                403, {"error": "You may not write here"}, {"X-Error-Message": "You may not write here"}
-            )
-        if self.path == "/api/repos/create":
-            said = json.loads(body)
-            private = said.get("private") or said.get("visibility") == "private"  # older and newer clients
-            repo = f"{said['organization']}/{said['name']}" if said.get("organization") else said["name"]
-            hub.repos[repo] = {"private": private, "files": {}} | hub.repos.get(repo, {})
-            return self._send(200, {"url": f"{hub.url}/datasets/{repo}", "id": repo})
-        if self.path == "/api/validate-yaml":
-            return self._send(200, {"errors": [], "warnings": []})
-        if repo not in hub.repos:
-            return self._send(404, {"error": "Repository not found"}, {"X-Error-Code": "RepoNotFound"})
-        if "/preupload/" in self.path:
-            files = [
-                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False}
-                for f in json.loads(body)["files"]
-            ]
-            return self._send(200, {"files": files})
-        if "/commit/" in self.path:
-            return self._commit(hub.repos[repo], body)
-        siblings = [{"rfilename": name} for name in hub.repos[repo]["files"]]
-        return self._send(
-            200, {"id": repo, "private": hub.repos[repo]["private"], "siblings": siblings, "sha": "0" * 40}
-        )
-
-    def _commit(self, repo, body):
-        for line in body.decode().splitlines():
-            said = json.loads(line)
-            if said["key"] == "file":
-                repo["files"][said["value"]["path"]] = base64.b64decode(said["value"]["content"])
-            if said["key"] == "deletedFile":
-                repo["files"].pop(said["value"]["path"])
-        self._send(
-            200,
-            {
-                "success": True,
-                "commitUrl": f"{self.server.url}/datasets/me/pairs/commit/{'abc' * 13}d",
-                "commitOid": "abc" * 13 + "d",
-            },
-        )
-
-    def _send(self, code, said, headers=None):
-        data = json.dumps(said).encode()
-        self.send_response(code)
-        for name, value in {
-            "Content-Type": "application/json",
-            "Content-Length": len(data),
-            **(headers or {}),
-        }.items():
-            self.send_header(name, str(value))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *arguments): ...
-
-
 @pytest.fixture
 def hub():
-    server = Hub()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    server = Hub().start()
     yield server
-    server.shutdown()
-    server.server_close()
+    server.stop()
 
 
 def filled(run, write, *, license=None, seed=0):
@@ -195,8 +109,7 @@ def test_what_the_hub_says_is_told_in_two_lines(tmp_path, write, hub):
     assert done.returncode == 1
     assert done.stderr.splitlines()[-2].startswith("error: me/pairs: the hub refuses: ")
     assert "You may not write here" in done.stderr
-    hub.shutdown()
-    hub.server_close()
+    hub.stop()
     done = rpo_push(hub, tmp_path / "run", cwd=tmp_path)
     assert (done.returncode, "cannot reach the hub" in done.stderr) == (1, True)
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from rpo_cli.exchange.importers.mapped import layout_of, to_entry
@@ -15,11 +14,13 @@ from rpo_cli.exchange.incoming import (
     Entry,
     Options,
     Picture,
+    Place,
     Source,
     Vote,
     entries,
     inside,
     load,
+    ordered,
     prompt_of,
     refuse,
 )
@@ -31,7 +32,7 @@ LOOKED_AT = 20  # rows whose names say what the columns are
 HINT = "check the file, or name another --format; see `rpo list importers`"
 
 
-def open_imagefolder(path: Path, options: Options) -> Source | None:
+def open_imagefolder(path: Place, options: Options) -> Source | None:
     """An image folder: metadata.jsonl, .csv or .parquet names pictures (or pairs) and prompts.
 
     Source: https://huggingface.co/docs/hub/datasets-image
@@ -50,10 +51,10 @@ def open_imagefolder(path: Path, options: Options) -> Source | None:
     return _table(table, options)
 
 
-def open_jsonl(path: Path, options: Options) -> Source | None:
+def open_jsonl(path: Place, options: Options) -> Source | None:
     """JSON lines with paths: a prompt with a picture, or with chosen and rejected, per line."""
     if path.is_dir():
-        found = sorted(path.glob("*.jsonl"))
+        found = ordered(path.glob("*.jsonl"))
         own = path / f"{options.split or 'train'}.jsonl"
         path = own if own in found else found[0] if len(found) == 1 else path
     if not path.is_file() or path.suffix not in (".jsonl", ".ndjson"):
@@ -63,7 +64,7 @@ def open_jsonl(path: Path, options: Options) -> Source | None:
     return _table(path, options)
 
 
-def _table(table: Path, options: Options) -> Source | None:
+def _table(table: Place, options: Options) -> Source | None:
     """A table of paths that are relative to its own folder."""
     rows = _rows(table)
     names: dict[str, None] = {}
@@ -85,14 +86,14 @@ def _table(table: Path, options: Options) -> Source | None:
     )
 
 
-def _rows(table: Path) -> Callable[[int], Iterator[tuple[int, Any]]]:
+def _rows(table: Place) -> Callable[[int], Iterator[tuple[int, Any]]]:
     if table.suffix == ".parquet":
         return lambda start: rows_of([table], columns_of([table]), start)
     read = csv_rows if table.suffix == ".csv" else json_lines
     return lambda start: (item for item in read(table) if item[0] >= start)
 
 
-def open_folders(path: Path, options: Options) -> Source | None:
+def open_folders(path: Place, options: Options) -> Source | None:
     """Two folders, win and lose: files of one name are a pair; a .txt of that name holds the prompt.
 
     The layout of SimpleTuner's preference data.
@@ -121,26 +122,26 @@ def open_folders(path: Path, options: Options) -> Source | None:
 
     return Source(
         root=path,
-        files=tuple(sorted(files)),
+        files=tuple(ordered(files)),
         judged_by="source",
         read=lambda start: entries(islice(enumerate(stems), start, None), pair),
         rows=len(stems),
     )
 
 
-def _first(path: Path, names: tuple[str, ...]) -> Path | None:
+def _first(path: Place, names: tuple[str, ...]) -> Place | None:
     return next((path / name for name in names if (path / name).is_dir()), None)
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
+def _pictures(folder: Place) -> dict[str, Place]:
     """File name without its suffix → picture; the first by name where two suffixes share it."""
-    found: dict[str, Path] = {}
-    for file in sorted(folder.iterdir()):
+    found: dict[str, Place] = {}
+    for file in ordered(folder.iterdir()):
         if file.suffix.lower() in PICTURES and not file.name.startswith("."):
             found.setdefault(file.stem, file)
     return found
 
 
-def _listing(path: Path) -> str:
+def _listing(path: Place) -> str:
     names = sorted(item.name for item in path.iterdir()) if path.is_dir() else [path.name]
     return ", ".join(names[:10]) or "nothing"

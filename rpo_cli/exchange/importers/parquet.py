@@ -7,29 +7,34 @@ group, whichever is less, however large their pictures are.
 from collections.abc import Iterator, Sequence, Set
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
+from io import BytesIO
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.exchange.hub_folder import HubPath
 from rpo_cli.exchange.importers.mapped import layout_of, to_entry
 from rpo_cli.exchange.incoming import (
     Entry,
     Options,
     Picture,
+    Place,
     Source,
     Vote,
     choice_of,
     encoded,
     entries,
+    ordered,
     prompt_of,
     refuse,
 )
 
 BATCH = 16  # rows that are in memory at once: two pictures each
 BUFFER = 2**20  # bytes read ahead of a column, instead of a whole row group
+FAR_BUFFER = 2**22  # from the hub: fewer requests; smaller files come whole
+COUNTED = 8  # more files of the hub are not opened only to say how many rows there are
 PICK_A_PIC = ("caption", "jpg_0", "jpg_1", "label_0")
 PICK_A_PIC_TOO = (
     *("label_1", "has_label", "image_0_uid", "image_1_uid"),
@@ -37,7 +42,7 @@ PICK_A_PIC_TOO = (
 )
 
 
-def open_pickapic(path: Path, options: Options) -> Source | None:
+def open_pickapic(path: Place, options: Options) -> Source | None:
     """Pick-a-Pic v1 and v2: Parquet with both pictures as bytes, and datasets made by rpo.
 
     Source: https://huggingface.co/datasets/yuvalkirstain/pickapic_v2
@@ -84,7 +89,7 @@ def _text(value: Any) -> str | None:
     return str(value) if value else None
 
 
-def open_image_preferences(path: Path, options: Options) -> Source | None:
+def open_image_preferences(path: Place, options: Options) -> Source | None:
     """Open-image-preferences-v1-binarized: Parquet with prompt, chosen and rejected, judged by people.
 
     Source: https://huggingface.co/datasets/data-is-better-together/open-image-preferences-v1-binarized
@@ -98,7 +103,7 @@ def open_image_preferences(path: Path, options: Options) -> Source | None:
     return source and replace(source, judged_by="human", license=source.license or "apache-2.0")
 
 
-def open_table(path: Path, options: Options) -> Source | None:
+def open_table(path: Place, options: Options) -> Source | None:
     """Parquet with Image columns: a prompt with a picture, or with a chosen and a rejected one."""
     files, note = files_of(path, options)
     schema = schema_of(files)
@@ -127,7 +132,7 @@ def _is_picture(kind: pa.DataType) -> bool:
     )
 
 
-def _lacks(path: Path, missing: Sequence[str], columns: Sequence[str]) -> UsageError:
+def _lacks(path: Place, missing: Sequence[str], columns: Sequence[str]) -> UsageError:
     return refuse(
         path,
         f"no column {', '.join(missing)}" if columns else "no Parquet files",
@@ -139,11 +144,11 @@ def _lacks(path: Path, missing: Sequence[str], columns: Sequence[str]) -> UsageE
 # --- files ---------------------------------------------------------------------------------------------
 
 
-def files_of(path: Path, options: Options) -> tuple[list[Path], str]:
+def files_of(path: Place, options: Options) -> tuple[list[Place], str]:
     """The Parquet files of a file or folder: those of the split, else of "train", else all; and a note."""
     if path.is_file():
         return ([path] if path.suffix == ".parquet" else []), ""
-    found = sorted(file for file in path.rglob("*.parquet") if not file.name.startswith("."))
+    found = ordered(file for file in path.rglob("*.parquet") if not file.name.startswith("."))
     split = options.split or "train"
     chosen = [file for file in found if file.name.startswith(f"{split}-")]
     if options.split and found and not chosen:
@@ -156,7 +161,7 @@ def files_of(path: Path, options: Options) -> tuple[list[Path], str]:
     return chosen, f"reading split {split}: {len(chosen)} of {len(found)} files; others: --split NAME"
 
 
-def schema_of(files: Sequence[Path]) -> pa.Schema | None:
+def schema_of(files: Sequence[Place]) -> pa.Schema | None:
     """The schema of the first file.
 
     Raises:
@@ -167,17 +172,24 @@ def schema_of(files: Sequence[Path]) -> pa.Schema | None:
     return _open(files[0]).schema_arrow
 
 
-def columns_of(files: Sequence[Path]) -> list[str]:
+def columns_of(files: Sequence[Place]) -> list[str]:
     schema = schema_of(files)
     return list(schema.names) if schema else []
 
 
-def count(files: Sequence[Path]) -> int:
+def count(files: Sequence[Place]) -> int | None:
+    """Rows of all files; None where it would take too many requests to know."""
+    if len(files) > COUNTED and isinstance(files[0], HubPath):
+        return None
     return sum(_open(file).metadata.num_rows for file in files)
 
 
-def _open(file: Path) -> pq.ParquetFile:
+def _open(file: Place) -> pq.ParquetFile:
     try:
+        if isinstance(file, HubPath) and file.stat().st_size <= FAR_BUFFER:
+            return pq.ParquetFile(BytesIO(file.read_bytes()))
+        if isinstance(file, HubPath):
+            return pq.ParquetFile(file.open("rb", 0), pre_buffer=False, buffer_size=FAR_BUFFER)
         return pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER)
     except (OSError, pa.ArrowException) as error:
         raise UsageError(
@@ -186,7 +198,7 @@ def _open(file: Path) -> pq.ParquetFile:
 
 
 def rows_of(
-    files: Sequence[Path], columns: Sequence[str], start: int = 0, only: Set[int] | None = None
+    files: Sequence[Place], columns: Sequence[str], start: int = 0, only: Set[int] | None = None
 ) -> Iterator[tuple[int, dict[str, Any]]]:
     """(row number over all files, row) from row `start` on; row groups without a wanted row are not read.
 
@@ -216,7 +228,7 @@ def rows_of(
 
 
 def _group(
-    path: Path, file: pq.ParquetFile, index: int, columns: Sequence[str]
+    path: Place, file: pq.ParquetFile, index: int, columns: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     try:
         for batch in file.iter_batches(BATCH, row_groups=[index], columns=columns, use_threads=False):

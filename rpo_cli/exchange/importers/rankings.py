@@ -3,7 +3,7 @@
 import zipfile
 from collections.abc import Iterator, Sequence
 from itertools import combinations, islice
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 from rpo_cli.errors import UsageError
@@ -15,6 +15,7 @@ from rpo_cli.exchange.incoming import (
     Entry,
     Options,
     Picture,
+    Place,
     Source,
     Vote,
     bounded,
@@ -31,7 +32,7 @@ HINT = "check the folder, or name another --format; see `rpo list importers`"
 REWARD_DB = ("image_path", "prompt_id", "prompt", "rank")
 
 
-def open_hpdv2(path: Path, options: Options) -> Source | None:
+def open_hpdv2(path: Place, options: Options) -> Source | None:
     """HPDv2: train.json (two pictures and a preference) or test.json (a ranking), pictures beside it.
 
     Source: https://github.com/tgxs002/HPSv2
@@ -67,7 +68,7 @@ def open_hpdv2(path: Path, options: Options) -> Source | None:
     )
 
 
-def _keys(table: Path, *, asked: bool) -> set[str]:
+def _keys(table: Place, *, asked: bool) -> set[str]:
     """Names in the first item of a JSON array; none where the file is something else."""
     try:
         _, first = next(json_items(table), (0, None))
@@ -110,7 +111,7 @@ def rank_votes(ranks: Sequence[Any], count: int) -> Iterator[Vote]:
         yield Vote(a, b, choice)
 
 
-def open_imagereward(path: Path, options: Options) -> Source | None:
+def open_imagereward(path: Place, options: Options) -> Source | None:
     """ImageRewardDB: metadata-SPLIT.parquet and images/SPLIT/, as folders or as the zip files they come in.
 
     Source: https://huggingface.co/datasets/zai-org/ImageRewardDB
@@ -151,7 +152,7 @@ def open_imagereward(path: Path, options: Options) -> Source | None:
     )
 
 
-def _groups(table: Path) -> list[list[dict[str, Any]]]:
+def _groups(table: Place) -> list[list[dict[str, Any]]]:
     """The rows of each prompt_id, in order of its first row; the table holds no pictures and is small."""
     found: dict[Any, list[dict[str, Any]]] = {}
     for _, row in rows_of([table], REWARD_DB):
@@ -162,9 +163,9 @@ def _groups(table: Path) -> list[list[dict[str, Any]]]:
 class _Zips:
     """Pictures by their path below images/, unpacked or in images/SPLIT/SPLIT_N.zip, read in place."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Place) -> None:
         self.root = root
-        self.open: tuple[Path, zipfile.ZipFile] | None = None
+        self.open: tuple[Place, zipfile.ZipFile] | None = None
 
     def picture(self, name: Any) -> bytes:
         try:
@@ -175,10 +176,10 @@ class _Zips:
             folder = PurePosixPath(name).parent
             return self._member(inside(self.root, f"{folder}.zip"), PurePosixPath(name).name)
 
-    def _member(self, archive: Path, name: str) -> bytes:
+    def _member(self, archive: Place, name: str) -> bytes:
         try:
             if self.open is None or self.open[0] != archive:
-                self.open = (archive, zipfile.ZipFile(archive))
+                self.open = (archive, zipfile.ZipFile(archive.open("rb")))
             zipped = self.open[1]
             info = next((i for i in zipped.infolist() if PurePosixPath(i.filename).name == name), None)
             if info is None:
@@ -191,6 +192,6 @@ class _Zips:
             raise BadRow("missing_image", f"{archive.name}: {error}") from error
 
 
-def _files(path: Path) -> str:
+def _files(path: Place) -> str:
     names = sorted(item.name for item in path.iterdir()) if path.is_dir() else [path.name]
     return ", ".join(names[:10]) or "nothing"

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby, islice
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -26,11 +26,13 @@ from rpo_cli.exchange.incoming import (
     Feedback,
     Options,
     Picture,
+    Place,
     Source,
     encoded,
     entries,
     inside,
     load,
+    ordered,
     prompt_of,
     refuse,
 )
@@ -65,12 +67,12 @@ class _Found:
     label: _Label
 
 
-def open_richhf(path: Path, options: Options) -> Source | None:
+def open_richhf(path: Place, options: Options) -> Source | None:
     """RichHF-18K: TFRecords of scores, misaligned words and heat maps; --images names Pick-a-Pic v1.
 
     Source: Liang et al. 2023, arXiv:2312.10240; https://github.com/google-research-datasets/richhf-18k
     """
-    files = [path] if path.is_file() else sorted(path.rglob(f"{options.split or 'train'}*.tfrecord"))
+    files = [path] if path.is_file() else ordered(path.rglob(f"{options.split or 'train'}*.tfrecord"))
     files = [file for file in files if file.suffix == ".tfrecord"]
     if not files:
         if options.asked:
@@ -85,7 +87,7 @@ def open_richhf(path: Path, options: Options) -> Source | None:
         _label(number, data) for number, data in enumerate(d for file in files for d in records(file))
     ]
     _check(files[0], labels)
-    parquet = sorted(options.images.rglob("*.parquet"))  # of every split: labels name pictures of any
+    parquet = ordered(options.images.rglob("*.parquet"))  # of every split: labels name pictures of any
     make = _from_parquet if parquet else _from_folder
     return Source(
         root=path if path.is_dir() else path.parent,
@@ -122,7 +124,7 @@ def _text(value: Value) -> str:
     return first.decode("utf-8", "replace")
 
 
-def _check(file: Path, labels: list[_Label]) -> None:
+def _check(file: Place, labels: list[_Label]) -> None:
     bad = [label.bad for label in labels[:20] if label.bad]
     if labels and len(bad) == len(labels[:20]):
         raise UsageError(f"{file}: {bad[0].detail}", "RichHF-18K has " + ", ".join(NAMES))
@@ -177,7 +179,7 @@ def feedback(label: Any, prompt: str) -> Feedback:
 
 
 def _from_folder(
-    labels: list[_Label], parquet: list[Path], images: Path | None, start: int
+    labels: list[_Label], parquet: list[Place], images: Place | None, start: int
 ) -> Iterator[Any]:
     """Pictures by the stem of their file name, each with its prompt in a .txt of that name."""
 
@@ -193,7 +195,7 @@ def _from_folder(
     return entries(islice(enumerate(labels), start, None), one)
 
 
-def _picture(images: Path, stem: str) -> bytes:
+def _picture(images: Place, stem: str) -> bytes:
     for ending in PICTURES:
         try:
             return load(inside(images, stem + ending))
@@ -204,7 +206,7 @@ def _picture(images: Path, stem: str) -> bytes:
 
 
 def _from_parquet(
-    labels: list[_Label], parquet: list[Path], images: Path | None, start: int
+    labels: list[_Label], parquet: list[Place], images: Place | None, start: int
 ) -> Iterator[Any]:
     """Pictures by their uid in Pick-a-Pic, in its order; labels without a picture come last."""
     found = _look_up({label.stem: label for label in labels if not label.bad}, parquet)
@@ -219,7 +221,7 @@ def _gone(label: _Label) -> BadRow:
     return BadRow("missing_image", f"record {label.number}: no picture {label.stem[:100]!r} in --images")
 
 
-def _look_up(labels: dict[str, _Label], parquet: list[Path]) -> list[_Found]:
+def _look_up(labels: dict[str, _Label], parquet: list[Place]) -> list[_Found]:
     urls = [name for name in ("image_0_url", "image_1_url") if name in columns_of(parquet)]
     found: dict[str, _Found] = {}
     for row, raw in rows_of(parquet, [*UIDS, *urls]):
@@ -231,7 +233,7 @@ def _look_up(labels: dict[str, _Label], parquet: list[Path]) -> list[_Found]:
     return sorted(found.values(), key=lambda place: (place.row, place.side))
 
 
-def _rows(found: list[_Found], parquet: list[Path], start: int) -> Iterator[tuple[int, Any]]:
+def _rows(found: list[_Found], parquet: list[Place], start: int) -> Iterator[tuple[int, Any]]:
     """(place in `found`, (label, side, row)) for the places from `start` on."""
     by_row: dict[int, list[tuple[int, _Found]]] = {}
     for number, place in enumerate(found):

@@ -3,11 +3,10 @@
 import csv
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.incoming import BadRow
+from rpo_cli.exchange.incoming import BadRow, Place
 
 PIECE = 2**20  # characters read at once
 MAX_ROW = 64 * 2**20  # characters of one row; more is no row of a data set
@@ -15,7 +14,7 @@ _DECODER = json.JSONDecoder()
 _SPACE = " \t\r\n"
 
 
-def json_lines(path: Path) -> Iterator[tuple[int, Any]]:
+def json_lines(path: Place) -> Iterator[tuple[int, Any]]:
     """(line number from 0, object or BadRow) of every line that is not blank."""
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file):
@@ -31,7 +30,7 @@ def _object(line: str) -> Any:
     return found if isinstance(found, dict) else BadRow("bad_json", "not a JSON object")
 
 
-def csv_rows(path: Path) -> Iterator[tuple[int, Any]]:
+def csv_rows(path: Place) -> Iterator[tuple[int, Any]]:
     """(row number from 0, row) of a CSV file with a header; an empty cell is no value."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         try:
@@ -41,7 +40,7 @@ def csv_rows(path: Path) -> Iterator[tuple[int, Any]]:
             raise UsageError(f"{path}: not valid CSV: {error}", "check the file") from error
 
 
-def json_items(path: Path) -> Iterator[tuple[int, Any]]:
+def json_items(path: Place) -> Iterator[tuple[int, Any]]:
     """(place, item) of a JSON array of objects, without the whole array in memory.
 
     Raises:

@@ -8,12 +8,12 @@ protocol buffers of tensorflow/core/example.
 import struct
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rpo_cli.errors import RpoError
+from rpo_cli.exchange.incoming import Place
 
 MAX_RECORD = 64 * 2**20
 POLYNOMIAL = 0x82F63B78  # Castagnoli's, bits reversed
@@ -23,7 +23,7 @@ Words = NDArray[np.uint32]
 Value = list[bytes] | list[float] | list[int]
 
 
-def records(path: Path) -> Iterator[bytes]:
+def records(path: Place) -> Iterator[bytes]:
     """The data of every record.
 
     Raises:
@@ -43,7 +43,7 @@ def records(path: Path) -> Iterator[bytes]:
             number += 1
 
 
-def _checked_length(path: Path, number: int, head: bytes) -> int:
+def _checked_length(path: Place, number: int, head: bytes) -> int:
     if len(head) < 12:
         raise _broken(path, number, "breaks off")
     length, check = struct.unpack("<QI", head)
@@ -54,7 +54,7 @@ def _checked_length(path: Path, number: int, head: bytes) -> int:
     return int(length)
 
 
-def _broken(path: Path, number: int, why: str) -> RpoError:
+def _broken(path: Place, number: int, why: str) -> RpoError:
     hint = "download it again; a file of some 130 bytes is a Git LFS pointer: git lfs pull"
     return RpoError(f"{path}: record {number}: {why}", hint)
 

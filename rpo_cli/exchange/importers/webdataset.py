@@ -3,12 +3,22 @@
 import json
 import tarfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import RpoError
 from rpo_cli.exchange.importers.mapped import layout_of, to_entry
-from rpo_cli.exchange.incoming import PICTURES, BadRow, Entry, Options, Source, encoded, entries, refuse
+from rpo_cli.exchange.incoming import (
+    PICTURES,
+    BadRow,
+    Entry,
+    Options,
+    Place,
+    Source,
+    encoded,
+    entries,
+    ordered,
+    refuse,
+)
 from rpo_cli.pictures import MAX_BYTES
 
 HINT = "check the folder, or name another --format; see `rpo list importers`"
@@ -17,12 +27,12 @@ ENDINGS = tuple(ending.lstrip(".") for ending in PICTURES)
 READ = ("txt", "json", "cls", *ENDINGS)  # nothing else is looked at; a pickle is never opened
 
 
-def open_webdataset(path: Path, options: Options) -> Source | None:
+def open_webdataset(path: Place, options: Options) -> Source | None:
     """WebDataset tars: KEY.jpg_0.jpg, KEY.jpg_1.jpg, KEY.original_prompt.txt, KEY.label_0.txt; or KEY.jpg.
 
     Source: https://github.com/webdataset/webdataset
     """
-    files = [path] if path.is_file() else sorted(path.rglob("*.tar"))
+    files = [path] if path.is_file() else ordered(path.rglob("*.tar"))
     files = [file for file in files if file.suffix == ".tar"]
     if options.split:
         files = [file for file in files if options.split in file.name]
@@ -51,7 +61,7 @@ def _columns(raw: dict[str, Any]) -> tuple[list[str], list[str]]:
     return pictures, [name for name in raw if name not in pictures]
 
 
-def _check(file: Path, options: Options) -> None:
+def _check(file: Place, options: Options) -> None:
     """The first sample says what the columns are."""
     for _, raw in _samples([file], 0):
         if isinstance(raw, BadRow):
@@ -62,12 +72,12 @@ def _check(file: Path, options: Options) -> None:
         return
 
 
-def _samples(files: list[Path], start: int) -> Iterator[tuple[int, Any]]:
+def _samples(files: list[Place], start: int) -> Iterator[tuple[int, Any]]:
     """(number, sample as name → value) from number `start` on; members before it are not read."""
     number = 0
     for path in files:
         try:
-            with tarfile.open(path, "r:") as tar:
+            with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 for members in _groups(tar):
                     if number >= start:
                         yield number, _sample(tar, members)
