@@ -5,13 +5,14 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli.cli import reports
-from rpo_cli.cli.output import Output, counted, size, table
+from rpo_cli.cli.output import Output, counted, duration, size, table
 
 if TYPE_CHECKING:
     from rpo_cli.line.round_numbers import RoundNumbers
     from rpo_cli.line.round_plan import RoundPlan
     from rpo_cli.line.rounds import RoundsReport
     from rpo_cli.train.online.plan import OnlinePlan
+    from rpo_cli.train.online.probe import OnlineProbe
     from rpo_cli.train.plan import TrainPlan
 
 
@@ -50,6 +51,16 @@ def planned(say: Output, rounds: "Sequence[RoundPlan]", each: "TrainPlan") -> No
     text = f"{table(header, rows)}\n\neach round: {reports.plan_text(each)}"
     data = {"rounds": [asdict(found) for found in rounds], "training": each}
     say.result(data, text, essence=str(len(rounds)))
+
+
+def online_probe(say: Output, probe: "OnlineProbe") -> None:
+    """What a picture of a method on trajectories took, and the rounds that remain."""
+    text = (
+        f"train: {probe.pictures:,} pictures, {probe.drawing:.3g} s each to draw and score, "
+        f"{probe.learning:.3g} s a use to learn from; {probe.remaining:,} rounds remain: "
+        f"about {duration(3600 * probe.remaining_hours)}"
+    )
+    say.result(probe, text)
 
 
 def online_plan(say: Output, found: "OnlinePlan") -> None:

@@ -28,7 +28,7 @@ Probe = Annotated[
         "--probe",
         metavar="K",
         min=1,
-        help="Make K optimiser steps, time them, extrapolate; keep none.",
+        help="Make K optimiser steps (of methods that sample: batches), time them, extrapolate; keep none.",
         show_default=False,
     ),
 ]
@@ -118,7 +118,7 @@ def act(
     """Train, or do the one thing that was asked for instead."""
     from rpo_cli.cli import round_reports
     from rpo_cli.line import training
-    from rpo_cli.line.online import plan_online
+    from rpo_cli.line.online import plan_online, probe_online
     from rpo_cli.line.round_checks import in_rounds
     from rpo_cli.train.online.compose import is_online
 
@@ -131,6 +131,8 @@ def act(
         round_reports.online_plan(say, plan_online(line))
     elif plan:
         reports.training_plan(say, training.plan(line))
+    elif probe and is_online(line.settings.train):
+        round_reports.online_probe(say, probe_online(line, probe))
     elif probe:
         reports.train_probed(say, training.probe(line, probe))
     elif prepare:

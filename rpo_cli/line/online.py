@@ -5,9 +5,10 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli import registry
-from rpo_cli.compute import pick_device
+from rpo_cli.compute import launched, pick_device
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, nearest
+from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import built_reward, reward_options, served_model
 from rpo_cli.line.models import generator
@@ -24,40 +25,69 @@ from rpo_cli.train.run import TrainReport
 
 if TYPE_CHECKING:
     from rpo_cli.train.online.plan import OnlinePlan
+    from rpo_cli.train.online.probe import OnlineProbe
 
 
 def fine_tune_online(line: Line) -> TrainReport:
     """Fine-tune on pictures that the policy draws for the run's training prompts; needs no dataset.
+
+    Of several processes that a launcher started, the first holds the lock and writes.
 
     Raises:
         SettingsError: settings that contradict the method, or rewards that the run has not.
         UsageError: no model, prompts or rewards.
     """
     settings, online = own_online_settings(line)
-    run, generate = line.settings.run, line.settings.generate
+    arguments = _arguments(line, settings, online)
+    if launched().rank:
+        return train_online(settings, online, **{**arguments, "observer": None})
+    with line.store.lock(f"train-{settings.name}"), line.recorded():
+        return train_online(settings, online, **arguments)
+
+
+def probe_online(line: Line, batches: int) -> "OnlineProbe":
+    """Time some batches of the training and throw away what they learned.
+
+    Raises:
+        SettingsError: settings that contradict the method, or rewards that the run has not.
+        UsageError: no model, prompts or rewards, or several processes.
+    """
+    from rpo_cli.train.online.probe import probe_online as probe_training
+
+    settings, online = own_online_settings(line)
+    return probe_training(settings, online, batches, **_arguments(line, settings, online))
+
+
+def _arguments(line: Line, settings: TrainSettings, online: OnlineSettings) -> dict[str, Any]:
+    """Everything but the settings that a training takes."""
+    run = line.settings.run
     model, revision = model_of(line, settings)
     identity = line.identity(model, revision)
-    rewards = _rewards(line, online)
-    with line.store.lock("generate"):
-        take_prompts(line)
+    return {
+        "prompts": _prompts(line),
+        "rewards": _rewards(line, online),
+        "model": model,
+        "revision": identity.commit,
+        "model_identity": identity.revision,
+        "out": line.store.path("train", settings.name),
+        "seed": run.seed if settings.seed is None else settings.seed,
+        "device": run.device,
+        "negative_prompt": line.settings.generate.negative_prompt or "",
+        "threads": run.threads,
+        "observer": line.observer,
+    }
+
+
+def _prompts(line: Line) -> list[tuple[str, str]]:
+    """(prompt_id, prompt) of the training split; the first of several processes takes them into the run."""
     fraction = line.settings.pairs.val_fraction
-    prompts = [(key, text) for key, text in live_prompts(line) if split_of(text, fraction) == "train"]
-    with line.store.lock(f"train-{settings.name}"), line.recorded():
-        return train_online(
-            settings,
-            online,
-            prompts=prompts,
-            rewards=rewards,
-            model=model,
-            revision=identity.commit,
-            model_identity=identity.revision,
-            out=line.store.path("train", settings.name),
-            seed=run.seed if settings.seed is None else settings.seed,
-            device=run.device,
-            negative_prompt=generate.negative_prompt or "",
-            threads=run.threads,
-            observer=line.observer,
-        )
+    if launched().rank:  # its first process may be about to
+        found = [(prompt.prompt_id, prompt.prompt) for prompt in read_prompts(line.settings.prompts)]
+    else:
+        with line.store.lock("generate"):
+            take_prompts(line)
+        found = list(live_prompts(line))
+    return [(key, text) for key, text in found if split_of(text, fraction) == "train"]
 
 
 def plan_online(line: Line) -> "OnlinePlan":

@@ -21,6 +21,7 @@ import torch
 from pydantic import TypeAdapter
 
 from rpo_cli.compute import launched
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import Silent
 from rpo_cli.train.loop import run_training
@@ -48,24 +49,40 @@ def crew(inputs: Inputs, threads: int) -> Iterator[World]:
         UsageError: more processes than GPUs or pairs of a step.
         RpoError: a helper ended.
     """
-    launch, count = launched(), inputs.settings.processes
-    require_room(max(launch.size, count), inputs)
-    if launch.size > 1:
-        with joined(launch.rank, launch.size, inputs.device) as world:
+    if launched().size > 1 or inputs.settings.processes == 1:
+        with launched_world(inputs.settings, inputs.device) as world:
             yield world
-    elif count > 1:
-        with (
-            TemporaryDirectory(prefix="rpo-") as folder,
-            _with_helpers(inputs, threads, Path(folder)) as world,
-        ):
-            yield world
-    else:
+        return
+    require_room(inputs.settings.processes, inputs.settings, inputs.device)
+    with (
+        TemporaryDirectory(prefix="rpo-") as folder,
+        _with_helpers(inputs, threads, Path(folder)) as world,
+    ):
+        yield world
+
+
+@contextmanager
+def launched_world(settings: TrainSettings, device: str, items: str = "pairs") -> Iterator[World]:
+    """The processes that a launcher started, or this one alone.
+
+    Args:
+        items: what a step consists of.
+
+    Raises:
+        UsageError: more processes than GPUs or items of a step.
+    """
+    launch = launched()
+    require_room(launch.size, settings, device, items)
+    if launch.size == 1:
         yield ALONE
+        return
+    with joined(launch.rank, launch.size, device) as world:
+        yield world
 
 
-def require_room(processes: int, inputs: Inputs) -> None:
+def require_room(processes: int, settings: TrainSettings, device: str, items: str = "pairs") -> None:
     """Refuse processes that have nothing to do or nowhere to run."""
-    launch, settings = launched(), inputs.settings
+    launch = launched()
     if launch.size > 1 and settings.processes > 1:
         raise UsageError(
             f"--processes {settings.processes}: this is already one of {launch.size} processes",
@@ -73,11 +90,11 @@ def require_room(processes: int, inputs: Inputs) -> None:
         )
     if processes > settings.global_batch:
         raise UsageError(
-            f"{processes} processes share the {settings.global_batch} pairs of a step",
+            f"{processes} processes share the {settings.global_batch} {items} of a step",
             "raise train.global_batch, or start fewer processes",
         )
     here = settings.processes if launch.size == 1 else launch.local + 1
-    if inputs.device.startswith("cuda") and here > torch.cuda.device_count():
+    if device.startswith("cuda") and here > torch.cuda.device_count():
         raise UsageError(
             f"{here} processes on this machine, and it has {torch.cuda.device_count()} GPUs",
             "start one process a GPU",

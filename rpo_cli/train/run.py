@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rpo_cli.compute import launched
+from rpo_cli.compute import launched, pick_device, set_threads
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
@@ -117,34 +117,44 @@ def train(
     identity = identity_of(settings, embedder, seed=seed, model=model_identity, dataset=data)
     identity |= {"start": start.identity} if start else {}
     report = finished(out, identity, settings.name, result)
-    launch = launched()
-    if report is not None and (
-        launch.rank or all((result / layout).exists() for layout in settings.export)
-    ):
-        return report
+    place = (dataset, model, revision, model_identity, data, out, result, cache, seed)
+    if report is not None:
+        return with_exports(report, settings, place, device, threads)
     require_packages(settings)
-    if not launch.rank:
+    if not (launch := launched()).rank:
         claim(out, identity, settings.name)
-    from rpo_cli.compute import pick_device
-    from rpo_cli.train.loop import add_exports, run_training
+    from rpo_cli.train.loop import run_training
     from rpo_cli.train.prepare import Inputs
     from rpo_cli.train.processes import crew, threads_each
 
-    device = pick_device(device, launch)
-    where = (dataset, model, revision, model_identity, data, out, result, cache, seed, device)
-    inputs = Inputs(settings, *where, embedder, start)
-    if report is not None:
-        add_exports(inputs, threads)
-        return report
+    inputs = Inputs(settings, *place, pick_device(device, launch), embedder, start)
     threads = threads_each(threads, settings.processes)
     with crew(inputs, threads) as world:
-        pairs, (first, last, held_first, held_last) = run_training(
-            inputs, threads, observer or Silent(), world
-        )
-    result = result_folder(out, settings.full)
-    report = TrainReport(settings.name, settings.steps, pairs, result, first, last, held_first, held_last)
-    if not launch.rank:
+        pairs, ends = run_training(inputs, threads, observer or Silent(), world)
+    report = TrainReport(settings.name, settings.steps, pairs, result_folder(out, settings.full), *ends)
+    if world.leads:
         commit(out, identity, report)
+    return report
+
+
+def with_exports(
+    report: TrainReport, settings: TrainSettings, place: tuple[Any, ...], device: str, threads: int
+) -> TrainReport:
+    """A finished training, with the layouts (`train.export`) that were asked for since.
+
+    Args:
+        place: of `prepare.Inputs`, from the dataset to the seed.
+    """
+    lacking = [layout for layout in settings.export if not (report.adapter / layout).exists()]
+    if lacking and not launched().rank:
+        from rpo_cli.train.files import remove_temporaries
+        from rpo_cli.train.loop import add_exports
+        from rpo_cli.train.packages import require_packages
+        from rpo_cli.train.prepare import Inputs
+
+        require_packages(settings)
+        remove_temporaries(report.adapter.parent)
+        add_exports(Inputs(settings, *place, pick_device(device)), threads)
     return report
 
 
@@ -176,7 +186,6 @@ def prepare_cache(
         UsageError: no training pairs, or a tie.
         CorruptImage: a picture of the dataset does not decode.
     """
-    from rpo_cli.compute import pick_device, set_threads
     from rpo_cli.train.compose import require_embedder, settled
     from rpo_cli.train.families import open_family
     from rpo_cli.train.prepare import Inputs, prepare
@@ -212,7 +221,6 @@ def suggest_beta(
         SettingsError: settings that contradict the method.
         UsageError: the method's β is no scale of denoising errors.
     """
-    from rpo_cli.compute import pick_device
     from rpo_cli.train.advise import advise
     from rpo_cli.train.compose import require_embedder, settled
     from rpo_cli.train.prepare import Inputs

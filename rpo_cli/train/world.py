@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
+from math import prod
 
 import torch
 import torch.distributed as dist
@@ -165,7 +166,7 @@ def gather_errors(world: World, errors: Errors, counts: list[int]) -> Errors:
     values = {name: getattr(errors, name) for name in names}
     found = {name: None if value is None else ranks(value, errors.width) for name, value in values.items()}
     known = {f"known.{name}": value for name, value in vars(errors.known).items()}
-    whole = _gather_tables(
+    whole = gather_tables(
         world, {k: v.detach() for k, v in (found | known).items() if v is not None}, counts
     )
     flat = {name: whole[name].reshape(-1) if name in whole else None for name in found}
@@ -174,9 +175,11 @@ def gather_errors(world: World, errors: Errors, counts: list[int]) -> Errors:
     return Errors(policy, flat["reference"], flat["cross"], Known(**told), errors.width, flat["distance"])
 
 
-def _gather_tables(world: World, tables: Mapping[str, Tensor], counts: list[int]) -> dict[str, Tensor]:
-    """Tensors whose last axis is that of the items, in one exchange."""
-    rows = {name: value.reshape(-1, value.shape[-1]) for name, value in tables.items()}
+def gather_tables(world: World, tables: Mapping[str, Tensor], counts: list[int]) -> dict[str, Tensor]:
+    """Tensors of one dtype, (..., own) → (..., all) in the order of the processes, in one exchange."""
+    if world.size == 1:
+        return dict(tables)
+    rows = {n: value.reshape(prod(value.shape[:-1]), value.shape[-1]) for n, value in tables.items()}
     whole = world.gather(torch.cat(list(rows.values())), counts)
     parts = whole.split([len(value) for value in rows.values()])
     return {

@@ -38,15 +38,15 @@ def keep_gradient(path: Path) -> None:
 
 
 def work(job: dict) -> None:
+    if "gradient" in job:
+        keep_gradient(Path(job.pop("gradient") + os.environ.get("RANK", "0")))
+    if job.pop("differ", False):
+        job["seed"] += int(os.environ["RANK"])
     if "online" in job:
         work_online(job)
         return
     validation.VALIDATION_ITEMS = job.pop("validation_items")
     paths = {name: Path(job.pop(name)) for name in ("dataset", "out", "cache")}
-    if "gradient" in job:
-        keep_gradient(Path(job.pop("gradient") + os.environ.get("RANK", "0")))
-    if job.pop("differ", False):
-        job["seed"] += int(os.environ["RANK"])
     if "embedder" in job:
         job["embedder"] = Embedder(**job["embedder"])
     train(TrainSettings(**job.pop("settings")), **paths, **job)

@@ -1,35 +1,43 @@
 """Rounds of sampling, scoring and learning, each committed as one checkpoint; the last is exported."""
 
 import json
-from contextlib import AbstractContextManager, closing, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 
 from rpo_cli.compute import is_out_of_memory, set_threads
 from rpo_cli.config import TrainSettings
-from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
+from rpo_cli.records import content_key
 from rpo_cli.sections import OnlineSettings
 from rpo_cli.train import checkpoint
 from rpo_cli.train.average import Average
 from rpo_cli.train.export import export, portable_name, require_layouts
-from rpo_cli.train.families import Family, open_family
-from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.families import open_family
 from rpo_cli.train.loggers import open_loggers
 from rpo_cli.train.metrics import Journal, MetricsFile, Numbers
 from rpo_cli.train.online.credit import Memory
 from rpo_cli.train.online.lesson import State, lesson
 from rpo_cli.train.online.objective import OnlineObjective
-from rpo_cli.train.online.rollout import Judges, Prompts, roll_out
+from rpo_cli.train.online.rollout import Judges, Prompts, Rollout, roll_out
 from rpo_cli.train.online.run import Rewards
+from rpo_cli.train.online.sampling import (
+    drawn_in_round,
+    grid_of,
+    latent_shape,
+    require_family,
+    rows_of_pass,
+)
 from rpo_cli.train.online.teach import Teacher
 from rpo_cli.train.optimiser import make_optimiser
 from rpo_cli.train.policy import Policy, build_policy, weight_dtype
 from rpo_cli.train.trajectory import Grid, Sampler
+from rpo_cli.train.world import ALONE, World
 
 ENDS = ("first round", "last round")
 
@@ -54,102 +62,81 @@ class Inputs:
     device: str
 
 
-def run_rounds(inputs: Inputs, threads: int, observer: Observer) -> tuple[State, Numbers, Numbers]:
-    """Train to the last round and export.
+def run_rounds(
+    inputs: Inputs, threads: int, observer: Observer, world: World = ALONE
+) -> tuple[State, Numbers, Numbers]:
+    """Train to the last round and export; the first process writes all files.
 
     Returns:
-        The final state, and the numbers of the first and the last round.
+        The final state, and the numbers of the first and the last round; {} at all but the first process.
 
     Raises:
         UsageError: a model that is not of the SD 1.x or 2.x family, or settings it cannot have.
         RpoError: a loss or reward that is not finite, or memory is too small.
     """
     set_threads(threads)
-    family = open_family(inputs.model, inputs.revision)
-    require_family(family, inputs.objective)
-    require_layouts(inputs.settings, family)
-    grid = grid_of(inputs.model, inputs.revision, inputs.online)
-    shape = latent_shape(family, inputs.settings.resolution)
-    observer.note(start_line(inputs, grid))
-    denoiser = family.load_denoiser(weight_dtype(inputs.settings))
-    policy = build_policy(denoiser, inputs.settings, family.lora_targets, inputs.seed, inputs.device)
-    guidance = inputs.online.guidance
-    assert guidance is not None
-    sampler = Sampler(policy, family, grid, guidance, shape, inputs.device)
-    state = start_or_resume(inputs, policy)
+    teacher, state = ready(inputs, observer, world)
     observer.start("train", inputs.settings.rounds or 0, state.round)
-    try:
-        with closing(opened(inputs, state)) as journal:
-            loop(inputs, sampler, state, journal, observer)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise RpoError(
-            f"out of memory with {inputs.settings.batch_size} pictures per forward pass",
-            "give a smaller --batch-size under another --name, or --dtype bfloat16; whole rounds are saved",
-        ) from error
+    with closing(opened(inputs, state, world)) as journal, enough_memory(inputs.settings):
+        if state.round < (inputs.settings.rounds or 0):
+            loop(inputs, teacher, load_judges(inputs, teacher), state, journal, observer)
     observer.finish()
     first, last = journal.ends()[:2]
-    finish(inputs, sampler, state, dict(zip(ENDS, (first, last), strict=True)))
+    if world.leads:
+        finish(inputs, teacher.sampler, state, dict(zip(ENDS, (first, last), strict=True)))
     return state, first, last
 
 
-def opened(inputs: Inputs, state: State) -> Journal:
+def ready(inputs: Inputs, observer: Observer, world: World) -> tuple[Teacher, State]:
+    """The model loaded, and the state where an earlier call left it.
+
+    Raises:
+        UsageError: a model that is not of the SD 1.x or 2.x family, or settings it cannot have.
+        RpoError: the processes do not have the same training before them.
+    """
+    settings, objective = inputs.settings, inputs.objective
+    family = open_family(inputs.model, inputs.revision)
+    require_family(family, objective)
+    require_layouts(settings, family)
+    grid = grid_of(inputs.model, inputs.revision, inputs.online)
+    shape = latent_shape(family, settings.resolution)
+    observer.note(start_line(inputs, grid))
+    denoiser = family.load_denoiser(weight_dtype(settings))
+    policy = build_policy(denoiser, settings, family.lora_targets, inputs.seed, inputs.device)
+    guidance = inputs.online.guidance
+    assert guidance is not None
+    sampler = Sampler(policy, family, grid, guidance, shape, inputs.device)
+    rows = rows_of_pass(settings, objective, drawn_in_round(inputs.online, len(inputs.prompts)))
+    beta = settings.beta or 0.0
+    state = start_or_resume(inputs, policy)
+    if world.size > 1:
+        world.agree(fingerprint(inputs, state, policy))
+    return Teacher(sampler, objective, settings, inputs.online, rows, beta, inputs.seed, world), state
+
+
+def fingerprint(inputs: Inputs, state: State, policy: Policy) -> str:
+    """Everything in which the processes of one training must not differ."""
+    sections = [part.model_dump(mode="json") for part in (inputs.settings, inputs.online)]
+    data = [inputs.prompts_identity, dict(inputs.rewards.identities), inputs.model_identity]
+    weights = checkpoint.digest(policy.parameters)
+    return content_key(*sections, *data, inputs.seed, state.round, weights)
+
+
+def load_judges(inputs: Inputs, teacher: Teacher) -> Judges:
+    """What turns latents into rewards, set up."""
+    encoders = teacher.sampler.family.load_encoders(inputs.device)
+    return Judges(encoders, inputs.rewards.build(inputs.device), inputs.rewards.batch_size)
+
+
+def opened(inputs: Inputs, state: State, world: World) -> Journal:
     """Where the numbers go, without those of rounds that will be made again."""
+    if not world.leads:
+        return Journal(None)
     key = json.loads((inputs.out / "settings.json").read_text(encoding="utf-8"))["key"]
     loggers = open_loggers(inputs.settings, inputs.out, key, state.round + 1)
     journal = Journal(MetricsFile(inputs.out / "metrics.jsonl"), loggers)
     journal.rewind(state.round or None)
     return journal
-
-
-def require_family(family: Family, objective: OnlineObjective) -> None:
-    """Refuse what stochastic DDIM steps with one text encoder cannot draw.
-
-    Raises:
-        UsageError: a flow model, or one that is told the picture's size.
-    """
-    family.check()
-    if family.component != "unet" or family.sized:
-        raise UsageError(
-            f"{objective.name} samples with stochastic DDIM, for SD 1.x and 2.x only; "
-            f"a {family.pipeline} cannot be trained with it yet",
-            "use a method that learns from pairs, e.g. --method dpo",
-        )
-
-
-def grid_of(model: str, revision: str | None, online: OnlineSettings) -> Grid:
-    """The denoising steps.
-
-    Raises:
-        UsageError: more steps teach than have a density, or none has.
-    """
-    assert online.steps is not None
-    config = Folder(model, revision).config("scheduler", DDIMScheduler)
-    grid = Grid.of(config, online.steps, online.eta)
-    random = len(grid.random_steps)
-    if random < max(1, online.taught_steps or 0):
-        raise UsageError(
-            f"online.steps = {online.steps}: only {random} of these steps are random and can teach",
-            "give more online.steps, or fewer online.taught_steps",
-        )
-    return grid
-
-
-def latent_shape(family: Family, resolution: int | None) -> tuple[int, int, int]:
-    """(C, h, w) of what is sampled.
-
-    Raises:
-        UsageError: the model cannot work at this resolution.
-    """
-    (channels, side, _), own = family.latent_size()
-    if resolution is not None and resolution % family.grain():
-        raise UsageError(
-            f"a resolution of {resolution} pixels is no multiple of {family.grain()}, as this model needs",
-            f"e.g. train.resolution = {max(1, round(resolution / family.grain())) * family.grain()}",
-        )
-    side = side * (resolution or own) // own
-    return (channels, side, side)
 
 
 def start_line(inputs: Inputs, grid: Grid) -> str:
@@ -182,55 +169,70 @@ def start_or_resume(inputs: Inputs, policy: Policy) -> State:
     return state
 
 
-def loop(inputs: Inputs, sampler: Sampler, state: State, journal: Journal, observer: Observer) -> None:
+def loop(
+    inputs: Inputs, teacher: Teacher, judges: Judges, state: State, journal: Journal, observer: Observer
+) -> None:
     """The rounds that are missing. A round is whole or never was."""
-    settings, online, objective = inputs.settings, inputs.online, inputs.objective
-    if state.round == settings.rounds:
-        return
-    judges = Judges(
-        sampler.family.load_encoders(inputs.device),
-        inputs.rewards.build(inputs.device),
-        inputs.rewards.batch_size,
-    )
-    drawn = drawn_in_round(online, len(inputs.prompts))
-    rows = rows_of_pass(settings, objective, drawn)
-    beta = settings.beta or 0.0
-    teacher = Teacher(sampler, objective, settings, online, rows, beta, inputs.seed)
-    while state.round < (settings.rounds or 0):
-        rollout = roll_out(
-            sampler,
-            judges,
-            objective,
-            online,
-            inputs.prompts,
-            negative=inputs.negative,
-            rows=rows,
-            seed=inputs.seed,
-            index=state.round,
-            observer=observer,
-        )
-        state.images += rollout.pictures
-        state.scored += rollout.pictures * (1 + (len(sampler.grid) if objective.values else 0))
-        learned = lesson(objective, online, beta, sampler.grid, rollout, state)
-        numbers = learned.numbers | teacher.teach(rollout, learned, state)
-        if not learned.items:
-            observer.note(f"round {state.round + 1}: no prompt's best and worst differ beyond the noise")
+    while state.round < (inputs.settings.rounds or 0):
+        rollout = drawn(inputs, teacher, judges, state, observer)
+        numbers = learned(teacher, rollout, state, observer)
         state.round += 1
         budget = {"images_sampled": state.images, "pictures_scored": state.scored}
         journal.append("train", state.round, numbers | budget)
         observer.advance(1, 0)
-        commit(inputs, sampler.policy, state)
+        if teacher.world.leads:  # all hold the same; draws have no state
+            commit(inputs, teacher.sampler.policy, state)
 
 
-def drawn_in_round(online: OnlineSettings, prompts: int) -> int:
-    """Pictures of a round."""
-    return min(online.prompts_per_round, prompts) * online.images_per_prompt
+def drawn(inputs: Inputs, teacher: Teacher, judges: Judges, state: State, observer: Observer) -> Rollout:
+    """The pictures of the next round, counted.
+
+    Raises:
+        RpoError: a reward that is no finite number.
+    """
+    rollout = roll_out(
+        teacher.sampler,
+        judges,
+        teacher.objective,
+        teacher.online,
+        inputs.prompts,
+        negative=inputs.negative,
+        rows=teacher.rows,
+        seed=inputs.seed,
+        index=state.round,
+        observer=observer,
+        world=teacher.world,
+    )
+    state.images += rollout.pictures
+    promises = len(teacher.sampler.grid) if teacher.objective.values else 0
+    state.scored += rollout.pictures * (1 + promises)
+    return rollout
 
 
-def rows_of_pass(settings: TrainSettings, objective: OnlineObjective, drawn: int) -> int:
-    """Pictures of a forward pass, in sampling and in learning; even for pairs."""
-    rows = min(settings.batch_size, drawn)
-    return rows - rows % objective.width
+def learned(teacher: Teacher, rollout: Rollout, state: State, observer: Observer) -> Numbers:
+    """What a round's rewards and optimiser steps say.
+
+    Raises:
+        RpoError: a loss or gradient that is not finite.
+    """
+    taught = lesson(teacher.objective, teacher.online, teacher.beta, teacher.sampler.grid, rollout, state)
+    if not taught.items:
+        observer.note(f"round {state.round + 1}: no prompt's best and worst differ beyond the noise")
+    return taught.numbers | teacher.teach(rollout, taught, state)
+
+
+@contextmanager
+def enough_memory(settings: TrainSettings) -> Iterator[None]:
+    """Make running out of memory an RpoError that says what to do."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise RpoError(
+            f"out of memory with {settings.batch_size} pictures per forward pass",
+            "give a smaller --batch-size under another --name, or --dtype bfloat16; whole rounds are saved",
+        ) from error
 
 
 def commit(inputs: Inputs, policy: Policy, state: State) -> None:

@@ -8,7 +8,7 @@ from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.families import open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.online.compose import settled_online
-from rpo_cli.train.online.loop import (
+from rpo_cli.train.online.sampling import (
     drawn_in_round,
     grid_of,
     latent_shape,

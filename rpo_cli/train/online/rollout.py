@@ -5,6 +5,7 @@ All of it is a function of (weights, seed, round): there is no RNG state.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from rpo_cli.train.families import Condition, Encoders
 from rpo_cli.train.online.credit import Floats
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.trajectory import Sampler, Trajectories, sample
+from rpo_cli.train.world import ALONE, World, gather_tables
 
 Prompts = Sequence[tuple[str, str]]  # (prompt_id, prompt)
 
@@ -84,11 +86,13 @@ def roll_out(
     seed: int,
     index: int,
     observer: Observer,
+    world: World = ALONE,
 ) -> Rollout:
-    """Sample and score round `index` with the policy as it is.
+    """Sample and score round `index` with the policy as it is; every process gets all of it.
 
     Args:
         rows: of a forward pass; the last batch is padded to it.
+        world: each process draws and scores a share of the batches.
 
     Raises:
         RpoError: a reward that is no finite number, or memory is too small.
@@ -102,16 +106,52 @@ def roll_out(
     encoded = encode_prompts(judges.encoders, [negative, *texts], observer)
     empty = {part: value[:1] for part, value in encoded.items()}
     condition = {part: value[1:].repeat_interleave(each, 0) for part, value in encoded.items()}
-    found = _sampled(sampler, objective, condition, empty, seeds, rows)
-    repeated = [text for text in texts for _ in range(each)]
+    shares = shares_of_batches(world, len(seeds), rows)
+    own, counts = shares[world.rank], [len(part) for part in shares]
+    found = _sampled(sampler, objective, condition, empty, seeds, rows, own)
+    repeated = [texts[place // each] for place in own]
     final = scored(judges, repeated, found.latents[-1], observer)
     promised: dict[str, Floats] = {}
     if found.denoised is not None:
         steps = len(found.denoised)
         flat = scored(judges, repeated * steps, found.denoised.flatten(0, 1), observer)
-        promised = {name: values.reshape(steps, -1) for name, values in flat.items()}
+        promised = {name: values.reshape(steps, len(own)) for name, values in flat.items()}
+    found, final, promised = exchanged(world, found, final, promised, counts)
     scores = {name: values.reshape(len(chosen), each) for name, values in final.items()}
     return Rollout(chosen, condition, empty, found, scores, promised)
+
+
+def shares_of_batches(world: World, pictures: int, rows: int) -> list[range]:
+    """The pictures of each process: whole batches, so that none is drawn in another shape than alone."""
+    parts = world.shares(ceil(pictures / rows))
+    return [range(part.start * rows, min(part.stop * rows, pictures)) for part in parts]
+
+
+def exchanged(
+    world: World,
+    found: Trajectories,
+    final: Mapping[str, Floats],
+    promised: Mapping[str, Floats],
+    counts: list[int],
+) -> tuple[Trajectories, dict[str, Floats], dict[str, Floats]]:
+    """What each process has drawn and scored → that of all, in the order of the processes."""
+    if world.size == 1:
+        return found, dict(final), dict(promised)
+    drawn = {name: value.movedim(1, -1) for name, value in vars(found).items() if value is not None}
+    whole: dict[str, Any] = {
+        name: value.movedim(-1, 1).contiguous()
+        for name, value in gather_tables(world, drawn, counts).items()
+    }
+    scores, promises = (
+        {name: torch.from_numpy(values) for name, values in table.items()} for table in (final, promised)
+    )
+    scores = gather_tables(world, scores, counts)
+    promises = gather_tables(world, promises, counts) if promises else {}
+    return Trajectories(**whole), _numpy(scores), _numpy(promises)
+
+
+def _numpy(tables: Mapping[str, Tensor]) -> dict[str, Floats]:
+    return {name: value.numpy() for name, value in tables.items()}
 
 
 def _sampled(
@@ -121,10 +161,11 @@ def _sampled(
     empty: Condition,
     seeds: Sequence[int],
     rows: int,
+    own: range,
 ) -> Trajectories:
-    """The trajectories of all seeds, in batches of exactly `rows`."""
+    """Trajectories of `own` pictures in batches of exactly `rows`; of none, tensors without pictures."""
     parts: list[Trajectories] = []
-    for start in range(0, len(seeds), rows):
+    for start in own[::rows] or [0]:
         places = padded(range(start, min(start + rows, len(seeds))), rows)
         chunk = {part: value[places] for part, value in condition.items()}
         drawn = sample(
@@ -134,7 +175,7 @@ def _sampled(
             with_denoised=objective.values,
             with_reference=objective.needs_reference,
         )
-        parts.append(first_rows(drawn, min(rows, len(seeds) - start)))
+        parts.append(first_rows(drawn, min(rows, own.stop - start) if own else 0))
     names = [name for name, value in vars(parts[0]).items() if value is not None]
     joined: dict[str, Any] = {
         name: torch.cat([getattr(part, name) for part in parts], dim=1) for name in names

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rpo_cli.compute import launched
+from rpo_cli.compute import launched, pick_device
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Reward, Silent
@@ -20,6 +20,7 @@ from rpo_cli.train.run import (
     finished,
     identity_of,
     result_folder,
+    with_exports,
 )
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def train_online(
 
     May be killed at any moment: the same call again ends with the bytes an undisturbed one would have
     made, on the same kind of machine; a round that was not committed is made again. The caller holds the
-    lock of `out`.
+    lock of `out`. Under a launcher every process calls it, as `train`.
 
     Args:
         online: with `steps` and `guidance` given.
@@ -74,7 +75,7 @@ def train_online(
     """
     settings, online, objective = settled_online(settings, online)
     prompts = sorted(prompts)
-    _require(objective.name, online, prompts, rewards)
+    require_work(objective.name, online, prompts, rewards)
     asked = content_key(prompts, negative_prompt)
     identity = identity_of(
         settings,
@@ -87,44 +88,29 @@ def train_online(
     )
     result = result_folder(out, settings.full)
     report = finished(out, identity, settings.name, result)
-    if report is not None and all((result / layout).exists() for layout in settings.export):
-        return report
-    require_packages(settings)
-    claim(out, identity, settings.name)
-    from rpo_cli.compute import pick_device
-    from rpo_cli.train.online.loop import Inputs, run_rounds
-
-    device = pick_device(device)
     if report is not None:
-        from rpo_cli.train.loop import add_exports
-        from rpo_cli.train.prepare import Inputs as OfPairs
+        place = (out, model, revision, model_identity, "", out, result, out, seed)
+        return with_exports(report, settings, place, device, threads)
+    require_packages(settings)
+    if not (launch := launched()).rank:
+        claim(out, identity, settings.name)
+    from rpo_cli.train.online.loop import Inputs, run_rounds
+    from rpo_cli.train.processes import launched_world
 
-        place = (out, model, revision, model_identity, "", out, result, out, seed, device)
-        add_exports(OfPairs(settings, *place), threads)
-        return report
     what = (settings, online, objective, prompts, asked, rewards, negative_prompt)
-    where = (model, revision, model_identity, out, result, seed, device)
-    state, first, last = run_rounds(Inputs(*what, *where), threads, observer or Silent())
-    report = TrainReport(
-        settings.name,
-        state.step,
-        0,
-        result_folder(out, settings.full),
-        train_first=first,
-        train_last=last,
-        images=state.images,
-    )
-    commit(out, identity, report)
+    where = (model, revision, model_identity, out, result, seed, pick_device(device, launch))
+    inputs, items = Inputs(*what, *where), "pairs" if objective.paired else "pictures"
+    with launched_world(settings, inputs.device, items) as world:
+        state, *ends = run_rounds(inputs, threads, observer or Silent(), world)
+    result = result_folder(out, settings.full)
+    report = TrainReport(settings.name, state.step, 0, result, *ends, images=state.images)
+    if world.leads:
+        commit(out, identity, report)
     return report
 
 
-def _require(name: str, online: OnlineSettings, prompts: "Prompts", rewards: Rewards) -> None:
+def require_work(name: str, online: OnlineSettings, prompts: "Prompts", rewards: Rewards) -> None:
     """Refuse a training that has nothing to sample or nothing to aim at."""
-    if (size := launched().size) > 1:
-        raise UsageError(
-            f"{name} was started as {size} processes, and runs in one",
-            "start it with plain `rpo train`; several trainings can run beside each other",
-        )
     if not prompts:
         raise UsageError(f"{name}: no prompts to sample", "give --prompts, or lower pairs.val_fraction")
     if not rewards.identities:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.online.rollout import Rollout, padded
 from rpo_cli.train.step import learning_rate
 from rpo_cli.train.trajectory import Sampler, log_probability, step_kl, step_of
+from rpo_cli.train.world import ALONE, World, gather_tables
 
 
 @dataclass
@@ -40,6 +41,7 @@ class Teacher:
     Attributes:
         rows: of a forward pass, the same as in sampling.
         beta: in the objective's own unit; 0 where it has none.
+        world: each process learns from a share of a step's items.
     """
 
     sampler: Sampler
@@ -49,6 +51,7 @@ class Teacher:
     rows: int
     beta: float
     seed: int
+    world: World = ALONE
 
     def teach(self, rollout: Rollout, lesson: Lesson, state: State) -> Numbers:
         """Optimiser steps over the items of a round, each used `inner_epochs` times.
@@ -89,18 +92,13 @@ class Teacher:
         tally: Tally,
     ) -> None:
         """One optimiser step on the mean loss of some items, over their steps."""
-        first = not tally.losses
         state.optimiser.zero_grad(set_to_none=True)
-        total, size = 0.0, self.rows // self.objective.width
-        for start in range(0, len(places), size):
-            chunk = Chunk(self, rollout, lesson, places[start : start + size], steps)
-            summed, ratios = chunk.backward(1 / len(places), state.scaler)
-            total += summed
-            tally.log_ratios.append(ratios)
-            if chunk.advantage is not None:
-                tally.advantages.append(chunk.advantage)
-            if first:
-                tally.first = max(tally.first, float(ratios.abs().max()))
+        total, ratios = self._gradient(Chunk(self, rollout, lesson, places, steps), state.scaler)
+        if not tally.losses:
+            tally.first = float(ratios.abs().max())
+        tally.log_ratios.append(ratios)
+        if lesson.advantage is not None:
+            tally.advantages.append(lesson.advantage[list(steps)][:, list(places)])
         state.scaler.unscale_(state.optimiser)
         parameters = self.sampler.policy.parameters.values()
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
@@ -118,6 +116,27 @@ class Teacher:
             state.average.update(state.step)
         tally.losses.append(total)
         tally.norms.append(norm)
+
+    def _gradient(self, whole: "Chunk", scaler: torch.amp.GradScaler) -> tuple[float, Tensor]:
+        """The gradient of the mean loss of all items, on every process; the loss and all log-ratios."""
+        places, parameters = whole.places, list(self.sampler.policy.parameters.values())
+        shares = self.world.shares(len(places))
+        own, size = shares[self.world.rank], self.rows // self.objective.width
+        total, found = 0.0, [torch.zeros(len(whole.steps), self.objective.width, 0)]
+        for start in own[::size]:
+            chunk = replace(whole, places=places[start : min(start + size, own.stop)])
+            summed, ratios = chunk.backward(1 / len(places), scaler)
+            total += summed
+            found.append(ratios)
+        if self.world.size > 1:
+            for parameter in parameters:  # a process without items has none yet
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+            self.world.add_gradients(parameters)
+            losses = torch.tensor([[total]], dtype=torch.float64)
+            total = float(self.world.gather(losses, [1] * self.world.size).sum())
+        ratios = {"all": torch.cat(found, dim=2)}
+        return total, gather_tables(self.world, ratios, [len(part) for part in shares])["all"]
 
     def _numbers(self, rollout: Rollout, tally: Tally, state: State) -> Numbers:
         found: Numbers = {"optimiser_steps": state.step}
