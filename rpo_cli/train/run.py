@@ -27,6 +27,8 @@ SCHEDULE_ONLY = frozenset(
     {"name", "model", "save_every", "validate_every", "seed", "export", "loggers", "processes", "dataset"}
 )
 CHECKPOINTS = "checkpoint-*.safetensors"
+# dataset, model, its revision and identity, the dataset's; folders of training, result and cache; seed
+Place = tuple[Path, str, str | None, str, str, Path, Path, Path, int]
 
 
 @dataclass(frozen=True)
@@ -130,15 +132,16 @@ def train(
     inputs = Inputs(settings, *place, pick_device(device, launch), embedder, start)
     threads = threads_each(threads, settings.processes)
     with crew(inputs, threads) as world:
-        pairs, ends = run_training(inputs, threads, observer or Silent(), world)
-    report = TrainReport(settings.name, settings.steps, pairs, result_folder(out, settings.full), *ends)
+        pairs, (first, last, before, after) = run_training(inputs, threads, observer or Silent(), world)
+    result = result_folder(out, settings.full)
+    report = TrainReport(settings.name, settings.steps, pairs, result, first, last, before, after)
     if world.leads:
         commit(out, identity, report)
     return report
 
 
 def with_exports(
-    report: TrainReport, settings: TrainSettings, place: tuple[Any, ...], device: str, threads: int
+    report: TrainReport, settings: TrainSettings, place: Place, device: str, threads: int
 ) -> TrainReport:
     """A finished training, with the layouts (`train.export`) that were asked for since.
 

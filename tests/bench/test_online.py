@@ -15,7 +15,7 @@ PICTURES = DATA["prompts"] * DATA["images_per_prompt"] * DATA["rounds"]
 
 @pytest.mark.parametrize("arm", PROTOCOL["arms"], ids=lambda arm: arm["name"])
 def test_an_arm_contradicts_nothing_and_its_rounds_draw_every_prompt_equally_often(tmp_path, arm):
-    rounds = {"offline": None, "rounds": DATA["rounds"]}.get(arm["kind"], 12)
+    rounds = {"offline": None, "rounds": DATA["rounds"]}.get(arm["kind"], 6)
     options = {"train.rounds": rounds, **arm["options"]}
     line = online.arm_line(PROTOCOL, tmp_path / "run", options, 0)
     settings = own_settings(line)

@@ -101,9 +101,9 @@ def train_online(
     where = (model, revision, model_identity, out, result, seed, pick_device(device, launch))
     inputs, items = Inputs(*what, *where), "pairs" if objective.paired else "pictures"
     with launched_world(settings, inputs.device, items) as world:
-        state, *ends = run_rounds(inputs, threads, observer or Silent(), world)
+        state, first, last = run_rounds(inputs, threads, observer or Silent(), world)
     result = result_folder(out, settings.full)
-    report = TrainReport(settings.name, state.step, 0, result, *ends, images=state.images)
+    report = TrainReport(settings.name, state.step, 0, result, first, last, images=state.images)
     if world.leads:
         commit(out, identity, report)
     return report

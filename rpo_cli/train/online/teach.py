@@ -135,8 +135,9 @@ class Teacher:
             self.world.add_gradients(parameters)
             losses = torch.tensor([[total]], dtype=torch.float64)
             total = float(self.world.gather(losses, [1] * self.world.size).sum())
-        ratios = {"all": torch.cat(found, dim=2)}
-        return total, gather_tables(self.world, ratios, [len(part) for part in shares])["all"]
+        tables = {"log-ratios": torch.cat(found, dim=2)}
+        gathered = gather_tables(self.world, tables, [len(part) for part in shares])
+        return total, gathered["log-ratios"]
 
     def _numbers(self, rollout: Rollout, tally: Tally, state: State) -> Numbers:
         found: Numbers = {"optimiser_steps": state.step}
