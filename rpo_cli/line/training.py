@@ -90,6 +90,7 @@ def probe(line: Line, steps: int) -> "TrainProbe":
     """
     from rpo_cli.train.probe import probe as probe_training
 
+    _refuse_online(line, "--probe")
     settings = own_settings(line)
     if settings.rounds:
         raise UsageError(

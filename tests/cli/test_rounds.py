@@ -10,6 +10,7 @@ from rpo_cli.line.round_numbers import RewardNumbers, RoundNumbers
 from rpo_cli.line.round_plan import RoundPlan
 from rpo_cli.line.rounds import RoundsReport
 from rpo_cli.train.online.plan import DrawFlops, OnlinePlan
+from rpo_cli.train.online.probe import OnlineProbe
 from rpo_cli.train.passes import Flops
 from rpo_cli.train.plan import Memory, TrainPlan
 
@@ -71,6 +72,16 @@ def test_the_plan_of_a_method_on_trajectories_is_told_by_its_rounds(
     assert "denoising steps: 5, of which 4 teach a use" in told.out
     assert "at least 2 hours" in told.out
     assert json.loads(data.out)["flops_per_picture"]["learning"] == 20
+
+
+def test_the_probe_of_a_method_on_trajectories_times_pictures(rpo, calls, monkeypatch, tmp_path):
+    found = OnlineProbe("ddpo", 16, 0.25, 0.5, 3, 0.2)
+    monkeypatch.setattr(online, "probe_online", lambda line, batches: found)
+    told = rpo("train", tmp_path, "--rounds", 3, "--method", "ddpo", "--probe", 2)
+
+    assert calls == {"rounds": [], "else": []}
+    assert "16 pictures, 0.25 s each to draw and score, 0.5 s a use to learn from" in told.out
+    assert "3 rounds remain: about 12 min" in told.out
 
 
 @pytest.mark.parametrize("option", ["--dry-run", "--plan"])

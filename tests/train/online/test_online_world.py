@@ -5,6 +5,8 @@ import json
 import os
 import random
 import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -12,7 +14,7 @@ from safetensors.torch import load_file
 
 from rpo_cli.errors import UsageError
 from rpo_cli.train.online.rollout import shares_of_batches
-from rpo_cli.train.world import ALONE, World
+from rpo_cli.train.world import ALONE, World, loopback
 
 LORA = "adapter/pytorch_lora_weights.safetensors"
 SETTINGS = {"rounds": 2, "global_batch": 3, "batch_size": 2, "rank": 4, "warmup_steps": 0}
@@ -127,3 +129,33 @@ def test_processes_that_were_told_different_things_do_not_train(victim, job, tmp
     told = job | {"settings": SETTINGS | {"method": "ddpo"}, "out": str(tmp_path / "out"), "differ": True}
     assert finished(victim, told, 2) == [1, 1]
     assert not (tmp_path / "out" / "adapter").exists()
+
+
+@pytest.mark.slow
+def test_torchrun_starts_the_real_command(tmp_path):
+    """Two processes of the command take one run's prompts and rewards, and one of them speaks."""
+    run = ["train", tmp_path / "run", "--preset", "shapes", "--method", "ddpo", "--rounds", 1]
+    sampling = ["prompts_per_round=2", "images_per_prompt=2", "steps=3", "taught_steps=1"]
+    sizes = ["prompts.limit=3", "pairs.val_fraction=0", *(f"online.{name}" for name in sampling)]
+    options = [
+        "--batch-size",
+        2,
+        "--global-batch",
+        4,
+        *(part for size in sizes for part in ("--set", size)),
+    ]
+    command = [sys.executable, "-c", "from rpo_cli.cli.app import main; main()", *run, *options]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2, "--standalone"]
+    launcher += ["--local-addr", "127.0.0.1", "--no-python"]  # this machine's name may lead nowhere
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"} | loopback()
+    whole, probe = ([*launcher, *command], [*command, "--probe", 1])
+    told, timed = (
+        subprocess.run(list(map(str, given)), capture_output=True, text=True, env=environment)
+        for given in (whole, probe)
+    )
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.count("result: ") == 1
+    assert "4 pictures of its own" in told.stdout
+    assert timed.returncode == 0, timed.stderr
+    assert "train: 2 pictures" in timed.stdout
+    assert load_file(tmp_path / "run" / "train" / "default" / LORA)
