@@ -107,10 +107,11 @@ class Editor(Backend, Protocol):
 
 
 class Reward(Backend, Protocol):
-    """Two more things that one may have:
+    """Three more things that one may have:
 
     `cut(prompts)`, of one that reads only so many tokens: which prompts were longer.
     `spread(prompts, images)`: (score, its standard deviation) of each row, of one that knows it.
+    `environment`: JSON of the libraries that compute its scores, of one that is a process of its own.
     """
 
     def score(self, prompts: Sequence[str], images: "Sequence[Picture]") -> list[float]:

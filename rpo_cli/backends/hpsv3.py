@@ -13,6 +13,7 @@ from typing import IO, Any
 from PIL.Image import Image as Picture
 
 from rpo_cli.errors import RpoError
+from rpo_cli.records import canonical_json
 from rpo_cli.templates import disarm
 
 WORKER = Path(__file__).with_name("hpsv3_worker.py")
@@ -44,6 +45,7 @@ class HpsV3Reward:
         self._python = python or sys.executable
         self._process: subprocess.Popen[str] | None = None
         self._words: IO[str] | None = None
+        self.environment: str | None = None  # of the process that scores, once there is one
 
     def setup(self) -> None:
         """Start the process and wait until its model is loaded.
@@ -64,7 +66,7 @@ class HpsV3Reward:
         except OSError as error:
             problem = f"{self._python}: cannot be started: {error.strerror}"
             raise RpoError(problem, "check score.python") from error
-        self._answer()
+        self.environment = canonical_json(self._answer())
 
     def close(self) -> None:
         """End the process; safe to call twice."""

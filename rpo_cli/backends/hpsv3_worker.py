@@ -3,7 +3,8 @@
     python -I hpsv3_worker.py MODEL REVISION DEVICE DTYPE
 
 Standard input: one JSON object a line, {"prompts": [...], "images": [PNG in base64, ...]} or, without
-images, the question which prompts are cut. Standard output: one JSON line for each. It ends when its input
+images, the question which prompts are cut. Standard output: one JSON line that says with which libraries
+scores are computed, then one for each. It ends when its input
 ends, so also when whoever started it was killed. Libraries' words go to standard error.
 
 Source: Ma et al. 2025, arXiv:2508.03789; https://github.com/MizzenAI/HPSv3
@@ -14,7 +15,9 @@ import io
 import json
 import math
 import os
+import platform
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ BLANK = "{text_prompt}"  # of the instruction, where the prompt goes
 INSTRUCTION = "instruction.txt"
 PIXELS = 256 * 28 * 28  # every picture is shown with as near to so many as its shape allows
 MOST_TOKENS = 4096  # of a prompt; the authors set no limit, a graphics card does
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "pillow", "numpy")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -145,12 +149,20 @@ def _head_and_vocabulary(place: str) -> tuple[nn.Module, int]:
     return nn.Sequential(*layers[:-1]).eval(), vocabulary
 
 
+def environment(device: str) -> dict[str, str]:
+    """What the bits of a score depend on beside its settings, in the names of `rpo_cli.compute`."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    found |= {name: version(name) for name in LIBRARIES}
+    found["device"] = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return found | ({"threads": str(torch.get_num_threads())} if device == "cpu" else {})
+
+
 def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what a library prints must not stand among the answers
     ref, revision, device, dtype = sys.argv[1:]
     scorer = HpsV3(ref, revision or None, device, DTYPES[dtype])
-    _say(answers, "ready")
+    _say(answers, environment(device))
     for line in sys.stdin:
         asked = json.loads(line)
         if "images" in asked:

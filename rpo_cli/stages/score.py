@@ -42,11 +42,13 @@ class Given(NamedTuple):
     """What a reward said of a picture.
 
     `cut`: the prompt had more tokens than it reads; None: not known. `spread`: see `RewardScore`.
+    `environment`: of the process that computed it, where that is not this one.
     """
 
     score: float
     cut: bool | None = None
     spread: float | None = None
+    environment: str | None = None
 
 
 def step(tasks: Sequence[Task], reward: Reward, batch_size: int) -> list[Given]:
@@ -59,8 +61,8 @@ def step(tasks: Sequence[Task], reward: Reward, batch_size: int) -> list[Given]:
         said = reward.spread(prompts, pictures)
     else:
         said = [(score, None) for score in reward.score(prompts, pictures)]
-    rows = zip(said, cuts, strict=True)
-    return [Given(score, cut, spread) for (score, spread), cut in rows][: len(tasks)]
+    rows, where = zip(said, cuts, strict=True), getattr(reward, "environment", None)
+    return [Given(score, cut, spread, where) for (score, spread), cut in rows][: len(tasks)]
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Finish:
             score=score,
             batch_size=batch_size,
             settings=self.settings,
-            environment=self.environment,
+            environment=given.environment or self.environment,
             truncated=given.cut,
             spread=given.spread,
         )

@@ -1,5 +1,6 @@
 """HPSv3 in its own process, on a tiny Qwen2-VL, against the authors' way of computing it, written out."""
 
+import json
 import math
 import os
 import signal
@@ -103,6 +104,11 @@ def test_the_deviation_stands_beside_the_score_in_its_row(reward):
     for task, picture in zip(tasks, pictures(), strict=True):
         object.__setattr__(task.payload, "picture", picture)
     rows = score.Finish("hpsv3", "{}", "{}")(tasks, score.step(tasks, reward, 3), 3)
+    where = json.loads(rows[0].environment)
+    assert (where["torch"], where["device"]) == (
+        torch.__version__,
+        "cpu",
+    )  # as the process said: ours is "{}"
     said = reward.spread(PROMPTS, pictures())
     assert [(row.score, row.spread, row.truncated) for row in rows] == [(*pair, False) for pair in said]
 
