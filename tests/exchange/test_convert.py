@@ -6,6 +6,10 @@ import os
 import random
 import resource
 import shutil
+import signal
+import subprocess
+import sys
+import time
 import zipfile
 
 import pytest
@@ -287,6 +291,37 @@ def test_two_that_write_one_out_are_told_and_what_a_killed_one_left_is_cleared(t
     os.close(held)
     convert(source, tmp_path / "m.safetensors")
     assert not draft.exists()
+
+
+@pytest.mark.slow
+def test_a_conversion_killed_at_any_moment_leaves_no_out_and_the_next_one_makes_it_whole(tmp_path):
+    """Real kill -9 of a process that is converting; the moments are those of its own progress."""
+    source = tmp_path / "model"
+    for shard in range(4):
+        saved(source / f"shard-{shard}.bin", {f"w{shard}.{n}": torch.randn(300_000) for n in range(4)})
+    (source / "config.json").write_text("{}")
+    draft, out = tmp_path / ".out.rpo-draft", tmp_path / "out"
+    program = "import sys; from pathlib import Path; from rpo_cli.exchange.convert import convert"
+    program += "; convert(*map(Path, sys.argv[1:]))"
+    command = [sys.executable, "-c", program, str(source), str(out)]
+    for made in (0, 2):
+        process = subprocess.Popen(command)
+        while process.poll() is None and not (
+            draft.is_dir() and len(list(draft.glob("*.safetensors"))) >= made
+        ):
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not out.exists()
+    subprocess.run(command, check=True)
+    assert not draft.exists()
+    assert sorted(file.name for file in out.iterdir()) == [
+        "config.json",
+        *(f"shard-{shard}.safetensors" for shard in range(4)),
+    ]
+    for shard in range(4):
+        wanted = torch.load(source / f"shard-{shard}.bin", weights_only=True)
+        assert same(load_file(out / f"shard-{shard}.safetensors"), wanted)
 
 
 def test_a_disk_that_takes_no_more_is_told_and_leaves_nothing(tmp_path):
