@@ -37,6 +37,7 @@ editors = {
     "instruct-pix2pix": "rpo_cli.backends.editor:InstructPix2PixEditor",
     "sdxl-instruct-pix2pix": "rpo_cli.backends.editor:XlInstructPix2PixEditor",
     "cosxl-edit": "rpo_cli.backends.editor:XlInstructPix2PixEditor",
+    "ultra-edit": "rpo_cli.backends.ultra_edit:UltraEditEditor",
     "controlnet": "rpo_cli.backends.controlnet:ControlNetEditor",
     "controlnet-img2img": "rpo_cli.backends.controlnet:ControlNetImg2ImgEditor",
     "flux2": "rpo_cli.backends.flow_editors:Flux2Editor",

@@ -14,6 +14,7 @@ ALL = [(kind, name) for kind, table in RECIPES.items() for name in table]
 # name → what its pipeline calls guidance
 TRUE_CFG = {"qwen-image-edit", "qwen-image-edit-plus"}
 SERVED = "openai"  # no pipeline of ours: a server's
+OURS = {"ultra-edit"}  # the loop is ours: its class is in no release of diffusers
 
 
 def called(pipeline):
@@ -46,11 +47,13 @@ def test_a_pipeline_takes_what_its_recipe_gives_it(kind, name):
     wanted |= {"timesteps", "latents"} if name == "one-step" else set()
     assert how.pipelines or name == SERVED
     for pipeline in how.pipelines:
-        assert wanted <= set(called(pipeline)), pipeline
+        assert hasattr(diffusers, pipeline) == (name not in OURS)
+        assert name in OURS or wanted <= set(called(pipeline)), pipeline
 
 
 def test_image_guidance_is_taken_exactly_where_the_pipeline_takes_it():
-    for how in (how for how in RECIPES["editors"].values() if how.pipelines):
+    editors = {name: how for name, how in RECIPES["editors"].items() if how.pipelines}
+    for how in (how for name, how in editors.items() if name not in OURS):
         takes = all("image_guidance_scale" in called(pipeline) for pipeline in how.pipelines)
         assert takes == (how.image_guidance is not None)
 

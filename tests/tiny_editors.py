@@ -13,6 +13,7 @@ from diffusers import (
     FluxKontextPipeline,
     LatentConsistencyModelPipeline,
     LCMScheduler,
+    SD3Transformer2DModel,
     StableDiffusionControlNetPipeline,
     StableDiffusionInstructPix2PixPipeline,
     StableDiffusionXLInstructPix2PixPipeline,
@@ -73,6 +74,21 @@ def controlnet(folder):
     return without_checker(
         StableDiffusionControlNetPipeline, {**parts, "controlnet": controlnet_model(base.unet)}
     )
+
+
+class UltraEdit:
+    """SD3's parts under the class name that the authors' folder has; noise, picture and mask go in."""
+
+    def __init__(self, folder, seen=2):
+        self._pipe = sd3(folder)
+        wide = {**self._pipe.transformer.config, "in_channels": (1 + seen) * 4}
+        self._pipe.transformer = SD3Transformer2DModel.from_config(wide)
+
+    def save_pretrained(self, folder):
+        self._pipe.save_pretrained(folder)
+        index = Path(folder, "model_index.json")
+        name = '"StableDiffusion3InstructPix2PixPipeline"'
+        index.write_text(index.read_text().replace('"StableDiffusion3Pipeline"', name))
 
 
 def kontext(folder):
@@ -149,6 +165,7 @@ EDITORS = {
     "instruct-pix2pix": instruct_pix2pix,
     "sdxl-instruct-pix2pix": sdxl_instruct_pix2pix,
     "cosxl-edit": cosxl,
+    "ultra-edit": UltraEdit,
     "controlnet": controlnet,
     "controlnet-img2img": controlnet,
     "flux2-klein": klein,

@@ -51,6 +51,7 @@ class Recipe:
 
 PIX2PIX = "StableDiffusionInstructPix2PixPipeline"
 XL_PIX2PIX = "StableDiffusionXLInstructPix2PixPipeline"
+SD3_PIX2PIX = "StableDiffusion3InstructPix2PixPipeline"  # of a fork: diffusers has none
 CONTROLNET = "StableDiffusionControlNetPipeline"
 CONTROLNET_IMG2IMG = "StableDiffusionControlNetImg2ImgPipeline"
 KLEIN = "Flux2KleinPipeline"
