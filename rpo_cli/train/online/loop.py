@@ -71,7 +71,7 @@ def run_rounds(
         The final state, and the numbers of the first and the last round; {} at all but the first process.
 
     Raises:
-        UsageError: a model that is not of the SD 1.x or 2.x family, or settings it cannot have.
+        UsageError: a model that is not of the SD 1.x, 2.x or XL family, or settings it cannot have.
         RpoError: a loss or reward that is not finite, or memory is too small.
     """
     set_threads(threads)
@@ -91,7 +91,7 @@ def ready(inputs: Inputs, observer: Observer, world: World) -> tuple[Teacher, St
     """The model loaded, and the state where an earlier call left it.
 
     Raises:
-        UsageError: a model that is not of the SD 1.x or 2.x family, or settings it cannot have.
+        UsageError: a model that is not of the SD 1.x, 2.x or XL family, or settings it cannot have.
         RpoError: the processes do not have the same training before them.
     """
     settings, objective = inputs.settings, inputs.objective

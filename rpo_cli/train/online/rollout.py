@@ -21,6 +21,7 @@ from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.cache import ENCODE_BATCH
 from rpo_cli.train.draws import epoch_order
 from rpo_cli.train.families import Condition, Encoders
+from rpo_cli.train.frames import Frame
 from rpo_cli.train.online.credit import Floats
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.trajectory import Sampler, Trajectories, sample
@@ -103,7 +104,7 @@ def roll_out(
         row_seed(seed, "trajectory", index, key, number) for key, _ in chosen for number in range(each)
     ]
     texts = [text for _, text in chosen]
-    encoded = encode_prompts(judges.encoders, [negative, *texts], observer)
+    encoded = conditions(sampler, judges.encoders, [negative, *texts], observer)
     empty = {part: value[:1] for part, value in encoded.items()}
     condition = {part: value[1:].repeat_interleave(each, 0) for part, value in encoded.items()}
     shares = shares_of_batches(world, len(seeds), rows)
@@ -192,6 +193,19 @@ def first_rows(found: Trajectories, count: int) -> Trajectories:
     """Without the rows that filled the batch."""
     kept: dict[str, Any] = {n: None if v is None else v[:, :count] for n, v in vars(found).items()}
     return Trajectories(**kept)
+
+
+def conditions(
+    sampler: Sampler, encoders: Encoders, prompts: Sequence[str], observer: Observer
+) -> Condition:
+    """What the denoiser is told of every prompt, (N, ...) on the CPU: SDXL of an uncropped square, too."""
+    found = encode_prompts(encoders, prompts, observer)
+    if sampler.family.sized:
+        (_, latent_side, _), side = sampler.family.latent_size()
+        pixels = sampler.shape[1] * side // latent_side
+        size = Frame((pixels, pixels), (pixels, pixels)).time_ids("target")
+        found["time_ids"] = size.expand(len(prompts), -1)
+    return found
 
 
 def encode_prompts(encoders: Encoders, prompts: Sequence[str], observer: Observer) -> Condition:

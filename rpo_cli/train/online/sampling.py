@@ -12,15 +12,15 @@ from rpo_cli.train.trajectory import Grid
 
 
 def require_family(family: Family, objective: OnlineObjective) -> None:
-    """Refuse what stochastic DDIM steps with one text encoder cannot draw.
+    """Refuse what stochastic DDIM steps cannot draw.
 
     Raises:
-        UsageError: a flow model, or one that is told the picture's size.
+        UsageError: a flow model.
     """
     family.check()
-    if family.component != "unet" or family.sized:
+    if family.component != "unet":
         raise UsageError(
-            f"{objective.name} samples with stochastic DDIM, for SD 1.x and 2.x only; "
+            f"{objective.name} samples with stochastic DDIM, for SD 1.x, 2.x and XL only; "
             f"a {family.pipeline} cannot be trained with it yet",
             "use a method that learns from pairs, e.g. --method dpo",
         )

@@ -98,15 +98,23 @@ def test_nothing_to_sample_or_to_aim_at_is_refused(run_online, given):
         run_online(**given)
 
 
-def test_other_families_are_refused_before_their_weights_load(run_online, tmp_path):
-    index = {"_class_name": "StableDiffusionXLPipeline"}
-    parts = ("unet", "vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2", "scheduler")
+def test_flow_models_are_refused_before_their_weights_load(run_online, tmp_path):
+    index = {"_class_name": "StableDiffusion3Pipeline"}
+    parts = (
+        "transformer",
+        "vae",
+        "text_encoder",
+        "text_encoder_2",
+        "tokenizer",
+        "tokenizer_2",
+        "scheduler",
+    )
     index |= {part: ["diffusers", "Thing"] for part in parts}
-    (tmp_path / "xl" / "unet").mkdir(parents=True)
-    (tmp_path / "xl" / "model_index.json").write_text(json.dumps(index))
-    (tmp_path / "xl" / "unet" / "config.json").write_text("{}")
-    with pytest.raises(UsageError, match=r"SD 1\.x and 2\.x only"):
-        run_online(model=str(tmp_path / "xl"))
+    (tmp_path / "sd3" / "transformer").mkdir(parents=True)
+    (tmp_path / "sd3" / "model_index.json").write_text(json.dumps(index))
+    (tmp_path / "sd3" / "transformer" / "config.json").write_text("{}")
+    with pytest.raises(UsageError, match=r"SD 1\.x, 2\.x and XL only"):
+        run_online(model=str(tmp_path / "sd3"))
 
 
 def test_more_taught_steps_than_have_a_density_are_refused(run_online):
