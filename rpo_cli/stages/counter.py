@@ -55,23 +55,19 @@ class Ring:
     places: tuple[int, ...]
     texts: tuple[str, ...]
     own: dict[str, set[Words]]
-    said_by: dict[str, set[str]]
 
     @classmethod
     def of(cls, critiques: Iterable[Critiqued]) -> "Ring":
         own: dict[str, set[Words]] = defaultdict(set)
-        said_by: dict[str, set[str]] = defaultdict(set)
+        distinct: set[str] = set()
         for critique in critiques:
-            for text in critique.instructions:
-                own[critique.prompt_id].add(words(text))
-                said_by[text].add(critique.prompt_id)
-        points = sorted((_place(text, n), text) for text in said_by for n in range(POINTS))
-        return cls(
-            tuple(place for place, _ in points), tuple(text for _, text in points), dict(own), dict(said_by)
-        )
+            own[critique.prompt_id] |= set(map(words, critique.instructions))
+            distinct |= set(critique.instructions)
+        points = sorted((_place(text, n), text) for text in distinct for n in range(POINTS))
+        return cls(tuple(place for place, _ in points), tuple(text for _, text in points), dict(own))
 
     def draw(self, source: Critiqued, count: int, seed: int) -> list[str]:
-        """Up to `count` instructions of other prompts, none near to one of this prompt's critiques."""
+        """Up to `count` instructions, none near to one that the prompt's own critiques gave."""
         start = bisect(self.places, _place(seed, source.image_sha256, source.prompt))
         return list(islice(self._others(start, source.prompt_id), count))
 
@@ -79,8 +75,6 @@ class Ring:
         taken = list(self.own.get(prompt_id, ()))
         size = len(self.texts)
         for text in (self.texts[(start + step) % size] for step in range(size)):
-            if self.said_by[text] == {prompt_id}:
-                continue
             mine = words(text)
             if not any(mine <= other or other <= mine for other in taken):
                 taken.append(mine)
