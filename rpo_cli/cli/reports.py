@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rpo_cli.line.stage import StageReport
     from rpo_cli.line.status import RunStatus
     from rpo_cli.line.training import TrainReport
+    from rpo_cli.train.beforehand import Prepared
     from rpo_cli.train.plan import TrainPlan
     from rpo_cli.train.probe import TrainProbe
-    from rpo_cli.train.run import Prepared
     from rpo_cli.train.scale import BetaAdvice
 
 

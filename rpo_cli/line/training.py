@@ -13,11 +13,12 @@ from rpo_cli.line.online import fine_tune_online, model_of, own_online_settings
 from rpo_cli.line.work import reward_models
 from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import open_store
+from rpo_cli.train.beforehand import Prepared, prepare_cache
+from rpo_cli.train.beforehand import suggest_beta as propose_beta
 from rpo_cli.train.data import training_rows
 from rpo_cli.train.online.compose import is_online
 from rpo_cli.train.origin import Start
-from rpo_cli.train.run import Embedder, Prepared, TrainReport, prepare_cache
-from rpo_cli.train.run import suggest_beta as propose_beta
+from rpo_cli.train.run import Embedder, TrainReport
 from rpo_cli.train.run import train as train_model
 
 if TYPE_CHECKING:

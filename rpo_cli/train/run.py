@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rpo_cli.compute import launched, pick_device, set_threads
+from rpo_cli.compute import launched, pick_device
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
@@ -20,7 +20,7 @@ from rpo_cli.records import content_key
 from rpo_cli.train.origin import Start
 
 if TYPE_CHECKING:
-    from rpo_cli.train.scale import BetaAdvice
+    from rpo_cli.train.prepare import Inputs
 
 # settings that say when to look, not what to compute
 SCHEDULE_ONLY = frozenset(
@@ -60,15 +60,6 @@ class Embedder:
     identity: str
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """What a training will find encoded: items of both splits, and the folder of the encodings."""
-
-    pairs: int
-    held_out: int
-    cache: Path
-
-
 def train(
     settings: TrainSettings,
     *,
@@ -87,9 +78,9 @@ def train(
 ) -> TrainReport:
     """Fine-tune `model` on the pairs of `dataset`, going on where an earlier call was cut off.
 
-    May be killed at any moment: the same call again ends with the bytes an undisturbed one would have
-    made, on the same kind of machine. The caller holds the lock of `out`. Under a launcher every process
-    calls it: the first writes the files, the others compute their share and report no numbers.
+    May be killed at any moment: the same call again ends with the bytes of an undisturbed one, on the same
+    kind of machine. The caller holds the lock of `out`. Under a launcher every process calls it: the first
+    writes the files, the others compute their share and report no numbers.
 
     Args:
         dataset: a dataset folder (data/train-*.parquet, data/validation-*.parquet), or one of pictures that
@@ -109,7 +100,6 @@ def train(
     """
     from rpo_cli.train.compose import for_data, require_embedder, settled
     from rpo_cli.train.data import fingerprint
-    from rpo_cli.train.packages import require_packages
 
     settings, objective = settled(settings)
     for_data(objective, settings, dataset)
@@ -122,22 +112,26 @@ def train(
     place = (dataset, model, revision, model_identity, data, out, result, cache, seed)
     if report is not None:
         return with_exports(report, settings, place, device, threads)
-    require_packages(settings)
-    if not (launch := launched()).rank:
-        claim(out, identity, settings.name)
-    from rpo_cli.train.loop import run_training
+    begin(settings, out, identity)
     from rpo_cli.train.prepare import Inputs
+
+    inputs = Inputs(settings, *place, pick_device(device, launched()), embedder, start)
+    report = _trained(inputs, threads, observer or Silent())
+    commit(out, identity, report)
+    return report
+
+
+def _trained(inputs: "Inputs", threads: int, observer: Observer) -> TrainReport:
+    """All processes of a training, from its first missing step to the export."""
+    from rpo_cli.train.loop import run_training
     from rpo_cli.train.processes import crew, threads_each
 
-    inputs = Inputs(settings, *place, pick_device(device, launch), embedder, start)
+    settings = inputs.settings
     threads = threads_each(threads, settings.processes)
     with crew(inputs, threads) as world:
-        pairs, (first, last, before, after) = run_training(inputs, threads, observer or Silent(), world)
-    result = result_folder(out, settings.full)
-    report = TrainReport(settings.name, settings.steps, pairs, result, first, last, before, after)
-    if world.leads:
-        commit(out, identity, report)
-    return report
+        pairs, (first, last, before, after) = run_training(inputs, threads, observer, world)
+    result = result_folder(inputs.out, settings.full)
+    return TrainReport(settings.name, settings.steps, pairs, result, first, last, before, after)
 
 
 def with_exports(
@@ -167,73 +161,6 @@ def identity_of(settings: TrainSettings, embedder: Embedder | None, **what: Any)
     return {**said, **({"embedder": embedder.identity} if embedder else {}), **what}
 
 
-def prepare_cache(
-    settings: TrainSettings,
-    *,
-    dataset: Path,
-    model: str,
-    revision: str | None,
-    model_identity: str,
-    out: Path,
-    cache: Path,
-    seed: int,
-    device: str,
-    threads: int = 0,
-    observer: Observer | None = None,
-    embedder: Embedder | None = None,
-) -> Prepared:
-    """Encode the pictures and captions of a training, which then loads no encoder; as `train`.
-
-    Raises:
-        SettingsError: settings that contradict the method.
-        UsageError: no training pairs, or a tie.
-        CorruptImage: a picture of the dataset does not decode.
-    """
-    from rpo_cli.train.compose import require_embedder, settled
-    from rpo_cli.train.families import open_family
-    from rpo_cli.train.prepare import Inputs, prepare
-
-    settings, objective = settled(settings)
-    embedder = require_embedder(objective, embedder)
-    set_threads(threads)
-    family = open_family(model, revision)
-    family.check()
-    where = (dataset, model, revision, model_identity, "", out, out, cache, seed, pick_device(device))
-    job = prepare(Inputs(settings, *where, embedder), family, observer or Silent())
-    return Prepared(len(job.pairs), len(job.held_out), cache)
-
-
-def suggest_beta(
-    settings: TrainSettings,
-    *,
-    dataset: Path,
-    model: str,
-    revision: str | None,
-    model_identity: str,
-    out: Path,
-    cache: Path,
-    seed: int,
-    device: str,
-    threads: int = 0,
-    observer: Observer | None = None,
-    embedder: Embedder | None = None,
-) -> "BetaAdvice":
-    """A β for this method, model and data; takes what `train` takes, and trains nothing.
-
-    Raises:
-        SettingsError: settings that contradict the method.
-        UsageError: the method's β is no scale of denoising errors.
-    """
-    from rpo_cli.train.advise import advise
-    from rpo_cli.train.compose import require_embedder, settled
-    from rpo_cli.train.prepare import Inputs
-
-    settings, objective = settled(settings)
-    embedder = require_embedder(objective, embedder)
-    where = (dataset, model, revision, model_identity, "", out, out, cache, seed, pick_device(device))
-    return advise(Inputs(settings, *where, embedder), objective, threads, observer or Silent())
-
-
 def result_folder(out: Path, full: bool) -> Path:
     """Where the result is, or will be: a fully tuned denoiser lies under its own kind of name."""
     if not full:
@@ -249,6 +176,15 @@ def finished(out: Path, identity: dict[str, Any], name: str, result: Path) -> Tr
     refuse_other(out, done["identity"], identity, name)
     _drop_checkpoints(out)
     return TrainReport(**{**done["report"], "adapter": result, "name": name}, skipped=True)
+
+
+def begin(settings: TrainSettings, out: Path, identity: dict[str, Any]) -> None:
+    """Look for the packages that the settings need; the first process takes `out` for its training."""
+    from rpo_cli.train.packages import require_packages
+
+    require_packages(settings)
+    if not launched().rank:
+        claim(out, identity, settings.name)
 
 
 def claim(out: Path, identity: dict[str, Any], name: str) -> None:
@@ -276,6 +212,9 @@ def refuse_other(out: Path, old: dict[str, Any], new: dict[str, Any], name: str)
 
 
 def commit(out: Path, identity: dict[str, Any], report: TrainReport) -> None:
+    """Tell that the training is whole; the first process alone does."""
+    if launched().rank:
+        return
     from rpo_cli.train.files import write_atomically
 
     unsaid = {"adapter", "skipped", "name", *(() if report.images else ("images",))}

@@ -1,7 +1,7 @@
 """Encoding first and training later, perhaps on a machine without room for the encoders."""
 
 from rpo_cli.config import TrainSettings
-from rpo_cli.train import run
+from rpo_cli.train import beforehand
 from rpo_cli.train.families import StableDiffusion1
 
 
@@ -16,7 +16,7 @@ def test_after_prepare_a_training_loads_neither_vae_nor_text_encoder(
 
     with monkeypatch.context() as patch:
         patch.setattr(StableDiffusion1, "load_denoiser", refuse)
-        found = run.prepare_cache(
+        found = beforehand.prepare_cache(
             TrainSettings(**settings),
             dataset=dataset,
             model=str(model),

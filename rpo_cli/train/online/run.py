@@ -12,10 +12,9 @@ from rpo_cli.protocols import Observer, Reward, Silent
 from rpo_cli.records import content_key
 from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.online.compose import settled_online
-from rpo_cli.train.packages import require_packages
 from rpo_cli.train.run import (
     TrainReport,
-    claim,
+    begin,
     commit,
     finished,
     identity_of,
@@ -77,35 +76,26 @@ def train_online(
     prompts = sorted(prompts)
     require_work(objective.name, online, prompts, rewards)
     asked = content_key(prompts, negative_prompt)
-    identity = identity_of(
-        settings,
-        None,
-        seed=seed,
-        model=model_identity,
-        online=online.model_dump(mode="json", exclude_none=True),
-        prompts=asked,
-        rewards=dict(rewards.identities),
-    )
+    told = {"online": online.model_dump(mode="json", exclude_none=True), "prompts": asked}
+    told["rewards"] = dict(rewards.identities)
+    identity = identity_of(settings, None, seed=seed, model=model_identity, **told)
     result = result_folder(out, settings.full)
     report = finished(out, identity, settings.name, result)
     if report is not None:
         place = (out, model, revision, model_identity, "", out, result, out, seed)
         return with_exports(report, settings, place, device, threads)
-    require_packages(settings)
-    if not (launch := launched()).rank:
-        claim(out, identity, settings.name)
+    begin(settings, out, identity)
     from rpo_cli.train.online.loop import Inputs, run_rounds
     from rpo_cli.train.processes import launched_world
 
     what = (settings, online, objective, prompts, asked, rewards, negative_prompt)
-    where = (model, revision, model_identity, out, result, seed, pick_device(device, launch))
+    where = (model, revision, model_identity, out, result, seed, pick_device(device, launched()))
     inputs, items = Inputs(*what, *where), "pairs" if objective.paired else "pictures"
     with launched_world(settings, inputs.device, items) as world:
         state, first, last = run_rounds(inputs, threads, observer or Silent(), world)
     result = result_folder(out, settings.full)
     report = TrainReport(settings.name, state.step, 0, result, first, last, images=state.images)
-    if world.leads:
-        commit(out, identity, report)
+    commit(out, identity, report)
     return report
 
 
