@@ -12,11 +12,12 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 # vLLM pins torch and transformers, so it lives in an environment of its own
 VLLM ?= .venv-vllm
 QWEN ?= .venv-qwen
+RAY ?= .venv-ray
 CRITIC ?= transformers
 SERVED := $(if $(filter vllm-server,$(CRITIC)),--set critique.backend=vllm-server \
 	--server-python $(abspath $(VLLM))/bin/python)
 
-.PHONY: setup demo lint check test test-all test-qwen test-vllm bench bench-report bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
+.PHONY: setup demo lint check test test-all test-qwen test-ray test-vllm bench bench-report bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
 
 setup: $(STAMP)
 
@@ -50,7 +51,7 @@ test: setup  ## the default tier
 	$(PYTEST)
 
 test-all: setup  ## slow tests too; those for a GPU or a network run where there is one
-	$(PYTEST) -m "not gpu and not net and not vllm and not qwen"
+	$(PYTEST) -m "not gpu and not net and not vllm and not qwen and not ray"
 
 test-vllm: setup $(VLLM)/.installed  ## real vLLM on the CPU: 3.5 GB, a few minutes
 	RPO_VLLM=$(abspath $(VLLM))/bin/python OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m vllm tests/vllm
@@ -62,6 +63,13 @@ $(QWEN)/.installed:
 
 test-qwen: setup $(QWEN)/.installed  ## processors that need torchvision, which takes 25 MB
 	RPO_QWEN=1 PYTHONPATH=$(QWEN) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m qwen tests/qwen
+
+$(RAY)/.installed:
+	$(BIN)/pip install --quiet -c constraints.txt --target $(RAY) ray
+	@touch $@
+
+test-ray: setup $(RAY)/.installed  ## the Ray engine on Ray, which takes 250 MB
+	PYTHONPATH=$(abspath $(RAY)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray tests/ray tests/test_registry.py tests/test_imports.py
 
 bench: setup  ## 100,000 synthetic rows: status and resume
 	$(BIN)/python -m tests.bench.scale

@@ -40,6 +40,9 @@ class RunSettings(Section):
     device: Device = Field(default="auto", description="auto: cuda, else mps, else cpu.")
     threads: int = Field(default=0, ge=0, description="CPU threads; 0: torch's own choice.")
     engine: str = Field(default="local", description="See `rpo list engines`.")
+    workers: int | None = Field(
+        default=None, ge=1, le=1024, description="Processes of a stage; default: one per GPU."
+    )
     rows_per_part: int = Field(default=64, ge=1, le=100_000, description="Rows of one Parquet part.")
     accept_license: bool = Field(
         default=False, description="Work with weights whose licence forbids commercial use."

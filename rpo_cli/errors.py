@@ -13,6 +13,7 @@ Terminated             143   SIGTERM: no error; what is whole is committed on th
 
 from collections.abc import Sequence
 from difflib import get_close_matches
+from typing import Any
 
 
 class RpoError(Exception):
@@ -24,6 +25,16 @@ class RpoError(Exception):
         super().__init__(message)
         self.message = message
         self.hint = hint
+
+    def __reduce__(self) -> Any:
+        """An error of a worker is raised again where the user is; by default the hint would be lost."""
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[RpoError], arguments: tuple[Any, ...], state: dict[str, Any]) -> RpoError:
+    error = kind.__new__(kind, *arguments)
+    error.__dict__.update(state)
+    return error
 
 
 class UsageError(RpoError):

@@ -130,13 +130,17 @@ class Task:
 Results = list[Row | Reject]
 
 
+def _one(task: Task) -> None:
+    """The bucket of tasks that may all share a batch."""
+
+
 def _as_is(tasks: Sequence[Task], outputs: list[Any], batch_size: int) -> Results:
     return outputs
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of the line as data: how to build its backend and how to turn tasks into rows.
+    """A step of the line as data: how to build its backend and how to turn tasks into rows. It pickles.
 
     Attributes:
         bucket: groups tasks that may share a batch (equal sizes, equal guidance).
@@ -151,12 +155,17 @@ class Stage:
     build: Callable[[], Any]
     step: Callable[[Sequence[Task], Any, int], list[Any]]
     finish: Callable[[Sequence[Task], list[Any], int], Results] = _as_is
-    bucket: Callable[[Task], Any] = lambda task: None
+    bucket: Callable[[Task], Any] = _one
+
+
+MakeStage = Callable[[str, str], Stage]  # (device, environment JSON) → the stage as it is on that device
 
 
 class Engine(Protocol):
-    def run(self, stage: Stage, tasks: Iterable[Task], sink: Callable[[Results], None]) -> None:
-        """Give every finished batch to `sink`. The backend is built at the first task, never for none."""
+    """Constructed with `note`, which takes a sentence for the user, and the settings of `[run]`."""
+
+    def run(self, make: MakeStage, tasks: Iterable[Task], sink: Callable[[Results], None]) -> None:
+        """Give every finished batch to `sink`, in any order. Without a task no backend loads."""
 
 
 class Observer(Protocol):

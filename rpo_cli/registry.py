@@ -99,7 +99,11 @@ online_objectives = {  # of trajectories that the policy samples; the others are
     "ppod-online": "rpo_cli.train.online.objective:PPOD_ONLINE",
     "score-as-action": "rpo_cli.train.online.objective:SCORE_AS_ACTION",
 }
-engines = {"local": "rpo_cli.engines.local:LocalEngine"}
+engines = {
+    "local": "rpo_cli.engines.local:LocalEngine",
+    "ray": "rpo_cli.engines.ray:RayEngine",
+}
+ENGINE_NEEDS = {"ray": "ray"}  # engine → the package of its extra, which has the same name
 importers = {
     "pickapic": "rpo_cli.exchange.importers.parquet:open_pickapic",
     "richhf": "rpo_cli.exchange.importers.richhf:open_richhf",

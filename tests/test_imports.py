@@ -10,7 +10,7 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "rpo_cli"
 HEAVY = {"torch", "diffusers", "transformers", "vllm", "datasets", "ray", "peft"}
-OPTIONAL = {"rpo_cli.engines.ray": "ray"}  # module → the extra's package
+OPTIONAL = {"rpo_cli.engines.ray": pytest.mark.ray}  # module → where its extra's package is
 
 # runs one rpo command line, then prints which of the heavy libraries are loaded
 PROBE = f"""
@@ -26,12 +26,11 @@ def module_names():
     return [".".join(file.parts).removesuffix(".__init__") for file in files]
 
 
-@pytest.mark.parametrize("name", module_names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=OPTIONAL.get(name, ())) for name in module_names()]
+)
 def test_every_module_imports(name):
     """An undefined name at the top of a file or a missing dependency shows here, not at a user's desk."""
-    if name in OPTIONAL:
-        pytest.importorskip(OPTIONAL[name])
-
     assert importlib.import_module(name).__doc__
 
 

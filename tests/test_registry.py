@@ -19,11 +19,15 @@ PROTOCOLS = {
     "engines": protocols.Engine,
 }
 BACKENDS = ["generators", "renoisers", "critics", "editors", "rewards"]
-NAMES = [(kind, name) for kind in registry.KINDS for name in registry.KINDS[kind]]
+NAMES = [
+    pytest.param(kind, name, marks=pytest.mark.ray if name == "ray" else ())
+    for kind in registry.KINDS
+    for name in registry.KINDS[kind]
+]
 
 
 def named(*kinds):
-    return [(kind, name) for kind, name in NAMES if kind in kinds]
+    return [name for name in NAMES if name.values[0] in kinds]
 
 
 def methods_of(protocol):

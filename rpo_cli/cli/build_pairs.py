@@ -31,6 +31,7 @@ def build_pairs(
     use_verdicts: Annotated[str | None, o.setting("pairs.use_verdicts")] = None,
     accept_license: o.AcceptLicense = None,
     device: o.Device = None,
+    workers: o.Workers = None,
     seed: o.Seed = None,
     preset: o.Preset = None,
     config: o.Config = None,

@@ -25,6 +25,7 @@ def critique(
     dtype: Annotated[str | None, o.setting("critique.dtype")] = None,
     accept_license: o.AcceptLicense = None,
     device: o.Device = None,
+    workers: o.Workers = None,
     seed: o.Seed = None,
     preset: o.Preset = None,
     config: o.Config = None,

@@ -10,13 +10,11 @@ from typing import Any
 
 import typer
 
-from rpo_cli import __version__, registry
+from rpo_cli import __version__
 from rpo_cli.cli import options as o
 from rpo_cli.cli import step
 from rpo_cli.cli.output import size, table
 from rpo_cli.errors import MissingDependency, RpoError
-
-AHEAD = frozenset({"ray"})  # extras of engines to come
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,6 @@ def packages() -> list[Finding]:
         installed = _version(name)
         if extra:
             told = installed or f"missing: pip install 'rpo-cli[{extra[1]}]'"
-            if extra[1] in AHEAD and extra[1] not in registry.names("engines"):
-                told = f"{installed or 'missing'}, not used yet: there is no such engine"
             found.append(Finding("extra", f"{extra[1]}: {name}", told))
         else:
             found.append(Finding("package", name, installed or "missing", installed is not None))

@@ -28,6 +28,7 @@ def edit(
     batch_size: Annotated[int | None, o.setting("edit.batch_size")] = None,
     dtype: Annotated[str | None, o.setting("edit.dtype")] = None,
     device: o.Device = None,
+    workers: o.Workers = None,
     seed: o.Seed = None,
     preset: o.Preset = None,
     config: o.Config = None,

@@ -26,6 +26,7 @@ def generate(
     batch_size: Annotated[int | None, o.setting("generate.batch_size")] = None,
     dtype: Annotated[str | None, o.setting("generate.dtype")] = None,
     device: o.Device = None,
+    workers: o.Workers = None,
     limit: o.Limit = None,
     seed: o.Seed = None,
     preset: o.Preset = None,

@@ -76,8 +76,6 @@ def list_names(
     text = table(header, rows)
     say = step.console(context)
     say.result(found, text, essence="\n".join(name.name for name in found))
-    if kind == "engines":
-        say.hint("for several GPUs: one command each, CUDA_VISIBLE_DEVICES=I rpo ... --shard I/N")
 
 
 def names_of(kind: str) -> list[Name]:

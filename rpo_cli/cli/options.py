@@ -121,6 +121,7 @@ Prompts = Annotated[str | None, typer.Option(help=describe("prompts.file"), show
 Limit = Annotated[int | None, setting("prompts.limit")]
 Seed = Annotated[int | None, setting("run.seed")]
 Device = Annotated[str | None, setting("run.device")]
+Workers = Annotated[int | None, setting("run.workers")]
 CriticUrl = Annotated[list[str] | None, setting("critique.critic_url")]
 ServerPython = Annotated[str | None, setting("critique.server_python")]
 KeyVariable = Annotated[str | None, setting("critique.key_variable")]

@@ -23,6 +23,7 @@ def run(
     key_variable: o.KeyVariable = None,
     server_python: o.ServerPython = None,
     device: o.Device = None,
+    workers: o.Workers = None,
     limit: o.Limit = None,
     seed: o.Seed = None,
     preset: o.Preset = None,

@@ -19,7 +19,7 @@ class Making:
     tasks: list[Task]
     kind: str = "generators"  # of the backend, in the registry
     step: Callable[[Sequence[Task], Any, int], list[Any]] = generate.step
-    bucket: Callable[[Task], Any] = lambda task: None
+    bucket: Callable[[Task], Any] = generate.bucket
     picture_of: Callable[[Task], tuple[str, str]] | None = None
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from rpo_cli.config import Settings
-from rpo_cli.errors import RpoError, SettingsError, UsageError
+from rpo_cli.errors import MissingDependency, RpoError, SettingsError, UsageError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
 from rpo_cli.line.counters import check_counter_edits
@@ -14,7 +15,7 @@ from rpo_cli.line.model_checks import check_editor, check_generator, check_licen
 from rpo_cli.line.online import model_of
 from rpo_cli.line.training import own_settings
 from rpo_cli.line.work import critique_work, live_images, reward_identity, reward_models
-from rpo_cli.registry import APART, reward_templates
+from rpo_cli.registry import APART, ENGINE_NEEDS, reward_templates
 from rpo_cli.store import open_store
 from rpo_cli.templates import Templates
 from rpo_cli.train.online.compose import is_online
@@ -29,7 +30,7 @@ def preflight(line: Line, steps: Sequence[str]) -> None:
     """
     errors: list[RpoError] = []
     for step in steps:
-        for check in _checks(line)[step]:
+        for check in [partial(check_engine, line.settings.run.engine), *_checks(line)[step]]:
             try:
                 check()
             except RpoError as error:
@@ -95,6 +96,20 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
 def _branch(settings: Settings) -> str | None:
     """Of the generator; a model that training names itself has none."""
     return settings.generate.revision if settings.train.model is None else None
+
+
+def check_engine(name: str) -> None:
+    """Refuse an engine whose package is not installed; imports nothing.
+
+    Raises:
+        MissingDependency: so it is.
+    """
+    package = ENGINE_NEEDS.get(name)
+    if package and find_spec(package) is None:
+        raise MissingDependency(
+            f"run.engine: {name} needs the package {package}, which is not installed",
+            f"pip install 'rpo-cli[{package}]', or --engine local",
+        )
 
 
 def _model(line: Line, ref: str | None, setting: str, revision: str | None) -> None:

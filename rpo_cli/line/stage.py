@@ -1,5 +1,6 @@
 """One stage of a run: makes the rows that are missing and commits them part by part."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.work import Work, works
 from rpo_cli.protocols import Results, Task
-from rpo_cli.records import Reject, Row, canonical_json
+from rpo_cli.records import Reject, Row
 
 STAGES = ("generate", "critique", "edit", "score")
 SECONDS_PER_PART = 30.0
@@ -54,8 +55,13 @@ class _Committer:
     made: int = 0
     since: float = field(default_factory=time.monotonic)
     arrivals: list[tuple[float, int]] = field(default_factory=list)
+    guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, results: Results) -> None:
+        with self.guard:  # rows come from the thread that encodes them, rejects from the one that reads
+            self._keep(results)
+
+    def _keep(self, results: Results) -> None:
         rejects = [row for row in results if isinstance(row, Reject)]
         self.rows += [row for row in results if not isinstance(row, Reject)]
         self.rejects += rejects
@@ -97,7 +103,7 @@ def run_stage(
         retry_rejects: try again what was rejected before.
         limit: make at most this many rows now.
     """
-    with line.store.lock(name, shard):
+    with line.store.lock(name, shard), line.recorded():
         if name == "generate":
             take_prompts(line)
         for note in counter_notes(line) if name == "edit" else ():
@@ -161,17 +167,12 @@ def reject_reasons(line: Line, work: Work, keys: set[str]) -> Counter[str]:
 def _make(
     line: Line, work: Work, tasks: list[Task], committer: _Committer, *, total: int, present: int
 ) -> None:
-    from rpo_cli.compute import environment, pick_device, set_threads
-
     run = line.settings.run
-    set_threads(run.threads)
-    device = pick_device(run.device)
+    engine = registry.load("engines", run.engine)(line.observer.note, run)
     line.record(groups={work.name: work.group})
-    engine = registry.load("engines", run.engine)(line.observer.note)
     line.observer.start(work.name, total, present)
     try:
-        stage = work.stage(device, canonical_json(environment(device)))
-        engine.run(stage, _without_rejects(hydrate(line, work, tasks), committer), committer)
+        engine.run(work.stage, _without_rejects(hydrate(line, work, tasks), committer), committer)
     finally:
         committer.flush()
         line.observer.finish()

@@ -37,6 +37,10 @@ def wanted(prompts: Iterable[tuple[str, str]], *, count: int, seed: int, setting
             yield Task(key, prompt_id, ImageTask(prompt_id, prompt, index, row_seed(seed, prompt, index)))
 
 
+def bucket(task: Task) -> None:
+    """All pictures of a run have one size."""
+
+
 def step(tasks: Sequence[Task], generator: Generator, batch_size: int) -> "list[Picture | None]":
     """Generate one batch, padded to `batch_size` with copies of its last task."""
     padded = [*tasks, *[tasks[-1]] * (batch_size - len(tasks))]

@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from rpo_cli.backends import servers
 from rpo_cli.backends.http_editor import HttpEditor
-from rpo_cli.engines.local import LocalEngine
+from rpo_cli.engines.loop import run_here
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import EditRequest, Refused, Stage, Task
 from rpo_cli.records import Edit, Reject
@@ -149,7 +149,7 @@ def test_a_stage_makes_every_row_once_and_keeps_refusals_as_rejects(server):
         edit.Finish("{}", "{}"),
         edit.bucket,
     )
-    LocalEngine(lambda note: None).run(stage, tasks, rows.extend)
+    run_here(stage, tasks, lambda _, results: rows.extend(results), print)
 
     made = {row.edit_id: row for row in rows if isinstance(row, Edit)}
     refused = {row.key_of: row for row in rows if isinstance(row, Reject)}

@@ -32,15 +32,6 @@ def test_a_missing_package_is_wrong_and_exits_3(rpo, monkeypatch):
     assert found["extra", "x: no-such-extra"]["ok"] is None
 
 
-def test_nobody_is_told_to_install_what_nothing_uses(rpo, monkeypatch):
-    monkeypatch.setattr(doctor, "requires", lambda name: ["ray[data]>=2.50; extra == 'ray'"])
-
-    _, found = findings(rpo)
-
-    assert "not used yet" in found["extra", "ray: ray"]["found"]
-    assert "pip install" not in found["extra", "ray: ray"]["found"]
-
-
 def test_a_model_file_that_does_not_match_the_manifest_is_wrong(rpo, monkeypatch, tmp_path):
     """One file as recorded, one changed, one gone."""
     for name in ("same", "changed"):

@@ -7,7 +7,7 @@ from itertools import count
 import pytest
 
 from rpo_cli.engines.lanes import AHEAD, in_lanes
-from rpo_cli.engines.local import LocalEngine
+from rpo_cli.engines.loop import run_here
 from rpo_cli.errors import RpoError, Terminated
 from rpo_cli.protocols import Stage, Task
 
@@ -78,7 +78,7 @@ def run(backend, rows=12, sink=None):
     stage = Stage("critique", "critiques", 8, lambda: backend, step)
     tasks = (Task(str(n), "", n) for n in range(rows))
     try:
-        LocalEngine(told.append).run(stage, tasks, sink or kept.extend)
+        run_here(stage, tasks, lambda _, results: (sink or kept.extend)(results), told.append)
     except RpoError as error:
         told.append(error.message)
     return kept, told
@@ -113,4 +113,4 @@ def test_a_backends_notes_are_told_and_it_is_closed_also_after_an_interrupt():
 
 def test_without_tasks_no_backend_is_built():
     stage = Stage("critique", "critiques", 8, lambda: pytest.fail("built"), lambda *parts: [])
-    LocalEngine(print).run(stage, iter(()), print)
+    run_here(stage, iter(()), print, print)

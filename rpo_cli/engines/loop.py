@@ -1,0 +1,129 @@
+"""One process's share of a stage: its model, batch by batch or row by row; rows are encoded beside it."""
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+from rpo_cli.compute import is_out_of_memory
+from rpo_cli.engines.lanes import in_lanes
+from rpo_cli.errors import RpoError
+from rpo_cli.protocols import Results, Stage, Task
+
+Note = Callable[[str], None]
+Made = Callable[[list[Task], Results], None]  # told of the tasks that are done and what came of them
+
+
+def run_here(stage: Stage, tasks: Iterable[Task], made: Made, note: Note) -> None:
+    """Make the rows of `tasks` in this process; without any the backend is not built."""
+    rest = iter(tasks)
+    first = next(rest, None)
+    if first is None:
+        return
+    backend = stage.build()
+    found = chain([first], rest)
+    if getattr(backend, "lanes", 0):
+        with _ready(stage, backend, note):
+            _in_lanes(stage, found, backend, made)
+    else:
+        run_batches(stage, buckets(stage, found), made, note, backend=backend)
+
+
+def run_batches(
+    stage: Stage, batches: Iterable[list[Task]], made: Made, note: Note, *, backend: Any = None
+) -> None:
+    """Make batches whose tasks share a bucket, each of at most `stage.batch_size`.
+
+    A batch that does not fit in memory is halved, and the rest of the stage goes on at that size; the
+    rows say which size made them.
+    """
+    backend = stage.build() if backend is None else backend
+    size = stage.batch_size
+    pending: Future[None] | None = None
+    with (
+        _ready(stage, backend, note),
+        ThreadPoolExecutor(max_workers=1, thread_name_prefix="rpo-writer") as writer,
+    ):
+        for bucket in batches:
+            for batch, outputs, used in _halving(stage, bucket, backend, size, note):
+                size = used
+                if pending is not None:
+                    pending.result()
+                pending = writer.submit(_finish, stage, batch, outputs, used, made)
+        if pending is not None:
+            pending.result()
+
+
+@contextmanager
+def _ready(stage: Stage, backend: Any, note: Note) -> Iterator[None]:
+    """The backend with its weights loaded; closed at the end, whatever happened."""
+    try:
+        backend.setup()
+        for text in getattr(backend, "notes", ()):
+            note(f"{stage.name}: {text}")
+        yield
+    finally:
+        if hasattr(backend, "close"):
+            backend.close()
+
+
+def _in_lanes(stage: Stage, tasks: Iterable[Task], backend: Any, made: Made) -> None:
+    """Row by row; a row that a server leaves without an answer stays missing, while it answers any."""
+
+    def work(task: Task) -> Any:
+        return stage.step([task], backend, 1)
+
+    lost: list[RpoError] = []
+    in_a_row = 0
+    for task, outputs in in_lanes(work, tasks, backend.lanes):
+        if isinstance(outputs, RpoError):
+            lost.append(outputs)
+            in_a_row += 1
+            if in_a_row >= backend.lanes:  # nobody got an answer: there is no server any more
+                break
+        else:
+            in_a_row = 0
+            _finish(stage, [task], outputs, 1, made)
+    if lost:
+        rows = "1 row is" if len(lost) == 1 else f"{len(lost)} rows are"
+        raise RpoError(f"{stage.name}: {rows} still missing: {lost[0].message}", lost[0].hint)
+
+
+def _halving(
+    stage: Stage, tasks: list[Task], backend: Any, size: int, note: Note
+) -> Iterator[tuple[list[Task], list[Any], int]]:
+    done = 0
+    while done < len(tasks):
+        batch = tasks[done : done + size]
+        try:
+            outputs = stage.step(batch, backend, size)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            if size == 1:
+                raise RpoError(
+                    f"{stage.name}: out of memory at batch size 1",
+                    "use a smaller image size, --dtype float16, or a larger device; nothing is lost",
+                ) from error
+            size //= 2
+            note(f"{stage.name}: out of memory, going on with batch size {size}")
+            continue
+        yield batch, outputs, size
+        done += len(batch)
+
+
+def _finish(stage: Stage, tasks: list[Task], outputs: list[Any], size: int, made: Made) -> None:
+    made(tasks, stage.finish(tasks, outputs, size))
+
+
+def buckets(stage: Stage, tasks: Iterable[Task]) -> Iterator[list[Task]]:
+    """Full batches as soon as a bucket has one; what is left of each bucket at the end."""
+    found: dict[Any, list[Task]] = {}
+    for task in tasks:
+        bucket = found.setdefault(stage.bucket(task), [])
+        bucket.append(task)
+        if len(bucket) == stage.batch_size:
+            yield list(bucket)
+            bucket.clear()
+    yield from (bucket for bucket in found.values() if bucket)

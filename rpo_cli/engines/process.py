@@ -1,0 +1,132 @@
+"""Workers in processes of their own: the pipe between an engine and each of them, and its two ends.
+
+A worker ends when its pipe does, so none outlives its engine, whatever killed that.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from types import FrameType
+from typing import NoReturn
+
+from rpo_cli.engines.worker import Batch, Event, Lost, Worker
+from rpo_cli.errors import Terminated
+from rpo_cli.protocols import Stage
+
+GRACE = 20.0  # seconds that a worker is given to end by itself
+# isolated: a worker imports what its engine would, and nothing of the current folder
+PROGRAM = """
+import sys
+sys.path[:] = sys.argv[2:]
+from rpo_cli.engines.process import serve
+serve(int(sys.argv[1]))
+"""
+
+
+class Processes:
+    """Workers in processes of their own (`spread.Pool`); they end when this process does."""
+
+    def __init__(self, device: str, threads: int, gpus: Sequence[str]) -> None:
+        """`gpus`: one name for CUDA_VISIBLE_DEVICES per worker; "" leaves it as it is."""
+        self.count = len(gpus)
+        self._lines: dict[int, Connection] = {}
+        self._processes: list[subprocess.Popen[bytes]] = []
+        for worker, gpu in enumerate(gpus):
+            ours, theirs = Pipe()
+            with theirs:
+                self._processes.append(_started(theirs.fileno(), gpu))
+            self._lines[worker] = ours
+            ours.send((device, threads))
+
+    def begin(self, worker: int, stage: Stage) -> None:
+        self._send(worker, stage)
+
+    def put(self, worker: int, batch: Batch | None) -> None:
+        self._send(worker, batch)
+
+    def _send(self, worker: int, what: Stage | Batch | None) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError, KeyError):  # `event` tells that it is lost
+            self._lines[worker].send(what)
+
+    def event(self) -> tuple[int, Event]:
+        (ready, *_) = wait(list(self._lines.values()))
+        worker = next(number for number, line in self._lines.items() if line is ready)
+        try:
+            event: Event = self._lines[worker].recv()
+            return worker, event
+        except (EOFError, ConnectionResetError):
+            self._lines.pop(worker).close()
+            return worker, Lost(_ended(self._processes[worker]))
+
+    def close(self) -> None:
+        for line in self._lines.values():
+            line.close()
+        until = time.monotonic() + GRACE
+        for process in self._processes:
+            try:
+                process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _started(pipe: int, gpu: str) -> "subprocess.Popen[bytes]":
+    """A worker at its end of the pipe; no Ctrl-C of the terminal reaches it, its engine tells it."""
+    return subprocess.Popen(
+        [sys.executable, "-I", "-c", PROGRAM, str(pipe), *sys.path],
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})},
+        pass_fds=[pipe],
+        start_new_session=True,
+    )
+
+
+def _ended(process: "subprocess.Popen[bytes]") -> str:
+    """How a worker whose pipe is gone has ended."""
+    try:
+        code = process.wait(GRACE)
+    except subprocess.TimeoutExpired:
+        return "it let go of its pipe"
+    return signal.strsignal(-code) or f"signal {-code}" if code < 0 else f"exit {code}"
+
+
+def serve(pipe: int) -> None:
+    """The worker's end: say hello, take a stage, then batches until None."""
+    signal.signal(signal.SIGTERM, _terminated)
+    line, sending = Connection(pipe), threading.Lock()
+
+    def send(event: Event) -> None:
+        with sending:  # rows come from the thread that encodes them, notes from this one
+            line.send(event)
+
+    device, threads = line.recv()
+    worker = Worker(send, device, threads)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError, Terminated):
+        worker.hello()
+        stage = line.recv()
+        threading.Thread(target=_listen, args=(line, worker), daemon=True).start()
+        worker.work(stage)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending
+
+
+def _listen(line: Connection, worker: Worker) -> None:
+    """Batches into the inbox as they come; without an engine there is nothing left to do."""
+    try:
+        while (batch := line.recv()) is not None:
+            worker.put(batch)
+        worker.put(None)
+    except (EOFError, ConnectionResetError):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(Terminated.exit_code)
+
+
+def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated

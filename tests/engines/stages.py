@@ -1,0 +1,64 @@
+"""Stages for the tests of engines: a module on disk, as workers must import what they are sent."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+from rpo_cli.errors import UsageError
+from rpo_cli.protocols import Stage, Task
+
+
+class Backend:
+    """Writes down who it is, in which process and when it was closed."""
+
+    def __init__(self, folder, lanes=0):
+        self.folder, self.lanes = Path(folder), lanes
+
+    def setup(self):
+        (self.folder / f"up-{os.getpid()}").touch()
+
+    def close(self):
+        (self.folder / f"closed-{os.getpid()}").touch()
+
+
+class Build:
+    def __init__(self, folder, lanes=0):
+        self.folder, self.lanes = folder, lanes
+
+    def __call__(self):
+        return Backend(self.folder, self.lanes)
+
+
+def step(tasks, backend, size):
+    """A payload names what happens to its batch; the others give (key, pid, batch size, GPU)."""
+    for what in {task.payload for task in tasks}:
+        _happen(what, backend, size)
+    return [(task.key, os.getpid(), size, os.environ.get("CUDA_VISIBLE_DEVICES")) for task in tasks]
+
+
+def _happen(what, backend, size):
+    once = backend.folder / "once"
+    if what == "slow":
+        time.sleep(0.05)
+    elif what == "very slow":
+        time.sleep(60)
+    elif what == "kill" or (what == "kill once" and not once.exists()):
+        once.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif what == "memory" and size > 2:
+        raise MemoryError
+    elif what == "refuse":
+        raise UsageError("no such thing", "ask for another")
+    elif what == "bug":
+        raise ZeroDivisionError("of ours")
+
+
+def make(folder, lanes=0, batch_size=4):
+    """What an engine is given: (device, environment) → stage."""
+    return lambda device, environment: Stage("edit", "edits", batch_size, Build(folder, lanes), step)
+
+
+def tasks(count, what="slow", at=()):
+    """`count` tasks; those at the places `at` carry `what`, all of them when none is named."""
+    return [Task(f"{n:03}", "", what if not at or n in at else "") for n in range(count)]
