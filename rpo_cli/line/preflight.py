@@ -29,8 +29,9 @@ def preflight(line: Line, steps: Sequence[str]) -> None:
         RpoError: the one problem there is that is no mistake (a hub that cannot be reached).
     """
     errors: list[RpoError] = []
+    engine: Callable[[], Any] = partial(check_engine, line.settings.run.engine)
     for step in steps:
-        for check in [partial(check_engine, line.settings.run.engine), *_checks(line)[step]]:
+        for check in (engine, *_checks(line)[step]):
             try:
                 check()
             except RpoError as error:
