@@ -1,8 +1,8 @@
 """Critics that people use: what each is, its licence and the memory of its weights. Data; loads nothing.
 
 Parameters are those of the model cards; memory is 2 bytes a parameter (bfloat16), the cache of keys and
-values comes on top. None of these weights has been loaded where this was written: classes are proven on
-the embedded critic, settings are from the models' documentation.
+values comes on top. None of these weights has been loaded where this was written: their classes are proven
+on tiny random models (`make test-qwen`), settings are from the models' documentation.
 """
 
 from dataclasses import dataclass

@@ -1,29 +1,20 @@
 """Folders whose processor needs torchvision, loaded as a user's are: editors, generators and critics."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
 from transformers import (
-    Qwen2_5_VLProcessor,
     Qwen2VLImageProcessor,
     Qwen2VLProcessor,
     Qwen2VLVideoProcessor,
-    Qwen3VLConfig,
-    Qwen3VLForConditionalGeneration,
-    Qwen3VLProcessor,
-    Qwen3VLVideoProcessor,
 )
 
 from rpo_cli import open_line, registry
-from rpo_cli.backends.critic import TransformersCritic
 from rpo_cli.line.preflight import preflight
-from rpo_cli.protocols import EditRequest, Message
+from rpo_cli.protocols import EditRequest
 from rpo_cli.recipes import recipe
-from rpo_cli.stages.replies import SingleReply, schema
 from tests.backends import tiny_hpsv3
-from tests.backends.test_qwen_editor import NAMES, PAD, parts, picture, text_encoder
+from tests.backends.test_qwen_editor import NAMES, parts, picture
 from tests.tiny_editors import klein
 
 pytestmark = pytest.mark.qwen
@@ -48,65 +39,6 @@ def test_an_edit_model_loads_from_its_folder_and_the_door_lets_it_through(name, 
     (found,) = editor.edit([asked], guidance=guidance, image_guidance=None)
     assert found.size == (48, 32)
     assert not np.array_equal(np.asarray(found), np.asarray(asked.image))
-
-
-def qwen25(folder):
-    words = tiny_hpsv3.tokenizer()
-    text_encoder(words).save_pretrained(folder)
-    processor(Qwen2_5_VLProcessor, words, Qwen2VLVideoProcessor()).save_pretrained(folder)
-
-
-def qwen3(folder):
-    words = tiny_hpsv3.tokenizer()
-    ids = {name: words.convert_tokens_to_ids(name) for name in (PAD, "<|vision_start|>", "<|vision_end|>")}
-    config = Qwen3VLConfig(
-        text_config={
-            "vocab_size": len(words),
-            "hidden_size": 16,
-            "intermediate_size": 16,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 8,
-            "rope_parameters": {"rope_type": "default", "mrope_section": [2, 1, 1], "rope_theta": 1e6},
-        },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 16,
-            "out_hidden_size": 16,
-            "intermediate_size": 16,
-            "num_heads": 2,
-            "patch_size": 16,
-            "num_position_embeddings": 16,
-            "deepstack_visual_indexes": [0],
-        },
-        image_token_id=ids[PAD],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-    )
-    Qwen3VLForConditionalGeneration(config).save_pretrained(folder)
-    pictures = Qwen2VLImageProcessor(patch_size=16)
-    made = Qwen3VLProcessor(pictures, words, Qwen3VLVideoProcessor(), chat_template=tiny_hpsv3.TEMPLATE)
-    made.save_pretrained(folder)
-
-
-@pytest.mark.parametrize("make", [qwen25, qwen3])
-def test_a_critic_of_the_class_that_people_use_answers_in_json_the_same_in_any_company(make, tmp_path):
-    torch.manual_seed(0)
-    make(tmp_path)
-    critic = TransformersCritic(str(tmp_path))
-    critic.setup()
-    texts = ["What is wrong? " * n for n in (1, 9, 3)]
-    asked = [(Message("user", text, picture(n, (64, 64 + 32 * n))),) for n, text in enumerate(texts)]
-    held = schema(3, single=True)
-    together = critic.reply(asked, schema=held, max_tokens=300)
-    for reply, one in zip(together, asked, strict=True):
-        if reply.finish == "stop":
-            SingleReply.model_validate(json.loads(reply.text))
-        assert critic.reply([one, one, one], schema=held, max_tokens=300)[0] == reply
-    assert all(reply.text.startswith("{") for reply in together)
-    yes = critic.yes_probability(asked)
-    assert all(0 <= one <= 1 for one in yes)
 
 
 def flux2_dev(folder):
