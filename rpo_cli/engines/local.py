@@ -4,14 +4,12 @@ import os
 from collections.abc import Iterable
 from functools import partial
 
-from rpo_cli.compute import environment, pick_device, set_threads
+from rpo_cli.compute import pick_device
 from rpo_cli.config import RunSettings
-from rpo_cli.engines.loop import run_here
 from rpo_cli.engines.process import Processes
-from rpo_cli.engines.spread import Sink, Tell, spread
+from rpo_cli.engines.spread import Sink, Tell, alone, spread
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import MakeStage, Task
-from rpo_cli.records import canonical_json
 
 
 class LocalEngine:
@@ -33,13 +31,11 @@ class LocalEngine:
                 "one worker a GPU at most; CUDA_VISIBLE_DEVICES says which are shown",
             )
         if count == 1:
-            set_threads(self._settings.threads)
-            stage = make(device, canonical_json(environment(device)))
-            run_here(stage, tasks, lambda _, results: sink(results), self._note)
+            alone(make, tasks, sink, self._note, self._settings)
         else:
             threads = self._settings.threads or max(1, (os.cpu_count() or 1) // count)
             pool = partial(Processes, device, threads, gpus[:count] or [""] * count)
-            spread(make, tasks, sink, self._note, pool)
+            spread(make, tasks, sink, self._note, self._settings, pool)
 
 
 def visible_gpus() -> list[str]:

@@ -36,7 +36,8 @@ class RayEngine:
         self._note, self._settings = note, settings
 
     def run(self, make: MakeStage, tasks: Iterable[Task], sink: Sink) -> None:
-        spread(make, tasks, sink, self._note, partial(Actors, self._settings, self._note))
+        pool = partial(Actors, self._settings, self._note)
+        spread(make, tasks, sink, self._note, self._settings, pool)
 
 
 class Actors:

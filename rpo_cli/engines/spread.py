@@ -6,10 +6,13 @@ from itertools import chain
 from typing import Protocol
 
 from rpo_cli import __version__
+from rpo_cli.compute import environment, pick_device, set_threads
+from rpo_cli.config import RunSettings
 from rpo_cli.engines.loop import buckets, run_here
 from rpo_cli.engines.worker import Batch, Event, Failed, Hello, Lost, Made, Note
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import MakeStage, Results, Stage, Task
+from rpo_cli.records import canonical_json
 
 Sink = Callable[[Results], None]
 Tell = Callable[[str], None]
@@ -33,8 +36,25 @@ class Pool(Protocol):
         """End every worker, whatever it does."""
 
 
+def alone(make: MakeStage, tasks: Iterable[Task], sink: Sink, note: Tell, settings: RunSettings) -> None:
+    """Make the rows of `tasks` in this process, on its own device.
+
+    Raises:
+        UsageError: the device of the settings is not on this machine.
+    """
+    set_threads(settings.threads)
+    device = pick_device(settings.device)
+    stage = make(device, canonical_json(environment(device)))
+    run_here(stage, tasks, lambda _, results: sink(results), note)
+
+
 def spread(
-    make: MakeStage, tasks: Iterable[Task], sink: Sink, note: Tell, pool: Callable[[], Pool]
+    make: MakeStage,
+    tasks: Iterable[Task],
+    sink: Sink,
+    note: Tell,
+    settings: RunSettings,
+    pool: Callable[[], Pool],
 ) -> None:
     """Make the rows of `tasks` on the workers of a pool, which is opened only when there is a task.
 
@@ -50,7 +70,7 @@ def spread(
         return
     found, plain = chain([first], rest), make("cpu", "{}")
     if getattr(plain.build(), "lanes", 0):
-        run_here(plain, found, lambda _, results: sink(results), note)
+        alone(make, found, sink, note, settings)
         return
     workers = pool()
     try:

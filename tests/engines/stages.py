@@ -12,8 +12,8 @@ from rpo_cli.protocols import Stage, Task
 class Backend:
     """Writes down who it is, in which process and when it was closed."""
 
-    def __init__(self, folder, lanes=0):
-        self.folder, self.lanes = Path(folder), lanes
+    def __init__(self, folder, lanes=0, environment=""):
+        self.folder, self.lanes, self.environment = Path(folder), lanes, environment
 
     def setup(self):
         (self.folder / f"up-{os.getpid()}").touch()
@@ -23,18 +23,19 @@ class Backend:
 
 
 class Build:
-    def __init__(self, folder, lanes=0):
-        self.folder, self.lanes = folder, lanes
+    def __init__(self, *about):
+        self.about = about
 
     def __call__(self):
-        return Backend(self.folder, self.lanes)
+        return Backend(*self.about)
 
 
 def step(tasks, backend, size):
-    """A payload names what happens to its batch; the others give (key, pid, batch size, GPU)."""
+    """A payload names what happens to its batch; others give (key, pid, batch size, GPU, environment)."""
     for what in {task.payload for task in tasks}:
         _happen(what, backend, size)
-    return [(task.key, os.getpid(), size, os.environ.get("CUDA_VISIBLE_DEVICES")) for task in tasks]
+    gpu = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return [(task.key, os.getpid(), size, gpu, backend.environment) for task in tasks]
 
 
 def _happen(what, backend, size):
@@ -56,7 +57,7 @@ def _happen(what, backend, size):
 
 def make(folder, lanes=0, batch_size=4):
     """What an engine is given: (device, environment) → stage."""
-    return lambda device, environment: Stage("edit", "edits", batch_size, Build(folder, lanes), step)
+    return lambda device, said: Stage("edit", "edits", batch_size, Build(folder, lanes, said), step)
 
 
 def tasks(count, what="slow", at=()):
