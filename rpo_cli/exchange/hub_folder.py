@@ -45,12 +45,13 @@ def parse(text: str) -> Reference:
     Raises:
         UsageError: something else.
     """
-    from huggingface_hub.errors import HfUriError
-    from huggingface_hub.utils import parse_hf_uri  # type: ignore[attr-defined]
+    from huggingface_hub.errors import HfUriError, HFValidationError
+    from huggingface_hub.utils import parse_hf_uri, validate_repo_id  # type: ignore[attr-defined]
 
     try:
         found = parse_hf_uri(text if text.startswith(URIS) else f"hf://datasets/{text}")
-    except HfUriError as error:
+        validate_repo_id(found.id)
+    except (HfUriError, HFValidationError) as error:
         raise UsageError(f"{text}: names no dataset of the hub", "hf://datasets/OWNER/NAME") from error
     if found.type != "dataset":
         raise UsageError(f"{text}: names a {found.type}", f"a dataset is hf://datasets/{found.id}")

@@ -196,6 +196,8 @@ def test_a_part_of_a_dataset_and_pictures_of_another_are_named_alike(tmp_path, w
         (f"hf://datasets/{NAME}/nowhere", None, UsageError, "no such file or folder in the d", "data"),
         ("hf://someone/model", None, UsageError, "names a model", "hf://datasets/someone/model"),
         ("hf://datasets/x", None, UsageError, "names no dataset", "OWNER/NAME"),
+        ("hf://datasets/a/b..c", None, UsageError, "names no dataset", "OWNER/NAME"),
+        ("https://example.com/a/b", None, UsageError, "names no dataset", "OWNER/NAME"),
         (NAME, "gated", RpoError, "after a licence is accepted", f"datasets/{NAME}"),
         (NAME, "private", UsageError, "no such dataset on the hub", "private dataset: hf auth login"),
         (NAME, "offline", RpoError, "cannot reach the hub", "HF_HUB_OFFLINE"),
