@@ -54,7 +54,7 @@ def wanted(
     settings: str,
 ) -> Iterator[Task]:
     """Every attempt (seed x guidance x image guidance) at every chain; nothing for an empty critique."""
-    grid = list(product(range(attempts), guidance, image_guidance))
+    grid = list(dict.fromkeys(product(range(attempts), guidance, image_guidance)))
     for source in critiques:
         for chain in chains(source.instructions, mode):
             for attempt, (draw, text, image) in enumerate(grid):
