@@ -7,13 +7,19 @@ from the hub. Ray's own ports ask nobody for a password: keep a cluster on a net
 
 import os
 import queue
+import signal
 import socket
-from collections.abc import Iterable
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import ray
+from ray._private import ray_constants
 from ray.exceptions import RayError
+from ray.job_config import JobConfig
 
 from rpo_cli.config import RunSettings
 from rpo_cli.engines.spread import Sink, Tell, spread
@@ -63,7 +69,7 @@ class Actors:
         try:
             event: Event = ray.get(ready)
         except RayError as error:
-            return worker, Lost(str(error).strip().splitlines()[0])
+            return worker, Lost(_first_line(error))
         self._next[self._actors[worker].event.remote()] = worker
         return worker, event
 
@@ -98,25 +104,58 @@ def _connect(note: Tell) -> None:
     address = os.environ.get(ADDRESS)
     if address:
         _require_there(address)
-    alone: dict[str, Any] = {
-        "include_dashboard": False,
-        "_node_ip_address": "127.0.0.1",
-        "_system_config": {"worker_niceness": 0},  # actors are this command's own work, not background
-    }
     try:
-        ray.init(
-            address=address or "local",
-            log_to_driver=False,
-            logging_level="ERROR",
-            **({} if address else alone),
-        )
+        with _own_sigterm():
+            ray.init(
+                address=address or "local",
+                log_to_driver=False,
+                logging_level="ERROR",
+                job_config=_job(sys.path if not address else ()),
+                **({} if address else _alone()),
+            )
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise RpoError(
-            f"Ray: {str(error).strip().splitlines()[0]}",
+            f"Ray: {' '.join(str(error).split())[:300]}",  # of a wrong version, the versions come last
             f"{ADDRESS} is {address}: is that cluster up?" if address else "--engine local needs no Ray",
         ) from error
     if not address:
         note(f"Ray was started on this machine alone; {ADDRESS} names a cluster")
+
+
+def _job(paths: Sequence[str]) -> JobConfig:
+    """Actors import from `paths` and what their machine has installed, like a worker of the local engine.
+
+    By itself Ray would put the current folder first, and a torch.py there would be run.
+    """
+    return JobConfig(_client_job=True, _py_driver_sys_path=[*reversed(paths)])  # each goes to the front
+
+
+def _alone() -> dict[str, Any]:
+    """Options of a Ray that nobody outside this machine reaches.
+
+    On Linux Ray takes 127.0.0.1 for the machine's address in the network and listens on every interface,
+    whatever `_node_ip_address` says; on other systems its own processes stay on loopback, by this switch.
+    """
+    ray_constants.ENABLE_RAY_CLUSTER = False  # read while Ray starts; the variable is for its processes
+    os.environ[ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR] = "0"
+    return {
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",
+        "_system_config": {"worker_niceness": 0},  # actors are this command's own work, not background
+    }
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep what SIGTERM does: Ray would end the process with exit code 15 and a dump of its stack."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if before is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _require_there(address: str) -> None:
@@ -137,8 +176,13 @@ def _needs(settings: RunSettings) -> dict[str, float]:
     gpus = ray.cluster_resources().get("GPU", 0)
     if gpus >= 1 and settings.device in ("auto", "cuda"):
         return {"num_gpus": 1, "num_cpus": settings.threads or 1}
-    cores = min(node["Resources"].get("CPU", 1) for node in ray.nodes() if node["Alive"])
-    return {"num_gpus": 0, "num_cpus": settings.threads or cores}
+    return {"num_gpus": 0, "num_cpus": settings.threads or least_cores(ray.nodes())}
+
+
+def least_cores(nodes: list[dict[str, Any]]) -> float:
+    """Of the machines that have any to offer: the head of a cluster often does not."""
+    found = (node["Resources"].get("CPU", 0) for node in nodes if node["Alive"])
+    return min((cores for cores in found if cores), default=1)
 
 
 def _room(needs: dict[str, float]) -> int:

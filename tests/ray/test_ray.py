@@ -19,7 +19,7 @@ from tests.engines import stages
 
 pytestmark = pytest.mark.ray
 HERE = Path(__file__).parents[2]
-RPO = "import sys; from rpo_cli.cli.app import call; sys.exit(call(sys.argv[1:]))"
+RPO = "import sys; sys.path.remove(''); from rpo_cli.cli.app import call; sys.exit(call(sys.argv[1:]))"
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +68,44 @@ def test_an_error_of_an_actor_is_raised_here_with_its_traceback(engine, tmp_path
     assert "stages.py" in "".join(caught.value.__notes__)
 
 
+def listening(pids):
+    """Addresses, in hex as the kernel has them, at which any of these processes takes connections."""
+    held = set()
+    for pid in pids:
+        for number in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                held.add(os.readlink(number))
+            except OSError:
+                continue
+    tables = [Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6")]
+    lines = [line.split() for table in tables for line in table.splitlines()]
+    up = [words for words in lines if words[3] == "0A" and f"socket:[{words[9]}]" in held]
+    return {words[1].partition(":")[0] for words in up}
+
+
+def family(pid):
+    """A process and all that it started."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    return [pid, *(one for child in children for one in family(child))]
+
+
+def test_ray_of_this_machine_alone_listens_on_loopback_only(engine, tmp_path):
+    run(engine, tmp_path, stages.tasks(4))
+    found = listening(family(os.getpid()))
+    assert found
+    assert found <= {"0100007F", "0000000000000000FFFF00000100007F"}
+
+
+def test_a_node_without_cores_does_not_count_as_one_of_one(engine):
+    from rpo_cli.engines.ray import least_cores
+
+    head, gone = {"Alive": True, "Resources": {}}, {"Alive": False, "Resources": {"CPU": 2}}
+    nodes = [{"Alive": True, "Resources": {"CPU": cores}} for cores in (64, 32)]
+    assert least_cores([head, gone, *nodes]) == 32
+    assert least_cores([head]) == 1
+
+
 # --- the command ----------------------------------------------------------------------------------------
 
 
@@ -96,7 +134,11 @@ def rows_of(run):
     }
 
 
-def test_the_line_on_ray_makes_the_rows_of_the_line_here(tmp_path):
+def test_the_line_on_ray_makes_the_rows_of_the_line_here(tmp_path, monkeypatch):
+    (tmp_path / "cwd").mkdir()
+    for name in ("torch", "diffusers"):  # nothing of the current folder is imported, also by an actor
+        (tmp_path / "cwd" / f"{name}.py").write_text("raise SystemExit('imported from the current folder')")
+    monkeypatch.chdir(tmp_path / "cwd")
     here = rpo("run", tmp_path / "here", "--until", "build-pairs")
     ray = rpo("run", tmp_path / "ray", "--until", "build-pairs", "--engine", "ray")
     assert (here.returncode, ray.returncode) == (0, 0), here.stderr + ray.stderr
@@ -118,19 +160,55 @@ def test_the_line_runs_on_a_cluster_that_is_there_and_leaves_it_up(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    ray = [sys.executable, "-m", "ray.scripts.scripts"]
+    ray = [sys.executable, "-m", "ray.scripts.scripts", "start", "--block"]
     head = ["--head", "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false"]
     environment = os.environ | {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0"}
-    subprocess.run([*ray, "start", *head, "--num-cpus=2"], check=True, env=environment, capture_output=True)
+    with (tmp_path / "log").open("wb") as log:
+        cluster = subprocess.Popen(
+            [*ray, *head, "--num-cpus=2"], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
     try:
         address = f"127.0.0.1:{port}"
+        _until_up(port)
         done = rpo("generate", tmp_path / "run", "--set", "run.engine=ray", RAY_ADDRESS=address)
         assert done.returncode == 0, done.stderr
         assert len(rows_of(tmp_path / "run")["images"]) == 6
         assert "alone" not in done.stderr
         socket.create_connection(("127.0.0.1", port), timeout=10).close()
-    finally:
-        subprocess.run([*ray, "stop", "--force"], check=True, capture_output=True)
+    finally:  # not `ray stop`: that ends every Ray of this machine
+        os.killpg(cluster.pid, signal.SIGTERM)
+        cluster.wait()
+
+
+def _until_up(port):
+    until = time.monotonic() + 120
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=10).close()
+            return
+        except OSError:
+            assert time.monotonic() < until, "no head"
+            time.sleep(0.1)
+
+
+def test_sigterm_commits_what_is_whole_and_ends_as_without_ray(tmp_path):
+    words = ["generate", tmp_path / "run", "--preset", "shapes", "--set", "run.engine=ray"]
+    small = ["--set", "generate.batch_size=1", "--set", "run.rows_per_part=1", "--set", "prompts.limit=90"]
+    command = [
+        sys.executable,
+        "-c",
+        "from rpo_cli.cli.app import main; main()",
+        *map(str, [*words, *small]),
+    ]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 180
+    while not list((tmp_path / "run" / "images").rglob("part-*")) and time.monotonic() < until:
+        time.sleep(0.1)
+    process.terminate()
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 143, said
+    assert "error: terminated; what was whole is committed" in said
+    assert "SIGTERM received" not in said, "Ray's dump of its stack"
 
 
 VICTIM = """
