@@ -1,1 +1,1 @@
-"""Where a stage runs: in this process, or on a cluster."""
+"""Where a stage runs: in this process, in several of this machine, or on a cluster."""

@@ -39,9 +39,14 @@ class LocalEngine:
 
 
 def visible_gpus() -> list[str]:
-    """The CUDA devices that this process sees, each as its name in CUDA_VISIBLE_DEVICES."""
+    """The CUDA devices that processes of this one's environment may see, by name for CUDA_VISIBLE_DEVICES.
+
+    Of slices of a GPU (MIG) a process sees one alone, so those that are named count, not those it sees.
+    """
     import torch
 
     named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    if named and all(name.startswith("MIG-") for name in named):
+        return named
     count = torch.cuda.device_count()
     return named[:count] if named else [str(index) for index in range(count)]

@@ -4,23 +4,25 @@ A worker ends when its pipe does, so none outlives its engine, whatever killed t
 """
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from rpo_cli.engines.worker import Batch, Event, Lost, Worker
+from rpo_cli.engines.worker import Batch, Event, Lost, Worker, failed
 from rpo_cli.errors import Terminated
 from rpo_cli.protocols import Stage
 
-GRACE = 20.0  # seconds that a worker is given to end by itself
+GRACE = 5.0  # seconds that a worker is given to end by itself; a command that is stopped waits for it
 # isolated: a worker imports what its engine would, and nothing of the current folder
 PROGRAM = """
 import sys
@@ -59,9 +61,9 @@ class Processes:
         (ready, *_) = wait(list(self._lines.values()))
         worker = next(number for number, line in self._lines.items() if line is ready)
         try:
-            event: Event = self._lines[worker].recv()
+            event: Event = _told(self._lines[worker])
             return worker, event
-        except (EOFError, ConnectionResetError):
+        except EOFError:
             self._lines.pop(worker).close()
             return worker, Lost(_ended(self._processes[worker]))
 
@@ -79,8 +81,9 @@ class Processes:
 
 def _started(pipe: int, gpu: str) -> "subprocess.Popen[bytes]":
     """A worker at its end of the pipe; no Ctrl-C of the terminal reaches it, its engine tells it."""
+    hushed = ["-W", "ignore"] if ("ignore", None, Warning, None, 0) in warnings.filters else []
     return subprocess.Popen(
-        [sys.executable, "-I", "-c", PROGRAM, str(pipe), *sys.path],
+        [sys.executable, "-I", *hushed, "-c", PROGRAM, str(pipe), *sys.path],
         stdin=subprocess.DEVNULL,
         env={**os.environ, **({"CUDA_VISIBLE_DEVICES": gpu} if gpu else {})},
         pass_fds=[pipe],
@@ -100,33 +103,65 @@ def _ended(process: "subprocess.Popen[bytes]") -> str:
 def serve(pipe: int) -> None:
     """The worker's end: say hello, take a stage, then batches until None."""
     signal.signal(signal.SIGTERM, _terminated)
+    os.set_inheritable(pipe, False)  # what a backend starts must not keep it open
     line, sending = Connection(pipe), threading.Lock()
 
     def send(event: Event) -> None:
         with sending:  # rows come from the thread that encodes them, notes from this one
             line.send(event)
 
-    device, threads = line.recv()
-    worker = Worker(send, device, threads)
-    with suppress(EOFError, BrokenPipeError, ConnectionResetError, Terminated):
+    try:
+        device, threads = _told(line)
+        worker = Worker(send, device, threads)
         worker.hello()
-        stage = line.recv()
-        threading.Thread(target=_listen, args=(line, worker), daemon=True).start()
-        worker.work(stage)
+        _work(line, worker)
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        pass  # there is no engine any more
+    except Terminated as stopped:
+        sys.exit(stopped.exit_code)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending
+
+
+def _work(line: Connection, worker: Worker) -> None:
+    try:
+        stage: Stage = _told(line)
+    except EOFError:
+        raise
+    except Exception as error:  # noqa: BLE001 -- a stage that this process cannot read
+        worker.send(failed(error))
+        return
+    threading.Thread(target=_listen, args=(line, worker), daemon=True).start()
+    worker.work(stage)
 
 
 def _listen(line: Connection, worker: Worker) -> None:
     """Batches into the inbox as they come; without an engine there is nothing left to do."""
     try:
-        while (batch := line.recv()) is not None:
+        while (batch := _told(line)) is not None:
             worker.put(batch)
         worker.put(None)
-    except (EOFError, ConnectionResetError):
+    except EOFError:
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(GRACE)
         os._exit(Terminated.exit_code)
+    except Exception as error:  # noqa: BLE001 -- a batch that this process cannot read
+        worker.send(failed(error))
+        _listen(line, worker)  # to its end, which this engine now makes
+
+
+def _told(line: Connection) -> Any:
+    """The next message of the other end.
+
+    Raises:
+        EOFError: it is gone, be it in the middle of a message.
+    """
+    try:
+        message = line.recv_bytes()
+    except OSError as error:
+        raise EOFError from error
+    return pickle.loads(message)  # of our own process at the other end, by a pipe that no other has
 
 
 def _terminated(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not stop a backend's closing
     raise Terminated

@@ -89,7 +89,8 @@ class _Round:
     note: Tell
     pool: Pool
     plain: Stage
-    held: dict[int, dict[str, Task]] = field(default_factory=dict)  # of the workers that are ready
+    held: dict[int, dict[str, Task]] = field(default_factory=dict)  # of the workers that said hello
+    idle: dict[int, Stage] = field(default_factory=dict)  # the stages of those without work
     back: list[Batch] = field(default_factory=list)  # what lost workers had
     told: set[str] = field(default_factory=set)
     lost: int = 0
@@ -97,7 +98,7 @@ class _Round:
     def walk(self) -> None:
         while self._more():
             self._take(*self.pool.event())
-        for worker in self.held:
+        for worker in self.held.keys() - self.idle.keys():
             self.pool.put(worker, None)
 
     def _more(self) -> bool:
@@ -105,6 +106,8 @@ class _Round:
         for worker, held in self.held.items():
             while len(held) <= self.plain.batch_size and (batch := self._next()):
                 held.update((task.key, task) for task in batch)
+                if worker in self.idle:
+                    self.pool.begin(worker, self.idle.pop(worker))
                 self.pool.put(worker, batch)
         return bool(self.back) or any(self.held.values()) or not self.held
 
@@ -114,7 +117,7 @@ class _Round:
     def _take(self, worker: int, event: Event) -> None:
         match event:
             case Hello():
-                self._begin(worker, event)
+                self._welcome(worker, event)
             case Made(keys, results):
                 for key in keys:
                     del self.held[worker][key]
@@ -128,18 +131,19 @@ class _Round:
             case Lost(how):
                 self._without(worker, how)
 
-    def _begin(self, worker: int, hello: Hello) -> None:
+    def _welcome(self, worker: int, hello: Hello) -> None:
         if hello.rpo != __version__:
             raise RpoError(
                 f"worker {worker} runs rpo {hello.rpo}, this is {__version__}",
                 "install one version everywhere",
             )
-        self.pool.begin(worker, self.make(hello.device, hello.environment))
+        self.idle[worker] = self.make(hello.device, hello.environment)
         self.held[worker] = {}
 
     def _without(self, worker: int, how: str) -> None:
         """Go on with the others; their rows are the same."""
         self.lost += 1
+        self.idle.pop(worker, None)
         left = list(self.held.pop(worker, {}).values())
         self.back += buckets(self.plain, left)
         if self.lost == self.pool.count:
@@ -147,4 +151,5 @@ class _Round:
                 f"{self.plain.name}: every worker was lost; the last: {how}",
                 "if memory ran out, fewer run.workers or a smaller batch; the same command goes on",
             )
-        self.note(f"{self.plain.name}: a worker was lost ({how}); the others make its {len(left)} rows")
+        rest = f"make its {len(left)} row{'s' * (len(left) > 1)}" if left else "go on"
+        self.note(f"{self.plain.name}: a worker was lost ({how}); the others {rest}")

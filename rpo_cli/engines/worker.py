@@ -76,7 +76,7 @@ class Worker:
             device = pick_device(self.device)
             self.send(Hello(device, canonical_json(environment(device))))
         except RpoError as error:
-            self.send(_failed(error))
+            self.send(failed(error))
 
     def put(self, batch: Batch | None) -> None:
         self.inbox.put(batch)
@@ -87,7 +87,7 @@ class Worker:
             set_threads(self.threads)  # a thread has a count of its own
             run_batches(stage, self._batches(), self._made, lambda text: self.send(Note(text)))
         except Exception as error:  # noqa: BLE001 -- raised again in the engine's process
-            self.send(_failed(error))
+            self.send(failed(error))
 
     def _batches(self) -> Iterator[Batch]:
         while (batch := self.inbox.get()) is not None:
@@ -97,8 +97,8 @@ class Worker:
         self.send(Made(tuple(task.key for task in tasks), results))
 
 
-def _failed(error: Exception) -> Failed:
-    """With the exception itself where another process surely knows its class and can make it again."""
+def failed(error: Exception) -> Failed:
+    """The exception being handled: itself where another process surely knows its class, and can make it."""
     trace = traceback.format_exc()
     known = isinstance(error, RpoError) or type(error).__module__ == "builtins"
     told = error if known else RuntimeError(f"{type(error).__name__}: {error}")

@@ -2,7 +2,10 @@
 
 import os
 import signal
+import struct
+import sys
 import time
+import warnings
 from pathlib import Path
 
 from rpo_cli.errors import UsageError
@@ -19,6 +22,8 @@ class Backend:
         (self.folder / f"up-{os.getpid()}").touch()
 
     def close(self):
+        (self.folder / f"closing-{os.getpid()}").touch()
+        time.sleep(0.2)
         (self.folder / f"closed-{os.getpid()}").touch()
 
 
@@ -47,12 +52,25 @@ def _happen(what, backend, size):
     elif what == "kill" or (what == "kill once" and not once.exists()):
         once.touch()
         os.kill(os.getpid(), signal.SIGKILL)
+    elif what == "die speaking" and not once.exists():
+        once.touch()
+        os.write(int(sys.argv[1]), struct.pack("!i", 10**6) + b"the first words")
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif what == "warn":
+        warnings.warn("old ways", FutureWarning, stacklevel=2)
     elif what == "memory" and size > 2:
         raise MemoryError
     elif what == "refuse":
         raise UsageError("no such thing", "ask for another")
     elif what == "bug":
         raise ZeroDivisionError("of ours")
+
+
+class Unreadable:
+    """A payload that no other process can read."""
+
+    def __reduce__(self):
+        return int, ("no number",)
 
 
 def make(folder, lanes=0, batch_size=4):

@@ -4,10 +4,13 @@ import json
 import os
 import pickle
 import signal
+import struct
 import subprocess
 import sys
 import time
+import warnings
 from functools import partial
+from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
@@ -16,10 +19,12 @@ import torch
 from rpo_cli.backends.processes import _started
 from rpo_cli.compute import environment
 from rpo_cli.config import RunSettings
-from rpo_cli.engines import local, spread
+from rpo_cli.engines import local, process, spread
 from rpo_cli.engines.local import LocalEngine
 from rpo_cli.engines.process import Processes
+from rpo_cli.engines.worker import Hello
 from rpo_cli.errors import RpoError, SettingsError, Terminated, UsageError
+from rpo_cli.protocols import Task
 from rpo_cli.records import canonical_json
 from tests.engines import stages
 
@@ -84,6 +89,12 @@ def test_visible_gpus_are_named_as_their_user_named_them(monkeypatch):
     assert local.visible_gpus() == ["5", "GPU-8f"]
 
 
+def test_every_slice_of_a_gpu_that_is_named_gets_a_worker_though_a_process_sees_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1c,MIG-2d")
+    assert local.visible_gpus() == ["MIG-1c", "MIG-2d"]
+
+
 # --- in processes of their own --------------------------------------------------------------------------
 
 
@@ -112,6 +123,29 @@ def test_what_a_killed_worker_had_is_made_by_the_others(tmp_path):
     assert sorted(row[0] for row in rows) == [f"{n:03}" for n in range(30)]
     (note,) = notes
     assert note.startswith("edit: a worker was lost (Killed); the others make its ")
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_the_middle_of_a_message_is_lost_like_another(tmp_path):
+    rows, notes = run(tmp_path, stages.tasks(30, "die speaking", at=(9,)))
+    assert sorted(row[0] for row in rows) == [f"{n:03}" for n in range(30)]
+    assert [note.partition(";")[0] for note in notes] == ["edit: a worker was lost (Killed)"]
+
+
+@pytest.mark.slow
+def test_a_batch_that_a_worker_cannot_read_ends_the_command(tmp_path):
+    with pytest.raises(ValueError, match="invalid literal"):
+        run(tmp_path, [*stages.tasks(12), Task("unreadable", "", stages.Unreadable())])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hushed", [True, False])
+def test_workers_warn_only_where_their_command_does(tmp_path, capfd, hushed):
+    with warnings.catch_warnings():
+        if hushed:
+            warnings.simplefilter("ignore")
+        run(tmp_path, stages.tasks(8, "warn"))
+    assert ("old ways" in capfd.readouterr().err) is not hushed
 
 
 @pytest.mark.slow
@@ -180,3 +214,43 @@ def test_after_kill_9_of_the_engine_no_worker_is_left(tmp_path):
     while any(map(_started, workers)) and time.monotonic() < until:
         time.sleep(0.1)
     assert not any(map(_started, workers))
+
+
+@pytest.fixture
+def worker(tmp_path):
+    """(the engine's end of its pipe, a worker that has set its backend up)."""
+    ours, theirs = Pipe()
+    with theirs:
+        started = process._started(theirs.fileno(), "")
+    ours.send(("cpu", 1))
+    assert isinstance(ours.recv(), Hello)
+    ours.send(stages.make(tmp_path)("cpu", ""))
+    ours.send(stages.tasks(4, "very slow"))
+    until = time.monotonic() + 120
+    while not pids(tmp_path, "up") and time.monotonic() < until:
+        time.sleep(0.05)
+    yield ours, started
+    ours.close()
+    started.kill()
+    started.wait()
+
+
+@pytest.mark.slow
+def test_a_worker_ends_when_its_engine_is_killed_in_the_middle_of_a_message(worker, tmp_path):
+    line, started = worker
+    os.write(line.fileno(), struct.pack("!i", 10**6) + b"the first words")
+    line.close()
+    assert started.wait(60) == Terminated.exit_code
+    assert pids(tmp_path, "closed") == {started.pid}
+
+
+@pytest.mark.slow
+def test_a_second_sigterm_does_not_stop_the_closing_of_a_backend(worker, tmp_path):
+    _, started = worker
+    started.terminate()
+    until = time.monotonic() + 60
+    while not pids(tmp_path, "closing") and time.monotonic() < until:
+        time.sleep(0.01)
+    started.terminate()
+    assert started.wait(60) == Terminated.exit_code
+    assert pids(tmp_path, "closed") == {started.pid}
