@@ -164,6 +164,9 @@ MakeStage = Callable[[str, str], Stage]  # (device, environment JSON) → the st
 class Engine(Protocol):
     """Constructed with `note`, which takes a sentence for the user, and the settings of `[run]`."""
 
+    workers: int
+    """How many models were at work at a time in the last `run`; 1 before it."""
+
     def run(self, make: MakeStage, tasks: Iterable[Task], sink: Callable[[Results], None]) -> None:
         """Give every finished batch to `sink`, in any order. Without a task no backend loads."""
 

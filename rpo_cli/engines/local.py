@@ -19,7 +19,7 @@ class LocalEngine:
     """
 
     def __init__(self, note: Tell, settings: RunSettings) -> None:
-        self._note, self._settings = note, settings
+        self._note, self._settings, self.workers = note, settings, 1
 
     def run(self, make: MakeStage, tasks: Iterable[Task], sink: Sink) -> None:
         device = pick_device(self._settings.device)
@@ -30,6 +30,7 @@ class LocalEngine:
                 f"run.workers: {count} workers, and this machine shows {len(gpus)} GPUs",
                 "one worker a GPU at most; CUDA_VISIBLE_DEVICES says which are shown",
             )
+        self.workers = count
         if count == 1:
             alone(make, tasks, sink, self._note, self._settings)
         else:

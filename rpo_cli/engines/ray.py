@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from typing import Any
 
 import ray
@@ -39,11 +38,15 @@ class RayEngine:
     """
 
     def __init__(self, note: Tell, settings: RunSettings) -> None:
-        self._note, self._settings = note, settings
+        self._note, self._settings, self.workers = note, settings, 1
 
     def run(self, make: MakeStage, tasks: Iterable[Task], sink: Sink) -> None:
-        pool = partial(Actors, self._settings, self._note)
-        spread(make, tasks, sink, self._note, self._settings, pool)
+        spread(make, tasks, sink, self._note, self._settings, self._pool)
+
+    def _pool(self) -> "Actors":
+        found = Actors(self._settings, self._note)
+        self.workers = found.count
+        return found
 
 
 class Actors:

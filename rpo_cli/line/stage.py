@@ -31,7 +31,7 @@ class StageReport:
         present: rows of them that were there before.
         made: rows made now.
         rejected: rejects of this stage, earlier ones too, by reason in `rejects`.
-        rate: rows per second after the first batch, without loading; None when there was one batch.
+        rate: rows per second after each worker's first batch, without loading; None without a second.
     """
 
     stage: str
@@ -53,6 +53,7 @@ class _Committer:
     rows: list[Row] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     made: int = 0
+    workers: int = 1  # that the rows came from
     since: float = field(default_factory=time.monotonic)
     arrivals: list[tuple[float, int]] = field(default_factory=list)
     guard: threading.Lock = field(default_factory=threading.Lock)
@@ -75,10 +76,10 @@ class _Committer:
 
     @property
     def rate(self) -> float | None:
-        if len(self.arrivals) < 2:
-            return None
-        seconds = self.arrivals[-1][0] - self.arrivals[0][0]
-        return sum(rows for _, rows in self.arrivals[1:]) / seconds if seconds > 0 else None
+        """Rows per second once every worker has made its first batch, which they all began before."""
+        rest = self.arrivals[self.workers :]
+        seconds = rest[-1][0] - self.arrivals[self.workers - 1][0] if rest else 0.0
+        return sum(rows for _, rows in rest) / seconds if seconds > 0 else None
 
     def flush(self) -> None:
         if self.rows:
@@ -173,6 +174,7 @@ def _make(
     line.observer.start(work.name, total, present)
     try:
         engine.run(work.stage, _without_rejects(hydrate(line, work, tasks), committer), committer)
+        committer.workers = engine.workers
     finally:
         committer.flush()
         line.observer.finish()
