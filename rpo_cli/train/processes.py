@@ -1,35 +1,39 @@
 """`train.processes = N`: this process is the first of N, and starts the others itself.
 
-A helper is told what to train in one JSON line and computes its share; it writes no file and ends when
+A helper is told its share of the training in one pickle and computes it; it writes no file and ends when
 this process does. On one machine only: `accelerate launch` starts processes on several.
 """
 
-import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
 import torch
-from pydantic import TypeAdapter
 
 from rpo_cli.compute import launched
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.protocols import Silent
-from rpo_cli.train.loop import run_training
-from rpo_cli.train.prepare import Inputs
 from rpo_cli.train.world import ALONE, LostProcess, World, joined, loopback
 
-READY = "ready\n"
+Share = Callable[[World], object]  # what one process does of a training; it pickles
+READY = b"ready\n"
 GRACE = 20.0  # seconds that a helper is given to end by itself
+# isolated: a helper imports what this process would, and nothing of the current folder
+PROGRAM = """
+import sys
+sys.path[:] = sys.argv[1:]
+from rpo_cli.train.processes import help_out
+sys.exit(help_out(sys.stdin.buffer))
+"""
 
 
 @dataclass(frozen=True)
@@ -37,47 +41,37 @@ class Helper:
     """A process beside the first one."""
 
     rank: int
-    process: subprocess.Popen[str]
+    process: "subprocess.Popen[bytes]"
     said: Path  # its stderr
 
 
 @contextmanager
-def crew(inputs: Inputs, threads: int) -> Iterator[World]:
+def crew(
+    settings: TrainSettings, device: str, share: Callable[[str], Share], items: str = "pairs"
+) -> Iterator[World]:
     """The processes of a training: those of a launcher, or N of our own, or this one alone.
 
-    Raises:
-        UsageError: more processes than GPUs or pairs of a step.
-        RpoError: a helper ended.
-    """
-    if launched().size > 1 or inputs.settings.processes == 1:
-        with launched_world(inputs.settings, inputs.device) as world:
-            yield world
-        return
-    require_room(inputs.settings.processes, inputs.settings, inputs.device)
-    with (
-        TemporaryDirectory(prefix="rpo-") as folder,
-        _with_helpers(inputs, threads, Path(folder)) as world,
-    ):
-        yield world
-
-
-@contextmanager
-def launched_world(settings: TrainSettings, device: str, items: str = "pairs") -> Iterator[World]:
-    """The processes that a launcher started, or this one alone.
-
     Args:
+        share: the device of a helper → what it does.
         items: what a step consists of.
 
     Raises:
         UsageError: more processes than GPUs or items of a step.
+        RpoError: a helper ended.
     """
     launch = launched()
-    require_room(launch.size, settings, device, items)
-    if launch.size == 1:
+    require_room(max(launch.size, settings.processes), settings, device, items)
+    if launch.size > 1:
+        with joined(launch.rank, launch.size, device) as world:
+            yield world
+    elif settings.processes > 1:
+        with (
+            TemporaryDirectory(prefix="rpo-") as folder,
+            _with_helpers(settings.processes, device, share, Path(folder)) as world,
+        ):
+            yield world
+    else:
         yield ALONE
-        return
-    with joined(launch.rank, launch.size, device) as world:
-        yield world
 
 
 def require_room(processes: int, settings: TrainSettings, device: str, items: str = "pairs") -> None:
@@ -112,18 +106,19 @@ def device_of(device: str, local: int) -> str:
 
 
 @contextmanager
-def _with_helpers(inputs: Inputs, threads: int, folder: Path) -> Iterator[World]:
-    count = inputs.settings.processes
+def _with_helpers(count: int, device: str, share: Callable[[str], Share], folder: Path) -> Iterator[World]:
     meeting = f"file://{folder / 'meeting'}"
     helpers: list[Helper] = []
     os.environ.update(loopback())
     try:
         for rank in range(1, count):
-            helpers.append(_start(inputs, threads, rank, meeting, folder))
+            own = device_of(device, rank)
+            told = pickle.dumps((share(own), rank, count, own, meeting))
+            helpers.append(_start(told, rank, folder / f"{rank}.log"))
         for helper in helpers:
             if helper.process.stdout is None or helper.process.stdout.readline() != READY:
                 raise LostProcess("a process did not start", "")
-        with joined(0, count, device_of(inputs.device, 0), meeting) as world:
+        with joined(0, count, device_of(device, 0), meeting) as world:
             yield world
     except LostProcess as error:
         raise _story(helpers, error) from error
@@ -131,29 +126,18 @@ def _with_helpers(inputs: Inputs, threads: int, folder: Path) -> Iterator[World]
         _end(helpers)
 
 
-def _start(inputs: Inputs, threads: int, rank: int, meeting: str, folder: Path) -> Helper:
-    told = {
-        "inputs": packed(replace(inputs, device=device_of(inputs.device, rank))),
-        "threads": threads,
-        "rank": rank,
-        "meeting": meeting,
-    }
-    said = folder / f"{rank}.log"
-    here = str(Path(__file__).parents[2])  # of the package, which need not be installed
-    path = os.pathsep.join([here, *filter(None, [os.environ.get("PYTHONPATH")])])
-    with said.open("w", encoding="utf-8") as errors:
+def _start(told: bytes, rank: int, said: Path) -> Helper:
+    with said.open("wb") as errors:
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__],
+            [sys.executable, "-I", "-c", PROGRAM, *sys.path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path},
             start_new_session=True,  # an interrupt at the terminal goes to the first process alone
         )
     assert process.stdin is not None
     with suppress(BrokenPipeError):  # it ended at once: its log says why
-        process.stdin.write(json.dumps(told) + "\n")
+        process.stdin.write(told)
         process.stdin.flush()
     return Helper(rank, process, said)
 
@@ -195,36 +179,22 @@ def _end(helpers: Sequence[Helper]) -> None:
             helper.process.wait()
 
 
-def packed(inputs: Inputs) -> str:
-    """As JSON, every field by its type."""
-    return TypeAdapter(Inputs).dump_json(inputs).decode()
-
-
-def unpacked(text: str) -> Inputs:
-    return TypeAdapter(Inputs).validate_json(text)
-
-
-def help_out(source: IO[str]) -> int:
+def help_out(source: IO[bytes]) -> int:
     """What a helper does: its share of one training. Returns its exit code."""
-    told = json.loads(source.readline())
-    inputs = unpacked(told["inputs"])
-    sys.stdout.write(READY)  # from here on the first process waits for this one
+    share, rank, count, device, meeting = pickle.load(source)
+    sys.stdout.buffer.write(READY)  # from here on the first process waits for this one
     sys.stdout.flush()
     threading.Thread(target=_end_with, args=(source,), daemon=True).start()
     try:
-        with joined(told["rank"], inputs.settings.processes, inputs.device, told["meeting"]) as world:
-            run_training(inputs, told["threads"], Silent(), world)
+        with joined(rank, count, device, meeting) as world:
+            share(world)
     except RpoError as error:
         sys.stderr.write(f"{error.message}\n")
         return error.exit_code
     return 0
 
 
-def _end_with(source: IO[str]) -> None:
+def _end_with(source: IO[bytes]) -> None:
     """End when the first process closes its side, however it ended."""
     source.read()
     os._exit(1)
-
-
-if __name__ == "__main__":
-    sys.exit(help_out(sys.stdin))

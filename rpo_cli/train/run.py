@@ -8,7 +8,8 @@ OUT/done.json                  written last: the commit
 """
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from rpo_cli.train.origin import Start
 
 if TYPE_CHECKING:
     from rpo_cli.train.prepare import Inputs
+    from rpo_cli.train.processes import Share
 
 # settings that say when to look, not what to compute
 SCHEDULE_ONLY = frozenset(
@@ -128,10 +130,18 @@ def _trained(inputs: "Inputs", threads: int, observer: Observer) -> TrainReport:
 
     settings = inputs.settings
     threads = threads_each(threads, settings.processes)
-    with crew(inputs, threads) as world:
+    share = partial(_share, inputs, threads)
+    with crew(settings, inputs.device, share) as world:
         pairs, (first, last, before, after) = run_training(inputs, threads, observer, world)
     result = result_folder(inputs.out, settings.full)
     return TrainReport(settings.name, settings.steps, pairs, result, first, last, before, after)
+
+
+def _share(inputs: "Inputs", threads: int, device: str) -> "Share":
+    """What a helper on `device` does of a training."""
+    from rpo_cli.train.loop import run_training
+
+    return partial(run_training, replace(inputs, device=device), threads, Silent())
 
 
 def with_exports(

@@ -20,10 +20,7 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import Silent
 from rpo_cli.train import processes as processes_module
 from rpo_cli.train import step as step_module
-from rpo_cli.train.origin import Start
-from rpo_cli.train.prepare import Inputs
-from rpo_cli.train.processes import packed, unpacked
-from rpo_cli.train.run import Embedder, train
+from rpo_cli.train.run import train
 from rpo_cli.train.world import ALONE, World, loopback
 
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
@@ -77,27 +74,6 @@ def test_processes_within_a_launcher_are_refused(run_train, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(UsageError, match="already one of 2 processes"):
         run_train(processes=2)
-
-
-def test_a_helper_is_told_everything(tmp_path):
-    """Every field of a training comes back equal, of its own type."""
-    given = Inputs(
-        settings=TrainSettings(method="ppod", export=("kohya",), processes=2, beta=0.1),
-        dataset=tmp_path / "dataset",
-        model="a/b",
-        revision="main",
-        model_identity="m",
-        dataset_identity="d",
-        out=tmp_path,
-        result=tmp_path / "adapter",
-        cache=tmp_path / "ü",
-        seed=2**60,
-        device="cuda:1",
-        embedder=Embedder("c", None, "e"),
-        start=Start(tmp_path / "first", None, "s", keep_reference=True),
-    )
-    assert unpacked(packed(given)) == given
-    assert all(value is not None for value in vars(given).values())  # a new field is tested too
 
 
 # --- real processes -----------------------------------------------------------------------------------

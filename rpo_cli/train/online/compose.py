@@ -98,10 +98,6 @@ def _inconsistent(objective: OnlineObjective, settings: TrainSettings, online: O
             not settings.rounds,
             f"train.rounds: {objective.name} samples, scores and learns in rounds; say how many (--rounds)",
         ),
-        (
-            settings.processes > 1,
-            f"train.processes: {objective.name} starts none; use `accelerate launch` or torchrun, which do",
-        ),
         (unused_beta, f"train.beta: {objective.name} has none"),
         (too_many, f"online.taught_steps: {online.taught_steps} of {online.steps} denoising steps"),
         (

@@ -1,7 +1,8 @@
 """The door of online methods; like `rpo_cli.train.run.train` it loads no model when the work is done."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,9 @@ from rpo_cli.train.run import (
 )
 
 if TYPE_CHECKING:
+    from rpo_cli.train.online.loop import Inputs
     from rpo_cli.train.online.rollout import Prompts
+    from rpo_cli.train.processes import Share
 
 
 @dataclass(frozen=True)
@@ -86,17 +89,25 @@ def train_online(
         return with_exports(report, settings, place, device, threads)
     begin(settings, out, identity)
     from rpo_cli.train.online.loop import Inputs, run_rounds
-    from rpo_cli.train.processes import launched_world
+    from rpo_cli.train.processes import crew, threads_each
 
     what = (settings, online, objective, prompts, asked, rewards, negative_prompt)
     where = (model, revision, model_identity, out, result, seed, pick_device(device, launched()))
     inputs, items = Inputs(*what, *where), "pairs" if objective.paired else "pictures"
-    with launched_world(settings, inputs.device, items) as world:
+    threads = threads_each(threads, settings.processes)
+    with crew(settings, inputs.device, partial(_share, inputs, threads), items) as world:
         state, first, last = run_rounds(inputs, threads, observer or Silent(), world)
     result = result_folder(out, settings.full)
     report = TrainReport(settings.name, state.step, 0, result, first, last, images=state.images)
     commit(out, identity, report)
     return report
+
+
+def _share(inputs: "Inputs", threads: int, device: str) -> "Share":
+    """What a helper on `device` does of a training."""
+    from rpo_cli.train.online.loop import run_rounds
+
+    return partial(run_rounds, replace(inputs, device=device), threads, Silent())
 
 
 def require_work(name: str, online: OnlineSettings, prompts: "Prompts", rewards: Rewards) -> None:

@@ -84,11 +84,6 @@ def test_a_beta_for_a_method_that_has_none_is_refused():
         composed_online(TrainSettings(method="ddpo", rounds=1, beta=5.0), OnlineSettings())
 
 
-def test_a_number_of_processes_is_the_launchers_to_say():
-    with pytest.raises(SettingsError, match=r"train\.processes: ddpo starts none; use `accelerate launch`"):
-        composed_online(TrainSettings(method="ddpo", rounds=1, processes=2), OnlineSettings())
-
-
 def test_pairs_need_two_rows_in_a_pass_and_steps_that_are_there():
     with pytest.raises(SettingsError) as caught:
         composed_online(

@@ -132,8 +132,8 @@ def test_processes_that_were_told_different_things_do_not_train(victim, job, tmp
 
 
 @pytest.mark.slow
-def test_torchrun_starts_the_real_command(tmp_path):
-    """Two processes of the command take one run's prompts and rewards, and one of them speaks."""
+def test_torchrun_and_the_command_itself_start_the_processes_of_one_training(tmp_path):
+    """Two processes take one run's prompts and rewards, and one speaks, whoever started them."""
     run = ["train", tmp_path / "run", "--preset", "shapes", "--method", "ddpo", "--rounds", 1]
     sampling = ["prompts_per_round=2", "images_per_prompt=2", "steps=3", "taught_steps=1"]
     sizes = ["prompts.limit=3", "pairs.val_fraction=0", *(f"online.{name}" for name in sampling)]
@@ -148,14 +148,20 @@ def test_torchrun_starts_the_real_command(tmp_path):
     launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", 2, "--standalone"]
     launcher += ["--local-addr", "127.0.0.1", "--no-python"]  # this machine's name may lead nowhere
     environment = {**os.environ, "OMP_NUM_THREADS": "1"} | loopback()
-    whole, probe = ([*launcher, *command], [*command, "--probe", 1])
-    told, timed = (
+    told, own, timed = (
         subprocess.run(list(map(str, given)), capture_output=True, text=True, env=environment)
-        for given in (whole, probe)
+        for given in (
+            [*launcher, *command],
+            [*command, "--processes", 2, "--name", "own"],
+            [*command, "--probe", 1],
+        )
     )
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.count("result: ") == 1
-    assert "4 pictures of its own" in told.stdout
+    for one in (told, own):
+        assert one.returncode == 0, one.stderr
+        assert one.stdout.count("result: ") == 1
+        assert "4 pictures of its own" in one.stdout
     assert timed.returncode == 0, timed.stderr
     assert "train: 2 pictures" in timed.stdout
-    assert load_file(tmp_path / "run" / "train" / "default" / LORA)
+    weights, others = (load_file(tmp_path / "run" / "train" / name / LORA) for name in ("default", "own"))
+    assert weights.keys() == others.keys()
+    assert all(weights[name].equal(others[name]) for name in weights)
