@@ -24,6 +24,7 @@ SHARED = {
     "limit": "prompts.limit",
     "seed": "run.seed",
     "device": "run.device",
+    "workers": "run.workers",
     "reward": "score.rewards",
     "reward_backend": "score.backend",
     "log": "train.loggers",

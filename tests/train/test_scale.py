@@ -7,7 +7,7 @@ import torch
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.train import run
+from rpo_cli.train import beforehand
 from rpo_cli.train.objective import DPO, SFT, Errors
 from rpo_cli.train.presets import PPOD, RAINBOW
 from rpo_cli.train.scale import equivalents, salesforce_beta, scale_line, suggest_beta
@@ -67,7 +67,7 @@ def test_with_a_mixed_reference_the_proposal_makes_the_first_spread_one():
 
 def test_a_proposal_reads_the_model_and_writes_nothing(model, dataset, shared_cache, tmp_path):
     def call(**given):
-        return run.suggest_beta(
+        return beforehand.suggest_beta(
             TrainSettings(**given),
             dataset=dataset,
             model=str(model),
