@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from diffusers import DiffusionPipeline
 from PIL import Image
 
 from rpo_cli import registry
@@ -145,10 +146,9 @@ def compare_arguments(mine: dict, theirs: dict) -> None:
 
 
 @pytest.mark.parametrize("name", ["sdxl"])
-def test_a_half_precision_checkpoint_gets_a_vae_in_float32(name, opened, tmp_path):
-    pipeline = opened(name).pipeline
+def test_a_half_precision_checkpoint_gets_a_vae_in_float32(name, model_of, tmp_path):
+    pipeline = DiffusionPipeline.from_pretrained(model_of(name))  # not the shared one: it would be rounded
     pipeline.to(torch.float16).save_pretrained(tmp_path)
-    pipeline.to(torch.float32)
     encoders = open_family(str(tmp_path)).load_encoders("cpu")
     assert encoders.vae.dtype == torch.float32
     assert encoders.encode_images([Image.new("RGB", (16, 16))])[0].dtype == torch.float32
