@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
+from rpo_cli.statistics import crossed_bootstrap
 from tests.bench.arms import arm_dataset
 from tests.bench.cells import cell, find
 from tests.bench.lines import Table, data_cell, dataset_line, labels, parquet_hash, sampling
-from tests.bench.tuned import crossed_bootstrap, measure, tune
+from tests.bench.tuned import compared_bootstrap, measure, tune
 
 PROTOCOL = Path(__file__).parent / "evidence.toml"
 
@@ -99,15 +100,33 @@ class Evidence:
             "|---|---|---|---|---|---|---|---|",
         ]
         for arm in self.protocol["arms"]:
-            found = [self._found(arm, seed) for seed in self.protocol["train"]["seeds"]]
-            if runs := [run for run in found if run is not None]:
+            if runs := self._found(arm):
                 lines.append(_row(arm["name"], right, np.array(base["two_objects"], dtype=bool), runs))
             else:
                 lines.append(f"| {arm['name']} | not run yet ||||||")
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, "", *self.compared()]) + "\n"
 
-    def _found(self, arm: Table, seed: int) -> Table | None:
-        return find("evidence", f"{self.split}-{_plain(arm)}-seed-{seed}", self._inputs(arm, seed))
+    def compared(self) -> list[str]:
+        """Markdown: points of fully right pictures that one arm has more than another."""
+        runs = {arm["name"]: self._found(arm) for arm in self.protocol["arms"]}
+        right = {
+            name: np.array([run["right"] for run in found], dtype=float) for name, found in runs.items()
+        }
+        arms, others = (self.protocol["compare"][key] for key in ("arms", "with"))
+        lines = [f"| points more than | {' | '.join(others)} |", "|---|" + "---|" * len(others)]
+        for name in arms:
+            if right[name].size:
+                cells = (_difference(right[name], right[other]) for other in others)
+                lines.append(f"| {name} | {' | '.join(cells)} |")
+        return lines
+
+    def _found(self, arm: Table) -> list[Table]:
+        """The runs of an arm that are there, one a training seed."""
+        names = {
+            seed: f"{self.split}-{_plain(arm)}-seed-{seed}" for seed in self.protocol["train"]["seeds"]
+        }
+        found = (find("evidence", name, self._inputs(arm, seed)) for seed, name in names.items())
+        return [run for run in found if run is not None]
 
 
 def _plain(arm: Table) -> str:
@@ -117,13 +136,20 @@ def _plain(arm: Table) -> str:
 
 def _row(name: str, right: np.ndarray, two: np.ndarray, runs: list[Table]) -> str:
     gain = np.array([run["right"] for run in runs], dtype=float) - right  # (seeds, prompts)
-    low, high = crossed_bootstrap(gain)
+    _, low, high = crossed_bootstrap(gain)
     tuned = (right + gain).mean()
     return (
         f"| {name} | {runs[0]['pairs']} | {len(runs)} | {tuned:.3f} | {100 * gain.mean():+.1f} points "
         f"| {100 * low:+.1f} to {100 * high:+.1f} "
         f"| {100 * gain[:, ~two].mean():+.1f} | {100 * gain[:, two].mean():+.1f} |"
     )
+
+
+def _difference(arm: np.ndarray, other: np.ndarray) -> str:
+    if not other.size:
+        return "not run yet"
+    low, high = compared_bootstrap(arm, other)
+    return f"{100 * (arm.mean() - other.mean()):+.1f}, {100 * low:+.1f} to {100 * high:+.1f}"
 
 
 def _rows(dataset: Path) -> int:

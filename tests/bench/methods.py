@@ -11,10 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
+from rpo_cli.statistics import crossed_bootstrap
 from tests.bench.arms import arm_dataset
 from tests.bench.cells import cell, find
 from tests.bench.lines import Table, data_cell, dataset_line, sampling
-from tests.bench.tuned import crossed_bootstrap, measure, tune
+from tests.bench.tuned import measure, tune
 
 PROTOCOL = Path(__file__).parent / "methods.toml"
 RANDOM = "random-labels"
@@ -102,7 +103,7 @@ def table(protocol: Table, shared: Table) -> str:
 def row(method: str, base: Table, runs: list[Table]) -> tuple[float, str]:
     """(Mean gain, its line): gains over the base in points, rewards and drift as means over seeds."""
     gain = np.array([run["right"] for run in runs], dtype=float) - np.array(base["right"], dtype=float)
-    low, high = crossed_bootstrap(gain)
+    _, low, high = crossed_bootstrap(gain)
     rewards = {
         name: np.mean([run["rewards"][name] for run in runs]) - np.mean(values)
         for name, values in base["rewards"].items()

@@ -20,10 +20,11 @@ from rpo_cli.line.rounds import train_rounds
 from rpo_cli.line.training import fine_tune
 from rpo_cli.line.work import live_images
 from rpo_cli.records import row_seed
+from rpo_cli.statistics import crossed_bootstrap
 from tests.bench.cells import cell, find
 from tests.bench.lines import Table, prompt_file, sampling
 from tests.bench.methods import row
-from tests.bench.tuned import crossed_bootstrap, measure, tune
+from tests.bench.tuned import measure, tune
 
 PROTOCOL = Path(__file__).parent / "online.toml"
 
@@ -191,7 +192,7 @@ def against(protocol: Table, shared: Table) -> list[str]:
                 sides = [
                     np.array([cells[n][seed]["right"] for seed in seeds], float) for n in (ours, other)
                 ]
-                low, high = crossed_bootstrap(sides[0] - sides[1])
+                _, low, high = crossed_bootstrap(sides[0] - sides[1])
                 gain = (sides[0] - sides[1]).mean()
                 told = f"{100 * gain:+.1f} points ({100 * low:+.1f} to {100 * high:+.1f})"
                 lines.append(f"{ours} against {other}: {told}, {len(seeds)} seeds")

@@ -83,16 +83,19 @@ def _pixels(picture: bytes) -> np.ndarray:
     return np.asarray(decode(picture), dtype=np.float32) / 255
 
 
-def crossed_bootstrap(gain: np.ndarray, draws: int = 5_000) -> tuple[float, float]:
-    """95 % percentile interval of the mean of a (training seeds, prompts) table.
+def compared_bootstrap(arm: np.ndarray, other: np.ndarray, draws: int = 5_000) -> tuple[float, float]:
+    """95 % percentile interval of the difference of the means of two (training seeds, prompts) tables.
 
-    Every adapter is measured on the same prompts, so seeds and prompts are crossed, not nested: both are
-    drawn with replacement, the same prompts for every drawn seed. This is the wider, safe interval.
+    Both have the same prompts and start noise, so the prompts drawn are the same; the seeds of trainings on
+    different pairs have nothing in common and are drawn apart.
     """
     rng = np.random.default_rng(0)
-    seeds, prompts = gain.shape
-    means = [
-        gain[rng.integers(seeds, size=seeds)][:, rng.integers(prompts, size=prompts)].mean()
-        for _ in range(draws)
-    ]
+    prompts = arm.shape[1]
+    means = []
+    for _ in range(draws):
+        drawn = rng.integers(prompts, size=prompts)
+        first, second = (
+            table[rng.integers(len(table), size=len(table))].mean(axis=0) for table in (arm, other)
+        )
+        means.append(first[drawn].mean() - second[drawn].mean())
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))

@@ -30,7 +30,7 @@ def origin(data: Table, work: Path, arm: Table) -> tuple[Path, Table]:
     options = {key: value for key, value in asked.items() if key in SAMPLING}
     if not options and not {"instructions", "noise"} & set(arm):
         return work, options
-    home = work / "variants" / arm["name"].replace(" ", "-")
+    home = work / "variants" / run_name(arm)
     # the run's own critic and rewards have spoken of its pictures already
     same = {"instructions", "noise"}.isdisjoint(arm) and "edit.counter_edits" in options
     for table in ("prompts", "images", *(("critiques", "rewards") if same else ())):
@@ -45,6 +45,13 @@ def origin(data: Table, work: Path, arm: Table) -> tuple[Path, Table]:
     for stage in ("critique", "edit", "score") if edits else ("score",):
         run_stage(line, stage)
     return home, options
+
+
+def run_name(arm: Table) -> str:
+    """Of the folder of an arm's run: arms whose rows are made alike share it."""
+    asked = {**arm.get("options", {}), **{key: arm[key] for key in ("instructions", "noise") if key in arm}}
+    made = sorted(key for key in asked if key in {*SAMPLING, "instructions", "noise"} - {"pairs.edits"})
+    return "-".join(f"{key.rpartition('.')[2]}-{asked[key]}" for key in made)
 
 
 def instruct_at_random(line: Line) -> None:
