@@ -88,7 +88,7 @@ class Evidence:
         return measure(self.eval, self.work, self.split, name, adapter)
 
     def table(self) -> str:
-        """Markdown: every arm's share of fully right pictures against the base."""
+        """Markdown: every arm's share of fully right pictures against the base, the best first."""
         base = find("evidence", f"{self.split}-base", self.shared)
         if base is None:
             return "nothing measured yet\n"
@@ -99,11 +99,12 @@ class Evidence:
             "| arm | pairs | seeds | fully right | difference | 95 % interval | one object | two objects |",
             "|---|---|---|---|---|---|---|---|",
         ]
-        for arm in self.protocol["arms"]:
-            if runs := self._found(arm):
-                lines.append(_row(arm["name"], right, np.array(base["two_objects"], dtype=bool), runs))
-            else:
-                lines.append(f"| {arm['name']} | not run yet ||||||")
+        two = np.array(base["two_objects"], dtype=bool)
+        found = {arm["name"]: self._found(arm) for arm in self.protocol["arms"]}
+        rows = [_row(name, right, two, runs) for name, runs in found.items() if runs]
+        lines += [text for _, text in sorted(rows, reverse=True)]
+        waiting = [name for name, runs in found.items() if not runs]
+        lines += [f"not run yet: {'; '.join(waiting)}"] if waiting else []
         return "\n".join([*lines, "", *self.compared()]) + "\n"
 
     def compared(self) -> list[str]:
@@ -134,15 +135,17 @@ def _plain(arm: Table) -> str:
     return "-".join(arm["name"].replace(",", "").split())
 
 
-def _row(name: str, right: np.ndarray, two: np.ndarray, runs: list[Table]) -> str:
+def _row(name: str, right: np.ndarray, two: np.ndarray, runs: list[Table]) -> tuple[float, str]:
+    """(Mean gain, its line)."""
     gain = np.array([run["right"] for run in runs], dtype=float) - right  # (seeds, prompts)
     _, low, high = crossed_bootstrap(gain)
     tuned = (right + gain).mean()
-    return (
+    text = (
         f"| {name} | {runs[0]['pairs']} | {len(runs)} | {tuned:.3f} | {100 * gain.mean():+.1f} points "
         f"| {100 * low:+.1f} to {100 * high:+.1f} "
         f"| {100 * gain[:, ~two].mean():+.1f} | {100 * gain[:, two].mean():+.1f} |"
     )
+    return float(gain.mean()), text
 
 
 def _difference(arm: np.ndarray, other: np.ndarray) -> str:
