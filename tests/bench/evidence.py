@@ -16,10 +16,13 @@ import pyarrow.parquet as pq
 from rpo_cli.statistics import crossed_bootstrap
 from tests.bench.arms import arm_dataset
 from tests.bench.cells import cell, find
+from tests.bench.forest import Row, forest
 from tests.bench.lines import Table, data_cell, dataset_line, labels, parquet_hash, sampling
 from tests.bench.tuned import compared_bootstrap, measure, tune
 
 PROTOCOL = Path(__file__).parent / "evidence.toml"
+PLOT = Path(__file__).parent / "results" / "evidence.svg"
+UNIT = "points of fully right pictures more than the base, 95 % interval"
 
 
 def main() -> None:
@@ -40,6 +43,8 @@ def main() -> None:
     if not options.print:
         bench.fill(options.arm, options.seed)
     sys.stdout.write(bench.table())
+    if options.split == "test" and options.protocol == PROTOCOL:
+        PLOT.write_text(bench.plot(), encoding="utf-8")
 
 
 def tell_labels(protocol: Table, work: Path, names: list[str] | None) -> None:
@@ -92,20 +97,28 @@ class Evidence:
         base = find("evidence", f"{self.split}-base", self.shared)
         if base is None:
             return "nothing measured yet\n"
-        right = np.array(base["right"], dtype=float)
+        right, told = np.array(base["right"], dtype=float), self.told(base)
         lines = [
             f"evidence version {self.protocol['version']}, {right.size} {self.split} prompts, "
             f"base fully right: {right.mean():.3f}",
             "| arm | pairs | seeds | fully right | difference | 95 % interval | one object | two objects |",
             "|---|---|---|---|---|---|---|---|",
+            *(line for _, line in told),
         ]
-        two = np.array(base["two_objects"], dtype=bool)
-        found = {arm["name"]: self._found(arm) for arm in self.protocol["arms"]}
-        rows = [_row(name, right, two, runs) for name, runs in found.items() if runs]
-        lines += [text for _, text in sorted(rows, reverse=True)]
-        waiting = [name for name, runs in found.items() if not runs]
+        waiting = [arm["name"] for arm in self.protocol["arms"] if not self._found(arm)]
         lines += [f"not run yet: {'; '.join(waiting)}"] if waiting else []
         return "\n".join([*lines, "", *self.compared()]) + "\n"
+
+    def plot(self) -> str:
+        """The table's differences and intervals as a picture (SVG)."""
+        base = find("evidence", f"{self.split}-base", self.shared)
+        return forest([row for row, _ in self.told(base)] if base else [], UNIT)
+
+    def told(self, base: Table) -> list[tuple[Row, str]]:
+        """(Row of the plot, line of the table) of every arm that was run, the best first."""
+        found = {arm["name"]: self._found(arm) for arm in self.protocol["arms"]}
+        rows = [_row(name, base, runs) for name, runs in found.items() if runs]
+        return sorted(rows, key=lambda row: -row[0].mean)
 
     def compared(self) -> list[str]:
         """Markdown: points of fully right pictures that one arm has more than another."""
@@ -135,17 +148,16 @@ def _plain(arm: Table) -> str:
     return "-".join(arm["name"].replace(",", "").split())
 
 
-def _row(name: str, right: np.ndarray, two: np.ndarray, runs: list[Table]) -> tuple[float, str]:
-    """(Mean gain, its line)."""
+def _row(name: str, base: Table, runs: list[Table]) -> tuple[Row, str]:
+    right, two = np.array(base["right"], dtype=float), np.array(base["two_objects"], dtype=bool)
     gain = np.array([run["right"] for run in runs], dtype=float) - right  # (seeds, prompts)
-    _, low, high = crossed_bootstrap(gain)
-    tuned = (right + gain).mean()
-    text = (
-        f"| {name} | {runs[0]['pairs']} | {len(runs)} | {tuned:.3f} | {100 * gain.mean():+.1f} points "
-        f"| {100 * low:+.1f} to {100 * high:+.1f} "
+    mean, low, high = (100 * value for value in crossed_bootstrap(gain))
+    line = (
+        f"| {name} | {runs[0]['pairs']} | {len(runs)} | {(right + gain).mean():.3f} | {mean:+.1f} points "
+        f"| {low:+.1f} to {high:+.1f} "
         f"| {100 * gain[:, ~two].mean():+.1f} | {100 * gain[:, two].mean():+.1f} |"
     )
-    return float(gain.mean()), text
+    return Row(name, mean, low, high), line
 
 
 def _difference(arm: np.ndarray, other: np.ndarray) -> str:

@@ -34,3 +34,11 @@ def test_readme_prints_what_the_committed_cells_say(bench: str, tmp_path: Path) 
     assert told
     for table in told:
         assert table in tables(README), "\n".join(["README lacks", *table])
+
+
+def test_the_committed_plot_of_the_evidence_is_that_of_its_cells(tmp_path: Path) -> None:
+    protocol = tomllib.loads(evidence.PROTOCOL.read_text())
+    plot = evidence.Evidence(protocol, tmp_path, "test").plot()
+
+    assert evidence.PLOT.read_text(encoding="utf-8") == plot
+    assert "](tests/bench/results/evidence.svg)" in "\n".join(README)
