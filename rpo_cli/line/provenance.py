@@ -1,6 +1,8 @@
 """Where a run's rows and trainings come from, as its report tells it: models, settings, prompts, curves."""
 
 import json
+import math
+from collections.abc import Mapping
 from typing import Any
 
 from rpo_cli import templates
@@ -11,7 +13,7 @@ from rpo_cli.line.work import reward_models
 from rpo_cli.report.pages import Provenance, Training
 from rpo_cli.store import Store
 
-METRICS, DONE = "metrics.jsonl", "done.json"
+METRICS, STARTED, DONE = "metrics.jsonl", "settings.json", "done.json"
 
 
 def provenance(line: Line) -> Provenance:
@@ -69,17 +71,36 @@ def trainings(store: Store) -> list[Training]:
 
 
 def _training(store: Store, name: str) -> Training:
+    settings = _identity(store, name)
     values: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    clock: list[float] = []
     for row in _rows(store.files.read(f"train/{name}/{METRICS}").decode("utf-8", "replace")):
         for measure, value in row.items():
             if measure not in ("split", "step") and isinstance(value, int | float):
                 values.setdefault((str(row["split"]), measure), []).append((row["step"], float(value)))
-    done = f"train/{name}/{DONE}"
-    finished = store.files.exists(done)
-    settings = _object(store.files.read(done).decode("utf-8", "replace")) if finished else {}
-    identity = settings.get("identity", {})
-    said = {key: value if isinstance(value, str) else _json(value) for key, value in identity.items()}
-    return Training(name, finished, said, values)
+        if row["split"] == "train":
+            clock.append(_seconds(row, settings.get("global_batch")))
+    said = {key: value if isinstance(value, str) else _json(value) for key, value in settings.items()}
+    finished = store.files.exists(f"train/{name}/{DONE}")
+    return Training(name, finished, said, values, len(clock), math.fsum(clock))
+
+
+def _identity(store: Store, name: str) -> Mapping[str, Any]:
+    """What makes a training itself, written when it begins; {} where nothing tells."""
+    for file in (f"train/{name}/{STARTED}", f"train/{name}/{DONE}"):
+        if store.files.exists(file):
+            found = _object(store.files.read(file).decode("utf-8", "replace")).get("identity")
+            if isinstance(found, dict):
+                return found
+    return {}
+
+
+def _seconds(row: Mapping[str, Any], batch: object) -> float:
+    """What a step took: told as such, or as the pace of its pairs; 0 where neither is."""
+    told, pace = row.get("seconds"), row.get("pairs_per_second")
+    if told is None and isinstance(batch, int) and isinstance(pace, int | float) and pace > 0:
+        told = batch / pace
+    return float(told) if isinstance(told, int | float) and 0 <= told < math.inf else 0.0
 
 
 def _rows(text: str) -> list[dict[str, Any]]:

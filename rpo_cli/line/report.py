@@ -15,6 +15,7 @@ from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.imports import import_groups, imported, rejects_of
 from rpo_cli.line.provenance import provenance, trainings
 from rpo_cli.line.rates import rates
+from rpo_cli.line.report_costs import evaluation_rows, training_rows
 from rpo_cli.line.report_evals import evaluations
 from rpo_cli.line.report_folder import INDEX, drafted, refuse_foreign, write
 from rpo_cli.line.report_reviews import review_tables
@@ -77,17 +78,17 @@ def write_report(
         raise UsageError(f"{path}: no pairs to report yet", f"rpo build-pairs {path}")
     chosen = sampler.chosen()
     with PictureShelf() as shelf, drafted(folder) as draft:
-        maker = _Maker(draft, shelf, line.observer)
+        maker, tuned = _Maker(draft, shelf, line.observer), trainings(store)
         cards, aspects, scores = _cards(line, maker, chosen)
         report = Report(
             title=store.url.rstrip("/").rpartition("/")[2] if "://" in store.url else _name(path),
             prompts=store.read_manifest().get("prompts", {}).get("count", 0)
             + len(imported(line, "prompts")),
-            stages=_stages(line),
+            stages=[*_stages(line), *training_rows(store, tuned), *evaluation_rows(store)],
             tally=tally,
             aspects=aspects,
             cards=cards,
-            trainings=trainings(store),
+            trainings=tuned,
             evaluations=evaluations(store, maker.put),
             reviews=review_tables(store),
             duplicates=duplicates(tally, *_pictures(line)),

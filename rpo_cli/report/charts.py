@@ -18,7 +18,7 @@ LEFT, RIGHT, TOP, BOTTOM = 56, 18, 22, 36
 INNER_WIDTH, INNER_HEIGHT = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
 BAR_ROW = 34
 LABEL = 44  # characters of a label before it is cut
-TICKS = 5
+TICKS, TICK = 5, 8  # how many, and the characters of one that fit beside the axis
 STEP = "step"
 
 
@@ -140,7 +140,14 @@ def _axes(left: float, right: float, low: float, high: float, unit: str, *, whol
 
 
 def _tick(value: float) -> str:
-    return f"{value:.3g}" if abs(value) >= 1e-12 else "0"
+    """At most TICK characters, so that no sign is cut off at the edge: "-7.4e-4" for -0.000743."""
+    if abs(value) < 1e-12:
+        return "0"
+    text = f"{value:.3g}"
+    if len(text) <= TICK:
+        return text
+    digits, power = f"{value:.1e}".split("e")
+    return f"{digits}e{int(power)}"
 
 
 def _range(values: Sequence[float]) -> tuple[float, float]:

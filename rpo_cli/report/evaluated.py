@@ -101,8 +101,9 @@ def _looks(settings: Sequence[Figures]) -> Table:
 
 
 def _measured(results: Figures) -> Table:
-    head = (str(results["measure"]), "model", "prompts", "share right", "from base")
-    return Table(f"By {results['measure']}", 2, head, list(_shares(results["settings"])))
+    head = ("what is asked", "model", "prompts", "share right", "from base")
+    caption = f"Share of pictures that show what their prompt asks, by {results['measure']}"
+    return Table(caption, 2, head, list(_shares(results["settings"])))
 
 
 def _shares(settings: Sequence[Figures]) -> Iterator[tuple[str, ...]]:
@@ -114,7 +115,8 @@ def _shares(settings: Sequence[Figures]) -> Iterator[tuple[str, ...]]:
             for setting in settings:
                 own = setting["measured"][stratum]["attributes"].get(attribute)
                 gain = _beside(setting, "measured", stratum).get("attributes", {}).get(attribute)
-                title = attribute if stratum == "all" else f"{attribute}, {stratum}"
+                name = "everything" if attribute == "right" else attribute
+                title = name if stratum == "all" else f"{name}, {stratum}"
                 signed = interval(gain, signed=True)
                 yield title, setting["label"], f"{found['prompts']:,}", interval(own), signed
 

@@ -22,7 +22,10 @@ MOST_WORDS = 15  # kinds of instruction that stand alone; the others are one row
 TOLD = {
     "best": ("Best pairs", "Accepted, the winner confirmed by the largest margins."),
     "borderline": ("Borderline pairs", "Accepted by the smallest margins: where labels are least sure."),
-    "reversed": ("Reversed pairs", "The rewards preferred the original to its edit; the clearest first."),
+    "reversed": (
+        "Reversed pairs",
+        "The edit made it worse: the rewards preferred the original, the worst edits first.",
+    ),
     "dropped": ("Dropped pairs", "Not in the dataset: one reason after the other, picked by hash."),
 }
 # the curves that are drawn; all other numbers of a training stand in its table
@@ -93,12 +96,17 @@ class Card:
 
 @dataclass(frozen=True)
 class Training:
-    """A training's numbers: split and measure → values over steps."""
+    """A training's numbers: split and measure → values over steps.
+
+    seconds: of all its steps, without loading, encoding and validation; 0 where that is not known.
+    """
 
     name: str
     finished: bool
     settings: Mapping[str, Any]
     values: Mapping[tuple[str, str], figures.Points]
+    steps: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ __all__ = ["Journal", "MetricsFile", "Numbers", "join", "runaway_warning", "spre
 Numbers = dict[str, float]
 CLOCK = (
     "pairs_per_second",
+    "seconds",
     "useful_mfu",
     "hardware_mfu",
 )  # what differs from one run of a training to the next

@@ -100,7 +100,7 @@ def timed_step(job: Job, state: State, observer: Observer) -> dict[str, Any]:
     numbers = train_step(job, state, observer)
     seconds = time.perf_counter() - began
     speed = job.settings.global_batch / seconds
-    numbers |= {"pairs_per_second": round(speed, 2)}
+    numbers |= {"pairs_per_second": float(f"{speed:.4g}")}
     if job.ideal is None:
         return numbers
     each = speed / job.world.size

@@ -33,11 +33,9 @@ def forest(rows: list[Row], unit: str) -> str:
 
     parts = [f'<text x="{LEFT}" y="16">{escape(unit)}</text>']
     for tick in range(low, high + 1, 2):
-        kind = "grid" if tick else "zero"
+        kind, told = ("grid", f"{tick:+d}") if tick else ("zero", "0")
         parts.append(f'<line class="{kind}" x1="{x(tick)}" x2="{x(tick)}" y1="{TOP - 8}" y2="{bottom}"/>')
-        parts.append(
-            f'<text x="{x(tick)}" y="{TOP - 12}" text-anchor="middle">{f"{tick:+d}" if tick else 0}</text>'
-        )
+        parts.append(f'<text x="{x(tick)}" y="{TOP - 12}" text-anchor="middle">{told}</text>')
     for n, row in enumerate(rows):
         y = TOP + STEP * n + STEP / 2
         parts.append(f'<text x="{LEFT - 12}" y="{y + 4}" text-anchor="end">{escape(row.label)}</text>')

@@ -16,6 +16,7 @@ from tests.line.test_report import EVIL, make_run, rows_of
 from tests.report.test_labels import RESULTS as LABELS
 
 LONG = f"{EVIL} {'averyverylongword' * 30}"
+HEADINGS = "Math.max(0, ...[...document.querySelectorAll('.pair h3')].map((head) => head.clientHeight))"
 PROMPTS = ("a red star", "a blue circle", "<b>bold</b>")
 
 
@@ -134,6 +135,39 @@ def test_paces_are_told_where_they_are_known(tmp_path):
     )
 
 
+def test_trainings_rounds_and_evaluations_stand_in_the_table_of_costs(tmp_path):
+    """16 pairs at 4 and at 2 a second take 12 s; a round 2 pictures at 0.5 and 3 s; eval 2 at 0.25."""
+    run = make_run(tmp_path / "run", reasons=("edit_won",))
+    paces = [4.0, 2.0]
+    lines = [{"split": "train", "step": n, "pairs_per_second": pace} for n, pace in enumerate(paces, 1)]
+    trained(run / "train" / "plain", lines, {"global_batch": 16})
+    trained(run / "train" / "often", [{"split": "rounds", "step": 1, "pairs": 4}], {})
+    for place, pace in (("train/often/rounds/1", 0.5), ("eval/dev/base", 0.25)):
+        nested = make_run(run / place, reasons=("edit_won", "seed_won"))
+        store = open_store(nested)
+        store.write_manifest({**store.read_manifest(), "groups": {"generate": "0badcafe"}})
+        (nested / "logs").mkdir()
+        (nested / "logs" / "rates.json").write_text(json.dumps({"generate": pace}))
+    timed = {"split": "train", "step": 1, "seconds": 3.0}
+    trained(run / "train/often/rounds/1/train/round", [timed], {})
+
+    write_report(run, price_per_hour=3600)
+    page = (run / "report" / "index.html").read_text()
+    found = dict(re.findall(r'<th scope="row">((?:train|eval) \w+)</th>(.*)</tr>', page))
+    numbers = {name: re.findall(r'number">([^<]*)<', cells) for name, cells in found.items()}
+
+    assert numbers["train plain"] == ["2", "0", "0", "0.1667", "12 s", "12.00"]
+    assert numbers["train often"] == ["1", "0", "0", "0.1429", "7 s", "7.00"]
+    assert numbers["eval dev"] == ["2", "0", "0", "0.25", "8 s", "8.00"]
+    assert "At 3600 an hour that is 27.00 in all" in page
+
+
+def trained(folder, lines, identity):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "settings.json").write_text(json.dumps({"identity": identity}))
+
+
 @pytest.fixture(scope="module")
 def browser():
     with chromium() as found:
@@ -151,6 +185,7 @@ def test_every_page_loads_fits_and_stays_silent(tmp_path, browser, size, scheme)
         for file in sorted((run / "report").glob("*.html")):
             page.goto(file.as_uri())
             assert (file.name, overflow(page), unloaded(page)) == (file.name, 0, [])
+            assert page.evaluate(HEADINGS) < 150, f"{file.name}: a long prompt pushes its pictures away"
         assert page.complaints == []
 
 
@@ -171,3 +206,22 @@ def test_no_table_is_cut_off_on_a_desktop_and_print_shows_what_is_folded(tmp_pat
         assert not folded.is_visible()
         page.emulate_media(media="print")
         assert folded.is_visible()
+
+
+@pytest.mark.slow
+def test_nothing_on_a_sheet_of_paper_lies_beyond_its_edge(tmp_path, browser):
+    """A4 with margins of 10 mm is 718 CSS pixels wide."""
+    run = evaluated(make_run(tmp_path / "run", prompt="a red star"))
+    (run / "logs").mkdir(exist_ok=True)
+    (run / "logs" / "rates.json").write_text('{"generate": 0.25, "score clip": 3.125}')
+    store = open_store(run)
+    store.write_manifest({**store.read_manifest(), "groups": {"generate": "0badcafe"}})
+    write_report(run, price_per_hour=2.5)
+    every = "[...document.querySelectorAll('table, img, svg')]"
+    beyond = f"{every}.filter((item) => item.getBoundingClientRect().right > innerWidth + 1).length"
+    with page_of(browser) as page:
+        page.set_viewport_size({"width": 718, "height": 1000})
+        page.emulate_media(media="print")
+        for file in sorted((run / "report").glob("*.html")):
+            page.goto(file.as_uri())
+            assert (file.name, page.evaluate(beyond)) == (file.name, 0)

@@ -1,5 +1,8 @@
 import math
+import re
 import xml.etree.ElementTree as ET
+
+import pytest
 
 from rpo_cli.report.charts import HEIGHT, WIDTH, bars, curves, histogram
 from rpo_cli.report.figures import Bins
@@ -79,3 +82,15 @@ def test_hostile_labels_stay_text():
     ):
         assert "<script" not in chart
         assert next(parsed(chart).iter("title")).text == HOSTILE
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(-0.000743, "-7.4e-4"), (-12345.0, "-1.2e4"), (0.00186, "0.00186"), (-0.0105, "-0.0105"), (0.0, "0")],
+)
+def test_a_tick_fits_beside_its_axis_with_its_sign(value, said):
+    drawn = curves({"train": [(0, value), (1, value / 2)]}, title="t")
+    ticks = re.findall(r'text-anchor="end">([^<]*)<', drawn)
+
+    assert said in ticks
+    assert max(map(len, ticks)) <= 8

@@ -126,7 +126,7 @@ def test_a_price_an_hour_is_told_by_stage_and_in_all_and_without_one_nothing_is(
     assert rows["generate"].endswith('<td class="number">30 min</td><td class="number">1.50</td>')
     assert rows["edit"].endswith('<td class="number">0.17</td>')
     assert rows["critique"].endswith('<td class="number">–</td>')
-    assert "At 3 an hour that is 1.67 in all for the stages with a pace; loading" in prices
+    assert "At 3 an hour that is 1.67 in all for the rows with a pace; loading" in prices
     without = dict(pages(plain))["index.html"]
     assert "price" not in without
     assert "At 3 an hour" not in without

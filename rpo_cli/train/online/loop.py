@@ -1,6 +1,7 @@
 """Rounds of sampling, scoring and learning, each committed as one checkpoint; the last is exported."""
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -174,10 +175,12 @@ def loop(
 ) -> None:
     """The rounds that are missing. A round is whole or never was."""
     while state.round < (inputs.settings.rounds or 0):
+        began = time.perf_counter()
         rollout = drawn(inputs, teacher, judges, state, observer)
         numbers = learned(teacher, rollout, state, observer)
         state.round += 1
-        budget = {"images_sampled": state.images, "pictures_scored": state.scored}
+        seconds = round(time.perf_counter() - began, 3)
+        budget = {"images_sampled": state.images, "pictures_scored": state.scored, "seconds": seconds}
         journal.append("train", state.round, numbers | budget)
         observer.advance(1, 0)
         if teacher.world.leads:  # all hold the same; draws have no state
