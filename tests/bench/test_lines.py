@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.bench.lines import dataset_line
 from tests.bench.tuned import compared_bootstrap
@@ -27,7 +28,7 @@ def test_arms_that_fail_on_the_same_prompts_are_told_apart_by_their_difference()
     hard = np.array([0.0, 1.0] * 40)
     half_better = np.stack([hard, np.ones(80)])
 
-    assert compared_bootstrap(np.stack([hard] * 3), np.stack([hard] * 2)) == (0.0, 0.0)
+    assert compared_bootstrap(np.stack([hard] * 3), np.stack([hard] * 2)) == pytest.approx((0.0, 0.0))
     low, high = compared_bootstrap(half_better, hard[None])
-    assert low == 0.0
+    assert low == pytest.approx(0.0)
     assert 0.4 < high < 0.65

@@ -2,6 +2,7 @@
 
 import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -10,13 +11,10 @@ from tests.bench import evidence, methods, online
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").splitlines()
 
 
-def printed(bench: str, work: Path) -> str:
-    """What `make bench-NAME` prints of the test prompts where every cell is there."""
-    if bench == "evidence":
-        return evidence.Evidence(tomllib.loads(evidence.PROTOCOL.read_text()), work, "test").table()
-    module = {"methods": methods, "online": online}[bench]
-    protocol = tomllib.loads(module.PROTOCOL.read_text())
-    return module.table(protocol, module.shared_inputs(protocol, work, "test"))
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> evidence.Evidence:
+    protocol = tomllib.loads(evidence.PROTOCOL.read_text())
+    return evidence.Evidence(protocol, tmp_path_factory.mktemp("evidence"), "test")
 
 
 def tables(lines: list[str]) -> list[list[str]]:
@@ -27,18 +25,24 @@ def tables(lines: list[str]) -> list[list[str]]:
     return [table for table in found if table]
 
 
-@pytest.mark.parametrize("bench", ["evidence", "methods", "online"])
-def test_readme_prints_what_the_committed_cells_say(bench: str, tmp_path: Path) -> None:
-    told = tables(printed(bench, tmp_path).splitlines())
-
-    assert told
-    for table in told:
+def check_printed(told: str) -> None:
+    printed = tables(told.splitlines())
+    assert printed
+    for table in printed:
         assert table in tables(README), "\n".join(["README lacks", *table])
 
 
-def test_the_committed_plot_of_the_evidence_is_that_of_its_cells(tmp_path: Path) -> None:
-    protocol = tomllib.loads(evidence.PROTOCOL.read_text())
-    plot = evidence.Evidence(protocol, tmp_path, "test").plot()
+def test_readme_prints_the_evidence_of_the_committed_cells(measured: evidence.Evidence) -> None:
+    check_printed(measured.table())
 
-    assert evidence.PLOT.read_text(encoding="utf-8") == plot
+
+@pytest.mark.parametrize("bench", [methods, online], ids=["methods", "online"])
+def test_readme_prints_what_the_committed_cells_say(bench: ModuleType, tmp_path: Path) -> None:
+    protocol = tomllib.loads(bench.PROTOCOL.read_text())
+
+    check_printed(bench.table(protocol, bench.shared_inputs(protocol, tmp_path, "test")))
+
+
+def test_the_committed_plot_of_the_evidence_is_that_of_its_cells(measured: evidence.Evidence) -> None:
+    assert evidence.PLOT.read_text(encoding="utf-8") == measured.plot()
     assert "](tests/bench/results/evidence.svg)" in "\n".join(README)

@@ -91,11 +91,11 @@ def compared_bootstrap(arm: np.ndarray, other: np.ndarray, draws: int = 5_000) -
     """
     rng = np.random.default_rng(0)
     prompts = arm.shape[1]
+    drawn = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=draws)  # (draws, prompts)
     means = []
-    for _ in range(draws):
-        drawn = rng.integers(prompts, size=prompts)
-        first, second = (
-            table[rng.integers(len(table), size=len(table))].mean(axis=0) for table in (arm, other)
-        )
-        means.append(first[drawn].mean() - second[drawn].mean())
-    return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))
+    for table in (arm, other):
+        by_draw = drawn @ table.T / prompts  # (draws, seeds): each seed's mean over the prompts drawn
+        seeds = rng.integers(len(table), size=by_draw.shape)
+        means.append(np.take_along_axis(by_draw, seeds, axis=1).mean(axis=1))
+    low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
+    return float(low), float(high)
