@@ -66,15 +66,16 @@ def evaluate(
     """
     from rpo_cli.line.context import open_line
 
+    _refuse_what_is_not_used(context)
     say = step.console(context)
     told = o.given("eval", {"device": device, "accept_license": accept_license, "assign": assign})
     line = open_line(run, told, observer=say.observer(), create=False)
     if dataset:
         from rpo_cli.line.audit import audit
 
-        _refuse_beside_dataset(context)
         evaluations.audited(say, audit(line, name=name, measure=measure, limit=limit))
         return
+    from rpo_cli.line.audit import probes
     from rpo_cli.line.evaluate import evaluate as compare
 
     found = compare(
@@ -90,19 +91,31 @@ def evaluate(
         measure=measure,
         allow_training_prompts=allow_training_prompts,
     )
-    evaluations.compared(say, found)
+    shortcuts = probes(line, name)
+    evaluations.compared(say, found, shortcuts)
+    if shortcuts is None:
+        say.hint(f"a gain may rest on how edits look: `rpo eval {run} --dataset` probes the pairs for it")
 
 
-def _refuse_beside_dataset(context: typer.Context) -> None:
-    """Options about models say nothing about a dataset.
+def _refuse_what_is_not_used(context: typer.Context) -> None:
+    """Options about models say nothing about a dataset, and a column nothing without its file.
 
     Raises:
         UsageError: names them.
     """
-    about_models = ("adapter", "prompts", "column", "seed", "reward", "allow_training_prompts")
-    given = [name for name in about_models if context.params[name]]
-    if given:
+    params = context.params
+    if params["column"] and not params["prompts"]:
+        raise UsageError("--column names a column of --prompts", "pass --prompts FILE")
+    about_models = ("adapter", "prompts", "seeds", "seed", "reward", "allow_training_prompts")
+    given = [name for name in about_models if is_given(context, name)]
+    if params["dataset"] and given:
         raise UsageError(
             f"--dataset does not go with {', '.join('--' + name.replace('_', '-') for name in given)}",
             "leave them out, or leave out --dataset",
         )
+
+
+def is_given(context: typer.Context, name: str) -> bool:
+    """Whether an option stands on the command line, whatever its value."""
+    source = context.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"

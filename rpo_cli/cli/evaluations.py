@@ -3,23 +3,36 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rpo_cli.cli.output import Output, table
+from rpo_cli.cli.output import Output, folded, table
 
 if TYPE_CHECKING:
     from rpo_cli.line.evaluate import Evaluation
 
 FEW = 30  # prompts, below which an interval by prompt is rough
+LEGEND = (
+    "sd: over all pictures; seed sd: over the start seeds of one prompt; failures: pictures below the "
+    "base's 10 % quantile; tail: the median less the mean of the worst tenth; wins: pictures above the "
+    "base's of the same start noise, a tie counts half; diversity: between pictures of one prompt; drift: "
+    "from the base's picture of the same noise"
+)
+PROBES = {"edited": "tells edited pictures from originals", "winner": "tells winners from losers"}
 Figures = Mapping[str, Any]
 
 
-def compared(say: Output, found: "Evaluation") -> None:
-    """One table per kind of figure; the first line says on what."""
+def compared(say: Output, found: "Evaluation", probes: Figures | None = None) -> None:
+    """One table per kind of figure; the first line says on what, the last what a gain may rest on.
+
+    Args:
+        probes: what `rpo eval --dataset` has found of shortcuts in the pairs; None: it has not looked.
+    """
     results = found.results
     parts = [_head(results)]
-    parts += [_rewards(results["settings"]), _distances(results["settings"]), _measured(results)]
+    parts += [_rewards(results["settings"]), _gains(results["settings"])]
+    parts += [_distances(results["settings"]), _measured(results), folded(LEGEND)]
+    parts += [f"of the run's pairs, {_told('edited', probes)}"] if probes else []
     text = "\n\n".join(part for part in parts if part)
     say.result(
-        {"path": found.path, "skipped": found.skipped, **results},
+        {"path": found.path, "skipped": found.skipped, "probe": probes, **results},
         f"{text}\n\nresults: {found.path}",
         essence=found.path,
     )
@@ -41,37 +54,38 @@ def _head(results: Figures) -> str:
 
 
 def _rewards(settings: Sequence[Figures]) -> str:
-    header = [
-        "reward",
-        "model",
-        "mean",
-        "",
-        "difference",
-        "",
-        "wins",
-        "",
-        "seed sd",
-        "failures",
-        "worst tenth",
-    ]
+    """Each model by itself."""
     rows = []
     for name in settings[0]["rewards"]:
         for setting in settings:
             own = setting["rewards"][name]
-            beside = setting.get("against_base", {"rewards": {}})["rewards"].get(name, {})
             rows.append(
                 [
-                    name,
-                    setting["label"],
-                    *_interval(own["mean"]),
-                    *_interval(beside.get("difference"), signed=True),
-                    *_interval(beside.get("win_rate")),
-                    _root(own["seed_variance"]),
-                    _value(own["failures"]),
-                    "" if own["worst_tenth"] is None else f"{own['worst_tenth']:.3f}",
+                    *(name, setting["label"], *_interval(own["mean"])),
+                    *(_plain(own["sd"]), _root(own["seed_variance"]), _value(own["failures"])),
+                    *(_plain(own["worst_tenth"]), _plain(own["tail"])),
                 ]
             )
-    return table(header, rows) if rows else ""
+    header = ["reward", "model", "mean", "", "sd", "seed sd", "failures", "worst tenth", "tail"]
+    return table(header, rows, keys=2) if rows else ""
+
+
+def _gains(settings: Sequence[Figures]) -> str:
+    """Each model beside the base."""
+    rows = [
+        [
+            *(name, setting["label"]),
+            *_interval(found.get("difference"), signed=True),
+            *_interval(found.get("win_rate")),
+            *_interval(found.get("seed_variance"), signed=True),
+            *_interval(found.get("failures"), signed=True),
+        ]
+        for name in settings[0]["rewards"]
+        for setting in settings[1:]
+        for found in [setting["against_base"]["rewards"].get(name, {})]
+    ]
+    header = ["beside base", "model", *("difference", "", "wins", "", "seed variance", "", "failures", "")]
+    return table(header, rows, keys=2) if rows else ""
 
 
 def _distances(settings: Sequence[Figures]) -> str:
@@ -89,12 +103,12 @@ def _distances(settings: Sequence[Figures]) -> str:
                     *_interval(beside["drift"].get(name)),
                 ]
             )
-    return table(header, rows)
+    return table(header, rows, keys=2)
 
 
 def _measured(results: Figures) -> str:
     """Whether all is right by stratum, and each attribute over all prompts."""
-    header = [str(results["measure"]), "prompts", "model", "share", "", "points", ""]
+    header = [str(results["measure"]), "model", "prompts", "share", "", "points", ""]
     rows = []
     settings = results["settings"]
     for stratum, found in settings[0]["measured"].items():
@@ -107,22 +121,25 @@ def _measured(results: Figures) -> str:
                 beside = setting.get("against_base", {"measured": {}})["measured"].get(stratum, {})
                 gain = beside.get("attributes", {}).get(attribute)
                 points = {key: 100 * value for key, value in gain.items()} if gain else None
+                # an attribute that only some prompts name has a stratum of its own
+                named = settings[0]["measured"].get(f"with {attribute}", found)
                 rows.append(
                     [
                         title,
-                        found["prompts"],
                         setting["label"],
+                        named["prompts"],
                         *_interval(own),
                         *_interval(points, signed=True, digits=1),
                     ]
                 )
-    return table(header, rows) if rows else ""
+    return table(header, rows, keys=2) if rows else ""
 
 
 def audited(say: Output, found: "Evaluation") -> None:
     """Agreement with the labels, noise by margin, how far pictures moved, and the probes."""
     results = found.results
-    head = f"{results['pairs']:,} pairs, {results['looked_at']:,} of them looked at; 95 % intervals"
+    head = f"{results['pairs']:,} pairs, {results['looked_at']:,} of them looked at\n"
+    head += "95 % intervals, by prompt; of noise by margin Wilson's, pairs as if independent"
     parts = [head, _agreement(results["agreement"], "judge")]
     parts += [_agreement(results["beside_people"], "judge beside people"), _noise(results)]
     parts += [_moves(results), _probes(results["probe"])]
@@ -145,7 +162,7 @@ def _agreement(found: Figures, title: str) -> str:
         for kind, own in kinds.items()
     ]
     header = [title, "pairs of", "pairs", "agree", "tie", "disagree", "share of decided", ""]
-    return table(header, rows) if rows else ""
+    return table(header, rows, keys=2) if rows else ""
 
 
 def _noise(results: Figures) -> str:
@@ -154,7 +171,7 @@ def _noise(results: Figures) -> str:
         for judge, found in results["noise_by_margin"].items()
         for row in found
     ]
-    return table(["judge", "margin (sd)", "decided", "would turn around", ""], rows) if rows else ""
+    return table(["judge", "margin (sd)", "decided", "would turn around", ""], rows, keys=2) if rows else ""
 
 
 def _span(row: Figures) -> str:
@@ -171,13 +188,15 @@ def _moves(results: Figures) -> str:
         return ""
     levels = [f"{100 * float(level):g} %" for level in rows[0][2]]
     cells = [[*names, *(f"{value:.3f}" for value in found.values())] for *names, found in rows]
-    return table(["pairs of", "distance", *levels], cells)
+    return table(["pairs of", "distance", *levels], cells, keys=2)
 
 
 def _probes(probes: Figures) -> str:
-    titles = {"edited": "tells edited pictures from originals", "winner": "tells winners from losers"}
-    told = [f"{title}: {_probe(probes[key])}" for key, title in titles.items()]
-    return "\n".join(f"a classifier of looks alone {line}" for line in told)
+    return "\n".join(_told(key, probes) for key in PROBES)
+
+
+def _told(key: str, probes: Figures) -> str:
+    return f"a classifier of looks alone {PROBES[key]}: {_probe(probes[key])}"
 
 
 def _probe(found: Figures | None) -> str:
@@ -200,6 +219,10 @@ def _interval(found: Mapping[str, float] | None, *, signed: bool = False, digits
 
 def _value(found: Mapping[str, float] | None) -> str:
     return "" if found is None else f"{found['value']:.3f}"
+
+
+def _plain(found: float | None) -> str:
+    return "" if found is None else f"{found:.3f}"
 
 
 def _root(found: Mapping[str, float] | None) -> str:

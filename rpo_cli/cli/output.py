@@ -7,10 +7,12 @@ Whatever came from files or models is printed without control characters.
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, is_dataclass
 from pathlib import Path
+from textwrap import wrap
 from typing import Any, Literal, TextIO
 
 from rich.cells import cell_len
@@ -80,24 +82,64 @@ def plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Columns aligned by what a terminal shows (wide characters count two); numbers to the right."""
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, keys: int = 1) -> str:
+    """Columns aligned by what a terminal shows (wide characters count two); numbers to the right.
+
+    A terminal that is too narrow gets the columns in blocks one below the other, each with the first `keys`
+    columns again; a column without a title (an interval) stays with the one before.
+    """
     cells = [[clean(" ".join(str(cell).split())) for cell in row] for row in rows]
     widths = [max(cell_len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
     numeric = [
         bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(header))
     ]
-    return "\n".join(
-        "  ".join(
-            _pad(cell, width, right) for cell, width, right in zip(row, widths, numeric, strict=True)
-        ).rstrip()
-        for row in [list(header), *cells]
-    )
+    blocks = _blocks(header, widths, keys, _room())
+    parts = []
+    for block in blocks:
+        told = [row for row in cells if len(blocks) == 1 or any(row[i] for i in block[keys:])]
+        parts.append(
+            "\n".join(
+                "  ".join(_pad(row[i], widths[i], numeric[i]) for i in block).rstrip()
+                for row in [list(header), *told]
+            )
+        )
+    return "\n\n".join(parts)
+
+
+def _room() -> int | None:
+    """Characters of a line that the terminal does not break; None: stdout is no terminal."""
+    return max(20, shutil.get_terminal_size().columns - 1) if sys.stdout.isatty() else None
+
+
+def _blocks(header: Sequence[str], widths: Sequence[int], keys: int, room: int | None) -> list[list[int]]:
+    """Places of the columns that stand side by side, the first `keys` in every block."""
+    groups: list[list[int]] = []
+    for place in range(keys, len(header)):
+        if header[place] or not groups:
+            groups.append([])
+        groups[-1].append(place)
+    lead = list(range(min(keys, len(header))))
+    blocks = [lead[:]]
+    for group in groups:
+        block = [*blocks[-1], *group]
+        wide = sum(widths[place] + 2 for place in block) - 2
+        if room is not None and wide > room and len(blocks[-1]) > keys:
+            blocks.append([*lead, *group])
+        else:
+            blocks[-1] = block
+    return blocks
 
 
 def _pad(cell: str, width: int, right: bool) -> str:
     space = " " * (width - cell_len(cell))
     return space + cell if right else cell + space
+
+
+def folded(text: str) -> str:
+    """A long list in lines that a terminal, of 80 columns if not fewer, does not break within an item."""
+    width = min(79, _room() or 79)
+    lines = wrap(text, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
+    return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ")
 
 
 def duration(seconds: float) -> str:

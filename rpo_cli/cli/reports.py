@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli.cli.output import Output, counted, duration, size, table
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
     from rpo_cli.line.pushing import PushReport
     from rpo_cli.line.run import RunReport
     from rpo_cli.line.stage import StageReport
-    from rpo_cli.line.status import RunStatus
     from rpo_cli.line.training import TrainReport
     from rpo_cli.train.beforehand import Prepared
     from rpo_cli.train.plan import TrainPlan
@@ -244,50 +242,6 @@ def _places(report: "RunReport") -> dict[str, str | Path]:
         "trained": report.train.adapter if report.train else None,
     }
     return {name: path for name, path in found.items() if path is not None}
-
-
-def status(say: Output, found: "RunStatus") -> None:
-    header = ["stage", "wanted", "present", "missing", "rejected", "older", "size", "rows/s", "left"]
-    rows = [
-        [
-            *[s.stage, _known(s.wanted), s.present, _known(s.missing), s.rejected, s.stale, size(s.bytes)],
-            "" if s.rate is None else f"{s.rate:.3g}",
-            left(s.missing, s.rate),
-        ]
-        for s in found.stages
-    ]
-    disk = ", ".join(f"{name}\N{NO-BREAK SPACE}{size(count)}" for name, count in found.disk.items())
-    lines = [
-        f"{found.path}: preset {found.preset}, {found.prompts:,} prompts",
-        table(header, rows),
-        *(f"{s.stage}: {s.problem}" for s in found.stages if s.problem),
-        *(f"{s.stage} rejected: {counted(s.rejects)}" for s in found.stages if s.rejects),
-        f"pairs: {found.pairs:,} candidates; dataset: {found.dataset or 'none yet'}",
-        *(["the dataset is older than rows, verdicts or settings"] if found.current is False else []),
-        f"trained: {', '.join(found.trained) or 'nothing yet'}",
-        *(f"rounds of {r.name}: {r.done} of {r.rounds} done" for r in found.rounds),
-        *([f"evaluated: {', '.join(found.evaluated)}"] if found.evaluated else []),
-        folded(f"disk: {disk or 'nothing yet'}"),
-        *([f"next: {found.next}"] if found.next else []),
-    ]
-    say.result(found, "\n".join(lines), essence=found.next or "")
-    if any(s.stale for s in found.stages):
-        say.hint("rows of older settings take no part in the run; `rpo status RUN --prune` drops them")
-
-
-def folded(text: str) -> str:
-    """A long list in lines that a terminal of 80 columns does not break within an item."""
-    lines = wrap(text, 79, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
-    return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ")
-
-
-def left(missing: int | None, rate: float | None) -> str:
-    """How long missing rows take at the pace of the last call: "40 s", "12 min", "3.5 h"; "" unknown."""
-    return duration(missing / rate) if missing and rate else ""
-
-
-def _known(count: int | None) -> int | str:
-    return "?" if count is None else count
 
 
 def counts(say: Output, verb: str, found: Mapping[str, int]) -> None:

@@ -63,7 +63,7 @@ def _after_rows(line: Line, run: str) -> str | None:
     return None if files.exists("report/index.html") else f"rpo report {run}"
 
 
-def evaluated(line: Line) -> list[str]:
+def evaluated(line: Line, results: str = "results.json") -> list[str]:
     """Names of the evaluations that have results."""
-    found = line.store.files.find("eval", "/results.json")
+    found = line.store.files.find("eval", f"/{results}")
     return sorted(name.split("/")[1] for name in found if name.count("/") == 2)

@@ -42,7 +42,7 @@ from rpo_cli.stages.split import normalised
 from rpo_cli.store import Store
 
 RESULTS = "dataset.json"
-FIGURES = 2
+FIGURES = 3
 LOOKED_AT = 5_000  # pairs whose pictures are looked at, unless told otherwise
 ROWS = 64  # of one read: pictures of that many pairs are in memory
 LIGHT = (
@@ -100,11 +100,20 @@ def audit(
     known = read_json(line.store, place)
     if known.get("fingerprint") == fingerprint:
         return Evaluation(path, known, skipped=True)
-    results = {"fingerprint": fingerprint, **_audited(line, people, measure, limit or LOOKED_AT)}
+    results = {"fingerprint": fingerprint, "files": [file.name for file in files]}
+    results |= _audited(line, people, measure, limit or LOOKED_AT)
     with line.store.lock(f"eval-{name}"):
         text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
         line.store.files.write(place, text.encode())
     return Evaluation(path, results)
+
+
+def probes(line: Line, name: str) -> dict[str, Any] | None:
+    """What an audit of this name has found of shortcuts in the dataset as it is now; None: nothing yet."""
+    known = read_json(line.store, f"{FOLDER}/{name}/{RESULTS}")
+    files = [file.name for file in dataset_files(line.store)]
+    found = known.get("probe")
+    return found if files and known.get("files") == files and isinstance(found, dict) else None
 
 
 def opinions(store: Store) -> Opinions:

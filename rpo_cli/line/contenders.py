@@ -99,7 +99,7 @@ def _contender(line: Line, ref: str, label: str) -> Contender:
     if name in RESULTS:
         name = folder.resolve().parent.name
     options = _options(line, ref, folder)
-    return Contender(_checked(label or name), options, _trained_on(folder))
+    return Contender(_checked(label or name), options, trained_on(folder))
 
 
 def _options(line: Line, ref: str, folder: Path) -> dict[str, str]:
@@ -123,11 +123,11 @@ def _options(line: Line, ref: str, folder: Path) -> dict[str, str]:
     raise UsageError(f"--adapter {ref}: holds none of {', '.join(kinds)}", HINT)
 
 
-def _trained_on(folder: Path) -> str | None:
-    """The base model's identity, which a training has written down beside its result."""
+def trained_on(folder: Path, what: str = "model") -> str | None:
+    """The base model's identity (or the dataset's), which a training has written beside its result."""
     for place in (folder, folder.parent):
         try:
-            said = json.loads((place / "done.json").read_text(encoding="utf-8"))["identity"]["model"]
+            said = json.loads((place / "done.json").read_text(encoding="utf-8"))["identity"][what]
         except (OSError, ValueError, KeyError, TypeError):
             continue
         return said if isinstance(said, str) else None

@@ -1,13 +1,16 @@
 """What is done in a run, what is missing, what was rejected and why, and what belongs to older settings."""
 
+from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rpo_cli.errors import RpoError
 from rpo_cli.line.advice import evaluated, next_command
+from rpo_cli.line.contenders import finished, trained_on
 from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.critics import is_function
+from rpo_cli.line.held_out import dataset_files
 from rpo_cli.line.imports import import_groups, imported, rejects_of
 from rpo_cli.line.rates import rate_of, rates
 from rpo_cli.line.round_plan import RoundsStatus, rounds_status
@@ -15,7 +18,10 @@ from rpo_cli.line.run import dataset_is_current
 from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.work import Work, works
 from rpo_cli.store import open_store
+from rpo_cli.train.data import fingerprint
 
+AUDIT = "dataset.json"  # in RUN/eval/<name>: what `rpo eval --dataset` writes
+LOOKED_AT = 500_000_000  # bytes of a dataset that are hashed in passing, at most
 TABLES = {"generate": "images", "critique": "critiques", "edit": "edits", "score": "rewards"}
 # where a run's bytes are; everything else is small
 FOLDERS = (
@@ -54,6 +60,10 @@ class RunStatus:
     """A run at a glance.
 
     Attributes:
+        pairs: candidates; accepted and dropped (by reason) are those of the last `rpo build-pairs`.
+        outdated: finished trainings on other pairs than the dataset has now; none where that is too large
+            to look at in passing.
+        audited: names under which `rpo eval --dataset` has judged the labels.
         current: whether the dataset is what build-pairs would make now; None: there is none, or it cannot
             be told.
         disk: folder of the run → bytes, those that hold something.
@@ -72,30 +82,52 @@ class RunStatus:
     next: str | None = None
     rounds: list[RoundsStatus] = field(default_factory=list)
     current: bool | None = None
+    accepted: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+    outdated: list[str] = field(default_factory=list)
+    audited: list[str] = field(default_factory=list)
 
 
 def status(path: str | Path) -> RunStatus:
     """Count the rows of a run by stage; reads key columns only and loads no model."""
     line = open_line(path, create=False)
     files = line.store.files
-    done = [name.split("/") for name in files.find("train", "/done.json")]
     stages = [*_imports(line), *(_stage(line, name) for name in TABLES)]
     current = is_current(line)
+    pairs = line.store.columns("pairs", ["verdict", "reason"]).to_pylist()
+    dropped = Counter(row["reason"] for row in pairs if row["verdict"] == "dropped")
     return RunStatus(
         path=str(path),
         preset=line.resolved.preset,
         prompts=line.store.read_manifest().get("prompts", {}).get("count", 0)
         + len(imported(line, "prompts")),
         stages=stages,
-        pairs=len(line.store.keys("pairs")),
+        pairs=len(pairs),
         dataset=files.join("dataset") if files.exists("dataset/README.md") else None,
-        trained=sorted(parts[1] for parts in done if len(parts) == 3),
+        trained=finished(line),
         evaluated=evaluated(line),
         disk={name: size for name in FOLDERS if (size := sum(files.find(name, "").values()))},
         next=next_command(line, stages, stale=current is False),
         rounds=rounds_status(line.store),
         current=current,
+        accepted=len(pairs) - dropped.total(),
+        dropped=dict(sorted(dropped.items())),
+        outdated=outdated(line),
+        audited=evaluated(line, AUDIT),
     )
+
+
+def outdated(line: Line) -> list[str]:
+    """Names of the finished trainings whose pairs are not those that the dataset holds now."""
+    files = [file for file in dataset_files(line.store) if file.is_file()]
+    if not files or sum(file.stat().st_size for file in files) > LOOKED_AT:
+        return []
+    known = {name: trained_on(line.store.path("train", name), "dataset") for name in finished(line)}
+    if not any(known.values()):
+        return []
+    learnable = any(file.name.startswith("train-") for file in files)
+    now = fingerprint(line.store.path("dataset")) if learnable else ""
+    return [name for name, data in known.items() if data not in (None, now)]
 
 
 def is_current(line: Line) -> bool | None:

@@ -118,7 +118,9 @@ def _shares(settings: Sequence[Figures]) -> Iterator[tuple[str, ...]]:
                 name = "everything" if attribute == "right" else attribute
                 title = name if stratum == "all" else f"{name}, {stratum}"
                 signed = interval(gain, signed=True)
-                yield title, setting["label"], f"{found['prompts']:,}", interval(own), signed
+                # an attribute that only some prompts name has a stratum of its own
+                named = settings[0]["measured"].get(f"with {attribute}", found)["prompts"]
+                yield title, setting["label"], f"{named:,}", interval(own), signed
 
 
 def _beside(setting: Figures, what: str, name: str) -> Figures:

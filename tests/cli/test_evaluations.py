@@ -1,6 +1,7 @@
 """What `rpo eval` prints and refuses, on documents written by hand."""
 
 import json
+import re
 
 import pytest
 
@@ -26,13 +27,26 @@ BASE = {
         }
     },
     "diversity": {"pixel": span(0.2)},
-    "measured": {"all": {"prompts": 3, "attributes": {"right": span(0.7), "colour": span(0.8)}}},
+    "measured": {
+        "all": {
+            "prompts": 3,
+            "attributes": {"right": span(0.7), "colour": span(0.8), "position": span(0.9)},
+        },
+        "with position": {"prompts": 2, "attributes": {"right": span(0.6)}},
+    },
 }
 TUNED = {
     **BASE,
     "label": "dpo",
     "against_base": {
-        "rewards": {"clip": {"difference": span(0.5, 0.25, 0.75), "win_rate": span(0.6), "failures": None}},
+        "rewards": {
+            "clip": {
+                "difference": span(0.5, 0.25, 0.75),
+                "win_rate": span(0.6),
+                "seed_variance": span(-1.5, -2, -1),
+                "failures": None,
+            }
+        },
         "diversity": {"pixel": None},
         "drift": {"pixel": span(0.125)},
         "measured": {"all": {"prompts": 3, "attributes": {"right": span(0.091, 0.068, 0.116)}}},
@@ -53,11 +67,38 @@ def test_a_comparison_is_told_in_tables_with_intervals(capsys):
 
     assert "3 prompts (ab.txt) x 4 start seeds" in out
     assert "rejected: dpo 2" in out
-    assert "dpo    20.000  [19.000, 21.000]  +0.500      [+0.250, +0.750]  0.600" in out
+    # sd, the root of the variance over start seeds, failures, the worst tenth and how far below the median
+    assert re.search(
+        r"^clip +dpo +20\.000  \[19\.000, 21\.000\]  2\.000  2\.000 +0\.100 +15\.500 +4\.000$", out, re.M
+    )
+    gain = r"^clip +dpo +\+0\.500 +\[\+0\.250, \+0\.750\] +0\.600 +\[.*\] +-1\.500 +\[-2\.000, -1\.000\]$"
+    assert re.search(gain, out, re.M)
+    assert "tail: the median less the mean of\n  the worst tenth" in out
     assert "+9.1    [+6.8, +11.6]" in out
     assert out.rstrip().endswith("results: run/eval/x/results.json")
     assert "2 of these prompts were trained on" in err
     assert "3 prompts are few" in err
+
+
+def test_an_attribute_is_counted_over_the_prompts_that_name_it(capsys):
+    evaluations.compared(Output("human"), Evaluation("p", RESULTS))
+    out = capsys.readouterr().out
+
+    counts = dict(re.findall(r"^(right|colour|position|right, with position) +base +(\d)", out, re.M))
+    assert counts == {"right": "3", "colour": "3", "position": "2", "right, with position": "2"}
+
+
+def test_a_gain_stands_beside_how_well_edits_are_told_by_their_looks(capsys):
+    probes = {"edited": {"pictures": 40, "accuracy": span(0.9, 0.8, 1.0), "chance": 0.5}, "winner": None}
+
+    evaluations.compared(Output("human"), Evaluation("p", RESULTS), probes)
+
+    said = (
+        "of the run's pairs, a classifier of looks alone tells edited pictures from originals: 0.900 [0.8"
+    )
+    assert said in capsys.readouterr().out
+    evaluations.compared(Output("json"), Evaluation("p", RESULTS), probes)
+    assert json.loads(capsys.readouterr().out)["probe"] == probes
 
 
 def test_json_is_the_whole_document_and_quiet_its_place(capsys):
@@ -97,13 +138,24 @@ def test_an_audit_is_told_in_tables_and_two_sentences(capsys):
     assert "winners from losers: too few pictures to say" in out
 
 
-@pytest.mark.parametrize("option", [["--adapter", "a"], ["--reward", "clip=x"], ["--prompts", "x.txt"]])
+@pytest.mark.parametrize(
+    "option",
+    [["--adapter", "a"], ["--reward", "clip=x"], ["--prompts", "x.txt"], ["--seeds", "4"], ["--seed", "0"]],
+)
 def test_options_about_models_do_not_go_with_a_dataset(rpo, place, option):
     rpo("generate", place.run, *place.options)
 
     done = rpo("eval", place.run, "--dataset", *option)
 
     assert (done.code, option[0] in done.err) == (2, True)
+
+
+def test_a_column_without_its_file_is_refused(rpo, place):
+    rpo("generate", place.run, *place.options)
+
+    done = rpo("eval", place.run, "--column", "prompt")
+
+    assert (done.code, "--column names a column of --prompts" in done.err) == (2, True)
 
 
 def test_a_run_that_is_none_is_not_made(rpo, tmp_path):

@@ -80,6 +80,29 @@ def test_columns_align_on_what_a_terminal_shows():
     assert text.splitlines() == ["name    rows", "赤い星     5", "a b       12"]
 
 
+def test_a_table_is_split_where_the_terminal_ends(monkeypatch):
+    """25 columns hold name, a, and one number with its interval; a row without more is not repeated."""
+    header = ["name", "a", "mean", "", "gain", ""]
+    rows = [["base", 1, "0.5", "[0, 1]", "", ""], ["dpo", 2, "0.7", "[0, 2]", "+0.2", "[0, 1]"]]
+    whole = output.table(header, rows, keys=2)
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "25")
+
+    assert output.table(header, rows, keys=2).splitlines() == [
+        "name  a  mean",
+        "base  1  0.5   [0, 1]",
+        "dpo   2  0.7   [0, 2]",
+        "",
+        "name  a  gain",
+        "dpo   2  +0.2  [0, 1]",
+    ]
+    monkeypatch.setenv("COLUMNS", "80")
+    assert output.table(header, rows, keys=2) == whole
+    assert whole.splitlines()[2] == "dpo   2  0.7   [0, 2]  +0.2  [0, 1]"
+    monkeypatch.setenv("COLUMNS", "5")  # too narrow for anything: a column is never left out
+    assert "+0.2  [0, 1]" in output.table(header, rows, keys=2)
+
+
 @pytest.mark.parametrize(
     ("count", "text"),
     [

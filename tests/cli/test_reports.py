@@ -13,7 +13,6 @@ from rpo_cli.errors import RpoError
 from rpo_cli.line.dataset import PairsReport
 from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
-from rpo_cli.line.status import FOLDERS, RunStatus, StageStatus
 from rpo_cli.line.training import TrainReport
 
 
@@ -111,50 +110,3 @@ def test_a_training_that_was_there_says_so(capsys):
     assert lines[0] == "default: trained, 200 steps on 2 pairs"
     assert lines.count("demo/train/default/adapter") == 1
     assert "default: was trained before, 200 steps on 2 pairs" in lines
-
-
-@pytest.mark.parametrize(
-    ("missing", "rate", "said"),
-    [
-        (0, 2.0, ""),
-        (None, 2.0, ""),
-        (10, None, ""),
-        (80, 2.0, "40 s"),
-        (1440, 2.0, "12 min"),
-        (25200, 2.0, "3.5 h"),
-    ],
-)
-def test_time_left_is_told_in_the_unit_that_one_thinks_in(missing, rate, said):
-    assert reports.left(missing, rate) == said
-
-
-def test_a_status_fits_a_terminal_of_80_columns(capsys):
-    """A run of a hundred thousand rows whose every folder holds something."""
-    big = ("score", 123_456, 123_000, 400, {"black_image": 400}, 123_456, 123_000_000_000, None, 1234.0)
-    stages = [StageStatus(name, *big[1:]) for name in ("generate", "critique", "edit", "score")]
-    disk = dict.fromkeys(FOLDERS, 999000000)
-    found = RunStatus("demo", "shapes", 5, stages, 0, "d", ["t"], ["e"], disk, "rpo train demo", [], False)
-
-    reports.status(Output("human"), found)
-    out = capsys.readouterr().out
-
-    assert max(len(line) for line in out.splitlines()) < 80
-    assert "the dataset is older than rows, verdicts or settings" in out
-    assert re.search(r"dataset\s999 MB", out)
-
-
-def test_a_status_ends_with_the_command_to_type(capsys):
-    stages = [
-        StageStatus("generate", 10, 6, 1, {"black_image": 1}, 2, 1000, None, 0.5),
-        StageStatus("critique", None, 3, 0, {}, 0, 0, "/gone: no such model folder"),
-    ]
-    found = RunStatus("demo", "shapes", 5, stages, 0, None, [], [], {"images": 1000}, "rpo generate demo")
-    reports.status(Output("human"), found)
-    out = capsys.readouterr().out
-
-    assert re.search(r"^generate +10 +6 +3 +1 +2 +1 kB +0\.5 +6 s$", out, re.MULTILINE)
-    assert "generate rejected: black_image 1\n" in out
-    assert "critique: /gone: no such model folder\n" in out
-    assert out.splitlines()[-2:] == ["disk: images 1 kB", "next: rpo generate demo"]
-    reports.status(Output("quiet"), found)
-    assert capsys.readouterr().out == "rpo generate demo\n"

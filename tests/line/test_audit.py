@@ -13,7 +13,7 @@ from rpo_cli import open_line
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import MARK
 from rpo_cli.exchange.dataset import ranking_id, schema
-from rpo_cli.line.audit import audit
+from rpo_cli.line.audit import audit, probes
 from rpo_cli.records import Verdict, content_key
 from rpo_cli.shapes.grammar import parse_caption
 from rpo_cli.shapes.render import render
@@ -186,6 +186,19 @@ def test_a_second_call_reads_what_the_first_has_written(tmp_path):
 
     assert (first.skipped, second.skipped, other.skipped) == (False, True, False)
     assert second.results == first.results
+
+
+def test_a_probe_is_told_of_the_dataset_that_it_has_seen_and_no_other(tmp_path):
+    line = dataset(tmp_path / "run", [row(0, "one", flat(0), flat(51))])
+    assert probes(line, "default") is None
+
+    found = audit(line).results["probe"]
+
+    assert probes(line, "default") == found
+    assert probes(line, "other") is None
+    card = tmp_path / "run/dataset/README.md"
+    card.write_text(card.read_text().replace("train-0", "train-1"))
+    assert probes(line, "default") is None
 
 
 def test_a_limit_bounds_the_pictures_and_not_the_labels(tmp_path):

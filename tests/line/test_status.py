@@ -13,6 +13,7 @@ from rpo_cli.protocols import Silent
 from rpo_cli.records import Verdict
 from rpo_cli.shapes import preset
 from rpo_cli.store import open_store
+from rpo_cli.train.data import fingerprint
 
 
 def following(stand):
@@ -194,6 +195,51 @@ def test_a_dataset_of_other_settings_or_fewer_rows_is_told(stand):
 
     assert status(stand.run).current is False
     assert following(stand) == "rpo build-pairs"
+
+
+def test_a_status_counts_what_became_of_the_candidates(stand):
+    line = stand.line(**{"pairs.strategy": "seeds"})
+    for stage in ("generate", "score"):
+        run_stage(line, stage)
+    report = build_pairs(line)
+
+    found = status(stand.run)
+
+    assert (found.pairs, found.accepted, found.dropped) == (
+        report.candidates,
+        report.accepted,
+        report.dropped,
+    )
+    assert found.accepted
+
+
+def test_a_training_on_other_pairs_than_the_dataset_has_now_is_told(stand):
+    line = stand.line(**{"pairs.strategy": "seeds"})
+    for stage in ("generate", "score"):
+        run_stage(line, stage)
+    build_pairs(line)
+    data = fingerprint(stand.run / "dataset")
+    for name, said in (
+        ("same", {"dataset": data}),
+        ("of-its-own-pictures", {}),
+        ("broken", {"dataset": 1}),
+    ):
+        put(stand.run, f"train/{name}/done.json", json.dumps({"identity": said}))
+    put(stand.run, "train/unreadable/done.json", "{")
+    assert status(stand.run).outdated == []
+
+    build_pairs(stand.line(**{"pairs.val_fraction": 0.25}))
+
+    assert status(stand.run).outdated == ["same"]
+
+
+def test_names_of_both_kinds_of_evaluation_are_told(stand):
+    put(stand.run, "eval/first/results.json")
+    put(stand.run, "eval/labels/dataset.json")
+
+    found = status(stand.run)
+
+    assert (found.evaluated, found.audited) == (["first"], ["labels"])
 
 
 def test_nothing_is_said_of_a_dataset_that_functions_have_scored(stand, tmp_path, monkeypatch):
