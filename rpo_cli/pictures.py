@@ -64,13 +64,17 @@ def _rgb(picture: Picture) -> Picture:
     return picture.convert("RGB")
 
 
-def encode_png(picture: Picture) -> bytes:
-    """An RGB PNG at a fixed compression level and without metadata: equal pixels give equal bytes."""
+def encode_png(picture: Picture, level: int = PNG_LEVEL) -> bytes:
+    """An RGB PNG at a fixed compression level and without metadata: equal pixels give equal bytes.
+
+    Args:
+        level: 0 to 9; at 0 pictures of one size have files of one length.
+    """
     clean = Image.fromarray(
         to_array(picture)
     )  # a copy without `info`, whose colour profile Pillow would write
     buffer = io.BytesIO()
-    clean.save(buffer, format="PNG", compress_level=PNG_LEVEL)
+    clean.save(buffer, format="PNG", compress_level=level)
     return buffer.getvalue()
 
 

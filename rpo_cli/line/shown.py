@@ -18,6 +18,7 @@ from rpo_cli.store import Store
 PLACES = ("left", "right")
 STRETCH = 1.1  # sizes whose shapes differ by less are brought to one size
 KEPT = 16  # pictures in memory
+PLAIN = 0  # no compression: an edit's file is often the longer one, and a browser tells lengths
 
 
 @dataclass
@@ -41,7 +42,7 @@ class Shown:
         return self.blind.token("picture", showing.token, place)
 
     def get(self, token: str) -> bytes | None:
-        """A PNG without metadata, every one encoded alike; None: gone from the run, or unreadable."""
+        """A PNG without metadata, its length told by its size; None: gone from the run, or unreadable."""
         with self._guard:
             if token not in self._showings:
                 return None
@@ -61,7 +62,7 @@ class Shown:
         left, right = (self._read(showing, side) for side in (showing.left, other(showing.left)))
         for place, picture in zip(PLACES, alike(left, right), strict=True):
             if picture is not None:
-                self._encoded[self.token(showing, place)] = encode_png(picture)
+                self._encoded[self.token(showing, place)] = encode_png(picture, PLAIN)
 
     def _read(self, showing: Showing, side: Literal["a", "b"]) -> Picture | None:
         key = showing.a_id if side == "a" else showing.b_id

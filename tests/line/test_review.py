@@ -144,6 +144,14 @@ def test_a_pair_that_leaves_the_run_keeps_its_verdict_and_counts_when_it_returns
         assert (desk.progress().total, desk.progress().judged) == (4, 1)
 
 
+def _chunks(data):
+    found, place = [], 8
+    while place < len(data):
+        found.append(data[place + 4 : place + 8].decode())
+        place += 12 + int.from_bytes(data[place : place + 4])
+    return found
+
+
 def test_pictures_are_encoded_alike_and_named_by_place_alone(tmp_path):
     make_run(tmp_path / "run")
     with open_desk(tmp_path / "run", "ann", repeat=0) as desk:
@@ -151,8 +159,13 @@ def test_pictures_are_encoded_alike_and_named_by_place_alone(tmp_path):
         tokens = [desk.pictures.token(showing, place) for place in ("left", "right")]
         data = [desk.pictures.get(token) for token in tokens]
         number = decode(data[0]).getpixel((0, 0))[0]
+        sides = (showing.left, "ab"[showing.left == "a"])
+        pixels = [decode(picture(number, side == "b")).tobytes() for side in sides]
 
-        assert data == [picture(number, side == "b") for side in (showing.left, "ab"[showing.left == "a"])]
+        assert [decode(one).tobytes() for one in data] == pixels
+        assert [_chunks(one) for one in data] == [["IHDR", "IDAT", "IEND"]] * 2
+        assert len(data[0]) == len(data[1]), "the longer file would tell the edit"
+        assert len({len(picture(number, edited)) for edited in (False, True)}) == 2, "as they are kept"
         assert all(word not in token for token in tokens for word in (showing.pair_id, showing.a_sha256))
         assert desk.pictures.get("0" * 32) is None
 
