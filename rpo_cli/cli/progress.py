@@ -10,6 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rpo_cli.cli.text import clean
 
 SECONDS_BETWEEN_LINES = 10.0
+FIGURES = 48  # characters of rows, pace, rejects and time left beside a label
+WITH_BAR = 80  # columns, below which the figures need the room
 
 
 @dataclass
@@ -97,15 +99,17 @@ class Bar:
 
     def start(self, stage: str, total: int, present: int) -> None:
         self._pace = Pace(stage, total, present)
+        width = self._console.width
         self._bar = Progress(
             TextColumn("{task.description:<14}", markup=False),
-            BarColumn(),
+            *([BarColumn()] if width >= WITH_BAR else []),
             MofNCompleteColumn(),
             TextColumn("{task.fields[pace]}", markup=False),
             TimeRemainingColumn(),
             console=self._console,
         )
-        self._task = self._bar.add_task(clean(stage), total=total, completed=present, pace="")
+        label = shortened(clean(stage), max(14, width - FIGURES))
+        self._task = self._bar.add_task(label, total=total, completed=present, pace="")
         self._bar.start()
 
     def advance(self, rows: int, rejects: int) -> None:
@@ -125,3 +129,8 @@ class Bar:
 
     def note(self, text: str) -> None:
         self._console.print(clean(text), markup=False)
+
+
+def shortened(text: str, width: int) -> str:
+    """The end of a text that is longer than `width`: in "label: stage" the stage tells more."""
+    return text if len(text) <= width else f"…{text[1 - width :]}"

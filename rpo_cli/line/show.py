@@ -115,7 +115,10 @@ def _found(store: Store, key: str) -> tuple[str, str]:
     return found[0]
 
 
-_WHERE = "ids stand in the dataset (image_0_uid), the report, pictures.jsonl and the tables"
+_WHERE = (
+    "ids stand in the dataset (image_0_uid), the report and the tables; those of an evaluation's "
+    "pictures.jsonl belong to its models: rpo show RUN/eval/NAME/MODEL ID"
+)
 
 
 def _related(table: str, key: str, light: Light) -> dict[str, set[str]]:

@@ -65,3 +65,15 @@ def test_a_bar_shows_hostile_names_and_notes_as_text(capsys):
     assert "note [bold]y[/bold] end" in err
     assert "\x1b[31m" not in err
     assert "title" not in err
+
+
+def test_a_narrow_terminal_keeps_rows_and_time_left_and_shortens_the_name(capsys):
+    bar = Bar()
+    bar._console = Console(stderr=True, force_terminal=True, color_system=None, width=60, highlight=False)
+    bar.start("a-training-with-a-long-name: generate", 1000, 10)
+    bar.advance(16, 1)
+    bar.finish()
+    err = capsys.readouterr().err
+
+    assert "…ame: generate" in err
+    assert "27/1000 1 rejected -:--:--" in " ".join(err.split())
