@@ -36,7 +36,7 @@ $(VLLM)/.installed:
 	@touch $@
 
 demo: setup $(if $(SERVED),$(VLLM)/.installed)  ## the whole line on the embedded models; CRITIC=vllm-server
-	$(BIN)/rpo run $(DEMO) --preset shapes $(SERVED)
+	$(BIN)/rpo run $(DEMO) --preset shapes --set edit.counter_edits=1 $(SERVED)
 	$(BIN)/rpo eval $(DEMO) --measure shapes-oracle --seeds 2
 	$(BIN)/rpo report $(DEMO)
 
