@@ -22,6 +22,10 @@ MOST_WORDS = 15  # kinds of instruction that stand alone; the others are one row
 TOLD = {
     "best": ("Best pairs", "Accepted, the winner confirmed by the largest margins."),
     "borderline": ("Borderline pairs", "Accepted by the smallest margins: where labels are least sure."),
+    "counter": (
+        "Counter-edits",
+        "Edits by instructions of other prompts' critiques, made to lose: the clearest first.",
+    ),
     "reversed": (
         "Reversed pairs",
         "The edit made it worse: the rewards preferred the original, the worst edits first.",

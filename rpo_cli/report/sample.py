@@ -7,7 +7,7 @@ from typing import Any
 
 from rpo_cli.report.figures import outcome
 
-SECTIONS = ("best", "borderline", "reversed", "dropped")
+SECTIONS = ("best", "borderline", "counter", "reversed", "dropped")
 Ranked = tuple[float, str]  # rank (the smallest is shown first) and pair_id
 
 
@@ -15,8 +15,9 @@ Ranked = tuple[float, str]  # rank (the smallest is shown first) and pair_id
 class Sampler:
     """Takes rows of `pairs` part by part and keeps at most a few hundred ids.
 
-    best: won, by the size of the margin; borderline: won, by its smallness; reversed: the clearest first;
-    dropped: one reason after the other, by pair_id, which is a hash: neither the best nor the worst.
+    best: won, by the size of the margin; borderline: won, by its smallness; counter: edits made to lose, by
+    the size of the margin; reversed: the clearest first; dropped: one reason after the other, by pair_id,
+    which is a hash: neither the best nor the worst.
 
     Attributes:
         limit: pairs of all sections together.
@@ -35,7 +36,9 @@ class Sampler:
         for row in rows:
             key, size = row["pair_id"], abs(row["margin"])
             kind = outcome(row["verdict"], row["reason"])
-            if kind == "won":
+            if kind == "won" and row["pair_kind"] == "counter":
+                self._kept["counter"].append((-size, key))
+            elif kind == "won":
                 self.won += 1
                 self._kept["best"].append((-size, key))
                 self._kept["borderline"].append((size, key))
@@ -54,6 +57,7 @@ class Sampler:
         found = {
             "best": [key for _, key in best],
             "borderline": [key for _, key in self._kept["borderline"] if key not in strong],
+            "counter": [key for _, key in self._kept["counter"]],
             "reversed": [key for _, key in self._kept["reversed"]],
             "dropped": self._by_reason(),
         }

@@ -11,6 +11,9 @@ def named(values):
     return [{"name": name, "value": value} for name, value in values.items()]
 
 
+ACCEPTED = ("edit_won", "reversed", "seed_won", "counter_lost")
+
+
 def row(number, margins, reason="edit_won", **changes):
     """A row of `pairs` as a table gives it."""
     return {
@@ -25,7 +28,7 @@ def row(number, margins, reason="edit_won", **changes):
         "margins": named(margins),
         "margin": sum(margins.values()) / max(1, len(margins)),
         "agreement": 1.0,
-        "verdict": "accepted" if reason in ("edit_won", "reversed", "seed_won") else "dropped",
+        "verdict": "accepted" if reason in ACCEPTED else "dropped",
         "reason": reason,
         "hash_distance": 20,
         "duplicate_of": None,
@@ -129,15 +132,26 @@ def test_best_pairs_have_the_largest_margins_borderline_the_smallest_and_none_is
 def test_every_drop_reason_is_shown_before_one_is_shown_twice():
     rows = [row(n, {}, "inside_band") for n in range(50)] + [row(99, {}, "unchanged")]
 
-    assert rows[-1]["pair_id"] in sampled(rows, limit=8)["dropped"]
+    assert rows[-1]["pair_id"] in sampled(rows, limit=10)["dropped"]
 
 
 def test_the_choice_is_bounded():
     rows = [row(n, {"clip": n + 1.0}, ("edit_won", "reversed", "unchanged")[n % 3]) for n in range(500)]
+    rows += [row(n, {"clip": -n}, "counter_lost", pair_kind="counter") for n in range(500, 600)]
 
     assert {name: len(keys) for name, keys in sampled(rows, limit=40).items()} == {
-        "best": 10,
-        "borderline": 10,
-        "reversed": 10,
-        "dropped": 10,
+        "best": 8,
+        "borderline": 8,
+        "counter": 8,
+        "reversed": 8,
+        "dropped": 8,
     }
+
+
+def test_counter_edits_have_a_section_of_their_own_however_clear_they_are():
+    answer = row(1, {"clip": 0.5})
+    counter = [row(n, {"clip": -float(n)}, "counter_lost", pair_kind="counter") for n in (2, 9, 5)]
+    found = sampled([answer, *counter], limit=40)
+
+    assert found["best"] == [answer["pair_id"]]
+    assert found["counter"] == [counter[n]["pair_id"] for n in (1, 2, 0)]
