@@ -41,10 +41,8 @@ EVAL: Table = {"split": "dev", "prompts": 100, "prompt_seed": 37, "seeds": 2}
 METHODS: dict[str, Table] = {
     "sft": {"train.method": "sft"},
     "dpo": {"train.method": "dpo", "train.beta": 50.0},
-    "relative": {"train.method": "relative", "train.beta": 50.0},
     "dpo-500": {"train.method": "dpo", "train.beta": 500.0},
-    "relative-500": {"train.method": "relative", "train.beta": 500.0},
-    "dpo-2000": {"train.method": "dpo", "train.beta": 2000.0},
+    "relative": {"train.method": "relative", "train.beta": 50.0},
 }
 TRAIN: Table = {"train.learning_rate": 3e-4, "train.steps": 200, "train.seed": 0}
 
