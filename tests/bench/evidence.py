@@ -130,7 +130,9 @@ class Evidence:
         lines = [f"| points more than | {' | '.join(others)} |", "|---|" + "---|" * len(others)]
         for name in arms:
             if right[name].size:
-                cells = (_difference(right[name], right[other]) for other in others)
+                cells = (
+                    "" if other == name else _difference(right[name], right[other]) for other in others
+                )
                 lines.append(f"| {name} | {' | '.join(cells)} |")
         return lines
 
