@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -71,12 +72,9 @@ def test_an_error_of_an_actor_is_raised_here_with_its_traceback(engine, tmp_path
 def listening(pids):
     """Addresses, in hex as the kernel has them, at which any of these processes takes connections."""
     held = set()
-    for pid in pids:
-        for number in Path(f"/proc/{pid}/fd").iterdir():
-            try:
-                held.add(os.readlink(number))
-            except OSError:
-                continue
+    for number in (number for pid in pids for number in there(f"/proc/{pid}/fd")):
+        with suppress(OSError):
+            held.add(os.readlink(number))
     tables = [Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6")]
     lines = [line.split() for table in tables for line in table.splitlines()]
     up = [words for words in lines if words[3] == "0A" and f"socket:[{words[9]}]" in held]
@@ -85,9 +83,19 @@ def listening(pids):
 
 def family(pid):
     """A process and all that it started."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    children = [int(child) for task in tasks for child in (task / "children").read_text().split()]
+    children = []
+    for task in there(f"/proc/{pid}/task"):
+        with suppress(FileNotFoundError, ProcessLookupError):  # a thread that has ended meanwhile
+            children += (task / "children").read_text().split()
     return [pid, *(one for child in children for one in family(child))]
+
+
+def there(folder):
+    """What lies in a folder of /proc; nothing when its process has ended."""
+    try:
+        return list(Path(folder).iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 def test_ray_of_this_machine_alone_listens_on_loopback_only(engine, tmp_path):
