@@ -61,7 +61,7 @@ class Evidence:
 
     def __init__(self, protocol: Table, work: Path, split: str) -> None:
         self.protocol, self.work, self.split = protocol, work, split
-        self.data, self.eval = protocol["data"], protocol["eval"]
+        self.data, self.eval = protocol["data"], {**protocol["eval"], **protocol.get(split, {})}
         line = dataset_line(self.data, work)
         self.shared = {"split": split, "eval": self.eval, "sampling": sampling(line)}
 
