@@ -43,7 +43,7 @@ def main() -> None:
     if not options.print:
         bench.fill(options.arm, options.seed)
     sys.stdout.write(bench.table())
-    if options.split == "test" and options.protocol == PROTOCOL:
+    if options.split == "test" and options.protocol == PROTOCOL and bench.rows():
         PLOT.write_text(bench.plot(), encoding="utf-8")
 
 
@@ -97,52 +97,51 @@ class Evidence:
         base = find("evidence", f"{self.split}-base", self.shared)
         if base is None:
             return "nothing measured yet\n"
-        right, told = np.array(base["right"], dtype=float), self.told(base)
+        right = np.array(base["right"], dtype=float)
         lines = [
             f"evidence version {self.protocol['version']}, {right.size} {self.split} prompts, "
             f"base fully right: {right.mean():.3f}",
             "| arm | pairs | seeds | fully right | difference | 95 % interval | one object | two objects |",
             "|---|---|---|---|---|---|---|---|",
-            *(line for _, line in told),
+            *(line for _, line in self.rows()),
         ]
-        waiting = [arm["name"] for arm in self.protocol["arms"] if not self._found(arm)]
+        waiting = [name for name, runs in self.runs().items() if not runs]
         lines += [f"not run yet: {'; '.join(waiting)}"] if waiting else []
         return "\n".join([*lines, "", *self.compared()]) + "\n"
 
     def plot(self) -> str:
-        """The table's differences and intervals as a picture (SVG)."""
-        base = find("evidence", f"{self.split}-base", self.shared)
-        return forest([row for row, _ in self.told(base)] if base else [], UNIT)
+        """The table's differences and intervals as a picture (SVG); at least one arm was run."""
+        return forest([row for row, _ in self.rows()], UNIT)
 
-    def told(self, base: Table) -> list[tuple[Row, str]]:
+    def rows(self) -> list[tuple[Row, str]]:
         """(Row of the plot, line of the table) of every arm that was run, the best first."""
-        found = {arm["name"]: self._found(arm) for arm in self.protocol["arms"]}
-        rows = [_row(name, base, runs) for name, runs in found.items() if runs]
+        base = find("evidence", f"{self.split}-base", self.shared)
+        rows = [_row(name, base, runs) for name, runs in self.runs().items() if base and runs]
         return sorted(rows, key=lambda row: -row[0].mean)
 
     def compared(self) -> list[str]:
         """Markdown: points of fully right pictures that one arm has more than another."""
-        runs = {arm["name"]: self._found(arm) for arm in self.protocol["arms"]}
-        right = {
-            name: np.array([run["right"] for run in found], dtype=float) for name, found in runs.items()
-        }
+        right = {name: np.array([run["right"] for run in runs]) for name, runs in self.runs().items()}
         arms, others = (self.protocol["compare"][key] for key in ("arms", "with"))
         lines = [f"| points more than | {' | '.join(others)} |", "|---|" + "---|" * len(others)]
         for name in arms:
             if right[name].size:
                 cells = (
-                    "" if other == name else _difference(right[name], right[other]) for other in others
+                    "" if name == other else _difference(right[name], right[other]) for other in others
                 )
                 lines.append(f"| {name} | {' | '.join(cells)} |")
         return lines
 
-    def _found(self, arm: Table) -> list[Table]:
-        """The runs of an arm that are there, one a training seed."""
-        names = {
-            seed: f"{self.split}-{_plain(arm)}-seed-{seed}" for seed in self.protocol["train"]["seeds"]
-        }
-        found = (find("evidence", name, self._inputs(arm, seed)) for seed, name in names.items())
-        return [run for run in found if run is not None]
+    def runs(self) -> dict[str, list[Table]]:
+        """Arm → its cells that are there, one a training seed."""
+        found: dict[str, list[Table]] = {}
+        for arm in self.protocol["arms"]:
+            found[arm["name"]] = []
+            for seed in self.protocol["train"]["seeds"]:
+                name = f"{self.split}-{_plain(arm)}-seed-{seed}"
+                if run := find("evidence", name, self._inputs(arm, seed)):
+                    found[arm["name"]].append(run)
+        return found
 
 
 def _plain(arm: Table) -> str:

@@ -1,12 +1,16 @@
 """Arms of a bench share one run and nothing else."""
 
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.bench import evidence
+from tests.bench.forest import Row, forest
 from tests.bench.lines import dataset_line
 from tests.bench.tuned import compared_bootstrap
+from tests.bench.variants import run_name
 
 DATA = {"split": "train", "prompts": 2, "prompt_seed": 0, "run_seed": 0, "options": {"run.threads": 1}}
 
@@ -32,3 +36,31 @@ def test_arms_that_fail_on_the_same_prompts_are_told_apart_by_their_difference()
     low, high = compared_bootstrap(half_better, hard[None])
     assert low == pytest.approx(0.0)
     assert 0.4 < high < 0.65
+
+
+def test_arms_share_a_run_only_where_its_rows_are_made_alike() -> None:
+    arms = {arm["name"]: arm for arm in tomllib.loads(evidence.PROTOCOL.read_text())["arms"]}
+    names = ("line, counter", "edits, counter", "edits, random instructions", "both, worse judges")
+    apart = [run_name(arms[name]) for name in (*names, "seeds, equal compute")]
+
+    assert len({*apart}) == len(apart)
+    assert run_name(arms["line, counter"]) == run_name(arms["all, counter"])
+
+
+def test_a_forest_plot_draws_values_to_scale_and_names_as_text() -> None:
+    """The axis goes from -2 to 2 over 466 units that begin at 230, so a point is 116.5 wide."""
+    drawn = forest([Row("<b>", 1.0, -1.0, 2.0)], "points")
+
+    assert '<circle class="dot" cx="579.5"' in drawn
+    assert '<line class="bar" x1="346.5" x2="696.0"' in drawn
+    assert '<line class="zero" x1="463.0"' in drawn
+    assert "&lt;b&gt;" in drawn
+    assert "<b>" not in drawn
+
+
+def test_a_table_of_nothing_measured_says_so_and_draws_nothing(tmp_path: Path) -> None:
+    protocol = tomllib.loads(evidence.PROTOCOL.read_text()) | {"eval": {"prompts": 1}}
+    bench = evidence.Evidence(protocol, tmp_path, "test")
+
+    assert bench.table() == "nothing measured yet\n"
+    assert bench.rows() == []
