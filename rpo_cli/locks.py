@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rpo_cli.drafts import make_folder
 from rpo_cli.errors import RunLocked
 from rpo_cli.parts import told
 
@@ -21,7 +22,7 @@ def stage_lock(folder: Path, stage: str, shard: Shard | None) -> Iterator[None]:
         StorageError: the lock's file cannot be made.
     """
     with told(str(folder)):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     if shard is None:
         with _flock(folder / f"{stage}.lock", stage, fcntl.LOCK_EX):
             yield

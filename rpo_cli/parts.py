@@ -12,9 +12,9 @@ import fsspec
 import pyarrow as pa
 from pydantic import ValidationError
 
+from rpo_cli.drafts import TEMPORARY, write_whole
 from rpo_cli.errors import MissingDependency, RpoError, StorageError, UsageError, nearest
 
-TEMPORARY = ".rpo-tmp-"
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "free some space and run the same command again; nothing is lost"),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
@@ -107,43 +107,12 @@ class Files:
             if self.local is None:
                 self.system.pipe_file(self.join(name), data)
             else:
-                _write_local(self.local / name, data)
+                write_whole(self.local / name, data)
 
 
 def _protocols(system: Any) -> tuple[str, ...]:
     protocol = system.protocol
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
-
-
-def _write_local(path: Path, data: bytes) -> None:
-    _make_folder(path.parent)
-    # no suffix: DuckDB's glob "*.parquet" matches hidden names too
-    temporary = path.parent / f"{TEMPORARY}{os.getpid()}-{path.stem}"
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it; a power cut after this does not lose their names."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -56,6 +56,18 @@ def test_a_second_process_is_refused_with_the_name_of_the_first(tmp_path):
     assert "--shard" in caught.value.hint
 
 
+def test_a_run_that_a_lock_makes_keeps_its_name_in_a_power_cut(tmp_path, monkeypatch):
+    synced, fsync = set(), os.fsync
+
+    def sync(handle):
+        synced.add(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    with stage_lock(tmp_path / "run" / "logs", "generate", None):
+        assert {tmp_path.stat().st_ino, (tmp_path / "run").stat().st_ino} <= synced
+
+
 def test_a_lock_is_gone_with_its_process(tmp_path):
     with holder(tmp_path, "generate") as other:
         assert not is_free(tmp_path, "generate")

@@ -61,7 +61,7 @@ class Server:
 def start(
     arguments: Sequence[str], environment: Mapping[str, str], logs: Path, name: str = "server"
 ) -> Server:
-    """Start a server whose output goes to logs/<name>-<time>-<pid of rpo>.log.
+    """Start a server whose output goes to logs/<name>-<time>-<8 random hex digits>.log.
 
     Raises:
         StorageError: the log cannot be written.
@@ -69,7 +69,7 @@ def start(
     """
     token = secrets.token_hex(16)
     moment = time.strftime("%Y%m%d-%H%M%S")
-    log = logs / f"{name}-{moment}-{os.getpid()}.log"
+    log = logs / f"{name}-{moment}-{secrets.token_hex(4)}.log"
     try:
         logs.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as out:
@@ -87,7 +87,7 @@ def start(
                 f"{arguments[0]}: cannot be started: {error.strerror}", "check its path"
             ) from error
         raise StorageError(f"{logs}: {error.strerror}", "check the disk and the permissions") from error
-    note = logs / f"server-{process.pid}.json"
+    note = logs / f"server-{_sha256(token)[:16]}.json"
     told = Note(process.pid, _started(process.pid), _sha256(token), os.getpid(), _started(os.getpid()))
     note.write_text(json.dumps(asdict(told)), encoding="utf-8")
     return Server(process, token, note, log)

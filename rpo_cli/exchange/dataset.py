@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rpo_cli.drafts import create, draft_of, make_folder, sync, write_whole
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import EDITED, Pair, canonical_json
 
@@ -25,7 +26,7 @@ ROWS_PER_GROUP = 100
 BYTES_PER_FILE = 256_000_000
 PICK_A_PIC = 18  # columns of Pick-a-Pic v2, the first ones of our schema
 SPLITS = ("train", "validation")
-CARD, DRAFT = "README.md", ".README.md.draft"
+CARD, DRAFT = "README.md", ".draft-"
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def write_splits(
     group of pictures is in memory at a time.
     """
     data = folder / "data"
-    data.mkdir(parents=True, exist_ok=True)
+    make_folder(data)
     found = []
     for split in SPLITS:
         chosen = sorted((pair for pair in pairs if pair.split == split), key=lambda pair: pair.pair_id)
@@ -207,10 +208,9 @@ def _drafts(
 ) -> Iterator[Path]:
     """Files under temporary names, each flushed to disk, cut when it has grown to `per_file` bytes."""
     group = list(islice(rows, per_group))
-    number = 0
     while group:
-        draft = data / f".draft-{number}.parquet"
-        with draft.open("wb") as file:
+        draft = draft_of(data / "pairs", DRAFT)
+        with create(draft) as file:
             with pq.ParquetWriter(file, columns, compression="snappy", write_page_index=True) as writer:
                 while group and file.tell() < per_file:
                     writer.write_table(
@@ -220,7 +220,6 @@ def _drafts(
             file.flush()
             os.fsync(file.fileno())
         yield draft
-        number += 1
 
 
 def _name(data: Path, split: str, drafts: Sequence[Path], rows: int) -> SplitFiles:
@@ -232,7 +231,7 @@ def _name(data: Path, split: str, drafts: Sequence[Path], rows: int) -> SplitFil
         name = f"{stem}-{number:05d}-of-{len(drafts):05d}.parquet"
         draft.replace(data / name)
         names.append(f"data/{name}")
-    sync_folder(data)
+    sync(data)
     size = sum((data.parent / name).stat().st_size for name in names)
     return SplitFiles(split, f"data/{stem}-*.parquet", tuple(names), rows, size)
 
@@ -244,28 +243,13 @@ def _sha256(path: Path) -> str:
 
 def commit(folder: Path, card: str, splits: Iterable[SplitFiles]) -> None:
     """Make the new build count: the card takes its place in one rename, then what it does not name goes."""
-    draft = folder / DRAFT
-    with draft.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(card)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(folder / CARD)
-    sync_folder(folder)
+    write_whole(folder / CARD, card.encode(), prefix=DRAFT)
     sweep(folder, {name for split in splits for name in split.files})
 
 
 def sweep(folder: Path, keep: Set[str]) -> None:
     """Remove data files of older builds and drafts of killed ones; nothing that we did not name."""
-    for pattern in ("data/[tv]*-*-of-*.parquet", "data/.draft-*.parquet", DRAFT):
+    for pattern in ("data/[tv]*-*-of-*.parquet", f"data/{DRAFT}*", f"{DRAFT}*"):
         for path in sorted(folder.glob(pattern)):
             if path.relative_to(folder).as_posix() not in keep:
                 path.unlink()
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a rename: until the folder is on disk, a power cut may undo it."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from rpo_cli import registry
+from rpo_cli.drafts import draft_folder, sync, sync_tree, write_whole
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import code, feature, plain
 from rpo_cli.exchange.dataset import PICK_A_PIC, schema
@@ -53,21 +54,19 @@ def export(line: Line, format: str, out: Path | None = None) -> ExportReport:
         raise UsageError(
             f"{folder}: is there already, and no export of rpo", "name an empty folder with --out"
         )
-    draft = folder.with_name(f".{folder.name}.rpo-draft")  # a killed export leaves one: the next clears it
-    with line.store.lock("export"), line.store.lock("build-pairs"), told(str(folder)):
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(parents=True)
-        try:
-            line.observer.start(
-                "export", sum(1 for s in data.splits() for _ in data.rows(s, ["label_0"])), 0
-            )
-            job = Job(data, draft, _ask(line), lambda: line.observer.advance(1, 0))
-            rows, text = exporter(job)
-            line.observer.finish()
-            (draft / README).write_text(_readme(line, format, rows, text, mark), encoding="utf-8")
-            _replace(draft, folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    with (
+        line.store.lock("export"),
+        line.store.lock("build-pairs"),
+        told(str(folder)),
+        draft_folder(folder.parent, f".{folder.name}.rpo-draft-") as draft,
+    ):
+        line.observer.start("export", sum(1 for s in data.splits() for _ in data.rows(s, ["label_0"])), 0)
+        job = Job(data, draft, _ask(line), lambda: line.observer.advance(1, 0))
+        rows, text = exporter(job)
+        line.observer.finish()
+        sync_tree(draft)  # before the README, whose mark says that all of it is there
+        write_whole(draft / README, _readme(line, format, rows, text, mark).encode())
+        _replace(draft, folder)
     return ExportReport(format, str(folder), rows, fresh=True)
 
 
@@ -91,6 +90,7 @@ def _replace(draft: Path, folder: Path) -> None:
     if folder.exists():
         folder.rename(old)
     draft.rename(folder)
+    sync(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from rpo_cli.drafts import create, draft_of, make_folder, sync
 from rpo_cli.parts import told
 from rpo_cli.records import EDITED
 from rpo_cli.stages.people import Subject, subject
@@ -135,16 +136,15 @@ def secret(folder: Path) -> bytes:
     """
     path = folder / KEY
     with told(str(path)):
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
         if not path.exists():
-            draft = folder / f".{KEY}-{os.getpid()}"
-            handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-            try:
-                os.write(handle, os.urandom(32))
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            draft = draft_of(path)
+            with create(draft, 0o600) as file:
+                file.write(os.urandom(32))
+                file.flush()
+                os.fsync(file.fileno())
             with suppress(FileExistsError):  # another reviewer's process was quicker: its key counts
                 os.link(draft, path)
-            draft.unlink(missing_ok=True)
+            draft.unlink()
+            sync(folder)
         return path.read_bytes()

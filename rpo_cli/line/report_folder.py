@@ -1,12 +1,11 @@
 """The folder of a report: it appears whole or stays as it was, and never takes the place of other files."""
 
-import os
 import re
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from rpo_cli.drafts import draft_folder
 from rpo_cli.errors import UsageError
 from rpo_cli.parts import told
 
@@ -28,17 +27,9 @@ def drafted(folder: Path) -> Iterator[Path]:
         StorageError: something cannot be written.
     """
     refuse_foreign(folder)
-    draft = folder / f"{DRAFT}{os.getpid()}"
-    with told(str(folder)):
-        for left in folder.glob(f"{DRAFT}*"):  # of killed ones, and our own of before
-            if left == draft or not _alive(left.name.removeprefix(DRAFT)):
-                shutil.rmtree(left, ignore_errors=True)
-        draft.mkdir(parents=True)
-        try:
-            yield draft
-            _move(draft, folder)
-        finally:
-            shutil.rmtree(draft, ignore_errors=True)
+    with told(str(folder)), draft_folder(folder, DRAFT) as draft:
+        yield draft
+        _move(draft, folder)
 
 
 def _move(draft: Path, folder: Path) -> None:
@@ -55,16 +46,6 @@ def _files(folder: Path) -> list[str]:
     """Every file under a folder, relative to it, but those of drafts."""
     names = (file.relative_to(folder).as_posix() for file in folder.rglob("*") if not file.is_dir())
     return sorted(name for name in names if not name.startswith(DRAFT))
-
-
-def _alive(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except PermissionError:  # it lives, under another user
-        return True
-    except (OSError, ValueError):
-        return False
-    return True
 
 
 def refuse_foreign(folder: Path) -> None:

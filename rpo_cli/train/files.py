@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import shutil
 import struct
 from collections.abc import Iterator, Mapping
@@ -11,42 +10,35 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
+from rpo_cli.drafts import draft_of, make_folder, sync, sync_tree, write_whole
 from rpo_cli.errors import StorageError
 
 TEMPORARY = ".tmp-"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Write, fsync, rename, fsync the folder: a kill leaves the old file or the new one.
+    """`drafts.write_whole`, its errors as a person reads them.
 
     Raises:
         StorageError: no space, or no permission.
     """
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
     with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        _sync_folder(path.parent)
+        write_whole(path, data, prefix=TEMPORARY)
 
 
 @contextlib.contextmanager
 def folder_atomically(path: Path) -> Iterator[Path]:
     """A temporary folder to fill that becomes `path` at the end, replacing what stood there."""
-    temporary = path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    temporary = draft_of(path, TEMPORARY)
     with storage_errors(path):
-        temporary.mkdir(parents=True)
+        make_folder(path.parent)
+        temporary.mkdir()
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                _sync_folder(file)  # fsync works on any open descriptor
+        sync_tree(temporary)
         if path.exists():  # only an export that a kill cut off before its commit
             shutil.rmtree(path)
         temporary.replace(path)
-        _sync_folder(path.parent)
+        sync(path.parent)
 
 
 def remove_temporaries(folder: Path) -> None:
@@ -82,11 +74,3 @@ def storage_errors(path: Path) -> Iterator[None]:
             f"{path}: cannot be written: {error.strerror or error}",
             "free some space or check the permissions, then run the same command again; nothing is lost",
         ) from error
-
-
-def _sync_folder(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import tarfile
 from pathlib import Path
@@ -203,6 +204,30 @@ def test_an_export_of_another_dataset_is_replaced_whole(tmp_path, line, write):
     assert sorted(name.partition("/")[0] for name in tree(tmp_path / "out")) == [
         "README.md", "images", "images", "train.jsonl",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("format", sorted(registry.exporters))
+def test_an_export_is_on_disk_before_its_readme_says_that_it_is_whole(tmp_path, line, monkeypatch, format):
+    synced, replace, fsync = set(), Path.replace, os.fsync
+
+    def sync(handle):
+        synced.add(os.fstat(handle).st_ino)
+        fsync(handle)
+
+    def name_readme(draft, final):
+        if final.name == "README.md":
+            others = {place for place in final.parent.rglob("*") if place != draft}
+            assert others
+            assert {place.stat().st_ino for place in others} <= synced
+            named.append(final)
+        return replace(draft, final)
+
+    named = []
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "replace", name_readme)
+    export(line, format, tmp_path / "out")
+    assert len(named) == 1
+    assert tmp_path.stat().st_ino in synced  # the name of the export itself
 
 
 def test_an_export_without_a_dataset_says_what_makes_one(tmp_path):
