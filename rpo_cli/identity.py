@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rpo_cli.errors import RpoError, UsageError, nearest
+from rpo_cli.hashes import FileHashes, file_hashes
 
 RELEVANT = {".json", ".txt", ".safetensors", ".model", ".jinja"}
 PICKLES = {".bin", ".pt", ".ckpt", ".pth", ".pkl"}
@@ -86,14 +86,16 @@ def identify(
     *,
     cache: Path | None = None,
     pinned: Mapping[str, str] | None = None,
+    rehash: bool = False,
 ) -> ModelIdentity:
     """Identify a model without loading it.
 
     Args:
         ref: a local folder, which wins, or a hub id "org/name".
         revision: branch, tag or commit of a hub id; a folder has none.
-        cache: JSON file of file hashes by path, size and mtime; None: the user's cache directory.
+        cache: of file hashes, see `hashes.py`; None: the user's.
         pinned: `ModelIdentity.pin` → commit that this run resolved before; a moving branch stays there.
+        rehash: read a folder's files, whatever the cache knows of them.
 
     Raises:
         UsageError: no such folder, no model in it, pickled weights only, no such hub name or revision.
@@ -101,7 +103,7 @@ def identify(
     """
     folder = Path(ref)
     if _is_folder(folder):
-        return ModelIdentity(ref, "folder", _folder_hash(folder, cache or _user_cache()))
+        return ModelIdentity(ref, "folder", _folder_hash(folder, cache, rehash))
     if _exists(folder):
         raise UsageError(f"{ref}: is a file, not a model folder{_why_not(folder)}", SINGLE_FILE)
     if not HUB_ID.fullmatch(ref) or ".." in ref or _near_folder(folder):
@@ -146,7 +148,7 @@ def _siblings(folder: Path) -> str:
     return nearest(folder.name, names)
 
 
-def _folder_hash(folder: Path, cache: Path) -> str:
+def _folder_hash(folder: Path, cache: Path | None, rehash: bool) -> str:
     if not any((folder / name).is_file() for name in (*CONFIGS, ADAPTER)):
         raise UsageError(
             f"{folder}: is no model folder: it has none of {', '.join(CONFIGS)}",
@@ -154,17 +156,20 @@ def _folder_hash(folder: Path, cache: Path) -> str:
         )
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not _hidden(path, folder))
     _refuse_pickles(folder, files)
-    known = _read_cache(cache)
     digest = hashlib.sha256()
-    fresh = {}
-    for path in files:
-        if path.suffix in RELEVANT:
-            place, state, value = _file_hash(path, known)
-            fresh[place] = {"state": state, "sha256": value}
-            digest.update(f"{path.relative_to(folder).as_posix()}\0{value}\n".encode())
-    if any(known.get(place) != entry for place, entry in fresh.items()):
-        _write_cache(cache, {**known, **fresh})
+    with file_hashes(cache, rehash=rehash) as hashes:
+        for path in files:
+            if path.suffix in RELEVANT:
+                value = _hash_of(path, hashes)
+                digest.update(f"{path.relative_to(folder).as_posix()}\0{value}\n".encode())
     return digest.hexdigest()
+
+
+def _hash_of(path: Path, hashes: FileHashes) -> str:
+    try:
+        return hashes.of(path)
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}", "check its permissions") from error
 
 
 def _hidden(path: Path, folder: Path) -> bool:
@@ -204,41 +209,6 @@ def _read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-
-
-def _file_hash(path: Path, known: Mapping[str, Any]) -> tuple[str, str, str]:
-    """(path, its size and mtime, SHA-256), from the cache where size and mtime are the same."""
-    try:
-        place, status = str(path.resolve()), path.stat()
-        state = f"{status.st_size} {status.st_mtime_ns}"
-        entry = known.get(place)
-        if isinstance(entry, dict) and entry.get("state") == state and isinstance(entry.get("sha256"), str):
-            return place, state, entry["sha256"]
-        with path.open("rb") as file:
-            return place, state, hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read: {error.strerror}", "check its permissions") from error
-
-
-def _user_cache() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(home) if os.path.isabs(home) else Path(os.path.expanduser("~")) / ".cache"
-    return base / "rpo" / "hashes.json"
-
-
-def _read_cache(cache: Path) -> dict[str, Any]:
-    found = _read_json(cache)
-    return found if isinstance(found, dict) else {}  # a cache: its loss costs time only
-
-
-def _write_cache(cache: Path, hashes: Mapping[str, Any]) -> None:
-    temporary = cache.with_name(f"{cache.name}.{os.getpid()}")
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(hashes, sort_keys=True), encoding="utf-8")
-        temporary.replace(cache)
-    except OSError:
-        return  # a read-only home is fine: the hashes are computed again next time
 
 
 def hub_commit(ref: str, revision: str | None, kind: Literal["model", "dataset"] = "model") -> str:

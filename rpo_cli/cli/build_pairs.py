@@ -38,6 +38,7 @@ def build_pairs(
     assign: o.Assign = None,
     retry_rejects: o.RetryRejects = False,
     dry_run: o.DryRun = False,
+    rehash: o.Rehash = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:

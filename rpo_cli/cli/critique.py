@@ -33,6 +33,7 @@ def critique(
     shard: o.Shard = None,
     retry_rejects: o.RetryRejects = False,
     dry_run: o.DryRun = False,
+    rehash: o.Rehash = False,
     probe: o.ProbeRows = None,
     json: o.Json = False,
     quiet: o.Quiet = False,

@@ -37,6 +37,7 @@ def edit(
     shard: o.Shard = None,
     retry_rejects: o.RetryRejects = False,
     dry_run: o.DryRun = False,
+    rehash: o.Rehash = False,
     probe: o.ProbeRows = None,
     json: o.Json = False,
     quiet: o.Quiet = False,

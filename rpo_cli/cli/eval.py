@@ -56,6 +56,7 @@ def evaluate(
     dataset: Dataset = False,
     accept_license: o.AcceptLicense = None,
     device: o.Device = None,
+    rehash: o.Rehash = False,
     assign: o.Assign = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
@@ -69,7 +70,7 @@ def evaluate(
     _refuse_what_is_not_used(context)
     say = step.console(context)
     told = o.given("eval", {"device": device, "accept_license": accept_license, "assign": assign})
-    line = open_line(run, told, observer=say.observer(), create=False)
+    line = open_line(run, told, observer=say.observer(), create=False, rehash=rehash)
     if dataset:
         from rpo_cli.line.audit import audit
 

@@ -36,6 +36,7 @@ def generate(
     shard: o.Shard = None,
     retry_rejects: o.RetryRejects = False,
     dry_run: o.DryRun = False,
+    rehash: o.Rehash = False,
     probe: o.ProbeRows = None,
     json: o.Json = False,
     quiet: o.Quiet = False,

@@ -142,5 +142,8 @@ AcceptLicense = Annotated[
     bool | None,
     typer.Option("--accept-license", help=describe("run.accept_license"), show_default=False),
 ]
+Rehash = Annotated[
+    bool, typer.Option("--rehash", help="Read every file of a local model again; trust no remembered hash.")
+]
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no hints, no tables.")]

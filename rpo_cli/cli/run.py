@@ -32,6 +32,7 @@ def run(
     assign: o.Assign = None,
     shard: o.Shard = None,
     dry_run: o.DryRun = False,
+    rehash: o.Rehash = False,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:

@@ -31,6 +31,7 @@ def opened(context: typer.Context, section: str) -> "Line":
         preset=params.get("preset"),
         config_file=params.get("config"),
         observer=console(context).observer(),
+        rehash=bool(params.get("rehash")),
     )
 
 

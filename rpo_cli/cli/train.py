@@ -74,6 +74,7 @@ def train(
     seed: Annotated[int | None, o.setting("train.seed")] = None,
     accept_license: o.AcceptLicense = None,
     dry_run: o.DryRun = False,
+    rehash: o.Rehash = False,
     device: o.Device = None,
     preset: o.Preset = None,
     config: o.Config = None,

@@ -31,6 +31,7 @@ class Line:
     identities: dict[tuple[str, str | None], ModelIdentity] = field(default_factory=dict)
     backends: dict[str, str] = field(default_factory=dict)  # that models' own files chose, for run.json
     memory: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # of `work.once`
+    rehash: bool = False  # trust no remembered hash of a model's files
 
     @property
     def settings(self) -> Settings:
@@ -50,7 +51,7 @@ class Line:
         """The model's commit or content hash; a moving branch is resolved once per run."""
         if (model, revision) not in self.identities:
             pinned = self.store.read_manifest().get("models", {})
-            self.identities[model, revision] = identify(model, revision, pinned=pinned)
+            self.identities[model, revision] = identify(model, revision, pinned=pinned, rehash=self.rehash)
         return self.identities[model, revision]
 
     def know(self, identity: ModelIdentity) -> ModelIdentity:
@@ -105,12 +106,14 @@ def open_line(
     config_file: Path | None = None,
     observer: Observer | None = None,
     create: bool = True,
+    rehash: bool = False,
 ) -> Line:
     """Open or create the run directory `path` with settings from all sources, checked at once.
 
     Args:
         options: dotted setting name → value, e.g. {"generate.steps": 20}; None means not given. Options
             of earlier commands on the same run stay in force until they are given again.
+        rehash: read the files of local models again, whatever is remembered of them.
 
     Raises:
         SettingsError: every wrong setting.
@@ -129,7 +132,7 @@ def open_line(
         earlier_preset=earlier_preset,
     )
     store = open_store(path, create=create)
-    line = Line(store, resolved, observer or Silent())
+    line = Line(store, resolved, observer or Silent(), rehash=rehash)
     if store.files.local is not None:
         for done in end_orphans(store.path("logs")):
             line.observer.note(done)

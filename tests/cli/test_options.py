@@ -21,7 +21,18 @@ SECTIONS = {
     "train": "train",
 }
 SWITCHES = {
-    *("preset", "config", "assign", "shard", "retry_rejects", "dry_run", "probe", "json", "quiet"),
+    *(
+        "preset",
+        "config",
+        "assign",
+        "shard",
+        "retry_rejects",
+        "dry_run",
+        "rehash",
+        "probe",
+        "json",
+        "quiet",
+    ),
     *("context", "run", "until", "suggest_beta", "plan", "prepare"),
 }
 
