@@ -1,4 +1,4 @@
-"""One kernel-held lock per run and stage: gone the moment its process is, also after kill -9."""
+"""Kernel-held locks, one per run and stage: gone the moment their process is, also after kill -9."""
 
 import fcntl
 import os
@@ -31,6 +31,24 @@ def stage_lock(folder: Path, stage: str, shard: Shard | None) -> Iterator[None]:
     what = f"{stage}, shard {shard[0]}/{shard[1]},"
     with _flock(folder / f"{stage}.lock", stage, fcntl.LOCK_SH), _flock(own, what, fcntl.LOCK_EX):
         yield
+
+
+@contextmanager
+def waiting_lock(folder: Path, name: str) -> Iterator[None]:
+    """Hold a lock that everybody holds for milliseconds only; waits for it.
+
+    Raises:
+        StorageError: the lock's file cannot be made.
+    """
+    with told(str(folder)):
+        make_folder(folder)
+        descriptor = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        with told(str(folder)):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # of run.json and of the parts; an older run is read, see `line/upgrade.py`
+KEY_VERSION = 1  # raised only where every key must become another
 EDITED = ("edit", "counter")  # kinds of pair whose side b is an edit of side a
 # made once: keys are many, and `json.dumps` would make an encoder for each
 _JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -24,7 +25,7 @@ def canonical_json(value: Any) -> str:
 
 def content_key(*parts: Any) -> str:
     """The key of a row: 32 hex digits of SHA-256 over the canonical JSON of `parts`."""
-    return hashlib.sha256(canonical_json([FORMAT_VERSION, *parts]).encode()).hexdigest()[:32]
+    return hashlib.sha256(canonical_json([KEY_VERSION, *parts]).encode()).hexdigest()[:32]
 
 
 def row_seed(run_seed: int, *parts: Any) -> int:

@@ -5,7 +5,7 @@ Third parties add to a kind through the entry-point group `rpo.<kind>` (e.g. `rp
 
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from rpo_cli.errors import UsageError, nearest
@@ -163,9 +163,30 @@ def names(kind: str) -> dict[str, str]:
 
 
 @cache
+def _points(kind: str) -> tuple[EntryPoint, ...]:
+    """Third parties' entry points; every installed package is looked at, so once a process."""
+    return tuple(entry_points(group=f"rpo.{kind}"))
+
+
 def _theirs(kind: str) -> dict[str, str]:
-    """Third parties' names; every installed package is looked at, so once a process."""
-    return {point.name: point.value for point in entry_points(group=f"rpo.{kind}")}
+    return {point.name: point.value for point in _points(kind)}
+
+
+def code_of(kind: str, name: str) -> dict[str, str]:
+    """Whose code serves a name, where it is not ours: distribution, version and place; {} for our own.
+
+    It belongs into the key of every row that this code makes: the same settings make other rows there.
+    """
+    point = next((point for point in reversed(_points(kind)) if point.name == name), None)
+    if name in KINDS[kind] or point is None:
+        return {}
+    package = point.dist
+    return {
+        "name": name,
+        "distribution": package.name if package else "unknown",
+        "version": package.version if package else "unknown",
+        "place": point.value,
+    }
 
 
 def load(kind: str, name: str) -> Any:

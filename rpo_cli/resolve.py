@@ -20,6 +20,7 @@ from rpo_cli.errors import SettingsError, UsageError, nearest
 
 Origins = dict[str, str]
 RUN_FILE = "RUN/rpo.toml"
+EARLIER = "earlier option"
 # settings whose value is a name from the registry → its kind
 NAMED = {
     "run.engine": "engines",
@@ -55,9 +56,13 @@ class Resolved:
     preset: str
     notes: tuple[str, ...] = ()
 
-    def told(self) -> dict[str, Any]:
-        """What commands were told by option or --config, as dotted names: the next command keeps to it."""
-        kept = ("default", f"preset {self.preset}", RUN_FILE)
+    def told(self, *, earlier: bool = True) -> dict[str, Any]:
+        """What commands were told by option or --config, as dotted names: the next command keeps to it.
+
+        Args:
+            earlier: also what commands before this one were told.
+        """
+        kept = ("default", f"preset {self.preset}", RUN_FILE, *(() if earlier else (EARLIER,)))
         values = self.settings.model_dump(mode="json")
         told = [
             name.split(".")
@@ -97,7 +102,7 @@ def resolve(
     layers = [
         (f"preset {chosen}", _flat(defaults)),
         (RUN_FILE, _flat(own)),
-        ("earlier option", dict(earlier or {})),
+        (EARLIER, dict(earlier or {})),
         (str(config_file), _flat(config)),
         ("option", {name: value for name, value in options.items() if value is not None}),
     ]
@@ -174,7 +179,7 @@ def _validate(values: Mapping[str, Any], origins: Origins) -> Settings:
 def _untrusted(origins: Origins) -> Iterator[str]:
     """Settings that must not come from the run directory, and a key for a host named elsewhere."""
     for name in sorted(TRUSTING & origins.keys()):
-        if origins[name] in (RUN_FILE, "earlier option"):
+        if origins[name] in (RUN_FILE, EARLIER):
             yield f"{name}: says whom to trust, so it counts only as an option or in --config ({RUN_FILE})"
     for section, name in SERVERS.items():
         url, key = origins.get(f"{section}.{name}"), origins.get(f"{section}.key_variable")

@@ -6,23 +6,23 @@ second writer does no harm. Readers meet every key once and never a half-written
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rpo_cli import manifest
 from rpo_cli.errors import RpoError, UsageError, nearest
 from rpo_cli.locks import stage_lock
+from rpo_cli.manifest import MANIFEST, Manifest
 from rpo_cli.parts import Files, reading
 from rpo_cli.records import FORMAT_VERSION, TABLES, Row
 from rpo_cli.schema import complete, encode, from_table, key_of, schema_of, to_table
 
-MANIFEST = "run.json"
 BYTES_PER_PART = 250_000_000  # of pictures: with its text a part stays below 256 MB
 COMPACT = "compact-"
 
@@ -79,7 +79,7 @@ class Store:
     def part_keys(self, table: str, part: Part) -> list[str]:
         """The keys of one part, in the order of its rows."""
         if part.name not in self._keys:
-            keys = self._read(table, part, [key_of(table)])
+            keys = self.part_table(table, part, [key_of(table)])
             self._keys[part.name] = keys.column(0).to_pylist()
         return self._keys[part.name]
 
@@ -118,10 +118,11 @@ class Store:
         keys = self.part_keys(table, part)
         fresh = [key not in seen for key in keys]
         seen.update(keys)
-        data = self._read(table, part, columns)
+        data = self.part_table(table, part, columns)
         return data if all(fresh) else data.filter(pa.array(fresh))
 
-    def _read(self, table: str, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+    def part_table(self, table: str, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
+        """Columns of one part, all unless told; those that an older part lacks are filled."""
         wanted = schema_of(TABLES[table]).names if columns is None else columns
         file = self._open(part.name)
         with reading(self.files.join(part.name)):
@@ -158,6 +159,10 @@ class Store:
                     rows = from_table(TABLES[table], pa.concat_tables(data.slice(i, 1) for i in inside))
                 yield from rows
             start += count
+
+    def part_rows(self, table: str, part: Part) -> Iterator[Row]:
+        """Every row of one part, in its order; memory is bounded by a row group."""
+        return self._rows_at(table, part, list(range(len(self.part_keys(table, part)))))
 
     def commit(self, table: str, rows: Sequence[Row], *, group: str = "") -> None:
         """Write rows as immutable parts: sorted by key, each at most 256 MB.
@@ -226,23 +231,17 @@ class Store:
             )
         return self.files.local.joinpath(*names)
 
-    def read_manifest(self) -> dict[str, Any]:
-        """run.json, or {} in a new run."""
-        if not self.files.exists(MANIFEST):
-            return {}
-        try:
-            return dict(json.loads(self.files.read(MANIFEST)))
-        except (ValueError, TypeError) as error:
-            raise RpoError(
-                f"{self.files.join(MANIFEST)}: not the JSON that rpo writes: {error}",
-                "restore it, or delete it and run the command again: the rows stay",
-            ) from error
+    def read_manifest(self) -> Manifest:
+        """run.json, or {} in a new run; see `manifest.read`."""
+        return manifest.read(self.files)
 
-    def write_manifest(self, manifest: dict[str, Any]) -> None:
-        """Write run.json in one step, when it says something new."""
-        text = json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
-        if not (self.files.exists(MANIFEST) and self.files.read(MANIFEST) == text.encode()):
-            self.files.write(MANIFEST, text.encode())
+    def write_manifest(self, entries: Manifest) -> None:
+        """Replace run.json, in a run that nobody else works on."""
+        manifest.write(self.files, entries)
+
+    def update_manifest(self, change: Callable[[Manifest], Manifest]) -> tuple[Manifest, Manifest]:
+        """Change run.json beside other commands; see `manifest.update`."""
+        return manifest.update(self.files, change)
 
 
 def open_store(path: str | Path, *, create: bool = False) -> Store:

@@ -27,6 +27,7 @@ MAX_TOKENS = 300
 class PairJudge:
     """A VLM's verdict on two pictures, asked in both orders: a tie when the answers disagree.
 
+    `template` asks it; None: the one of the package.
     Source: LLM-as-a-judge with swapped positions, Zheng et al. 2023, arXiv:2306.05685.
     """
 
@@ -39,11 +40,13 @@ class PairJudge:
         dtype: str = "float32",
         backend: str = "transformers",
         server: Mapping[str, Any] | None = None,
+        template: templates.Template | None = None,
     ) -> None:
         how: dict[str, Any] = {"revision": revision, "device": device, "dtype": dtype, **(server or {})}
         self._critic = registry.load("critics", backend)(model, **how)
         self.lanes: int = getattr(self._critic, "lanes", 0)
         self.notes: list[str] = []
+        self._question = template or templates.find(registry.reward_templates["judge"])
 
     def setup(self) -> None:
         self._critic.setup()
@@ -73,7 +76,7 @@ class PairJudge:
         return ahead if ahead == behind else 0.0
 
     def _verdict(self, prompt: str, one: Picture, two: Picture) -> float:
-        question = templates.find(registry.reward_templates["judge"]).fill(prompt=prompt)
+        question = self._question.fill(prompt=prompt)
         asked = (Message("user", question, one, (two,)),)
         for seed in TRIES:
             seeds = None if seed is None else [seed]

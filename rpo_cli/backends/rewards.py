@@ -66,7 +66,7 @@ class ClipReward:
 class VqaScore:
     """The probability that a critic answers yes to "does this picture show the prompt?".
 
-    Source: VQAScore, Lin et al. 2024, arXiv:2404.01291.
+    `template` asks it; None: the one of the package. Source: VQAScore, Lin et al. 2024, arXiv:2404.01291.
     """
 
     def __init__(
@@ -78,11 +78,13 @@ class VqaScore:
         dtype: str = "float32",
         backend: str = "transformers",
         server: Mapping[str, Any] | None = None,
+        template: templates.Template | None = None,
     ) -> None:
         how: dict[str, Any] = {"revision": revision, "device": device, "dtype": dtype, **(server or {})}
         self._critic = registry.load("critics", backend)(model, **how)
         self.lanes: int = getattr(self._critic, "lanes", 0)
         self.notes: list[str] = []
+        self._question = template or templates.find(registry.reward_templates["vqascore"])
 
     def setup(self) -> None:
         """Raises UsageError for a server that does not say how likely tokens are."""
@@ -100,9 +102,8 @@ class VqaScore:
 
     def score(self, prompts: Sequence[str], images: Sequence[Picture]) -> list[float]:
         """P(yes) / (P(yes) + P(no)) per row, in [0, 1]."""
-        question = templates.find(registry.reward_templates["vqascore"])
         asked = [
-            (Message("user", question.fill(prompt=prompt), image),)
+            (Message("user", self._question.fill(prompt=prompt), image),)
             for prompt, image in zip(prompts, images, strict=True)
         ]
         found: list[float] = self._critic.yes_probability(asked)

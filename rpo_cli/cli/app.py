@@ -31,6 +31,7 @@ from rpo_cli.cli.run import run
 from rpo_cli.cli.show import show
 from rpo_cli.cli.status import status
 from rpo_cli.cli.train import train
+from rpo_cli.cli.upgrade import upgrade
 from rpo_cli.errors import Terminated
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "push": push,
     "merge": merge,
+    "upgrade": upgrade,
     "convert": convert,
     "list": list_names,
     "doctor": doctor,

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ from rpo_cli.backends.processes import end_orphans
 from rpo_cli.config import Settings
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.identity import ModelIdentity, identify
+from rpo_cli.line.upgrade import check_format
+from rpo_cli.manifest import Manifest, undo
 from rpo_cli.protocols import Observer, Silent
-from rpo_cli.resolve import Resolved, resolve
-from rpo_cli.store import MANIFEST, Store, open_store
+from rpo_cli.records import FORMAT_VERSION
+from rpo_cli.resolve import EARLIER, Resolved, resolve
+from rpo_cli.store import Store, open_store
 
 LIBRARIES = ("torch", "diffusers", "transformers", "datasets", "peft", "pillow", "pyarrow", "llguidance")
 
@@ -60,22 +64,25 @@ class Line:
 
     def record(self, **entries: Any) -> None:
         """Write the resolved settings, their origins, versions and `entries` into run.json."""
-        manifest = self.store.read_manifest()
-        models = {item.pin: item.revision for item in self.identities.values()}
+        self.store.update_manifest(partial(self._recorded, entries))
+
+    def _recorded(self, entries: Mapping[str, Any], manifest: Manifest) -> Manifest:
+        """run.json as this command leaves it; what other commands have written meanwhile stays."""
+        check_format(self.store, manifest)
+        manifest = dict(manifest)
         for key, value in entries.items():
             old = manifest.get(key)
             manifest[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
-        manifest |= {
+        models = {item.pin: item.revision for item in self.identities.values()}
+        return manifest | {
+            "format": FORMAT_VERSION,
             "rpo": __version__,
             "preset": self.resolved.preset,
-            "settings": self.settings.model_dump(mode="json"),
-            "origins": self.resolved.origins,
-            "options": self.resolved.told(),
+            **with_options(self.resolved, manifest),
             "models": {**manifest.get("models", {}), **models},
             "backends": {**manifest.get("backends", {}), **self.backends},
             "versions": versions(),
         }
-        self.store.write_manifest(manifest)
 
     @contextmanager
     def recorded(self) -> Iterator[None]:
@@ -83,19 +90,28 @@ class Line:
 
         What is written into run.json meanwhile stays: hours may have passed.
         """
-        before = self.store.read_manifest()
-        self.record()
-        recorded = self.store.read_manifest()
+        before, mine = self.store.update_manifest(partial(self._recorded, {}))
         try:
             yield
         except (UsageError, MissingDependency):
-            now = self.store.read_manifest()
-            newer = {key: value for key, value in now.items() if value != recorded.get(key)}
-            if before or newer:
-                self.store.write_manifest(before | newer)
-            else:
-                self.store.files.delete(MANIFEST)
+            self.store.update_manifest(partial(undo, before, mine))
             raise
+
+
+def with_options(resolved: Resolved, manifest: Manifest) -> dict[str, Any]:
+    """Options, settings and origins for run.json: this command's, and the options of those beside it.
+
+    An option that another command has recorded since this one began stays in force for the run.
+    """
+    mine, given = resolved.told(), resolved.told(earlier=False)
+    there = manifest.get("options", {})
+    others = {name: there[name] for name in there if name not in given and there[name] != mine.get(name)}
+    settings, origins = resolved.settings.model_dump(mode="json"), dict(resolved.origins)
+    for name, value in others.items():
+        section, _, key = name.partition(".")
+        if name in origins:
+            settings[section][key], origins[name] = value, EARLIER
+    return {"options": {**there, **mine, **others}, "settings": settings, "origins": origins}
 
 
 def open_line(
@@ -140,10 +156,7 @@ def open_line(
 
 
 def _earlier(path: str | Path) -> tuple[dict[str, Any], str | None]:
-    try:
-        manifest = open_store(path, create=False).read_manifest()
-    except UsageError:
-        return {}, None
+    manifest = open_store(path, create=True).read_manifest()
     return dict(manifest.get("options", {})), manifest.get("preset")
 
 

@@ -62,6 +62,12 @@ def _bytes(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
 
 
+def code_said(kind: str, name: str) -> dict[str, Any]:
+    """Of code that is not ours: what of it belongs into a row's key; {} for our own."""
+    code = registry.code_of(kind, name)
+    return {"code": code} if code else {}
+
+
 def attribute_of(place: str) -> Any:
     """The thing at "module:attribute"."""
     module, _, attribute = place.partition(":")
@@ -136,10 +142,13 @@ def reward_identity(line: Line, reward: str, ref: str) -> tuple[ModelIdentity, s
         model = line.identity(ref) if asked is None else _loadable(line, ref)
     said: dict[str, Any] = {"reward": reward, "model": model.revision, "dtype": s.dtype}
     said |= SCORERS[reward].said() if reward in SCORERS else {}
+    said |= code_said("rewards", reward)
     if asked:
-        said["template"] = templates.find(asked).sha256
+        said["template"] = templates.find(asked, line.templates).sha256
         if s.backend != "transformers":
             said |= {"backend": s.backend, **server_settings(line.settings.critique)}
+            code = registry.code_of("critics", s.backend)
+            said |= {"asked through": code} if code else {}
     return model, canonical_json(said)
 
 
@@ -181,9 +190,12 @@ def reward_options(line: Line, reward: str) -> dict[str, Any]:
     backend = line.settings.score.backend
     if reward in registry.APART:
         return {"python": line.settings.score.python}
-    if reward not in registry.reward_templates or backend == "transformers":
+    if reward not in registry.reward_templates:
         return {}
-    return {"backend": backend, "server": backend_options(line, backend)}
+    question = {"template": templates.find(registry.reward_templates[reward], line.templates)}
+    if backend == "transformers":
+        return question
+    return {**question, "backend": backend, "server": backend_options(line, backend)}
 
 
 def served_model(model: ModelIdentity) -> str:

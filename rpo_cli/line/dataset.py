@@ -19,7 +19,7 @@ from rpo_cli.line.shelf import PictureShelf
 from rpo_cli.line.sides import KEYS, Export, Live, light_rows, tell
 from rpo_cli.parts import told
 from rpo_cli.protocols import Observer
-from rpo_cli.records import EDITED, FORMAT_VERSION, Edit, Image, Pair, canonical_json
+from rpo_cli.records import EDITED, KEY_VERSION, Edit, Image, Pair, canonical_json
 from rpo_cli.stages.gates import Difference, measure
 from rpo_cli.stages.judge import judge
 from rpo_cli.stages.margins import Scale
@@ -180,7 +180,7 @@ def _fingerprint(store: Store, settings: PairSettings, live: Live, around: Mappi
         table: hashlib.sha256("\n".join(sorted(store.keys(table) & live[table])).encode()).hexdigest()
         for table in sorted(live)
     }
-    said = canonical_json([FORMAT_VERSION, _said(settings, live), keys, around])
+    said = canonical_json([KEY_VERSION, _said(settings, live), keys, around])
     return hashlib.sha256(said.encode()).hexdigest()
 
 

@@ -14,7 +14,7 @@ from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.identity import ModelIdentity, served
 from rpo_cli.line.context import Line
-from rpo_cli.line.critics import SERVED, required
+from rpo_cli.line.critics import SERVED, code_said, required
 from rpo_cli.recipes import recipe, serving
 from rpo_cli.recipes.kinds import CONTROLNET, SD, Recipe
 from rpo_cli.resolve import AUTO
@@ -72,8 +72,9 @@ def generator(line: Line) -> Chosen:
     plain = s.model_dump(include={"negative_prompt", "width", "height", "dtype"})
     said = {**plain, **numbers, "model": model.revision, "lora": adapter.revision if adapter else None}
     said |= {"denoiser": denoiser.revision} if denoiser else {}
-    # of other names steps, guidance and scheduler tell all that a row depends on
+    # of our other names steps, guidance and scheduler tell all that a row depends on
     said |= {"backend": name} if how.options or name == ONE_STEP else {}
+    said |= code_said("generators", name)
     own = {key: value for key, value in how.options.items() if numbers.get(key) is None}
     options = {**plain, **numbers, "lora": s.lora, "denoiser": s.denoiser, **own}
     if adapter is not None and adapter.commit:
@@ -102,7 +103,7 @@ def editor(line: Line) -> Chosen:
         "dtype": s.dtype,
     }
     extra = s.model_dump(include={"control_scale", "strength", "area"}, exclude_none=True)
-    said = {"backend": name, **options, **extra, "model": model.revision}
+    said = {"backend": name, **options, **extra, "model": model.revision, **code_said("editors", name)}
     options |= {**extra, **how.options}
     if controlnet is not None:
         said |= {"controlnet": controlnet.revision}

@@ -117,7 +117,7 @@ def critique_work(line: Line) -> Work:
     model = critics.critic_identity(line)
     asked = templates.Templates.find(line.templates, s.template)
     said = s.model_dump(exclude={"critic", "revision", "template", "batch_size", *critics.REACHED})
-    said |= critics.server_settings(s)
+    said |= critics.server_settings(s) | critics.code_said("critics", s.backend)
     settings = canonical_json({**said, "model": model.revision, "templates": asked.hashes})
     seed = line.settings.run.seed
     people = {} if s.single_turn else people_said(line)

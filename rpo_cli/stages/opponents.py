@@ -38,12 +38,16 @@ def wanted(
     """`count` losers for each winner; with `strengths` each is one of them strong, chosen by its seed."""
     for winner in winners:
         for index in range(count):
-            what = (winner.prompt, winner.sha256, index)
-            key = content_key("loser", *what, seed, settings)
-            own = row_seed(seed, "loser", *what)
+            own = row_seed(seed, "loser", winner.prompt, winner.sha256, index)
             strength = strengths[row_seed(own, "strength") % len(strengths)] if strengths else None
             task = ImageTask(winner.prompt_id, winner.prompt, index, own, winner.sha256, strength)
-            yield Task(key, winner.image_id, task)
+            yield Task(loser_key(task, seed=seed, settings=settings), winner.image_id, task)
+
+
+def loser_key(task: ImageTask, *, seed: int, settings: str) -> str:
+    """The key of a loser's row."""
+    drawn = () if task.strength is None else (task.strength,)
+    return content_key("loser", task.prompt, task.against, task.index, seed, settings, *drawn)
 
 
 def bucket(task: Task) -> Any:

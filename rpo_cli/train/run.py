@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rpo_cli import registry
 from rpo_cli.compute import launched, pick_device
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
@@ -168,7 +169,9 @@ def with_exports(
 def identity_of(settings: TrainSettings, embedder: Embedder | None, **what: Any) -> dict[str, Any]:
     """Everything that determines the result: what has another identity is another training."""
     said = settings.model_dump(mode="json", exclude=set(SCHEDULE_ONLY), exclude_none=True)
-    return {**said, **({"embedder": embedder.identity} if embedder else {}), **what}
+    code = registry.code_of("objectives", settings.method)
+    more = {"embedder": embedder.identity} if embedder else {}
+    return {**said, **more, **({"code": code} if code else {}), **what}
 
 
 def result_folder(out: Path, full: bool) -> Path:
