@@ -1,12 +1,10 @@
 """Our formulas on what two public scripts fed their loss, and what they got from it.
 
-The recordings lie beside the repository (`shared/data/parity`): four steps of each script, run
-unmodified on a tiny model. Salesforce's script writes (β/2)·margin with β 5000, diffusers' SD script
+tests/recordings/README.md says what is recorded: four steps of each script, run unmodified on a tiny
+model. Salesforce's script writes (β/2)·margin with β 5000, diffusers' SD script
 β·margin with β 2500: the same scale, so our β is 5000 for both.
 """
 
-import os
-import warnings
 from pathlib import Path
 
 import pytest
@@ -16,20 +14,13 @@ from safetensors import safe_open
 from rpo_cli.train.diffusion import NoiseSchedule, add_noise, image_errors, target
 from rpo_cli.train.objective import DPO, Errors
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-PARITY = REPOSITORY.parent / "shared" / "data" / "parity"
+RECORDINGS = Path(__file__).parent / "recordings"
 OUR_BETA = {"salesforce_sd": 5000.0, "diffusers_sd": 2 * 2500.0}
 STEPS = range(4)
 
 
 def recording(script: str, step: int) -> dict[str, torch.Tensor]:
-    path = PARITY / f"{script}.safetensors"
-    if not path.exists():
-        if os.environ.get("RPO_CI") == "1":
-            pytest.fail(f"{path} is missing, and RPO_CI=1 says that it must be here")
-        warnings.warn(f"NOT CHECKED against the public scripts: {path} is missing", stacklevel=2)
-        pytest.skip(f"{path} is missing")
-    with safe_open(path, framework="pt") as file:
+    with safe_open(RECORDINGS / f"{script}.safetensors", framework="pt") as file:
         prefix = f"step{step}."
         names = [name for name in list(file.keys()) if name.startswith(prefix)]
         return {name.removeprefix(prefix): file.get_tensor(name) for name in names}

@@ -39,7 +39,7 @@ SMALL: dict[str, Any] = {
     "run.rows_per_part": 3,
     "run.threads": 1,
 }
-PARTIPROMPTS = Path(__file__).parents[3] / "shared" / "data" / "prompts" / "PartiPrompts.tsv"
+PARTIPROMPTS = Path(__file__).parents[1] / "recordings" / "PartiPrompts-48.tsv"
 
 
 @pytest.fixture(scope="module")
@@ -328,11 +328,8 @@ def test_sigterm_commits_what_is_whole_and_exits_143(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_partiprompts_run_through_generate_and_critique(tmp_path: Path) -> None:
-    if not PARTIPROMPTS.is_file():
-        if os.environ.get("RPO_CI"):
-            pytest.fail(f"{PARTIPROMPTS} is missing")
-        pytest.skip(f"{PARTIPROMPTS} is missing")
-    options = {**SMALL, "prompts.file": str(PARTIPROMPTS), "prompts.column": "Prompt", "prompts.limit": 48}
+    options = {**SMALL, "prompts.file": str(PARTIPROMPTS), "prompts.column": "Prompt"}
+    del options["prompts.limit"]
     line = open_line(tmp_path / "run", options, preset="shapes")
 
     made = run_stage(line, "generate")
