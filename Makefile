@@ -7,7 +7,8 @@ TRAIN := $(BIN)/python -m rpo_cli.shapes.train
 MODELS := rpo_cli/shapes/models
 DEMO ?= demo
 # a worker a core and one thread each: small models gain nothing from more
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+THREADS := 1
+PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n auto --dist loadfile
 
 # vLLM pins torch and transformers, so it lives in an environment of its own
 VLLM ?= .venv-vllm
@@ -17,7 +18,7 @@ CRITIC ?= transformers
 SERVED := $(if $(filter vllm-server,$(CRITIC)),--set critique.backend=vllm-server \
 	--server-python $(abspath $(VLLM))/bin/python)
 
-.PHONY: setup demo lint check test test-all test-qwen test-ray test-vllm bench bench-report bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
+.PHONY: setup demo lint check test test-cpus test-all test-qwen test-ray test-vllm bench bench-report bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
 
 setup: $(STAMP)
 
@@ -49,6 +50,21 @@ check: lint test
 
 test: setup  ## the default tier
 	$(PYTEST)
+
+# PyTorch's kernels, and beneath them oneDNN's, MKL's (Intel only) and OpenBLAS's, as on an older processor
+as-default := ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 MKL_ENABLE_INSTRUCTIONS=SSE4_2 OPENBLAS_CORETYPE=Nehalem
+as-avx2 := ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2 OPENBLAS_CORETYPE=Haswell
+as-avx512 := ATEN_CPU_CAPABILITY=avx512 ONEDNN_MAX_CPU_ISA=AVX512_CORE MKL_ENABLE_INSTRUCTIONS=AVX512 OPENBLAS_CORETYPE=SkylakeX
+KERNELS := default avx2 $(if $(shell grep -m1 -o avx512f /proc/cpuinfo 2>/dev/null),avx512)
+
+test-cpus: setup  ## the default tier as three processors round it, on 1 and 2 threads; every one runs
+	@failed=; \
+	$(foreach threads,1 2,$(foreach kernels,$(KERNELS), \
+		echo "== $(kernels), threads: $(threads)"; \
+		if $(as-$(kernels)) $(MAKE) --no-print-directory test THREADS=$(threads); \
+			then echo "== $(kernels), threads: $(threads): passed"; \
+			else echo "== $(kernels), threads: $(threads): FAILED"; failed="$$failed $(kernels)/$(threads)"; fi;)) \
+	test -z "$$failed" || { echo "error: failed:$$failed"; exit 1; }
 
 test-all: setup  ## slow tests too; those for a GPU or a network run where there is one
 	$(PYTEST) -m "not gpu and not net and not vllm and not qwen and not ray"
