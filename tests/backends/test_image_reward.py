@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from rpo_cli.backends.image_reward import MAX_TOKENS, ImageReward
 from rpo_cli.errors import RpoError
 from tests.backends import tiny_rewards
+from tests.closeness import FORWARD, assert_close
 
 PROMPTS = ["a red circle", "a blue square on white", "red"]
 IDS = {
@@ -112,7 +113,7 @@ def test_the_score_is_that_of_blip_and_its_head(folder, reward, images):
     blip = Blip(load_file(f"{folder}/model.safetensors"))
     wanted = [blip.score(IDS[text], picture) for text, picture in zip(PROMPTS, images, strict=True)]
 
-    assert reward.score(PROMPTS, images) == pytest.approx(wanted, rel=1e-3, abs=1e-3)
+    assert_close(reward.score(PROMPTS, images), wanted, FORWARD)
     assert np.ptp(wanted) > 0.1
 
 

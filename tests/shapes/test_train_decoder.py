@@ -6,6 +6,7 @@ import torch
 
 from rpo_cli.shapes import diffusion
 from rpo_cli.shapes.train_decoder import denoised_again
+from tests.closeness import assert_close
 
 
 def test_a_perfect_denoiser_gives_the_clean_latents_back():
@@ -19,4 +20,4 @@ def test_a_perfect_denoiser_gives_the_clean_latents_back():
 
     made = denoised_again(perfect, scheduler, clean, None, start=300)
 
-    assert torch.allclose(made, clean, atol=1e-4)
+    assert_close(made, clean)

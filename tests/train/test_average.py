@@ -8,6 +8,7 @@ from torch import nn
 
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.average import Average
+from tests.closeness import assert_close
 
 FILE = "pytorch_lora_weights.safetensors"
 
@@ -33,7 +34,7 @@ def test_an_average_is_that_of_diffusers_one_step_later():
         weight.data.add_(torch.randn(5, generator=torch.Generator().manual_seed(step)))
         theirs.step([weight])
         ours.update(step)
-    torch.testing.assert_close(ours.values["w"], theirs.shadow_params[0])
+    assert_close(ours.values["w"], theirs.shadow_params[0])
 
 
 def test_a_move_keeps_the_share_it_is_told_and_none_of_it_exactly():

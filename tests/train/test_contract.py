@@ -28,6 +28,7 @@ from rpo_cli.train.presets import (
     SMPO,
 )
 from rpo_cli.train.terms import Errors, Known, join, ranks
+from tests.closeness import assert_close
 
 NAMES = list(registry.objectives)
 GROUPS = 3
@@ -103,7 +104,7 @@ def test_a_group_does_not_see_other_groups_nor_their_order(name):
     for group in (2, 0, 1):
         places = slice(group * size, (group + 1) * size)
         part = at(errors, places)
-        assert torch.allclose(objective.losses(part, beta_of(objective)), whole[places], rtol=1e-6, atol=0)
+        assert_close(objective.losses(part, beta_of(objective)), whole[places])
 
 
 def at(errors: Errors, places: slice) -> Errors:
@@ -197,9 +198,7 @@ def test_swapping_a_pair_negates_its_logit(name):
     beta = beta_of(objective)
     if name == "ppod":  # its sides are clipped on different ends
         objective = replace(objective, clip=0.5)
-    assert torch.allclose(
-        objective.logits(swapped, beta), -objective.logits(errors, beta), rtol=1e-5, atol=1e-7
-    )
+    assert_close(objective.logits(swapped, beta), -objective.logits(errors, beta))
 
 
 @pytest.mark.parametrize("name", [n for n in PAIRED if registry.load("objectives", n).link == "logistic"])
@@ -230,24 +229,24 @@ def test_rainbow_with_the_whole_reference_and_no_weight_is_dpo():
 def test_f_dpo_with_reverse_kl_is_dpo():
     errors = errors_of(DPO)
     found = replace(F_DPO, divergence="reverse-kl").losses(errors, 50.0)
-    assert torch.allclose(found, DPO.losses(errors, 50.0), rtol=1e-6)
+    assert_close(found, DPO.losses(errors, 50.0))
 
 
 def test_the_alpha_divergence_is_forward_kl_at_one_and_reverse_kl_near_zero():
     errors = errors_of(F_DPO)
     alpha = replace(F_DPO, divergence="alpha")
     forward = replace(F_DPO, divergence="forward-kl").logits(errors, 50.0)
-    assert torch.allclose(replace(alpha, divergence_alpha=1.0).logits(errors, 50.0), forward, atol=1e-6)
+    assert_close(replace(alpha, divergence_alpha=1.0).logits(errors, 50.0), forward)
     near = replace(alpha, divergence_alpha=1e-4).logits(errors, 50.0)
-    assert torch.allclose(near, DPO.logits(errors, 50.0), atol=1e-3)
+    assert_close(near, DPO.logits(errors, 50.0), steps=1024)  # α is 1e-4 off
 
 
 def test_lists_of_two_are_pairs():
     errors = errors_of(DPO)
-    assert torch.allclose(PLACKETT_LUCE.losses(errors, 50.0), DPO.losses(errors, 50.0), rtol=1e-6)
+    assert_close(PLACKETT_LUCE.losses(errors, 50.0), DPO.losses(errors, 50.0))
     unanimous = replace(errors, known=Known(gains=torch.tensor([[1.0], [0.0]]).expand(2, 6)))
     discount = 1 / math.log(2) - 1 / math.log(3)
-    assert torch.allclose(RANK_DPO.losses(unanimous, 50.0), discount * DPO.losses(errors, 50.0), rtol=1e-6)
+    assert_close(RANK_DPO.losses(unanimous, 50.0), discount * DPO.losses(errors, 50.0))
 
 
 def test_plackett_luce_is_minus_the_log_probability_of_the_ranking():
@@ -261,7 +260,7 @@ def test_plackett_luce_is_minus_the_log_probability_of_the_ranking():
             reference=ranks(errors.reference, 3)[list(order)].reshape(-1),
         )
         total += torch.exp(-PLACKETT_LUCE.losses(ranked, 50.0))
-    assert torch.allclose(total, torch.ones_like(total), atol=1e-6)
+    assert_close(total, torch.ones_like(total))
 
 
 def test_equal_gains_teach_nothing_in_rank_dpo():
@@ -284,7 +283,7 @@ def test_label_smoothing_of_one_half_teaches_nothing_at_a_logit_of_zero_only():
     errors = errors_of(DPO)
     slope = gradient(smoothed, errors, 50.0)[0]
     h = DPO.logits(errors, 50.0)
-    assert torch.allclose(slope, -25 * (torch.sigmoid(h) - 0.5), rtol=1e-4)
+    assert_close(slope, -25 * (torch.sigmoid(h) - 0.5), scale=12.5)
 
 
 def test_a_soft_label_of_one_is_the_hard_label_and_of_zero_the_swapped_pair():
@@ -292,13 +291,13 @@ def test_a_soft_label_of_one_is_the_hard_label_and_of_zero_the_swapped_pair():
     sure = DPO.losses(replace(errors, known=Known(label=torch.ones(6))), 50.0)
     assert torch.equal(sure, DPO.losses(errors, 50.0))
     wrong = DPO.losses(replace(errors, known=Known(label=torch.zeros(6))), 50.0)
-    assert torch.allclose(wrong, torch.nn.functional.softplus(DPO.logits(errors, 50.0)))
+    assert_close(wrong, torch.nn.functional.softplus(DPO.logits(errors, 50.0)))
 
 
 def test_an_sft_term_adds_the_winners_error():
     errors = errors_of(DPO)
-    added = replace(DPO, sft_weight=0.3).losses(errors, 50.0) - DPO.losses(errors, 50.0)
-    assert torch.allclose(added, 0.3 * ranks(errors.policy)[0], atol=1e-6)
+    both, alone = replace(DPO, sft_weight=0.3).losses(errors, 50.0), DPO.losses(errors, 50.0)
+    assert_close(both, alone + 0.3 * ranks(errors.policy)[0], steps=4)
 
 
 def test_a_margin_asks_for_more_and_counts_less_with_more_reference():
@@ -306,7 +305,7 @@ def test_a_margin_asks_for_more_and_counts_less_with_more_reference():
     for mix in (0.0, 0.25, 1.0):
         without = replace(RAINBOW, reference_mix=mix, margin=0.0).logits(errors, 50.0)
         asked = replace(RAINBOW, reference_mix=mix, margin=2.0).logits(errors, 50.0)
-        assert torch.allclose(without - asked, torch.full((6,), (1 - mix) * 2.0), atol=1e-5)
+        assert_close(without - asked, torch.full((6,), (1 - mix) * 2.0))
 
 
 def test_no_reference_is_read_at_a_mix_of_zero():
@@ -360,7 +359,7 @@ def test_the_bare_clamp_bounds_the_logit():
 def test_ppod_inside_the_band_is_dpo_at_another_scale():
     errors = errors_of(PPOD, spread=1e-5)
     z = PPOD.logits(errors, 1000.0)
-    assert torch.allclose(z, DPO.logits(errors, 1000.0 * 0.01), rtol=1e-4)
+    assert_close(z, DPO.logits(errors, 1000.0 * 0.01))
 
 
 # --- coupled ------------------------------------------------------------------------------------------
@@ -370,7 +369,7 @@ def test_kto_judges_against_the_mean_of_its_group_without_gradient():
     objective = replace(KTO, group_size=2)
     policy = torch.tensor([-0.04, -0.02, -0.02, 0.0], requires_grad=True)  # v = 1, 0.5, 0.5, 0 at beta 50
     errors = Errors(policy, torch.zeros(4))
-    assert torch.allclose(objective.logits(errors, 50.0), torch.tensor([[0.5, 0.0], [0.0, 0.5]]), atol=1e-6)
+    assert_close(objective.logits(errors, 50.0), torch.tensor([[0.5, 0.0], [0.0, 0.5]]))
     slope = gradient(objective, errors, 50.0)
     s = 1 / (1 + math.exp(-0.5))
     assert slope[0].tolist() == pytest.approx([0.5 * 25 * s * (1 - s), 0.5 * 25 * 0.25], rel=1e-5)
@@ -387,7 +386,7 @@ def test_kto_weights_its_classes():
 def test_relative_with_one_pair_is_dpo_and_with_equal_features_dpo_of_all_pairs():
     errors = errors_of(replace(RELATIVE, group_size=4))
     alone = replace(RELATIVE, group_size=1)
-    assert torch.allclose(alone.losses(errors, 50.0), DPO.losses(errors, 50.0), rtol=1e-6)
+    assert_close(alone.losses(errors, 50.0), DPO.losses(errors, 50.0))
     same = replace(errors, known=Known(features=torch.ones(2, 1, 12)))
     found = replace(RELATIVE, group_size=4).losses(same, 200.0)
     relative = ranks(errors.policy - errors.reference).view(2, 3, 4)
@@ -403,18 +402,18 @@ def test_ir_dro_leans_on_hard_pairs_and_leaves_out_the_hardest():
     errors = errors_of(objective)
     base, found = DPO.losses(errors, 50.0).view(3, 4), objective.losses(errors, 50.0).view(3, 4)
     weights = found / base
-    assert torch.allclose(weights.mean(dim=1), torch.ones(3), atol=1e-6)
+    assert_close(weights.mean(dim=1), torch.ones(3))
     order = base.argsort(dim=1)
     ordered = weights.gather(1, order)
     assert (ordered[:, 3] == 0).all()
     assert (ordered[:, :3].diff(dim=1) > 0).all()
     even = replace(objective, dro_temperature=1e6, dro_trim=0.0)
-    assert torch.allclose(even.losses(errors, 50.0).view(3, 4), base, rtol=1e-5)
+    assert_close(even.losses(errors, 50.0).view(3, 4), base)
 
 
 def test_dspo_is_sft_without_beta_and_has_no_gradient_through_the_doubt():
     errors = errors_of(DSPO)
-    assert torch.allclose(DSPO.losses(errors, 1e-9), ranks(errors.policy)[0], atol=1e-6)
+    assert_close(DSPO.losses(errors, 1e-9), ranks(errors.policy)[0])
     generator = torch.Generator().manual_seed(0)
     said, reference, noise = torch.randn(3, 2, 5, generator=generator)
     said.requires_grad_()
@@ -429,7 +428,7 @@ def test_dspo_is_sft_without_beta_and_has_no_gradient_through_the_doubt():
     direct = ((said[0] - noise[0]) - c * (said[0] - reference[0])).square().mean()
     assert found.item() == pytest.approx(direct.item(), rel=1e-5)
     slopes = [torch.autograd.grad(each, said, retain_graph=True)[0][0] for each in (found, direct)]
-    assert torch.allclose(*slopes, atol=1e-6)
+    assert_close(*slopes)
 
 
 def test_salesforces_beta_is_the_unit_of_every_loss_on_denoising_errors():

@@ -8,6 +8,7 @@ from diffusers import StableDiffusionPipeline, UNet2DConditionModel
 from safetensors import safe_open
 
 from rpo_cli.train import loop as loop_module
+from tests.closeness import FORWARD, assert_close
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def test_a_lora_read_back_by_the_pipeline_gives_the_trainers_output(run_train, t
     after = predictions(pipeline.unet)
     expected = predictions(trained["policy"].unet)
     assert (after - before).abs().max() > 1e-3
-    torch.testing.assert_close(after, expected, rtol=1e-5, atol=1e-5)
+    assert_close(after, expected, FORWARD)
 
 
 def test_the_pipeline_draws_another_picture_with_the_lora(run_train, model):
@@ -63,7 +64,7 @@ def test_a_fully_tuned_unet_loads_as_a_unet_and_gives_the_trainers_output(run_tr
     report = run_train(full=True)
     assert report.adapter.name == "unet"
     unet = UNet2DConditionModel.from_pretrained(report.adapter, use_safetensors=True).eval()
-    torch.testing.assert_close(predictions(unet), predictions(trained["policy"].unet), rtol=1e-5, atol=1e-5)
+    assert_close(predictions(unet), predictions(trained["policy"].unet), FORWARD)
     pipeline = StableDiffusionPipeline.from_pretrained(model, unet=unet, safety_checker=None)
     assert pipeline.unet is unet
 
@@ -135,8 +136,8 @@ def test_the_cards_own_code_puts_npo_weights_into_the_negative_branch_only(run_t
         found = names["pipe"].unet(noisy, 500, **given, return_dict=False)[0]
         negative = trained["policy"].unet(noisy, 500, **given).sample
         positive = base(noisy, 500, **given).sample
-    torch.testing.assert_close(found[:2], negative[:2], rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found[2:], positive[2:], rtol=1e-5, atol=1e-5)
+    assert_close(found[:2], negative[:2], FORWARD)
+    assert_close(found[2:], positive[2:], FORWARD)
     assert (negative[:2] - base(noisy, 500, **given).sample[:2]).abs().max() > 1e-3
 
 

@@ -12,6 +12,7 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.train import batch as batch_module
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.families import StableDiffusion1
+from tests.closeness import FORWARD, GRADIENT, assert_close
 
 
 class Notes:
@@ -102,10 +103,8 @@ def test_sft_does_not_depend_on_the_losers(run_train, tiny, dataset, tmp_path):
     one = run_train("a", method="sft")
     other = run_train("b", method="sft", dataset=tmp_path / "other")
     assert weights(one).keys() == weights(other).keys()
-    assert all(
-        torch.allclose(a, b, rtol=1e-5, atol=1e-7)
-        for a, b in zip(weights(one).values(), weights(other).values(), strict=True)
-    )
+    for name, value in weights(one).items():
+        assert_close(weights(other)[name], value, FORWARD)
 
 
 def test_the_split_into_forward_passes_changes_no_step_beyond_rounding(run_train, tmp_path):
@@ -134,7 +133,7 @@ def test_gradients_of_micro_batches_add_up_to_the_gradient_of_the_whole(run_trai
         run_train(f"size{size}", global_batch=6, batch_size=size, steps=1)
     whole, *parts = (torch.cat([g.flatten() for g in seen[f"size{size}"]]) for size in (6, 4, 1))
     for part in parts:
-        assert (whole - part).norm() <= 1e-5 * whole.norm()
+        assert_close(part, whole, GRADIENT)
 
 
 def test_winner_and_loser_pass_together_and_share_timestep_noise_and_caption(run_train, monkeypatch):

@@ -10,6 +10,7 @@ from rpo_cli import registry
 from rpo_cli.errors import RpoError
 from rpo_cli.train.objective import DPO, SFT, Errors, implicit_accuracy, implicit_margin
 from rpo_cli.train.terms import Known
+from tests.closeness import assert_close
 
 
 def errors(policy, reference=None, *, grad=False) -> Errors:
@@ -121,7 +122,7 @@ def test_swapping_a_pair_negates_its_logit(seed):
 def test_a_policy_equal_to_its_reference_costs_ln_2_per_pair():
     m = torch.rand(8)
     losses = DPO.losses(Errors(m, m.clone()), 5000.0)
-    assert torch.allclose(losses, torch.full((4,), math.log(2)), atol=1e-7)
+    assert_close(losses, torch.full((4,), math.log(2)))
 
 
 def test_the_loss_falls_when_the_winner_gets_easier_and_when_the_loser_gets_harder():

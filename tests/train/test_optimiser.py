@@ -11,6 +11,7 @@ from rpo_cli.errors import MissingDependency
 from rpo_cli.train import checkpoint, packages
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.optimiser import make_optimiser
+from tests.closeness import assert_close
 
 EIGHT_BIT = find_spec("bitsandbytes") is not None  # else only its refusal is tested
 NAMES = ["adamw", "adafactor", *(["adamw-8bit"] if EIGHT_BIT else [])]
@@ -30,7 +31,7 @@ def test_adamw_is_torchs_own_and_fused():
         step(ours, weight, seed)
         step(theirs, other, seed)
     assert ours.param_groups[0]["fused"]
-    torch.testing.assert_close(weight, other)
+    assert_close(weight, other)
 
 
 def test_adafactor_keeps_a_row_and_a_column_for_a_matrix():

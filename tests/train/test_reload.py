@@ -15,6 +15,7 @@ from rpo_cli.train.families import StableDiffusion1
 from rpo_cli.train.lora_files import diffusers_weights, kohya_weights, merged_weights, original_name
 from rpo_cli.train.policy import build_policy
 from rpo_cli.train.reload import check_lora
+from tests.closeness import assert_close
 
 FILE = "lora.safetensors"
 
@@ -105,7 +106,7 @@ def test_merged_weights_are_base_plus_up_times_down(policy, family):
     layer = name.removesuffix(".weight")
     down = policy.parameters[f"{layer}.lora_A.default.weight"]
     up = policy.parameters[f"{layer}.lora_B.default.weight"]
-    torch.testing.assert_close(merged[name], base[name] + up @ down)
+    assert_close(merged[name], base[name] + up @ down)
     assert torch.equal(merged["conv_in.weight"], base["conv_in.weight"])
 
 

@@ -18,6 +18,7 @@ from rpo_cli.train.contrasts import single
 from rpo_cli.train.objective import Errors, Known, implicit_margin
 from rpo_cli.train.presets import KTO
 from rpo_cli.train.singles import Single, read_singles
+from tests.closeness import GRADIENT, assert_close
 
 FILE = "pytorch_lora_weights.safetensors"
 ALONE = replace(KTO, contrast=single, list_size=1)
@@ -74,10 +75,10 @@ def test_loss_by_hand():
     """β = 2, v = r − m = (.3, −.1, .4), Q = .2; z = (.1, .3, .2) with signs (+, −, +)."""
     objective = replace(ALONE, group_size=3, undesirable_weight=2.0)
     given = errors([0.7, 1.1, 0.6], [1.0, 1.0, 1.0], [1.0, -1.0, 1.0])
-    torch.testing.assert_close(objective.logits(given, 2.0), torch.tensor([[0.1, 0.3, 0.2]]))
+    assert_close(objective.logits(given, 2.0), torch.tensor([[0.1, 0.3, 0.2]]))
     expected = torch.sigmoid(-torch.tensor([0.1, 0.3, 0.2])) * torch.tensor([1.0, 2.0, 1.0])
-    torch.testing.assert_close(objective.losses(given, 2.0), expected)
-    torch.testing.assert_close(implicit_margin(given), torch.tensor([0.3, 0.1, 0.4]))
+    assert_close(objective.losses(given, 2.0), expected)
+    assert_close(implicit_margin(given), torch.tensor([0.3, 0.1, 0.4]))
 
 
 def test_as_many_of_either_give_the_loss_and_the_slopes_of_pairs():
@@ -89,9 +90,9 @@ def test_as_many_of_either_give_the_loss_and_the_slopes_of_pairs():
     alone = replace(ALONE, group_size=8).losses(
         Errors(policy, reference, known=Known(good=good), width=1), 3.0
     )
-    torch.testing.assert_close(alone.mean(), paired)
+    assert_close(alone.mean(), paired)
     slopes = [torch.autograd.grad(loss, policy)[0] for loss in (paired, alone.mean())]
-    torch.testing.assert_close(slopes[1], slopes[0])
+    assert_close(slopes[1], slopes[0])
     assert (slopes[0][:4] > 0).all()  # a good picture's error falls, a bad one's rises
     assert (slopes[0][4:] < 0).all()
 
@@ -129,8 +130,8 @@ def test_a_cut_training_goes_on_to_the_same_bytes(run_judged, monkeypatch):
 def test_the_split_into_forward_passes_changes_nothing(run_judged):
     one = load_file(run_judged("one", steps=2).adapter / FILE)
     several = load_file(run_judged("several", steps=2, batch_size=3).adapter / FILE)
-    for name, value in one.items():
-        torch.testing.assert_close(several[name], value, rtol=1e-3, atol=1e-5)
+    for name, value in one.items():  # AdamW makes a move of 1e-2 of any slope, also of rounding
+        assert (several[name] - value).norm() <= 1e-3 * value.norm() + 1e-5, name
 
 
 def test_what_an_export_holds_is_read_back(tmp_path, tiny):
@@ -197,7 +198,7 @@ def test_several_processes_train_what_one_does(victim, judged, model, tmp_path):
     whole = load_file(tmp_path / "1-0")["gradient"]
     for rank in range(2):
         found = load_file(tmp_path / f"2-{rank}")["gradient"]
-        assert (found - whole).norm() <= 1e-5 * whole.norm()
+        assert_close(found, whole, GRADIENT)
 
 
 def test_a_folder_without_anything_to_learn_from_is_told(tmp_path, judged):

@@ -13,6 +13,7 @@ from rpo_cli.errors import UsageError
 from rpo_cli.train.diffusion import add_noise, image_errors, target
 from rpo_cli.train.families import open_family
 from rpo_cli.train.frames import Frame
+from tests.closeness import FORWARD, assert_close
 
 SQUARE = Frame((16, 16), (16, 16))
 VARIANTS = [*registry.families, "sd3-without-t5", "flux-schnell"]
@@ -92,7 +93,7 @@ def test_prompts_are_encoded_as_the_pipeline_encodes_them(name, opened):
             hidden, pooled, _ = pipeline.encode_prompt(PROMPTS, None, "cpu", max_sequence_length=tokens)
             expected = {"hidden": hidden, "pooled": pooled}
     for part, value in expected.items():
-        assert torch.equal(found[part], value), part
+        assert_close(found[part], value, FORWARD)
 
 
 def test_the_denoiser_is_fed_what_the_pipeline_feeds_it_and_says_the_same(name, opened):
@@ -129,20 +130,20 @@ def test_the_denoiser_is_fed_what_the_pipeline_feeds_it_and_says_the_same(name, 
             times = given["timestep"] * (1000 if name.startswith("flux") else 1)
             prediction = family.predict(denoiser, noisy, times.expand(2), condition)
         handle.remove()
-        torch.testing.assert_close(prediction, expected, rtol=1e-5, atol=1e-6)
+        assert_close(prediction, expected, FORWARD)
         compare_arguments(mine[0][0], given)
 
 
 def compare_arguments(mine: dict, theirs: dict) -> None:
     for key in ("timestep", "guidance", "pooled_projections", "txt_ids", "img_ids"):
         if theirs.get(key) is not None:
-            torch.testing.assert_close(mine[key].float(), theirs[key].float().expand_as(mine[key]))
+            assert_close(mine[key].float(), theirs[key].float().expand_as(mine[key]))
     assert (mine.get("guidance") is None) == (theirs.get("guidance") is None)
     for key, value in (theirs.get("added_cond_kwargs") or {}).items():
-        torch.testing.assert_close(mine["added_cond_kwargs"][key], value)
+        assert_close(mine["added_cond_kwargs"][key], value)
     for key in ("hidden_states", "sample"):
         if key in theirs:
-            torch.testing.assert_close(mine[key], theirs[key])
+            assert_close(mine[key], theirs[key])
 
 
 @pytest.mark.parametrize("name", ["sdxl"])

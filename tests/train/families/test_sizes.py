@@ -22,6 +22,7 @@ from rpo_cli.train.draws import DrawSettings, drawn_pair
 from rpo_cli.train.families import open_family, to_pixels
 from rpo_cli.train.gradients import by_shape
 from rpo_cli.train.prepare import schedule_of
+from tests.closeness import FORWARD, assert_close
 
 SHAPES = [(16, 16), (40, 20), (20, 40), (24, 16)]
 
@@ -91,7 +92,7 @@ def test_bucketed_latents_are_those_of_the_covered_and_cropped_picture(build, sh
     vae = open_family(str(model_of("sd1"))).load_encoders("cpu").vae
     with torch.no_grad():
         expected = vae.encode(pixels[None].expand(8, -1, -1, -1)).latent_dist.mean[0]
-    assert torch.equal(cache.latent(wide, False)[0], expected * vae.config.scaling_factor)
+    assert_close(cache.latent(wide, False)[0], expected * vae.config.scaling_factor, FORWARD)
 
 
 def test_squares_and_buckets_share_one_cache_and_no_wrong_entry(build, shapes):
@@ -218,9 +219,9 @@ def test_flux_can_be_trained_at_the_noise_levels_of_its_pipeline(opened, side):
     scheduler = FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True, shift=3.0)
     mu = calculate_shift((side // family.grain()) ** 2)
     scheduler.set_timesteps(sigmas=family.schedule.sigma.tolist(), mu=mu)
-    assert torch.allclose(schedule.sigma, scheduler.sigmas[:-1], atol=1e-6)
-    assert torch.allclose(schedule.told, scheduler.timesteps, atol=1e-3)
-    assert torch.allclose(schedule.alpha, 1 - schedule.sigma, atol=1e-6)
+    assert_close(schedule.sigma, scheduler.sigmas[:-1])
+    assert_close(schedule.told, scheduler.timesteps)
+    assert_close(schedule.alpha, 1 - schedule.sigma)
 
 
 @pytest.mark.parametrize("name", ["sd1", "sd3"])

@@ -19,6 +19,7 @@ from rpo_cli.train.origin import Start
 from rpo_cli.train.plan import plan
 from rpo_cli.train.policy import build_policy
 from rpo_cli.train.texts import Texts, load_texts
+from tests.closeness import FORWARD, assert_close
 
 FILE = "pytorch_lora_weights.safetensors"
 ENCODERS = {"sd1": ("text_encoder",), "sdxl": ("text_encoder", "text_encoder_2")}
@@ -104,7 +105,7 @@ def test_no_caption_is_cached_and_what_is_encoded_is_what_the_cache_would_hold(r
     cached = family.load_encoders("cpu").encode_prompts(captions)
     found = texts.condition(captions * 2, 2)
     for part, value in found.items():
-        assert torch.equal(value, torch.cat([cached[part]] * 2)), part
+        assert_close(value, torch.cat([cached[part]] * 2), FORWARD)
     assert found.keys() == cached.keys()
 
 
@@ -124,7 +125,7 @@ def test_a_file_loads_back_by_the_pipeline_to_the_trainers_embeddings(
     expected = embedded(family, trained["policy"].texts.encoders.pipe)
     for part, value in after.items():
         assert (value - before[part]).abs().max() > 1e-4
-        torch.testing.assert_close(value, expected[part], rtol=1e-5, atol=1e-5)
+        assert_close(value, expected[part], FORWARD)
 
 
 @pytest.mark.parametrize("name", ENCODERS)

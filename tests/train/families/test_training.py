@@ -14,6 +14,7 @@ from rpo_cli.backends.generator import DiffusersGenerator
 from rpo_cli.errors import UsageError
 from rpo_cli.train import export as export_module
 from rpo_cli.train import loop as loop_module
+from tests.closeness import FORWARD, assert_close
 
 OTHERS = [name for name in registry.families if name != "sd1"]  # sd1: tests/train/test_loop.py
 
@@ -80,7 +81,7 @@ def test_a_lora_loads_back_by_the_pipeline_to_the_trainers_prediction(name, run_
     after = prediction(job.family, denoiser, condition)
     assert (after - before).abs().max() > 1e-4
     expected = prediction(job.family, policy.unet, condition)
-    torch.testing.assert_close(after, expected, rtol=1e-5, atol=1e-5)
+    assert_close(after, expected, FORWARD)
 
 
 @pytest.mark.parametrize("name", OTHERS)
@@ -113,7 +114,7 @@ def test_a_kohya_file_loads_back_by_the_pipeline_to_the_trainers_prediction(
     family = trained["job"].family
     after = prediction(family, pipeline.unet, condition)
     expected = prediction(family, trained["policy"].unet, condition)
-    torch.testing.assert_close(after, expected, rtol=1e-5, atol=1e-5)
+    assert_close(after, expected, FORWARD)
 
 
 @pytest.mark.parametrize("name", registry.families)
@@ -123,7 +124,7 @@ def test_a_merged_denoiser_predicts_what_the_trainer_does(name, run_family, trai
     merged = type(policy.unet).from_pretrained(report.adapter / "merged", use_safetensors=True).eval()
     condition = condition_of(job)
     found = prediction(job.family, merged, condition)
-    torch.testing.assert_close(found, prediction(job.family, policy.unet, condition), rtol=1e-4, atol=1e-5)
+    assert_close(found, prediction(job.family, policy.unet, condition), FORWARD)
     assert not any("lora" in key for key in merged.state_dict())
 
 
@@ -135,7 +136,7 @@ def test_a_fully_tuned_transformer_lies_under_its_own_name(name, run_family, tra
     loaded = type(policy.unet).from_pretrained(report.adapter, use_safetensors=True).eval()
     condition = condition_of(job)
     found = prediction(job.family, loaded, condition)
-    torch.testing.assert_close(found, prediction(job.family, policy.unet, condition), rtol=1e-5, atol=1e-5)
+    assert_close(found, prediction(job.family, policy.unet, condition), FORWARD)
     assert run_family(name, full=True, steps=1).skipped
 
 

@@ -16,6 +16,7 @@ from rpo_cli.train.online.rollout import conditions
 from rpo_cli.train.online.run import Rewards, train_online
 from rpo_cli.train.policy import build_policy, weight_dtype
 from rpo_cli.train.trajectory import Grid, Sampler, sample
+from tests.closeness import FORWARD, assert_close
 
 PROMPTS = ["a red thing", "a dog", "a cat"]
 
@@ -52,7 +53,7 @@ def test_a_trajectory_of_sdxl_ends_where_the_diffusers_pipeline_does(opened, mod
         output_type="latent",
     ).images
     pipe.scheduler = scheduler
-    assert torch.allclose(drawn.latents[-1], theirs, atol=1e-5)
+    assert_close(drawn.latents[-1], theirs, FORWARD)
 
 
 @pytest.mark.slow

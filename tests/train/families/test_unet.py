@@ -4,11 +4,11 @@ import json
 import shutil
 
 import pytest
-import torch
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
 
 from rpo_cli.errors import UsageError
 from rpo_cli.train.families import StableDiffusion1
+from tests.closeness import assert_close
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def test_noise_levels_and_target_come_from_the_models_own_scheduler(copy, schedu
     own.save_pretrained(copy / "scheduler")
     schedule = StableDiffusion1(str(copy)).schedule
     assert schedule.prediction_type == kind
-    torch.testing.assert_close(schedule.alpha**2, own.alphas_cumprod)
+    assert_close(schedule.alpha**2, own.alphas_cumprod)
 
 
 def test_a_flow_model_is_refused(copy):

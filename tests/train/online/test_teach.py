@@ -19,6 +19,7 @@ from rpo_cli.train.online.rollout import Rollout, round_prompts
 from rpo_cli.train.online.teach import Chunk, Teacher
 from rpo_cli.train.policy import build_policy, weight_dtype
 from rpo_cli.train.trajectory import Grid, Sampler, sample, step_kl
+from tests.closeness import GRADIENT, assert_close
 
 PICTURES = 4
 
@@ -87,7 +88,7 @@ def test_the_gradient_is_that_of_the_loss_as_written(sampler, rollout, name):
     ours = gradient_of(lambda: chunk.backward(1 / len(chunk.places), off()), sampler)
     wanted = gradient_of(lambda: as_written(chunk), sampler)
     assert wanted.abs().max() > 0
-    assert torch.allclose(ours, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()))
+    assert_close(ours, wanted, GRADIENT)
 
 
 def test_the_size_of_a_pass_does_not_change_the_gradient(sampler, rollout):
@@ -102,7 +103,7 @@ def test_the_size_of_a_pass_does_not_change_the_gradient(sampler, rollout):
 
     one = gradient_of(lambda: whole.backward(1 / count, off()), sampler)
     many = gradient_of(in_parts, sampler)
-    assert torch.allclose(one, many, rtol=1e-3, atol=1e-5 * float(one.abs().max()))
+    assert_close(one, many, GRADIENT)
 
 
 def test_ratios_to_the_sampling_policy_start_at_one_and_to_the_reference_do_not(sampler, rollout):
