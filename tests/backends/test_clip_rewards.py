@@ -16,6 +16,7 @@ from rpo_cli.shapes.grammar import caption, sample_any
 from rpo_cli.shapes.render import render
 from rpo_cli.shapes.train_reward import build_processor
 from tests.backends import tiny_rewards
+from tests.closeness import FORWARD, assert_close
 
 # one that starts a process of its own takes seconds
 NAMES = [
@@ -97,9 +98,8 @@ def test_clipscore_is_two_and_a_half_cosines_and_never_below_nought(loaded, fold
     cosines = (texts * seen).sum(-1)
 
     assert min(cosines) < 0 < max(cosines)  # both sides of the definition are seen
-    assert loaded("clipscore").score(prompts, images) == pytest.approx(
-        2.5 * np.maximum(cosines, 0), abs=1e-5
-    )
+    found = loaded("clipscore").score(prompts, images)
+    assert_close(found, 2.5 * np.maximum(cosines, 0), FORWARD, scale=2.5)
 
 
 def test_pickscore_is_the_scaled_cosine(loaded, folders):
@@ -107,9 +107,8 @@ def test_pickscore_is_the_scaled_cosine(loaded, folders):
     images[0] = images[0].resize((100, 72))
     texts, seen, scale = embeddings(folders("pickscore"), prompts, [pixels(image) for image in images])
 
-    assert loaded("pickscore").score(prompts, images) == pytest.approx(
-        scale * (texts * seen).sum(-1), abs=1e-4
-    )
+    found = loaded("pickscore").score(prompts, images)
+    assert_close(found, scale * (texts * seen).sum(-1), FORWARD, scale=scale)
 
 
 def test_hpsv2_is_the_cosine_with_the_whole_picture_on_black(loaded, folders):
@@ -120,9 +119,8 @@ def test_hpsv2_is_the_cosine_with_the_whole_picture_on_black(loaded, folders):
     shown = [canvas, *images[1:]]
     texts, seen, _ = embeddings(folders("hpsv2.1"), prompts, [pixels(image) for image in shown])
 
-    assert loaded("hpsv2.1").score(prompts, [wide, *images[1:]]) == pytest.approx(
-        (texts * seen).sum(-1), abs=1e-5
-    )
+    found = loaded("hpsv2.1").score(prompts, [wide, *images[1:]])
+    assert_close(found, (texts * seen).sum(-1), FORWARD, scale=1.0)
 
 
 def test_the_aesthetic_score_is_its_linear_layers_on_the_unit_embedding(loaded, folders):
@@ -136,7 +134,7 @@ def test_the_aesthetic_score_is_its_linear_layers_on_the_unit_embedding(loaded, 
     for place in tiny_rewards.PLACES:
         rows = rows @ weights[f"layers.{place}.weight"].numpy().T + weights[f"layers.{place}.bias"].numpy()
 
-    assert loaded("aesthetic").score(prompts, images) == pytest.approx(rows[:, 0], abs=1e-3)
+    assert_close(loaded("aesthetic").score(prompts, images), rows[:, 0], FORWARD)
     assert loaded("aesthetic").score(["", "x" * 900, "?"], images) == loaded("aesthetic").score(
         prompts, images
     )
@@ -154,8 +152,9 @@ def test_a_score_does_not_depend_on_its_neighbours_or_on_what_was_scored_before(
     fresh.setup()
     together = loaded(name).score(prompts, images)
 
-    assert loaded(name).score(prompts[::-1], images[::-1]) == together[::-1]
-    assert fresh.score([prompts[1]] * 6, [images[1]] * 6)[0] == together[1]
+    assert fresh.score([prompts[1]] * 6, [images[1]] * 6)[1] == together[1]
+    # another place: a CPU's matrix product of all tokens of a batch rounds its last rows differently
+    assert_close(loaded(name).score(prompts[::-1], images[::-1]), together[::-1], FORWARD)
     if hasattr(fresh, "close"):
         fresh.close()
     assert all(isinstance(score, float) and np.isfinite(score) for score in together)
@@ -254,7 +253,7 @@ def test_hpsv2_reads_openclips_names(tmp_path, loaded, folders):
     reward.setup()
     prompts, images = cases(3)
 
-    assert reward.score(prompts, images) == loaded("hpsv2.1").score(prompts, images)
+    assert_close(reward.score(prompts, images), loaded("hpsv2.1").score(prompts, images), FORWARD)
 
 
 def test_weights_that_lack_a_part_are_refused_and_not_filled_at_random(tmp_path):

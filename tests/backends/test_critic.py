@@ -16,6 +16,7 @@ from rpo_cli.shapes.grammar import caption, sample_any
 from rpo_cli.shapes.render import render
 from rpo_cli.shapes.train_critic import build_modules, build_processor
 from rpo_cli.stages.replies import InstructionsReply, SingleReply, schema
+from tests.closeness import FORWARD, assert_close
 
 VALID = {False: InstructionsReply, True: SingleReply}
 
@@ -113,7 +114,8 @@ def test_a_reply_that_hits_the_limit_is_marked_cut_off(critic):
 def test_the_probability_of_yes_is_one_and_the_same_in_any_company(critic):
     talks = conversations(5, longer=True)
     together = critic.yes_probability(talks)
-    assert critic.yes_probability(talks[::-1]) == together[::-1]
+    assert critic.yes_probability(talks[:1] + talks[-1:0:-1])[0] == together[0]
+    assert_close(critic.yes_probability(talks[::-1]), together[::-1], FORWARD)  # other places
     assert all(0 <= value <= 1 for value in together)
     assert len(set(together)) == 5
 

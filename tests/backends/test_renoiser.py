@@ -44,7 +44,10 @@ def test_a_row_depends_on_its_seed_and_not_on_its_place(renoiser: DiffusersRenoi
     sources, seeds = [picture(240), picture(10)], [3, 4]
     first = renoiser.renoise(sources, PROMPTS, seeds, strength=0.5)
     turned = renoiser.renoise(sources[::-1], PROMPTS[::-1], seeds[::-1], strength=0.5)
-    assert [x.tobytes() for x in first if x] == [x.tobytes() for x in turned[::-1] if x]
+    for one, two in zip(first, turned[::-1], strict=True):
+        assert one is not None
+        assert two is not None
+        assert np.abs(np.asarray(one, int) - np.asarray(two, int)).max() <= 1  # of another place
     other = renoiser.renoise(sources, PROMPTS, [5, 4], strength=0.5)
     assert first[0] is not None
     assert other[0] is not None

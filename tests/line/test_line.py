@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
@@ -21,6 +22,7 @@ from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.sheet import draw_contact_sheet
 from rpo_cli.line.show import story
 from rpo_cli.line.work import edit_work, generate_work, live_images
+from rpo_cli.pictures import decode
 from rpo_cli.train import packages
 
 SMALL: dict[str, Any] = {
@@ -208,7 +210,9 @@ def test_neither_order_nor_neighbours_change_a_picture(tmp_path: Path) -> None:
     together = pictures(tmp_path / "together", {**options, "prompts.file": str(more)})
 
     (key,) = alone
-    assert together[key] == alone[key]
+    # at another place in its batch a picture may round otherwise
+    ours, theirs = (np.asarray(decode(found[key]), dtype=int) for found in (alone, together))
+    assert np.abs(ours - theirs).max() <= 1
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_the_rows_say_so(
