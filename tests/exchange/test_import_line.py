@@ -274,17 +274,20 @@ def test_an_import_killed_at_any_moment_ends_with_the_same_bytes(tmp_path, write
         write.parquet(
             f"data/train-{number}.parquet", [write.pick(10 * number + n, n % 2) for n in range(10)], 3
         )
+    bring(tmp_path / "warm", write.root)
+    began = time.monotonic()
     bring(tmp_path / "whole", write.root)
+    whole = time.monotonic() - began
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["rpo_cli.line.importing"])
     kills = 0
-    for delay in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, None):
+    for share in (0.1, 0.3, 0.6, 0.9, 1.2, 1.8, 3.0, 6.0, None):
         process = context.Process(target=importer, args=(str(tmp_path / "run"), str(write.root)))
         process.start()
-        if delay is None:
+        if share is None:
             process.join()
             break
-        time.sleep(delay)
+        time.sleep(share * whole)
         kills += process.exitcode is None
         os.kill(process.pid, signal.SIGKILL) if process.exitcode is None else None
         process.join()
