@@ -12,7 +12,7 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.train import batch as batch_module
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.families import StableDiffusion1
-from tests.closeness import FORWARD, GRADIENT, assert_close
+from tests.closeness import FORWARD, assert_close
 
 
 class Notes:
@@ -133,7 +133,7 @@ def test_gradients_of_micro_batches_add_up_to_the_gradient_of_the_whole(run_trai
         run_train(f"size{size}", global_batch=6, batch_size=size, steps=1)
     whole, *parts = (torch.cat([g.flatten() for g in seen[f"size{size}"]]) for size in (6, 4, 1))
     for part in parts:
-        assert_close(part, whole, GRADIENT)
+        assert (whole - part).norm() <= 1e-5 * whole.norm()
 
 
 def test_winner_and_loser_pass_together_and_share_timestep_noise_and_caption(run_train, monkeypatch):

@@ -18,7 +18,6 @@ from rpo_cli.train.loop import start_or_resume
 from rpo_cli.train.policy import build_policy
 from rpo_cli.train.prepare import Inputs, prepare
 from rpo_cli.train.run import Embedder
-from tests.closeness import GRADIENT, assert_close
 
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
 EMBEDDER = Embedder(str(SHAPES / "reward"), None, "shapes-reward")
@@ -112,7 +111,7 @@ def test_the_split_into_forward_passes_changes_no_gradient_beyond_rounding(shape
     whole, *parts = found
     assert whole.norm() > 0
     for part in parts:
-        assert_close(part, whole, GRADIENT)
+        assert (whole - part).norm() <= 1e-5 * whole.norm()
 
 
 def test_a_group_that_does_not_fit_gives_the_same_training(run_train, rich_dataset, tmp_path):

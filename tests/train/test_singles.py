@@ -18,7 +18,7 @@ from rpo_cli.train.contrasts import single
 from rpo_cli.train.objective import Errors, Known, implicit_margin
 from rpo_cli.train.presets import KTO
 from rpo_cli.train.singles import Single, read_singles
-from tests.closeness import GRADIENT, assert_close
+from tests.closeness import assert_close
 
 FILE = "pytorch_lora_weights.safetensors"
 ALONE = replace(KTO, contrast=single, list_size=1)
@@ -198,7 +198,7 @@ def test_several_processes_train_what_one_does(victim, judged, model, tmp_path):
     whole = load_file(tmp_path / "1-0")["gradient"]
     for rank in range(2):
         found = load_file(tmp_path / f"2-{rank}")["gradient"]
-        assert_close(found, whole, GRADIENT)
+        assert (found - whole).norm() <= 1e-5 * whole.norm()
 
 
 def test_a_folder_without_anything_to_learn_from_is_told(tmp_path, judged):

@@ -22,7 +22,6 @@ from rpo_cli.train import processes as processes_module
 from rpo_cli.train import step as step_module
 from rpo_cli.train.run import train
 from rpo_cli.train.world import ALONE, World, loopback
-from tests.closeness import GRADIENT, assert_close
 
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
 LORA = "adapter/pytorch_lora_weights.safetensors"
@@ -131,7 +130,7 @@ def test_several_processes_train_what_one_does(victim, job, tmp_path, method, ch
     whole = load_file(tmp_path / "1-0")["gradient"]
     for rank in range(ranks):
         found = load_file(tmp_path / f"{ranks}-{rank}")["gradient"]
-        assert_close(found, whole, GRADIENT)
+        assert (found - whole).norm() <= 1e-5 * whole.norm()
     one, several = (rows(tmp_path / str(count)) for count in (1, ranks))
     assert [row.keys() for row in one] == [row.keys() for row in several]
     for row, other in zip(one, several, strict=True):

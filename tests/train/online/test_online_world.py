@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from rpo_cli.errors import UsageError
 from rpo_cli.train.online.rollout import shares_of_batches
 from rpo_cli.train.world import ALONE, World, loopback
-from tests.closeness import GRADIENT, assert_close
 
 LORA = "adapter/pytorch_lora_weights.safetensors"
 SETTINGS = {"rounds": 2, "global_batch": 3, "batch_size": 2, "rank": 4, "warmup_steps": 0}
@@ -87,7 +86,7 @@ def test_several_processes_learn_what_one_does(victim, job, tmp_path, method, ch
     assert whole.norm() > 0
     for rank in range(ranks):
         found = load_file(tmp_path / f"{ranks}-{rank}")["gradient"]
-        assert_close(found, whole, GRADIENT)
+        assert (found - whole).norm() <= 1e-5 * whole.norm()
     one, several = (rows(tmp_path / str(count)) for count in (1, ranks))
     assert [row.keys() for row in one] == [row.keys() for row in several]
     for name in ("reward_mean", "reward_noise", "images_sampled", "pictures_scored", "grad_norm"):
