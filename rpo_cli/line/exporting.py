@@ -47,7 +47,9 @@ def export(line: Line, format: str, out: Path | None = None) -> ExportReport:
         raise UsageError(f"{line.store.url}: no dataset to export yet", f"rpo build-pairs {line.store.url}")
     # Salesforce's trainer drops ties only in a folder whose name says pickapic
     folder = line.store.path("export", format) if out is None else out
-    mark = f"{MARK}{format} {data.build} -->"
+    code = registry.code_of("exporters", format)
+    theirs = f" {code['distribution']} {code['version']}" if code else ""
+    mark = f"{MARK}{format} {data.build}{theirs} -->"
     if (there := _there(folder)) == mark:
         return ExportReport(format, str(folder), _counts(folder), fresh=False)
     if there is None:
