@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "rpo_cli"
-HEAVY = {"torch", "diffusers", "transformers", "vllm", "datasets", "ray", "peft"}
+HEAVY = {"torch", "diffusers", "transformers", "vllm", "datasets", "ray", "peft", "numpy", "pyarrow"}
 OPTIONAL = {"rpo_cli.engines.ray": pytest.mark.ray}  # module → where its extra's package is
 
 # runs one rpo command line, then prints which of the heavy libraries are loaded

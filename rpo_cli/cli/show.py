@@ -12,7 +12,6 @@ from rich.text import Text
 
 from rpo_cli.cli import options as o
 from rpo_cli.cli import step
-from rpo_cli.cli.drawing import draw
 
 if TYPE_CHECKING:
     from rpo_cli.line.show import Chapter
@@ -37,6 +36,7 @@ def show(
 
     Example: rpo show demo 3fa9 --out pictures
     """
+    from rpo_cli.cli.drawing import draw  # numpy
     from rpo_cli.line.show import extract, story
 
     say = step.console(context)
