@@ -189,6 +189,29 @@ class Preference(Row):
     settings: str
 
 
+class Claim(Row):
+    """What one source of imported rows says from one of its rows on: the ledger of `line/ledger.py`.
+
+    Of two claims of a source that start at the same row the one of the higher generation counts.
+    """
+
+    table = "claims"
+    claim_id: str
+    source: str = Field(description="id of the source in run.json")
+    start: int = Field(description="the first row of the source that this speaks of")
+    upto: int = Field(description="the rows before this one have been looked at")
+    ended: bool = Field(description="the source has no rows beyond these")
+    generation: int
+    content: str = Field(description="hash of the files that the rows were read from; empty: not known")
+    rows: tuple[int, ...] = Field(description="the rows of the source that were taken")
+    digests: tuple[str, ...] = Field(description="of each of these rows: hash of the keys that it gave")
+    prompts: tuple[str, ...] = Field(description="keys that the rows gave, each once, as those below")
+    images: tuple[str, ...]
+    critiques: tuple[str, ...]
+    preferences: tuple[str, ...]
+    rejects: tuple[str, ...]
+
+
 class Pair(Row):
     """A candidate pair with its gate values, verdict and reason; accepted ones make the dataset.
 
@@ -255,5 +278,5 @@ class Verdict(Row):
 
 TABLES: dict[str, type[Row]] = {
     row.table: row
-    for row in (Prompt, Image, Critique, Edit, RewardScore, Reject, Preference, Pair, Verdict)
+    for row in (Prompt, Image, Critique, Edit, RewardScore, Reject, Preference, Claim, Pair, Verdict)
 }

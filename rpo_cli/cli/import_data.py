@@ -6,14 +6,22 @@ import typer
 
 from rpo_cli.cli import options as o
 from rpo_cli.cli import reports, step
+from rpo_cli.errors import UsageError
+
+READ = ("source", "format", "split", "images", "column", "license", "rows", "rehash", "preset", "config")
 
 
 def import_data(
     context: typer.Context,
     run: o.RunDir,
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="File or folder, or OWNER/NAME[@REVISION] of the hub.")
-    ],
+        str | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="File or folder, or OWNER/NAME[@REVISION] of the hub.",
+            show_default=False,
+        ),
+    ] = None,
     format: Annotated[
         str | None, typer.Option(help="See `rpo list importers`; found out.", show_default=False)
     ] = None,
@@ -33,16 +41,28 @@ def import_data(
     rows: Annotated[
         int | None, typer.Option(min=1, help="Only the first N rows.", show_default=False)
     ] = None,
+    withdraw: Annotated[
+        str | None,
+        typer.Option(metavar="SOURCE", help="Take a source out of RUN instead.", show_default=False),
+    ] = None,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Read every row again; trust no remembered hash.")
+    ] = False,
     preset: o.Preset = None,
     config: o.Config = None,
     assign: o.Assign = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
-    """Take pictures, pairs, human labels and human critiques into RUN; again: only what is missing.
+    """Take pictures, pairs, human labels and human critiques into RUN; again: what has changed.
 
     Example: rpo import demo yuvalkirstain/pickapic_v2 --rows 500 && rpo critique demo
     """
+    if withdraw is not None:
+        _withdraw(context, run, withdraw)
+        return
+    if source is None:
+        raise UsageError("no SOURCE is given", "rpo import RUN SOURCE, or rpo import RUN --withdraw SOURCE")
     from rpo_cli.line.importing import import_source
 
     line = step.opened(context, "import")
@@ -57,3 +77,17 @@ def import_data(
         license=license,
     )
     reports.imported(step.console(context), found)
+
+
+def _withdraw(context: typer.Context, run: str, name: str) -> None:
+    given = [word for word in (*READ, "assign") if context.params.get(word)]
+    if given:
+        raise UsageError(
+            f"--withdraw takes a source out and reads none: {', '.join(given)} cannot stand beside it",
+            f"rpo import {run} --withdraw {name}",
+        )
+    from rpo_cli.line.context import open_line
+    from rpo_cli.line.withdrawing import withdraw
+
+    say = step.console(context)
+    reports.withdrawn(say, withdraw(open_line(run, create=False, observer=say.observer()), name))

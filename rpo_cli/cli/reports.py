@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rpo_cli.line.run import RunReport
     from rpo_cli.line.stage import StageReport
     from rpo_cli.line.training import TrainReport
+    from rpo_cli.line.withdrawing import Withdrawn
     from rpo_cli.train.beforehand import Prepared
     from rpo_cli.train.plan import TrainPlan
     from rpo_cli.train.probe import TrainProbe
@@ -73,12 +74,25 @@ def imported(say: Output, report: "ImportReport") -> None:
     text = f"import: {report.source} as {report.format}: {report.images:,} pictures, {pairs}"
     text += f", {report.critiques:,} critiques" if report.critiques else ""
     text += f", {report.rejected:,} rejected ({counted(report.rejects)})" if report.rejected else ""
+    changes = {"added": report.added, "changed": report.changed, "withdrawn": report.withdrawn}
+    text += f"\nrows: {counted(changes)}" if any(changes.values()) else "\nrows: nothing has changed"
+    text += f"; {report.doubled:,} say what another one says" if report.doubled else ""
+    text += f"; {report.contradicted:,} pairs are judged both ways" if report.contradicted else ""
     say.result(report, f"{text}\nlicence of the data: {report.license}", essence=str(report.images))
     if not report.images:
         raise RpoError(
             f"import: no row of {report.source} was accepted ({counted(report.rejects) or 'it is empty'})",
             "the rejects table of the run has every row with its reason",
         )
+
+
+def withdrawn(say: Output, report: "Withdrawn") -> None:
+    """What takes part no more."""
+    gone = f"{report.images:,} pictures, {report.preferences:,} judgements, {report.critiques:,} critiques"
+    gone += f", {report.prompts:,} prompts"
+    text = f"withdrawn: {report.source} ({report.id}); no longer part of the run: {gone}"
+    text += f"; {report.shared:,} rows stay, which another source has too" if report.shared else ""
+    say.result(report, text, essence=report.id)
 
 
 def exported(say: Output, report: "ExportReport") -> None:

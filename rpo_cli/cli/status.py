@@ -12,6 +12,7 @@ from rpo_cli.cli.output import Output, counted, duration, folded, size, table
 
 if TYPE_CHECKING:
     from rpo_cli.line.status import RunStatus
+    from rpo_cli.line.withdrawing import ImportedSource
 
 NARROW = "\N{NO-BREAK SPACE}"  # inside an item of a list that is folded
 
@@ -63,12 +64,20 @@ def _lines(found: "RunStatus") -> list[str]:
         f"{found.path}: preset {found.preset}, {found.prompts:,} prompts",
         table(header, rows),
         *(f"{s.stage}: {s.problem}" for s in found.stages if s.problem),
+        *(_source(item) for item in found.sources),
         *(f"{s.stage} rejected: {counted(s.rejects)}" for s in found.stages if s.rejects),
         *_pairs(found),
         *map(folded, _after(found)),
         folded(f"disk: {disk or 'nothing yet'}"),
         *([f"next: {found.next}"] if found.next else []),
     ]
+
+
+def _source(item: "ImportedSource") -> str:
+    """What --withdraw calls it, and what it gave."""
+    rows = "" if item.rows is None else f", {item.rows:,} rows"
+    withdrawn = ", withdrawn" if item.withdrawn else ""
+    return f"imported {item.id}: {item.source} as {item.format}{rows}, licence {item.license}{withdrawn}"
 
 
 def _pairs(found: "RunStatus") -> list[str]:

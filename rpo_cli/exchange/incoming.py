@@ -5,13 +5,14 @@ own folder or to a rejected row, sizes are bounded before anything is read, and 
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.hub_folder import HubPath
+from rpo_cli.exchange.touched import state_of, touch_whole
 from rpo_cli.pictures import MAX_BYTES
 from rpo_cli.records import Flaw
 
@@ -98,7 +99,9 @@ class Source:
     """An opened source, its schema checked.
 
     Attributes:
-        files: the files whose names and sizes say which source this is.
+        files: the files that hold rows, in the order of their rows; each is told to `touched` when rows of
+            it are read, else all of them count as read.
+        names: what the rows are read from, row by row, where no file says which rows there are.
         judged_by: "human" where the format's labels are people's; "source" where nobody knows whose.
         read: first row → the entries from that row on, in order of their row.
         rows: how many there are; None where only reading them would tell.
@@ -112,6 +115,7 @@ class Source:
     rows: int | None = None
     license: str | None = None
     note: str = ""
+    names: Sequence[str] = ()
 
 
 def entries(rows: Iterator[tuple[int, Any]], make: Callable[[int, Any], Entry]) -> Iterator[Entry | Bad]:
@@ -236,12 +240,14 @@ def load(path: Place) -> bytes:
         BadRow: too large, or not readable.
     """
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise BadRow("too_large", f"{path.name}: {size:,} bytes, more than {MAX_BYTES:,}")
-        return path.read_bytes()
+        status = path.stat()
+        if status.st_size > MAX_BYTES:
+            raise BadRow("too_large", f"{path.name}: {status.st_size:,} bytes, more than {MAX_BYTES:,}")
+        state, data = state_of(path, status), path.read_bytes()
     except OSError as error:
         raise BadRow("missing_image", f"{path.name}: {error.strerror}") from error
+    touch_whole(path, state, data)
+    return data
 
 
 def refuse(where: Place, missing: str, has: str, hint: str) -> UsageError:

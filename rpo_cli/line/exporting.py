@@ -16,6 +16,7 @@ from rpo_cli.exchange.card import code, feature, plain
 from rpo_cli.exchange.dataset import PICK_A_PIC, schema
 from rpo_cli.exchange.outgoing import Built, Job
 from rpo_cli.line.context import Line
+from rpo_cli.line.imports import told_sources
 from rpo_cli.parts import told
 from rpo_cli.templates import Templates
 
@@ -112,8 +113,9 @@ def _readme(line: Line, format: str, rows: dict[str, int], text: str, mark: str)
     said = {name: header[name] for name in ("license", "pretty_name", "tags") if name in header}
     said |= _configs(rows) if format == "pickapic" else {}
     table = "\n".join(f"| {split} | {count:,} |" for split, count in rows.items())
-    imports = [item for _, item in sorted(line.store.read_manifest().get("imports", {}).items())]
-    sources = "".join(f"- imported: {code(i['source'])}, licence {code(i['license'])}\n" for i in imports)
+    sources = "".join(
+        f"- imported: {code(i['source'])}, licence {code(i['license'])}\n" for i in told_sources(line)
+    )
     yaml_header = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
     return (
         f"---\n{yaml_header}---\n\n# Preference pairs as {plain(format)}\n\n"

@@ -4,15 +4,26 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rpo_cli.errors import CorruptImage
-from rpo_cli.exchange.incoming import Bad, Entry, Feedback, Picture
+from rpo_cli.exchange.incoming import Bad, Choice, Entry, Feedback, Picture
 from rpo_cli.line.imports import STAGE
 from rpo_cli.pictures import decode, sha256
 from rpo_cli.records import Critique, Image, ImageData, Preference, Prompt, Reject, Row, content_key
 
+SWAPPED: dict[Choice | None, Choice] = {"a": "b", "b": "a", "tie": "tie"}
+
+
+def judgement_key(
+    prompt: str, a: str, b: str, choice: Choice | None, source_id: str | None, judged_by: str
+) -> str:
+    """The key of a judgement of the pictures with these hashes: the same with the sides swapped."""
+    first, second = sorted((a, b))
+    said = choice if a == first else SWAPPED.get(choice)
+    return content_key("preference", prompt, first, second, said, source_id, judged_by)
+
 
 @dataclass(frozen=True)
 class RowMaker:
-    """Entries → rows."""
+    """Entries → rows, of the source that has the id `group` in run.json."""
 
     group: str
     source: str
@@ -61,14 +72,8 @@ class RowMaker:
         for vote in entry.votes:
             a, b = images[vote.a], images[vote.b]
             yield Preference(
-                preference_id=content_key(
-                    "preference",
-                    entry.prompt,
-                    a.sha256,
-                    b.sha256,
-                    vote.choice,
-                    vote.source_id,
-                    self.judged_by,
+                preference_id=judgement_key(
+                    entry.prompt, a.sha256, b.sha256, vote.choice, vote.source_id, self.judged_by
                 ),
                 prompt_id=a.prompt_id,
                 prompt=entry.prompt,
@@ -103,7 +108,7 @@ class RowMaker:
 
     def _reject(self, bad: Bad) -> Reject:
         return Reject(
-            key_of=content_key(STAGE, self.group, bad.row),
+            key_of=content_key(STAGE, self.group, bad.row, bad.reason, bad.detail[:2000]),
             stage=STAGE,
             input_id=f"row {bad.row}",
             reason=bad.reason,

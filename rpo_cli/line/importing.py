@@ -1,27 +1,32 @@
 """import: other people's pictures, judgements and critiques as rows of the run.
 
-A source is read row by row in chunks of `run.rows_per_part` rows; each chunk is committed before the next
-is read, so memory is bounded and a kill costs one chunk. Keys are made of content (a picture under its
-prompt, two pictures and what was said of them), so the same row never comes in twice, whatever source it
-stands in. run.json names the groups of rows that take part in the run.
+Keys are made of content (a picture under its prompt, two pictures and what was said of them), so the same
+row never comes in twice, whatever source it stands in. A source is known by what it is and where it lies;
+what it holds replaces what it held before. run.json names the sources that take part in the run.
 """
 
-from collections import Counter
-from dataclasses import dataclass, field
+import hashlib
+from collections import Counter, defaultdict
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.exchange.hub_folder import URIS, HubPath, open_repository, parse
-from rpo_cli.exchange.incoming import Options, Place, Source, below
+from rpo_cli.exchange.incoming import Options, Place, Source
 from rpo_cli.exchange.licences import declared
+from rpo_cli.exchange.touched import Touched, watching
 from rpo_cli.identity import HUB_ID
 from rpo_cli.line.context import Line
+from rpo_cli.line.import_content import Contents, cache_folder
+from rpo_cli.line.import_groups import adopt
 from rpo_cli.line.import_rows import RowMaker
-from rpo_cli.line.imports import STAGE
-from rpo_cli.records import Reject, Row, canonical_json, content_key
+from rpo_cli.line.imports import STAGE, entries, rejects_of, said_of, sources
+from rpo_cli.line.ledger import NAMED, Ledger
+from rpo_cli.line.taking import Taking, changes
+from rpo_cli.records import canonical_json
 
-TABLES = ("prompts", "images", "critiques", "preferences")
 GENERIC = ("parquet", "jsonl")  # asked last: others know better what such a file is
 
 
@@ -30,21 +35,31 @@ class ImportReport:
     """What a run has of one source, earlier calls included.
 
     Attributes:
-        rows: rows of the source that were read now.
-        judged: pairs with a preference; `ties` and `unanswered` have none.
+        id: of the source in run.json.
+        rows: rows of the source that were read now; what has not changed is not read.
+        added, changed, withdrawn: rows of the source that say something new, something else, nothing more.
+        judged: judgements with a preference; `ties` and `unanswered` have none.
+        doubled: rows that say what another row of the source says; they count once.
+        contradicted: pairs of pictures of which rows of the source say different things; all count.
         rejects: reason → rows.
         notes: what a user should know of how the source was read.
     """
 
     source: str
+    id: str
     format: str
     rows: int
+    added: int
+    changed: int
+    withdrawn: int
     prompts: int
     images: int
     judged: int
     ties: int
     unanswered: int
     critiques: int
+    doubled: int
+    contradicted: int
     rejected: int
     rejects: dict[str, int]
     license: str
@@ -62,13 +77,13 @@ def import_source(
     column: str | None = None,
     license: str | None = None,
 ) -> ImportReport:
-    """Take the pictures, judgements and critiques of a source into the run.
+    """Take the pictures, judgements and critiques of a source into the run, as they are now.
 
     Args:
         path: a file or folder, or a dataset of the hub, which is read where it lies: OWNER/NAME or
             hf://datasets/OWNER/NAME, also with @REVISION. run.json keeps its commit: the run stays there.
         format: name of an importer; None: found out from the files.
-        limit: only the first rows of the source.
+        limit: only the first rows of the source; what came in of later ones stays as it is.
         license: of the source, where its own card does not say it.
 
     Raises:
@@ -80,20 +95,35 @@ def import_source(
     pictures = None if images is None else _place(line, images, pins)
     options = Options(asked=format is not None, split=split, images=pictures, column=column)
     name, source = _open(place, format, options)
-    card = source.root.top if isinstance(source.root, HubPath) else source.root
-    said = license or source.license or declared(card) or "unknown"
-    group = _group(name, source, options)
-    about = {"format": name, "source": _told(place), "license": said}
-    about |= {"revision": place.repository.commit} if isinstance(place, HubPath) else {}
-    settings = canonical_json({"import": name, **{key: about[key] for key in about if key != "format"}})
-    notes = [f"format: {name}" if format is None else "", source.note]
-    for note in filter(None, notes):
-        line.observer.note(note)
+    about = _about(name, source, place, options, license)
+    key = _key(about)
     with line.store.lock(STAGE):
-        line.record(imports={group: about}, **({"datasets": pins} if pins else {}))
-        maker = RowMaker(group, about["source"], settings, source.judged_by)
-        rows = _take(line, source, maker, limit)
-    return _report(line, maker, about, rows, tuple(filter(None, notes)))
+        earlier = entries(line.store).get(key, {})
+        notes = [f"format: {name}" if format is None else "", source.note, _moved(earlier, about)]
+        notes += _beside(line, key, about)
+        for note in filter(None, notes):
+            line.observer.note(note)
+        about = {"chunk": earlier.get("chunk", line.settings.run.rows_per_part), **about}
+        replaced = adopt(line, key, about)
+        known = {name: earlier[name] for name in ("rows", "content") if name in earlier}
+        line.record(imports={**replaced, key: {**known, **about}}, **({"datasets": pins} if pins else {}))
+        maker = RowMaker(key, about["source"], said_of(about), source.judged_by)
+        with watching() as touched:
+            folder = cache_folder(key, about["chunk"])
+            contents = _contents(source, place, options, folder, touched, again=line.rehash)
+            taking = Taking(
+                line=line,
+                source=source,
+                maker=maker,
+                contents=contents,
+                size=about["chunk"],
+                limit=limit,
+                ledger=Ledger.of(line.store, key),
+                present={table: line.store.keys(table) for table in NAMED},
+            )
+            taking.take()
+        line.record(imports={key: {**about, **_whole(taking.ledger)}})
+    return _report(line, taking, about, tuple(filter(None, notes)))
 
 
 def _place(line: Line, source: str | Path, pins: dict[str, str]) -> Place:
@@ -134,101 +164,115 @@ def _open(path: Place, format: str | None, options: Options) -> tuple[str, Sourc
     )
 
 
-def _group(name: str, source: Source, options: Options) -> str:
-    """The folder of a source's rows: what its files are called and how large they are."""
-    root = source.root.resolve()
-    files = sorted((below(file.resolve(), root) or file.name, file.stat().st_size) for file in source.files)
-    home = str(root) if isinstance(root, HubPath) else root.name
-    return content_key(STAGE, name, home, files, options.column)[:8]
+def _about(
+    name: str, source: Source, place: Place, options: Options, license: str | None
+) -> dict[str, Any]:
+    """What run.json keeps of a source, before it is read."""
+    card = source.root.top if isinstance(source.root, HubPath) else source.root
+    said = {
+        "format": name,
+        "source": _told(place),
+        "license": license or source.license or declared(card) or "unknown",
+        "revision": place.repository.commit if isinstance(place, HubPath) else None,
+        "place": _where(place),
+        "split": options.split,
+        "column": options.column,
+        "images": None if options.images is None else _where(options.images),
+    }
+    return {key: value for key, value in said.items() if value is not None}
 
 
-# --- rows ----------------------------------------------------------------------------------------------
+def _where(place: Place) -> str:
+    """Where a source lies, at whatever commit."""
+    if isinstance(place, HubPath):
+        return "/".join(["hf://datasets", place.repository.id, *place.path.parts])
+    return str(place.resolve())
 
 
-@dataclass
-class _Chunk:
-    """The rows of one chunk, each key once."""
-
-    rows: dict[str, dict[str, Row]] = field(default_factory=dict)
-
-    def add(self, rows: list[Row]) -> None:
-        for row in rows:
-            self.rows.setdefault(row.table, {}).setdefault(row.key, row)
+def _key(about: dict[str, Any]) -> str:
+    """The id of a source, which no version of the row format changes."""
+    told = [about.get(name) for name in ("format", "place", "split", "column", "images")]
+    return hashlib.sha256(canonical_json(told).encode()).hexdigest()[:8]
 
 
-def _take(line: Line, source: Source, maker: RowMaker, limit: int | None) -> int:
-    """Read the source from its first chunk that is not whole; returns how many rows were read."""
-    size = line.settings.run.rows_per_part
-    start = _resume(line, maker.group, size)
-    present = {table: line.store.keys(table) for table in (*TABLES, "rejects")}
-    total = min(limit or source.rows or 0, source.rows or limit or 0)
-    line.observer.start(STAGE, total, min(start, total))
-    read = 0
-    chunk, place = _Chunk(), start // size
-    try:
-        for entry in source.read(start):
-            if limit is not None and entry.row >= limit:
-                break
-            if entry.row // size != place:  # rows may be missing in between
-                _commit(line, chunk, maker.group, present)
-                chunk, place = _Chunk(), entry.row // size
-            rows = maker.rows(entry)
-            rejected = isinstance(rows[0], Reject)
-            chunk.add(rows)
-            read += 1
-            line.observer.advance(0 if rejected else 1, 1 if rejected else 0)
-            if (entry.row + 1) % size == 0:  # kept before the next row is read, which may fail
-                _commit(line, chunk, maker.group, present)
-                chunk = _Chunk()
-            if entry.row + 1 == limit:  # nothing beyond it is read
-                break
-        _commit(line, chunk, maker.group, present)
-    finally:
-        line.observer.finish()
-    return read
-
-
-def _resume(line: Line, group: str, size: int) -> int:
-    """The first row of the last chunk of which there is anything; chunks before it are whole."""
-    places = [
-        *line.store.columns("images", ["index"], group=group)["index"].to_pylist(),
-        *line.store.columns("preferences", ["row"], group=group)["row"].to_pylist(),
+def _beside(line: Line, key: str, about: dict[str, Any]) -> list[str]:
+    """Other readings of the same place that take part."""
+    return [
+        f"{said['source']} also takes part as {said['format']}: `--withdraw {other}` takes that out"
+        for other, said in sources(line).items()
+        if other != key and all(said.get(name) == about.get(name) for name in ("place", "split"))
     ]
-    return max(places, default=0) // size * size
 
 
-def _commit(line: Line, chunk: _Chunk, group: str, present: dict[str, set[str]]) -> None:
-    """What of the chunk is new, as one part per table; judgements last: they name the pictures."""
-    for table in ("prompts", "images", "critiques", "rejects", "preferences"):
-        rows = [row for key, row in chunk.rows.get(table, {}).items() if key not in present[table]]
-        present[table] |= {row.key for row in rows}
-        if rows:
-            line.store.commit(table, rows, group="" if table == "rejects" else group)
+def _moved(earlier: dict[str, Any], about: dict[str, Any]) -> str:
+    before, now = earlier.get("revision"), about.get("revision")
+    return f"at commit {now:.12}, before at {before:.12}" if before and now and before != now else ""
 
 
-def _report(
-    line: Line, maker: RowMaker, about: dict[str, str], rows: int, notes: tuple[str, ...]
-) -> ImportReport:
-    store, group = line.store, maker.group
-    counts = {table: store.counts(table).get(group, 0) for table in TABLES}
-    choices = Counter(store.columns("preferences", ["choice"], group=group)["choice"].to_pylist())
-    rejects = Counter(
-        row["reason"]
-        for row in store.columns("rejects", ["stage", "reason", "settings"]).to_pylist()
-        if row["stage"] == STAGE and row["settings"] == maker.settings
-    )
+def _contents(
+    source: Source,
+    place: Place,
+    options: Options,
+    folder: Path,
+    touched: list[Touched],
+    *,
+    again: bool,
+) -> Contents:
+    far = [item for item in (place, options.images) if isinstance(item, HubPath)]
+    whole = isinstance(place, HubPath) and len(far) == (1 if options.images is None else 2)
+    return Contents(source, " ".join(map(str, far)), whole, folder, touched, again)
+
+
+def _whole(ledger: Ledger) -> dict[str, Any]:
+    """How many rows of a source take part, and the hash of what they were read from."""
+    claims = list(ledger)
+    contents = [claim.content for claim in claims]
+    content = hashlib.sha256(canonical_json(contents).encode()).hexdigest()
+    return {"rows": sum(len(claim.rows) for claim in claims), "content": content}
+
+
+def _report(line: Line, taking: Taking, about: dict[str, Any], notes: tuple[str, ...]) -> ImportReport:
+    keys: dict[str, set[str]] = {table: set() for table in NAMED}
+    digests: list[str] = []
+    for claim in taking.ledger:
+        digests += claim.digests
+        for table, found in keys.items():
+            found.update(getattr(claim, table))
+    added, changed, withdrawn = changes(taking.before, taking.after)
+    choices, contradicted = _judged(line, keys["preferences"])
+    rejects = rejects_of(line, taking.maker.group)
     return ImportReport(
         source=about["source"],
+        id=taking.maker.group,
         format=about["format"],
-        rows=rows,
-        prompts=counts["prompts"],
-        images=counts["images"],
+        rows=taking.read,
+        added=added,
+        changed=changed,
+        withdrawn=withdrawn,
+        prompts=len(keys["prompts"]),
+        images=len(keys["images"]),
         judged=choices["a"] + choices["b"],
         ties=choices["tie"],
         unanswered=choices[None],
-        critiques=counts["critiques"],
-        rejected=rejects.total(),
-        rejects=dict(sorted(rejects.items())),
+        critiques=len(keys["critiques"]),
+        doubled=len(digests) - len(set(digests)),
+        contradicted=contradicted,
+        rejected=sum(rejects.values()),
+        rejects=rejects,
         license=about["license"],
         notes=notes,
     )
+
+
+def _judged(line: Line, keys: set[str]) -> tuple[Counter[str | None], int]:
+    """The choices of these judgements, and of how many pairs of pictures they differ."""
+    columns = ["preference_id", "prompt_id", "a_sha256", "b_sha256", "choice"]
+    choices: Counter[str | None] = Counter()
+    said: dict[tuple[str, frozenset[str]], set[str]] = defaultdict(set)
+    for row in line.store.columns("preferences", columns).to_pylist() if keys else []:
+        if row["preference_id"] in keys:
+            choices[row["choice"]] += 1
+            pair = (row["prompt_id"], frozenset((row["a_sha256"], row["b_sha256"])))
+            if row["choice"] is not None:
+                said[pair].add(row.get(f"{row['choice']}_sha256", "tie"))
+    return choices, sum(len(told) > 1 for told in said.values())

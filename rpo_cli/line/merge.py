@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError
+from rpo_cli.line.imports import entries, has_ledger
+from rpo_cli.line.ledger import differing
 from rpo_cli.records import TABLES
 from rpo_cli.store import Store, open_store
 
@@ -25,6 +27,7 @@ def merge(path: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
     first = target if target.read_manifest() else sources[0]
     for source in sources:
         _check_same(first, source)
+        _check_imports(target, source)
     if first is not target:
         _copy_settings(first, target)
     copied: dict[str, int] = {}
@@ -40,13 +43,24 @@ def merge(path: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
 
 
 def _join_imports(target: Store, sources: Sequence[Store]) -> None:
-    """Imported rows take part in a run where its run.json names their group."""
+    """Imported rows take part in a run where its run.json names their source; what it says of one stays."""
     manifest = target.read_manifest()
     imports = dict(manifest.get("imports", {}))
     for source in sources:
-        imports |= source.read_manifest().get("imports", {})
+        imports = entries(source) | imports
     if imports:
         target.write_manifest({**manifest, "imports": imports})
+
+
+def _check_imports(ours: Store, theirs: Store) -> None:
+    """One source, imported twice, must have held the same."""
+    known = entries(ours)
+    for key, about in entries(theirs).items():
+        if key in known and has_ledger(about) and differing(ours, theirs, key):
+            raise UsageError(
+                f"{theirs.url}: has {about['source']} with other rows than {ours.url}",
+                "import it again into both, then merge",
+            )
 
 
 def _copy_settings(source: Store, target: Store) -> None:

@@ -30,6 +30,7 @@ from rpo_cli.report.counted import aspect_scores, duplicates
 from rpo_cli.report.figures import COLUMNS, Tally, named
 from rpo_cli.report.pages import Card, Report, Side, StageRow, pages
 from rpo_cli.report.sample import Sampler
+from rpo_cli.schema import key_of
 from rpo_cli.store import Store
 
 FOLDER = "report"
@@ -241,11 +242,15 @@ def _cards(
 def _pictures(line: Line) -> tuple[int, int]:
     """How many pictures the run has, and how many different ones; those of older settings do not count."""
     groups: dict[str, str] = line.store.read_manifest().get("groups", {})
-    found = []
+    found: list[str] = []
+    foreign, given = import_groups(line), imported(line, "images")
     for stage, table in (("generate", "images"), ("edit", "edits")):
-        live = {groups[stage], *import_groups(line)} if stage in groups else line.store.counts(table)
+        live = {groups[stage], *foreign} if stage in groups else line.store.counts(table)
         for group in sorted(live):
-            found += line.store.columns(table, ["sha256"], group=group)["sha256"].to_pylist()
+            rows = line.store.columns(table, [key_of(table), "sha256"], group=group)
+            keys, hashes = (column.to_pylist() for column in rows.columns)
+            both = zip(keys, hashes, strict=True)
+            found += [sha for key, sha in both if group not in foreign or key in given]
     return len(found), len(set(found))
 
 

@@ -8,7 +8,7 @@ from rpo_cli.errors import UsageError, nearest
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import served_model
 from rpo_cli.line.dataset import PairsReport, build_dataset, is_built
-from rpo_cli.line.imports import generates, import_groups, imported, labelled_only
+from rpo_cli.line.imports import generates, import_groups, imported, labelled_only, told_sources
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.reviews import standing_keys
 from rpo_cli.line.sheet import draw_contact_sheet
@@ -63,12 +63,11 @@ def _inputs(line: Line) -> dict[str, Any]:
     models = {ROLES[work.name]: work.models[0] for work in judged}
     models |= {f"reward {name}": reward_identity(line, name, ref)[0] for name, ref in reward_models(line)}
     named = {role: f"{Path(served_model(item)).name} {item.revision[:16]}" for role, item in models.items()}
-    sources = line.store.read_manifest().get("imports", {})
     return {
         "live": live,
         "models": named,
         "notes": line.resolved.notes,
-        "imports": [about for _, about in sorted(sources.items())],
+        "imports": told_sources(line),
     }
 
 

@@ -11,11 +11,12 @@ from rpo_cli.line.contenders import finished, trained_on
 from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.critics import is_function
 from rpo_cli.line.held_out import dataset_files
-from rpo_cli.line.imports import import_groups, imported, rejects_of
+from rpo_cli.line.imports import STAGE, import_groups, imported, rejects_of
 from rpo_cli.line.rates import rate_of, rates
 from rpo_cli.line.round_plan import RoundsStatus, rounds_status
 from rpo_cli.line.run import dataset_is_current
 from rpo_cli.line.stage import reject_reasons
+from rpo_cli.line.withdrawing import KEPT, ImportedSource, dead_parts, imported_sources
 from rpo_cli.line.work import Work, works
 from rpo_cli.store import open_store
 from rpo_cli.train.data import fingerprint
@@ -63,6 +64,7 @@ class RunStatus:
         pairs: candidates; accepted and dropped (by reason) are those of the last `rpo build-pairs`.
         outdated: finished trainings on other pairs than the dataset has now; none where that is too large
             to look at in passing.
+        sources: what was imported, sources that were withdrawn too.
         audited: names under which `rpo eval --dataset` has judged the labels.
         current: whether the dataset is what build-pairs would make now; None: there is none, or it cannot
             be told.
@@ -86,6 +88,7 @@ class RunStatus:
     dropped: dict[str, int] = field(default_factory=dict)
     outdated: list[str] = field(default_factory=list)
     audited: list[str] = field(default_factory=list)
+    sources: list[ImportedSource] = field(default_factory=list)
 
 
 def status(path: str | Path) -> RunStatus:
@@ -114,6 +117,7 @@ def status(path: str | Path) -> RunStatus:
         dropped=dict(sorted(dropped.items())),
         outdated=outdated(line),
         audited=evaluated(line, AUDIT),
+        sources=imported_sources(line),
     )
 
 
@@ -150,10 +154,13 @@ def _imports(line: Line) -> list[StageStatus]:
     found = import_groups(line)
     if not found:
         return []
-    rejects, present = rejects_of(line), len(imported(line, "images"))
+    rejects, live = rejects_of(line), imported(line, "images")
+    present = len(live)
     wanted = present + sum(rejects.values())
-    size = sum(part.bytes for part in line.store.parts("images") if part.group in found)
-    return [StageStatus("import", wanted, present, sum(rejects.values()), rejects, 0, size)]
+    parts = [part for part in line.store.parts("images") if part.group in found]
+    size = sum(part.bytes for part in parts)
+    stale = len({key for part in parts for key in line.store.part_keys("images", part)} - live)
+    return [StageStatus("import", wanted, present, sum(rejects.values()), rejects, stale, size)]
 
 
 def _stage(line: Line, name: str) -> StageStatus:
@@ -193,6 +200,11 @@ def prune(path: str | Path) -> dict[str, int]:
             counts = line.store.counts(table)
             line.store.prune(table, keep)
             dropped[table] = sum(count for group, count in counts.items() if group not in keep)
+    with line.store.lock(STAGE):
+        for table in KEPT:
+            for part, rows in dead_parts(line, table):
+                line.store.files.delete(part)
+                dropped[table] = dropped.get(table, 0) + rows
     return dropped
 
 
@@ -202,5 +214,5 @@ def compact(path: str | Path) -> dict[str, int]:
     with ExitStack() as held:
         for name in ("import", "review", *TABLES):  # every stage writes rejects
             held.enter_context(store.lock(name))
-        tables = (*TABLES.values(), "preferences", "verdicts", "rejects")
+        tables = (*TABLES.values(), "preferences", "verdicts", "rejects", "claims")
         return {table: store.compact(table) for table in tables}

@@ -35,7 +35,8 @@ def once(*tables: str) -> Callable[[Callable[[Line], Made]], Callable[[Line], Ma
         @wraps(function)
         def remembered(line: Line) -> Made:
             parts = [part.name for table in tables for part in line.store.parts(table)]
-            state = (line.planned, line.store.read_manifest().get("prompts"), parts)
+            manifest = line.store.read_manifest()
+            state = (line.planned, manifest.get("prompts"), manifest.get("imports"), parts)
             if line.memory.get(function.__name__, (None,))[0] != state:
                 line.memory[function.__name__] = (state, function(line))
             found: Made = line.memory[function.__name__][1]
@@ -103,7 +104,7 @@ def generate_work(line: Line) -> Work:
     return Work("generate", "images", group, settings, made.tasks, chosen.models, stage, made.picture_of)
 
 
-@once("images")
+@once("images", "claims")
 def live_images(line: Line) -> list[dict[str, Any]]:
     """Light rows of the pictures that the settings want or that were imported, and that are there."""
     columns = ["image_id", "sha256", "prompt_id", "prompt", "index"]
@@ -111,7 +112,7 @@ def live_images(line: Line) -> list[dict[str, Any]]:
     return _light(line, "images", wanted | imported(line, "images"), columns)
 
 
-@once("images")
+@once("images", "claims")
 def critique_work(line: Line) -> Work:
     s = line.settings.critique
     model = critics.critic_identity(line)
@@ -143,7 +144,7 @@ def critique_work(line: Line) -> Work:
     )
 
 
-@once("images", "critiques")
+@once("images", "critiques", "claims")
 def edit_work(line: Line) -> Work:
     s = line.settings.edit
     chosen = models.editor(line)

@@ -108,7 +108,7 @@ def open_folders(path: Place, options: Options) -> Source | None:
         return None
     win, lose = (_pictures(side) for side in sides if side is not None)
     stems = sorted({*win, *lose})
-    files = [file for side in (win, lose) for file in side.values()]
+    names = [" ".join(side[stem].name if stem in side else "/" for side in (win, lose)) for stem in stems]
 
     def pair(row: int, stem: str) -> Entry:
         gone = [name for name, side in (("winner", win), ("loser", lose)) if stem not in side]
@@ -122,10 +122,11 @@ def open_folders(path: Place, options: Options) -> Source | None:
 
     return Source(
         root=path,
-        files=tuple(ordered(files)),
+        files=(),
         judged_by="source",
         read=lambda start: entries(islice(enumerate(stems), start, None), pair),
         rows=len(stems),
+        names=names,
     )
 
 

@@ -30,6 +30,7 @@ from rpo_cli.exchange.incoming import (
     prompt_of,
     refuse,
 )
+from rpo_cli.exchange.touched import touch
 
 BATCH = 16  # rows that are in memory at once: two pictures each
 BUFFER = 2**20  # bytes read ahead of a column, instead of a whole row group
@@ -220,6 +221,7 @@ def rows_of(
             base = numbers.stop
             wanted = numbers[max(start - numbers.start, 0) :]
             if wanted and (only is None or not only.isdisjoint(wanted)):
+                touch(path)
                 yield from (
                     (number, row)
                     for number, row in zip(numbers, _group(path, file, index, columns), strict=True)

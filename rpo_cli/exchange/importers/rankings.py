@@ -26,6 +26,7 @@ from rpo_cli.exchange.incoming import (
     prompt_of,
     refuse,
 )
+from rpo_cli.exchange.touched import touch
 from rpo_cli.pictures import MAX_BYTES
 
 HINT = "check the folder, or name another --format; see `rpo list importers`"
@@ -177,6 +178,7 @@ class _Zips:
             return self._member(inside(self.root, f"{folder}.zip"), PurePosixPath(name).name)
 
     def _member(self, archive: Place, name: str) -> bytes:
+        touch(archive)
         try:
             if self.open is None or self.open[0] != archive:
                 self.open = (archive, zipfile.ZipFile(archive.open("rb")))

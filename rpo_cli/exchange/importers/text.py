@@ -7,6 +7,7 @@ from typing import Any
 
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.incoming import BadRow, Place
+from rpo_cli.exchange.touched import touch
 
 PIECE = 2**20  # characters read at once
 MAX_ROW = 64 * 2**20  # characters of one row; more is no row of a data set
@@ -16,6 +17,7 @@ _SPACE = " \t\r\n"
 
 def json_lines(path: Place) -> Iterator[tuple[int, Any]]:
     """(line number from 0, object or BadRow) of every line that is not blank."""
+    touch(path)
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         for number, line in enumerate(file):
             if line.strip():
@@ -32,6 +34,7 @@ def _object(line: str) -> Any:
 
 def csv_rows(path: Place) -> Iterator[tuple[int, Any]]:
     """(row number from 0, row) of a CSV file with a header; an empty cell is no value."""
+    touch(path)
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
         try:
             for number, row in enumerate(csv.DictReader(file)):
@@ -46,6 +49,7 @@ def json_items(path: Place) -> Iterator[tuple[int, Any]]:
     Raises:
         UsageError: no JSON array, or one that breaks off.
     """
+    touch(path)
     with path.open(encoding="utf-8-sig", errors="replace") as file:
         buffer = file.read(PIECE).lstrip(_SPACE)
         if not buffer.startswith("["):

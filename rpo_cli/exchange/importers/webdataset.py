@@ -19,6 +19,7 @@ from rpo_cli.exchange.incoming import (
     ordered,
     refuse,
 )
+from rpo_cli.exchange.touched import touch
 from rpo_cli.pictures import MAX_BYTES
 
 HINT = "check the folder, or name another --format; see `rpo list importers`"
@@ -76,6 +77,7 @@ def _samples(files: list[Place], start: int) -> Iterator[tuple[int, Any]]:
     """(number, sample as name → value) from number `start` on; members before it are not read."""
     number = 0
     for path in files:
+        touch(path)
         try:
             with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:
                 for members in _groups(tar):

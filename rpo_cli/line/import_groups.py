@@ -1,0 +1,79 @@
+"""Sources that an rpo before the ledger has imported: groups of rows, known by a name alone.
+
+They take part as they are. When a source of that name and format is imported, its group becomes a ledger,
+which the rows that the source has now then replace chunk by chunk.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from rpo_cli.line.context import Line
+from rpo_cli.line.imports import STAGE, Entries, has_ledger, said_of, sources
+from rpo_cli.line.ledger import Ledger, blank
+from rpo_cli.line.taking import digest
+from rpo_cli.store import Store
+
+Keys = dict[str, set[str]]
+
+
+def adopt(line: Line, key: str, about: dict[str, Any]) -> Entries:
+    """Enter the rows of earlier imports of a source into its ledger.
+
+    Returns:
+        Their entries in run.json, as they are once that of the source stands there.
+    """
+    groups = {
+        group: said
+        for group, said in sources(line).items()
+        if not has_ledger(said) and all(said[name] == about[name] for name in ("format", "source"))
+    }
+    ledger = Ledger.of(line.store, key)
+    found: dict[int, Keys] = {}
+    for group, said in sorted(groups.items()):
+        for row, keys in _rows(line.store, group, said).items():
+            for table, named in keys.items():
+                found.setdefault(row, defaultdict(set))[table] |= named
+    for start in sorted({row // about["chunk"] * about["chunk"] for row in found}):
+        if ledger.at(start) is None:
+            _enter(ledger, start, start + about["chunk"], found)
+    return {group: {**said, "withdrawn": True, "replaced": key} for group, said in groups.items()}
+
+
+def _enter(ledger: Ledger, start: int, stop: int, found: dict[int, Keys]) -> None:
+    inside = {row: keys for row, keys in sorted(found.items()) if start <= row < stop}
+    taken = {row: keys for row, keys in inside.items() if keys["images"]}
+    tables = ("prompts", "images", "critiques", "preferences")
+    digests = tuple(digest(key for table in tables for key in keys[table]) for keys in taken.values())
+    named = {
+        table: tuple(sorted({key for keys in inside.values() for key in keys[table]}))
+        for table in (*tables, "rejects")
+    }
+    said = {"upto": stop, "rows": tuple(taken), "digests": digests, **named}
+    ledger.put(blank(ledger.source, start).model_copy(update=said))
+
+
+def _rows(store: Store, group: str, about: dict[str, Any]) -> dict[int, Keys]:
+    """Row of the source → table → keys that it gave, as far as the rows of the group tell."""
+    found: dict[int, Keys] = defaultdict(lambda: defaultdict(set))
+    owner: dict[str, int] = {}
+    for row in _light(store, "images", ["image_id", "prompt_id", "index"], group):
+        found[row["index"]]["images"].add(row["image_id"])
+        found[row["index"]]["prompts"].add(row["prompt_id"])
+        owner[row["image_id"]] = row["index"]
+    for row in _light(store, "preferences", ["preference_id", "prompt_id", "a_id", "b_id", "row"], group):
+        keys = found[row["row"]]
+        keys["preferences"].add(row["preference_id"])
+        keys["images"] |= {row["a_id"], row["b_id"]}
+        keys["prompts"].add(row["prompt_id"])
+    for row in _light(store, "critiques", ["critique_id", "image_id"], group):
+        found[owner.get(row["image_id"], 0)]["critiques"].add(row["critique_id"])
+    for row in _light(store, "rejects", ["key_of", "stage", "input_id", "settings"], None):
+        number = row["input_id"].removeprefix("row ")
+        if row["stage"] == STAGE and row["settings"] == said_of(about) and number.isdecimal():
+            found[int(number)]["rejects"].add(row["key_of"])
+    return found
+
+
+def _light(store: Store, table: str, columns: list[str], group: str | None) -> Iterator[dict[str, Any]]:
+    yield from store.columns(table, columns, group=group).to_pylist()
