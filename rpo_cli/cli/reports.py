@@ -75,7 +75,8 @@ def imported(say: Output, report: "ImportReport") -> None:
     text += f", {report.critiques:,} critiques" if report.critiques else ""
     text += f", {report.rejected:,} rejected ({counted(report.rejects)})" if report.rejected else ""
     changes = {"added": report.added, "changed": report.changed, "withdrawn": report.withdrawn}
-    text += f"\nrows: {counted(changes)}" if any(changes.values()) else "\nrows: nothing has changed"
+    changed = ", ".join(f"{count:,} {name}" for name, count in changes.items())
+    text += f"\nrows: {changed if any(changes.values()) else 'nothing has changed'}"
     text += f"; {report.doubled:,} say what another one says" if report.doubled else ""
     text += f"; {report.contradicted:,} pairs are judged both ways" if report.contradicted else ""
     say.result(report, f"{text}\nlicence of the data: {report.license}", essence=str(report.images))

@@ -19,7 +19,7 @@ from rpo_cli.errors import UsageError
 from rpo_cli.exchange.hub_folder import HubPath
 from rpo_cli.exchange.incoming import Place, Source
 from rpo_cli.exchange.touched import Touched, state_of
-from rpo_cli.hashes import SETTLED, file_sha256, user_cache
+from rpo_cli.hashes import SETTLED, FileHashes, user_cache
 from rpo_cli.records import canonical_json
 
 
@@ -32,7 +32,7 @@ class Contents:
         far: all of it is on the hub, so that its commits are its content.
         folder: of the cache, a small file for each chunk.
         touched: what rows have been read from; emptied chunk by chunk.
-        again: read every file, however it looks.
+        hashes: of files, as far as they are remembered.
     """
 
     source: Source
@@ -40,46 +40,45 @@ class Contents:
     far: bool
     folder: Path
     touched: list[Touched]
-    again: bool = False
+    hashes: FileHashes
     _states: dict[Place, str] = field(init=False)  # of the source's own files, in their order
-    _hashes: dict[tuple[Place, str], str] = field(default_factory=dict)
+    _known: dict[tuple[Place, str], str] = field(default_factory=dict)
     _reached: int = 0  # so many of these files are behind the rows that were read
 
     def __post_init__(self) -> None:
         self._states = {place: state_of(place) for place in self.source.files}
 
     def unchanged(self, start: int, upto: int, ended: bool, content: str) -> bool:
-        """Whether rows [start, upto) are still made of what has the hash `content`; reads none of it."""
+        """Whether rows [start, upto) are still made of what has the hash `content`; reads no row."""
         if self.far:
             return content == self._digest([self.commits])
-        if self.again:
-            return False
         known = _read(self.folder / f"{start}.json")
         count, files = known.get("count"), known.get("files")
-        if known.get("content") != content or not isinstance(count, int) or not isinstance(files, dict):
+        if self.hashes.rehash or known.get("content") != content:
+            return False
+        if not isinstance(count, int) or not isinstance(files, dict):
             return False
         tables = len(self._states) if ended else count
-        now = {"names": self._names(start, upto, ended), "count": tables, "states": self._looks(tables)}
-        return known == known | now and all(state_of(Path(name)) == state for name, state in files.items())
+        now = {"names": self._names(start, upto, ended), "count": tables, "tables": self._tables(tables)}
+        return known == known | now and all(self._same(Path(name), *look) for name, look in files.items())
 
     def of(self, start: int, upto: int, ended: bool) -> tuple[str, dict[str, Any]]:
         """The hash of what rows [start, upto), read just now, were made of, and what `remember` is told."""
         if self.far:
             return self._digest([self.commits]), {}
-        places = list(self._states)
-        own = [places.index(item.place) + 1 for item in self.touched if item.place in self._states]
-        self._reached = max(self._reached, *own, 0)
-        count = len(places) if ended or not self._reached else self._reached
+        own = list(self._states)
+        reached = [own.index(item.place) + 1 for item in self.touched if item.place in self._states]
+        self._reached = max(self._reached, *reached, 0)
+        count = len(own) if ended or not self._reached else self._reached
         rows = {item.place: item for item in self.touched if item.place not in self._states}
-        hashes = [self._hash(place, self._states[place]) for place in places[:count]]
-        parts = [item.sha256 or self._hash(place, item.state) for place, item in rows.items()]
-        names = self._names(start, upto, ended)
-        content = self._digest([hashes, names, parts, self.commits])
-        local = [(place, item) for place, item in rows.items() if isinstance(place, Path)]
-        files = {str(place.absolute()): item.state for place, item in local}
-        if any(_fresh(state) for state in (*files.values(), *list(self._states.values())[:count])):
-            return content, {}
-        looks = {"names": names, "count": count, "states": self._looks(count), "files": files}
+        hashes = {place: item.sha256 or self._read(place, item.state) for place, item in rows.items()}
+        looks = {"names": self._names(start, upto, ended), "tables": self._tables(count), "count": count}
+        content = self._digest([looks["names"], looks["tables"], list(hashes.values())])
+        looks["files"] = {
+            str(place.absolute()): ["" if _fresh(item.state) else item.state, hashes[place]]
+            for place, item in rows.items()
+            if isinstance(place, Path)
+        }
         return content, {"content": content, **looks}
 
     def remember(self, start: int, looks: dict[str, Any]) -> None:
@@ -91,18 +90,31 @@ class Contents:
         """Of the rows, where no file says which rows there are; at the end also that there are no more."""
         return self._digest([self.commits, *self.source.names[start : None if ended else upto]])
 
-    def _looks(self, count: int) -> str:
-        return self._digest(list(self._states.values())[:count])
+    def _tables(self, count: int) -> str:
+        """Of the first files of the source."""
+        places = list(self._states.items())[:count]
+        return self._digest([self._read(place, state) for place, state in places])
+
+    def _same(self, path: Path, state: str, sha256: str) -> bool:
+        """Whether a file is the same: it looks so, or it has the same hash."""
+        now = state_of(path)
+        try:
+            return bool(now) and (now == state or self._hash(path, now) == sha256)
+        except OSError:
+            return False
+
+    def _read(self, place: Place, state: str) -> str:
+        try:
+            return self._hash(place, state)
+        except OSError as error:
+            raise UsageError(f"{place}: {error.strerror}", "see that you may read it") from error
 
     def _hash(self, place: Place, state: str) -> str:
         if isinstance(place, HubPath):
             return str(place)
-        if (place, state) not in self._hashes:
-            try:
-                self._hashes[place, state] = file_sha256(place, rehash=self.again)
-            except OSError as error:
-                raise UsageError(f"{place}: {error.strerror}", "see that you may read it") from error
-        return self._hashes[place, state]
+        if (place, state) not in self._known:
+            self._known[place, state] = self.hashes.of(place)
+        return self._known[place, state]
 
     @staticmethod
     def _digest(parts: Iterable[Any]) -> str:

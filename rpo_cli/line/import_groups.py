@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rpo_cli.line.context import Line
-from rpo_cli.line.imports import STAGE, Entries, has_ledger, said_of, sources
+from rpo_cli.line.imports import STAGE, Entries, entries, has_ledger, said_of, sources
 from rpo_cli.line.ledger import Ledger, blank
 from rpo_cli.line.taking import digest
 from rpo_cli.store import Store
@@ -77,3 +77,16 @@ def _rows(store: Store, group: str, about: dict[str, Any]) -> dict[int, Keys]:
 
 def _light(store: Store, table: str, columns: list[str], group: str | None) -> Iterator[dict[str, Any]]:
     yield from store.columns(table, columns, group=group).to_pylist()
+
+
+def upgrade_imports(store: Store) -> list[str]:
+    """What `rpo upgrade` has to say of imports: no row of theirs has to be made again.
+
+    Nothing is written: where a source lies is not known before it is imported again.
+    """
+    return [
+        f"{said['source']} ({said['format']}) takes part as it is, known by its name alone; "
+        f"`rpo import {store.url} SOURCE` once more, and its content is known"
+        for _, said in sorted(entries(store).items())
+        if not has_ledger(said) and not said.get("withdrawn") and said["format"] != "rpo"
+    ]

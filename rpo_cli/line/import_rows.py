@@ -12,6 +12,14 @@ from rpo_cli.records import Critique, Image, ImageData, Preference, Prompt, Reje
 SWAPPED: dict[Choice | None, Choice] = {"a": "b", "b": "a", "tie": "tie"}
 
 
+def image_key(prompt: str, sha256: str) -> str:
+    return content_key(STAGE, prompt, sha256)
+
+
+def critique_key(image_id: str, text: str) -> str:
+    return content_key(STAGE, image_id, text)
+
+
 def judgement_key(
     prompt: str, a: str, b: str, choice: Choice | None, source_id: str | None, judged_by: str
 ) -> str:
@@ -51,7 +59,7 @@ class RowMaker:
         content = sha256(picture.data)
         width, height = decode(picture.data, picture.source_id or f"row {entry.row}").size
         return Image(
-            image_id=content_key(STAGE, entry.prompt, content),
+            image_id=image_key(entry.prompt, content),
             prompt_id=prompt_id,
             prompt=entry.prompt,
             index=entry.row,
@@ -90,7 +98,7 @@ class RowMaker:
 
     def _critique(self, image: Image, said: Feedback) -> Critique:
         return Critique(
-            critique_id=content_key(STAGE, image.image_id, said.text),
+            critique_id=critique_key(image.image_id, said.text),
             image_id=image.image_id,
             image_sha256=image.sha256,
             prompt_id=image.prompt_id,

@@ -17,6 +17,7 @@ from rpo_cli.exchange.hub_folder import URIS, HubPath, open_repository, parse
 from rpo_cli.exchange.incoming import Options, Place, Source
 from rpo_cli.exchange.licences import declared
 from rpo_cli.exchange.touched import Touched, watching
+from rpo_cli.hashes import FileHashes, file_hashes
 from rpo_cli.identity import HUB_ID
 from rpo_cli.line.context import Line
 from rpo_cli.line.import_content import Contents, cache_folder
@@ -108,9 +109,9 @@ def import_source(
         known = {name: earlier[name] for name in ("rows", "content") if name in earlier}
         line.record(imports={**replaced, key: {**known, **about}}, **({"datasets": pins} if pins else {}))
         maker = RowMaker(key, about["source"], said_of(about), source.judged_by)
-        with watching() as touched:
+        with watching() as touched, file_hashes(rehash=line.rehash) as hashes:
             folder = cache_folder(key, about["chunk"])
-            contents = _contents(source, place, options, folder, touched, again=line.rehash)
+            contents = _contents(source, place, options, folder, touched, hashes)
             taking = Taking(
                 line=line,
                 source=source,
@@ -215,12 +216,11 @@ def _contents(
     options: Options,
     folder: Path,
     touched: list[Touched],
-    *,
-    again: bool,
+    hashes: FileHashes,
 ) -> Contents:
     far = [item for item in (place, options.images) if isinstance(item, HubPath)]
     whole = isinstance(place, HubPath) and len(far) == (1 if options.images is None else 2)
-    return Contents(source, " ".join(map(str, far)), whole, folder, touched, again)
+    return Contents(source, " ".join(map(str, far)), whole, folder, touched, hashes)
 
 
 def _whole(ledger: Ledger) -> dict[str, Any]:

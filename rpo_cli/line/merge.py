@@ -25,9 +25,10 @@ def merge(path: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
     target = open_store(path, create=True)
     sources = [open_store(other) for other in others]
     first = target if target.read_manifest() else sources[0]
-    for source in sources:
+    for number, source in enumerate(sources):
         _check_same(first, source)
-        _check_imports(target, source)
+        for other in (target, *sources[:number]):
+            _check_imports(other, source)
     if first is not target:
         _copy_settings(first, target)
     copied: dict[str, int] = {}

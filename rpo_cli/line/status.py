@@ -202,6 +202,9 @@ def prune(path: str | Path) -> dict[str, int]:
             dropped[table] = sum(count for group, count in counts.items() if group not in keep)
     with line.store.lock(STAGE):
         for table in KEPT:
+            line.store.prune(
+                table, line.store.counts(table)
+            )  # what a dead part replaces must not come back
             for part, rows in dead_parts(line, table):
                 line.store.files.delete(part)
                 dropped[table] = dropped.get(table, 0) + rows

@@ -45,6 +45,53 @@ def test_import_as_json_counts_what_came_in(rpo, tmp_path, folders):
     assert said["license"] == "mit"
 
 
+def test_an_import_says_what_has_changed(rpo, tmp_path, folders):
+    assert "rows: 2 added, 0 changed, 0 withdrawn" in rpo("import", tmp_path / "run", folders).out
+    assert "rows: nothing has changed" in rpo("import", tmp_path / "run", folders).out
+    (folders / "win" / "a.txt").write_text("another prompt")
+    (folders / "win" / "b.png").unlink()
+    (folders / "lose" / "b.png").unlink()
+    said = json.loads(rpo("import", tmp_path / "run", folders, "--json").out)
+    assert (said["added"], said["changed"], said["withdrawn"]) == (0, 1, 1)
+    (folders / "win" / "a.txt").write_text("prompt a")
+    assert "rows: 0 added, 1 changed, 0 withdrawn" in rpo("import", tmp_path / "run", folders).out
+
+
+def test_a_source_is_withdrawn_by_the_name_that_status_tells(rpo, tmp_path, folders):
+    run = tmp_path / "run"
+    rpo("import", run, folders)
+    (name,) = json.loads(rpo("status", run, "--json").out)["sources"]
+    assert f"imported {name['id']}: source as folders, 2 rows, licence unknown" in rpo("status", run).out
+    done = rpo("import", run, "--withdraw", "source")
+    assert (done.code, "4 pictures, 2 judgements" in done.out) == (0, True)
+    said = json.loads(rpo("import", run, "--withdraw", "source", "--json").out)
+    assert (said["id"], said["images"], said["shared"]) == (name["id"], 0, 0)
+    assert "licence unknown, withdrawn" in rpo("status", run).out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--withdraw", "sourec"), "no source 'sourec'; did you mean 'source'"),
+        (("--withdraw", "source", "--rows", "3"), "rows cannot stand beside it"),
+        (("source", "--withdraw", "source"), "source cannot stand beside it"),
+        ((), "no SOURCE is given"),
+    ],
+)
+def test_a_wrong_withdrawal_is_told_and_changes_nothing(
+    rpo, tmp_path, folders, monkeypatch, arguments, said
+):
+    monkeypatch.chdir(tmp_path)
+    rpo("import", "run", folders)
+    before = (tmp_path / "run" / "run.json").read_bytes()
+    done = rpo("import", "run", *arguments)
+    assert (done.code, said in done.err) == (2, True), done.err
+    assert done.err.count("\n") == 2
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
+    assert rpo("import", "elsewhere", "--withdraw", "source").code == 2
+    assert not (tmp_path / "elsewhere").exists()
+
+
 def test_an_import_of_nothing_but_bad_rows_fails_with_the_reasons(rpo, tmp_path, folders):
     for file in folders.glob("win/*.png"):
         file.write_bytes(b"no picture")

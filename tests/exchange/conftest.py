@@ -143,3 +143,53 @@ def writer():
 @pytest.fixture
 def write(tmp_path):
     return Writer(tmp_path / "source")
+
+
+class Judged:
+    """pairs.jsonl beside its pictures: `choices` says who wins, "a" or "b", of each row."""
+
+    def __init__(self, write, count=10, name="."):
+        self.write, self.home, self.pictures = write, name, {}
+        for n in range(count):
+            self.put(f"{n}a.png", n)
+            self.put(f"{n}b.png", 100 + n)
+        self.say(["a"] * count)
+
+    @property
+    def root(self):
+        return self.write.root / self.home
+
+    def put(self, name, seed):
+        self.pictures[name] = self.write.png(seed)
+        return self.write.file(f"{self.home}/{name}", self.pictures[name])
+
+    def say(self, choices, prompts=None):
+        prompts = prompts or [f"prompt {n}" for n in range(len(choices))]
+        self.rows = [
+            {"prompt": prompts[n], "image_0": f"{n}a.png", "image_1": f"{n}b.png", "label_0": int(c == "a")}
+            for n, c in enumerate(choices)
+        ]
+        return self.write.lines(f"{self.home}/pairs.jsonl", self.rows)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    """The user's cache, empty at first."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def judge(write):
+    """Makes sources of judged pairs: rows, folder."""
+    return lambda count=10, name=".": Judged(write, count, name)
+
+
+@pytest.fixture
+def judged(judge):
+    return judge()
+
+
+@pytest.fixture
+def settled(monkeypatch):
+    """Files that were written just now count as if they had been written long ago."""
+    monkeypatch.setattr("rpo_cli.line.import_content.SETTLED", 0)

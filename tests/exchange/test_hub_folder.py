@@ -178,6 +178,24 @@ def test_a_run_stays_at_the_commit_that_it_began_with(tmp_path, write, hub):
     assert said["revision"] == "b" * 40  # the same source, at another commit
 
 
+def test_another_commit_replaces_what_the_one_before_said_and_the_same_is_not_read_again(
+    tmp_path, write, hub
+):
+    as_folders(write)
+    publish(hub, write.root)
+    assert bring(tmp_path / "run").added == 3
+    hub.asked.clear()
+    assert bring(tmp_path / "run").rows == 0
+    assert [path for _, path, _ in hub.asked if "/resolve/" in path] == []
+    write.file("win/0.txt", "prompt X")
+    (write.root / "lose" / "2.png").unlink()
+    publish(hub, write.root, sha="b" * 40)
+    report = bring(tmp_path / "run", f"{NAME}@{'b' * 40}")
+    assert (report.added, report.changed, report.withdrawn) == (0, 1, 1)
+    assert (report.images, report.rejects) == (4, {"missing_image": 1})
+    assert f"at commit {'b' * 12}, before at {'a' * 12}" in report.notes
+
+
 def test_a_part_of_a_dataset_and_pictures_of_another_are_named_alike(tmp_path, write, writer, hub):
     write.parquet("v1/data/train-0.parquet", [write.pick(n) for n in range(3)])
     publish(hub, write.root, "someone/many")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -66,44 +67,6 @@ def state(run):
     return {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in files}
 
 
-class Judged:
-    """pairs.jsonl beside its pictures: `choices` says who wins, "a" or "b", of each row."""
-
-    def __init__(self, write, count=10, name="."):
-        self.write, self.home, self.pictures = write, name, {}
-        for n in range(count):
-            self.put(f"{n}a.png", n)
-            self.put(f"{n}b.png", 100 + n)
-        self.say(["a"] * count)
-
-    @property
-    def root(self):
-        return self.write.root / self.home
-
-    def put(self, name, seed):
-        self.pictures[name] = self.write.png(seed)
-        return self.write.file(f"{self.home}/{name}", self.pictures[name])
-
-    def say(self, choices, prompts=None):
-        prompts = prompts or [f"prompt {n}" for n in range(len(choices))]
-        self.rows = [
-            {"prompt": prompts[n], "image_0": f"{n}a.png", "image_1": f"{n}b.png", "label_0": int(c == "a")}
-            for n, c in enumerate(choices)
-        ]
-        return self.write.lines(f"{self.home}/pairs.jsonl", self.rows)
-
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """The user's cache, empty."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def judged(write):
-    return Judged(write)
-
-
 def test_a_second_folder_of_the_same_names_and_sizes_comes_in_whole(tmp_path, writer):
     """400 pictures in win/ and lose/, and 400 others in a folder that is called alike."""
     for home, shift in (("one", 0), ("two", 1000)):
@@ -119,8 +82,8 @@ def test_a_second_folder_of_the_same_names_and_sizes_comes_in_whole(tmp_path, wr
     assert len(live(tmp_path / "run", "images")) == 800
 
 
-def test_corrected_labels_of_a_file_of_the_same_size_replace_the_old_ones(tmp_path, write):
-    judged = Judged(write, 200)
+def test_corrected_labels_of_a_file_of_the_same_size_replace_the_old_ones(tmp_path, judge):
+    judged = judge(200)
     bring(tmp_path / "run", judged.root, {"run.rows_per_part": 64})
     size = (judged.root / "pairs.jsonl").stat().st_size
     judged.say(["b"] * 200)
@@ -271,12 +234,6 @@ def test_a_file_of_rows_that_is_put_between_others_comes_in(tmp_path, write):
 
 
 @pytest.fixture
-def settled(monkeypatch):
-    """Files that were written just now count as if they had been written long ago."""
-    monkeypatch.setattr("rpo_cli.line.import_content.SETTLED", 0)
-
-
-@pytest.fixture
 def opened(monkeypatch):
     """Names of the files that were read for a picture or a text."""
     seen, real = [], Path.read_bytes
@@ -327,6 +284,17 @@ def test_a_picture_whose_size_and_time_are_set_back_is_seen(tmp_path, judged):
     assert bring(tmp_path / "run", judged.root).rows == 4
 
 
+def test_a_picture_that_was_changed_within_a_tick_of_the_clock_is_seen(tmp_path, judged, monkeypatch):
+    """It looks the same in every way; it was new when it was read, so its looks are not trusted."""
+    now = time.time_ns()
+    for module in ("exchange.touched", "exchange.incoming", "line.import_content"):
+        monkeypatch.setattr(f"rpo_cli.{module}.state_of", lambda place, status=None: f"1 {now} {now} 1")
+    bring(tmp_path / "run", judged.root)
+    assert bring(tmp_path / "run", judged.root).rows == 0
+    judged.put("5b.png", 500)
+    assert counts(bring(tmp_path / "run", judged.root)) == (0, 1, 0)
+
+
 @pytest.mark.usefixtures("settled")
 def test_rehash_reads_every_row_again(tmp_path, judged):
     bring(tmp_path / "run", judged.root)
@@ -360,8 +328,8 @@ def test_a_limit_takes_nothing_back_and_reads_on_where_it_stopped(tmp_path, judg
     assert said(run) == before
 
 
-def test_rows_that_another_source_has_too_stay(tmp_path, write):
-    one, two = Judged(write, 6, "one"), Judged(write, 6, "two")
+def test_rows_that_another_source_has_too_stay(tmp_path, judge):
+    one, two = judge(6, "one"), judge(6, "two")
     bring(tmp_path / "run", one.root)
     bring(tmp_path / "run", two.root)
     assert len(live(tmp_path / "run", "preferences")) == 6
