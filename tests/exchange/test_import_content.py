@@ -12,6 +12,7 @@ import pytest
 from rpo_cli import hashes, open_line
 from rpo_cli.line.importing import import_source
 from rpo_cli.line.imports import imported
+from rpo_cli.line.ledger import Ledger
 from rpo_cli.line.run import build_pairs
 from rpo_cli.line.status import compact, prune, status
 from rpo_cli.line.withdrawing import withdraw
@@ -326,6 +327,9 @@ def test_a_limit_takes_nothing_back_and_reads_on_where_it_stopped(tmp_path, judg
     before = said(run)
     assert counts(bring(run, root, limit=1)) == (0, 0, 0)
     assert said(run) == before
+    judged.say(["b", *"a" * 9])
+    assert counts(bring(run, root, limit=1)) == (0, 1, 0)
+    assert Counter(row.choice for row in live(run, "preferences").values()) == {"a": 9, "b": 1}
 
 
 def test_rows_that_another_source_has_too_stay(tmp_path, judge):
@@ -386,6 +390,20 @@ def test_joined_parts_of_the_ledger_are_replaced_as_well(tmp_path, judged):
     assert len(list((tmp_path / "run" / "claims").rglob("*.parquet"))) == 1
 
 
+@pytest.mark.usefixtures("settled")
+def test_what_was_taken_back_from_a_joined_part_stays_taken_back(tmp_path, write):
+    """The part cannot be deleted: the first chunk, which has not changed, stands in it too."""
+    for number in range(3):
+        write.parquet(f"train-{number}.parquet", [write.pick(10 * number + n) for n in range(4)])
+    bring(tmp_path / "run", write.root)
+    compact(tmp_path / "run")
+    for number in (1, 2):
+        (write.root / f"train-{number}.parquet").unlink()
+    assert counts(bring(tmp_path / "run", write.root)) == (0, 0, 8)
+    assert len(live(tmp_path / "run", "preferences")) == 4
+    assert bring(tmp_path / "run", write.root).rows == 0
+
+
 def test_what_no_source_claims_is_pruned(tmp_path, judged):
     run = tmp_path / "run"
     bring(run, judged.root)
@@ -411,3 +429,14 @@ def test_a_python_program_sees_a_change_at_once(tmp_path, judged):
     assert len(live_images(line)) == 6
     withdraw(line, judged.root.name)
     assert imported(line, "images") == set()
+
+
+def test_a_program_sees_what_another_import_has_replaced_so_far(tmp_path, judged, monkeypatch):
+    bring(tmp_path / "run", judged.root)
+    line = open_line(tmp_path / "run")
+    assert len(live_images(line)) == 20
+    judged.say(["a"] * 3)
+    monkeypatch.setattr(Ledger, "tidy", lambda ledger: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        bring(tmp_path / "run", judged.root)
+    assert len(live_images(line)) == 6

@@ -136,6 +136,14 @@ def test_a_merged_run_knows_what_its_shards_have_replaced_and_withdrawn(tmp_path
     assert bring(tmp_path / "both", one.root).added == 0
 
 
+def test_what_a_run_has_withdrawn_no_shard_brings_back(tmp_path, judged):
+    for name in "ab":
+        bring(tmp_path / name, judged.root)
+    withdraw(open_line(tmp_path / "a"), "source")
+    merge(tmp_path / "a", [tmp_path / "b"])
+    assert part(tmp_path / "a") == (0, 0, 0)
+
+
 def test_shards_with_the_same_source_are_merged_and_with_another_state_of_it_refused(tmp_path, judged):
     bring(tmp_path / "a", judged.root, limit=6)
     bring(tmp_path / "b", judged.root)
