@@ -11,43 +11,46 @@ from rpo_cli.errors import UsageError
 READ = ("source", "format", "split", "images", "column", "license", "rows", "rehash", "preset", "config")
 
 
+Source = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="SOURCE",
+        help="File or folder, or OWNER/NAME[@REVISION] of the hub.",
+        show_default=False,
+    ),
+]
+Format = Annotated[
+    str | None, typer.Option(help="See `rpo list importers`; found out.", show_default=False)
+]
+Split = Annotated[
+    str | None, typer.Option(help="Split of the data; train where there is one.", show_default=False)
+]
+Images = Annotated[
+    str | None,
+    typer.Option(metavar="DIR", help="Pictures of a source that has none.", show_default=False),
+]
+Column = Annotated[str | None, typer.Option(help="Column that holds the prompt.", show_default=False)]
+License = Annotated[str | None, typer.Option(help="Of the data; its own card says it.", show_default=False)]
+Rows = Annotated[int | None, typer.Option(min=1, help="Only the first N rows.", show_default=False)]
+Withdraw = Annotated[
+    str | None,
+    typer.Option(metavar="SOURCE", help="Take a source out of RUN instead.", show_default=False),
+]
+Rehash = Annotated[bool, typer.Option("--rehash", help="Read every row again; trust no remembered hash.")]
+
+
 def import_data(
     context: typer.Context,
     run: o.RunDir,
-    source: Annotated[
-        str | None,
-        typer.Argument(
-            metavar="SOURCE",
-            help="File or folder, or OWNER/NAME[@REVISION] of the hub.",
-            show_default=False,
-        ),
-    ] = None,
-    format: Annotated[
-        str | None, typer.Option(help="See `rpo list importers`; found out.", show_default=False)
-    ] = None,
-    split: Annotated[
-        str | None, typer.Option(help="Split of the data; train where there is one.", show_default=False)
-    ] = None,
-    images: Annotated[
-        str | None,
-        typer.Option(metavar="DIR", help="Pictures of a source that has none.", show_default=False),
-    ] = None,
-    column: Annotated[
-        str | None, typer.Option(help="Column that holds the prompt.", show_default=False)
-    ] = None,
-    license: Annotated[
-        str | None, typer.Option(help="Of the data; its own card says it.", show_default=False)
-    ] = None,
-    rows: Annotated[
-        int | None, typer.Option(min=1, help="Only the first N rows.", show_default=False)
-    ] = None,
-    withdraw: Annotated[
-        str | None,
-        typer.Option(metavar="SOURCE", help="Take a source out of RUN instead.", show_default=False),
-    ] = None,
-    rehash: Annotated[
-        bool, typer.Option("--rehash", help="Read every row again; trust no remembered hash.")
-    ] = False,
+    source: Source = None,
+    format: Format = None,
+    split: Split = None,
+    images: Images = None,
+    column: Column = None,
+    license: License = None,
+    rows: Rows = None,
+    withdraw: Withdraw = None,
+    rehash: Rehash = False,
     preset: o.Preset = None,
     config: o.Config = None,
     assign: o.Assign = None,

@@ -27,6 +27,8 @@ def upgrade(
     from rpo_cli.line.upgrade import upgrade as bring
 
     say, found = step.console(context), bring(run, dry_run=dry_run)
+    for note in dict.fromkeys(note for each in found for note in each.notes):
+        say.hint(note)
     say.result([asdict(each) for each in found], "\n".join(map(_line, found)), essence=run)
     if dry_run and any(each.before < each.after for each in found):
         say.hint(f"nothing was changed yet: rpo upgrade {run}")

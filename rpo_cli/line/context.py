@@ -14,7 +14,7 @@ from rpo_cli.backends.processes import end_orphans
 from rpo_cli.config import Settings
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.identity import ModelIdentity, identify
-from rpo_cli.line.upgrade import check_format
+from rpo_cli.line.formats import check_format
 from rpo_cli.manifest import Manifest, undo
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.records import FORMAT_VERSION

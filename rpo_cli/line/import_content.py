@@ -7,7 +7,6 @@ the same (their sizes, times and inodes) is kept in the user's cache, whose loss
 
 import hashlib
 import json
-import secrets
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rpo_cli.drafts import create, draft_of
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.hub_folder import HubPath
 from rpo_cli.exchange.incoming import Place, Source
@@ -142,11 +142,12 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _write(file: Path, looks: dict[str, Any]) -> None:
-    temporary = file.with_name(f".{file.name}.{secrets.token_hex(8)}")
+    draft = draft_of(file)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(looks, sort_keys=True), encoding="utf-8")
-        temporary.replace(file)
+        with create(draft) as out:
+            out.write(json.dumps(looks, sort_keys=True).encode())
+        draft.replace(file)
     except OSError:  # a read-only home is fine: the files are read again next time
         with suppress(OSError):
-            temporary.unlink()
+            draft.unlink()

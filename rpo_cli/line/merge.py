@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError
-from rpo_cli.line.imports import entries, has_ledger
+from rpo_cli.line.formats import check_format
+from rpo_cli.line.imports import Entries, entries, has_ledger
 from rpo_cli.line.ledger import differing
 from rpo_cli.records import TABLES
 from rpo_cli.store import Store, open_store
@@ -20,12 +21,14 @@ def merge(path: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
     A new run takes the settings and templates of the first.
 
     Raises:
-        UsageError: a source is no run, or was made with other settings, prompts or weights.
+        UsageError: a source is no run, is to be upgraded first, or was made with other settings, prompts or
+            weights.
     """
     target = open_store(path, create=True)
     sources = [open_store(other) for other in others]
     first = target if target.read_manifest() else sources[0]
     for number, source in enumerate(sources):
+        check_format(source, source.read_manifest())
         _check_same(first, source)
         for other in (target, *sources[:number]):
             _check_imports(other, source)
@@ -45,12 +48,11 @@ def merge(path: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
 
 def _join_imports(target: Store, sources: Sequence[Store]) -> None:
     """Imported rows take part in a run where its run.json names their source; what it says of one stays."""
-    manifest = target.read_manifest()
-    imports = dict(manifest.get("imports", {}))
+    imports: Entries = {}
     for source in sources:
         imports = entries(source) | imports
     if imports:
-        target.write_manifest({**manifest, "imports": imports})
+        target.update_manifest(lambda now: {**now, "imports": imports | now.get("imports", {})})
 
 
 def _check_imports(ours: Store, theirs: Store) -> None:

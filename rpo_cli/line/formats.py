@@ -1,0 +1,99 @@
+"""What the keys of a run of an earlier rpo lack, told from its rows and its run.json.
+
+From format 1 to 2: the key of a loser of sapo holds the strength of its noise, which run.json tells;
+keys name distribution, name and version of code that is not ours, which no row tells. All others are as
+they were.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rpo_cli import registry
+from rpo_cli.errors import UsageError
+from rpo_cli.manifest import Manifest
+from rpo_cli.records import FORMAT_VERSION, row_seed
+from rpo_cli.stages.generate import ImageTask
+from rpo_cli.stages.opponents import loser_key
+from rpo_cli.store import Store
+
+# stage → kind of its backend in the registry, table, entry of a row's settings that names the backend
+NAMED = (
+    ("critique", "critics", "critiques", "backend"),
+    ("edit", "editors", "edits", "backend"),
+    ("score", "rewards", "rewards", "reward"),
+)
+
+
+def format_of(manifest: Manifest) -> int:
+    """The format of a run; those before there was a number are of format 1."""
+    return int(manifest.get("format", 1))
+
+
+def check_format(store: Store, manifest: Manifest) -> None:
+    """Refuse to write into an older run of which rows would be made again without a word.
+
+    Raises:
+        UsageError: tells which.
+    """
+    if not manifest or format_of(manifest) == FORMAT_VERSION:
+        return
+    again = dict(code_unknown(store, manifest))
+    losers = sum(len(keys) for _, keys in losers_to_rekey(store, manifest))
+    again |= {"pictures with noise put on": losers} if losers else {}
+    if again:
+        listed = ", ".join(f"{count:,} {what}" for what, count in again.items())
+        raise UsageError(
+            f"{store.url}: made by an earlier rpo, whose keys say less of some rows: {listed}",
+            f"rpo upgrade {store.url}: it keeps what can be kept, and says what is made again",
+        )
+
+
+def losers_to_rekey(store: Store, manifest: Manifest) -> Iterator[tuple[str, dict[str, str]]]:
+    """Name of a part of images → old key → new key of each loser in it whose key lacks its strength."""
+    settings = manifest.get("settings", {})
+    strengths = settings.get("generate", {}).get("strengths") or ()
+    if not strengths:
+        return
+    seed = settings.get("run", {}).get("seed", 0)
+    columns = ["image_id", "prompt_id", "prompt", "index", "seed", "against", "settings"]
+    for part in store.parts("images"):
+        changed = {}
+        for row in store.part_table("images", part, columns).to_pylist():
+            new = _loser_key(row, seed, strengths)
+            if new is not None and new != row["image_id"]:
+                changed[row["image_id"]] = new
+        if changed:
+            yield part.name, changed
+
+
+def _loser_key(row: Mapping[str, Any], seed: int, strengths: Any) -> str | None:
+    """None for a picture that was made against no winner."""
+    if row["against"] is None:
+        return None
+    strength = strengths[row_seed(row["seed"], "strength") % len(strengths)]
+    what = (row["prompt_id"], row["prompt"], row["index"], row["seed"], row["against"], strength)
+    return loser_key(ImageTask(*what), seed=seed, settings=row["settings"])
+
+
+def code_unknown(store: Store, manifest: Manifest) -> dict[str, int]:
+    """What → rows of format 1 that code of others has made: the row does not say which version of it."""
+    found: Counter[str] = Counter()
+    generator = manifest.get("settings", {}).get("generate", {}).get("backend", "auto")
+    group = manifest.get("groups", {}).get("generate")
+    if generator not in ("auto", *registry.generators) and group:
+        found[f"images of the generator '{generator}'"] += store.counts("images").get(group, 0)
+    for stage, kind, table, entry in NAMED:
+        for text in store.columns(table, ["settings"])["settings"].to_pylist():
+            settings = json.loads(text)
+            settings = json.loads(settings["judged"]) if "judged" in settings else settings
+            name = settings.get(entry)
+            if name is not None and name not in registry.KINDS[kind] and not _is_function(settings):
+                found[f"{table} of {stage} by '{name}'"] += "code" not in settings
+    return {what: count for what, count in sorted(found.items()) if count}
+
+
+def _is_function(settings: Mapping[str, Any]) -> bool:
+    """A reward that is a function of the user's: its key holds the hash of its module."""
+    return str(settings.get("model", "")).startswith("function:")
