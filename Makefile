@@ -18,7 +18,7 @@ CRITIC ?= transformers
 SERVED := $(if $(filter vllm-server,$(CRITIC)),--set critique.backend=vllm-server \
 	--server-python $(abspath $(VLLM))/bin/python)
 
-.PHONY: setup demo lint check test test-cpus test-all test-qwen test-ray test-vllm bench bench-report bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
+.PHONY: setup demo lint check test test-cpus test-mutants test-all test-qwen test-ray test-vllm bench bench-report bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
 
 setup: $(STAMP)
 
@@ -65,6 +65,9 @@ test-cpus: setup  ## the default tier as three processors round it, on 1 and 2 t
 			then echo "== $(kernels), threads: $(threads): passed"; \
 			else echo "== $(kernels), threads: $(threads): FAILED"; failed="$$failed $(kernels)/$(threads)"; fi;)) \
 	test -z "$$failed" || { echo "error: failed:$$failed"; exit 1; }
+
+test-mutants: setup  ## break important lines one by one in a copy: do the tests notice?  DRAW=5: by the commit's hash
+	$(BIN)/python -m tests.mutants $(if $(DRAW),--draw $(DRAW))
 
 test-all: setup  ## slow tests too; those for a GPU or a network run where there is one
 	$(PYTEST) -m "not gpu and not net and not vllm and not qwen and not ray"

@@ -148,3 +148,45 @@ def test_nothing_given_is_the_shapes_preset_on_the_defaults():
     assert resolved.preset == "shapes"
     assert resolved.notes
     assert resolved.settings.run == Settings().run
+
+
+TRUSTING = {
+    "critique.critic_url": "['http://h/v1']",
+    "critique.key_variable": "'K'",
+    "critique.server_python": "'py'",
+    "critique.server_args": "['-x']",
+    "edit.editor_url": "['http://h/v1']",
+    "edit.key_variable": "'K'",
+    "run.accept_license": "true",
+    "score.functions": "['mine=module:function']",
+    "score.python": "'py'",
+}
+
+
+@pytest.mark.parametrize("name", TRUSTING)
+def test_a_run_directory_says_nothing_about_whom_to_trust(name, toml):
+    """Neither by its rpo.toml nor by what its run.json calls an earlier option; --config may."""
+    section, _, key = name.partition(".")
+    file = toml(f"[{section}]\n{key} = {TRUSTING[name]}\n")
+    said = f"{name}: says whom to trust, so it counts only as an option or in --config (RUN/rpo.toml)"
+    value = getattr(getattr(resolve({}, config_file=file).settings, section), key)
+
+    assert said in problems({}, run_file=file)
+    assert said in problems({}, earlier={name: value})
+    assert value
+
+
+def test_whom_to_trust_is_not_kept_for_the_next_command():
+    given = {"critique.critic_url": ("http://h/v1",), "critique.max_words": 9}
+    assert resolve(given).told().keys() == {"critique.max_words", "critique.backend"}
+
+
+def test_a_key_goes_only_to_the_servers_that_are_named_beside_it(toml):
+    file = toml("[critique]\nkey_variable = 'K'\n")
+    url = {"critique.critic_url": ("http://elsewhere/v1",)}
+
+    (told,) = problems(url, config_file=file)
+
+    assert told.startswith("critique.key_variable: the key is for the servers that are named beside it")
+    both = resolve({**url, "critique.key_variable": "K"}).settings.critique
+    assert (both.critic_url, both.key_variable) == (("http://elsewhere/v1",), "K")

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.line import work
+from rpo_cli.line import held_out, work
 from rpo_cli.line.evaluate import evaluate
 from rpo_cli.store import open_store
 
@@ -114,6 +114,17 @@ def test_prompts_of_the_training_are_refused_unless_they_are_asked_for(stand, tm
 
     found = evaluate(stand.line(), prompts=file, seeds=1, allow_training_prompts=True)
     assert found.results["prompts"] == {"count": 2, "source": "mine.txt", "trained_on": 1}
+
+
+def test_a_prompt_that_was_trained_on_is_not_held_out_by_another_spelling(stand, monkeypatch):
+    """A dataset that was built with another val_fraction trained on what would be held out today."""
+    taught, *left = stand.held_out
+    captions = {"train": [taught.upper()], "validation": [stand.trained_on[0], "a prompt of no list"]}
+    monkeypatch.setattr(held_out, "dataset_captions", lambda store, split: iter(captions[split]))
+
+    found = held_out.held_out_prompts(stand.line())
+
+    assert sorted(found.texts) == sorted([*left, "a prompt of no list"])
 
 
 def test_a_run_that_holds_nothing_out_needs_prompts(stand):

@@ -1,8 +1,12 @@
-"""What a stage measures of itself."""
+"""A stage of a run: who may work on it at once, what it makes, and what it measures of itself."""
 
 import pytest
 
+from rpo_cli import build_pairs, open_line, run_stage
+from rpo_cli.errors import RunLocked, UsageError
+from rpo_cli.line import training, work
 from rpo_cli.line.stage import _Committer
+from rpo_cli.store import open_store
 
 
 @pytest.mark.parametrize(
@@ -17,3 +21,122 @@ from rpo_cli.line.stage import _Committer
 )
 def test_the_pace_leaves_out_each_workers_first_batch(workers, arrivals, rate):
     assert _Committer(None, None, arrivals=arrivals, workers=workers).rate == rate
+
+
+def test_shards_of_a_stage_run_beside_each_other_and_make_every_row_once(stand):
+    line = stand.line()
+    wanted = work.generate_work(line).keys
+    store = open_store(stand.run)
+
+    with store.lock("generate", (0, 2)):
+        second = run_stage(line, "generate", shard=(1, 2))
+    after = store.keys("images")
+    first = run_stage(stand.line(), "generate", shard=(0, 2))
+
+    assert first.made + second.made == len(wanted) == 24
+    assert min(first.made, second.made) > 0
+    assert len(after) == second.made
+    assert store.keys("images") == wanted
+
+
+def test_a_whole_stage_waits_for_no_shard_of_it(stand):
+    with open_store(stand.run).lock("generate", (0, 2)), pytest.raises(RunLocked, match="generate"):
+        run_stage(stand.line(), "generate")
+    assert open_store(stand.run).keys("images") == set()
+
+
+def test_one_command_at_a_time_builds_pairs(stand):
+    line = stand.line(**{"pairs.strategy": "seeds"})
+    run_stage(line, "generate")
+    run_stage(line, "score")
+
+    with open_store(stand.run).lock("build-pairs"), pytest.raises(RunLocked, match="build-pairs"):
+        build_pairs(line)
+
+    assert not (stand.run / "dataset").exists()
+    assert build_pairs(line).candidates > 0
+
+
+def test_one_command_at_a_time_works_on_a_training(stand, monkeypatch):
+    done = []
+    monkeypatch.setattr(training, "_arguments", lambda line, settings: {})
+    monkeypatch.setattr(training, "train_model", lambda settings, **given: done.append(settings.name))
+
+    with open_store(stand.run).lock("train-one"):
+        with pytest.raises(RunLocked, match="train-one"):
+            training.fine_tune(stand.line(**{"train.name": "one"}))
+        training.fine_tune(stand.line(**{"train.name": "two"}))
+
+    assert done == ["two"]
+
+
+class Black:
+    """A generator that a safety checker always stops; counts its calls."""
+
+    calls = 0
+
+    def setup(self): ...
+
+    def generate(self, prompts, seeds):
+        Black.calls += 1
+        return [None] * len(prompts)
+
+
+def test_what_was_rejected_is_done_until_it_is_asked_for_again(stand, monkeypatch):
+    painter = work._backend
+    monkeypatch.setattr(work, "_backend", lambda *given, **options: Black())
+    monkeypatch.setattr(Black, "calls", 0)
+    first = run_stage(stand.line(), "generate")
+    calls = Black.calls
+
+    again = run_stage(stand.line(), "generate")
+
+    assert (first.made, first.rejects) == (0, {"black_image": 24})
+    assert (again.made, again.rejects, Black.calls) == (0, {"black_image": 24}, calls)
+    monkeypatch.setattr(work, "_backend", painter)
+    mended = run_stage(stand.line(), "generate", retry_rejects=True)
+    assert (mended.made, mended.rejects) == (24, {})
+
+
+def test_rows_that_were_made_before_a_failure_are_kept(stand, monkeypatch):
+    painter = work._backend
+
+    def backend(*given, **options):
+        found = painter(*given, **options)
+        paint, done = found.generate, []
+
+        def generate(prompts, seeds):
+            if done:
+                raise ZeroDivisionError
+            done.append(prompts)
+            return paint(prompts, seeds)
+
+        found.generate = generate
+        return found
+
+    monkeypatch.setattr(work, "_backend", backend)
+    with pytest.raises(ZeroDivisionError):
+        run_stage(stand.line(**{"generate.batch_size": 4}), "generate")
+
+    assert len(open_store(stand.run).keys("images")) == 4
+    monkeypatch.setattr(work, "_backend", painter)
+    rest = run_stage(stand.line(), "generate")
+    assert (rest.present, rest.made) == (4, 20)
+
+
+def test_settings_that_are_refused_leave_the_run_as_it_was_and_what_was_written_meanwhile_stays(stand):
+    before = open_store(stand.run).read_manifest()
+    line = stand.line(**{"generate.steps": 7})
+
+    def refused():
+        with line.recorded():
+            line.record(groups={"generate": "0badcafe"})
+            raise UsageError("no such thing", "ask for another")
+
+    with pytest.raises(UsageError):
+        refused()
+
+    after = open_store(stand.run).read_manifest()
+    assert after.pop("groups") == {"generate": "0badcafe"}
+    assert after == before
+    assert open_line(stand.run).settings.generate.steps != 7

@@ -127,6 +127,46 @@ def critique(task, instruction, settings) -> Critique:
     )
 
 
+def edited(task, settings) -> Edit:
+    (row,) = edit.Finish(settings, "{}")([task], [Picture.new("RGB", (8, 8), f"#{task.key[:6]}")], 1)
+    return row
+
+
+def test_rows_of_other_settings_reach_no_later_stage(tmp_path, options):
+    """Pictures and edits of other steps and critiques of other lengths stay in their tables."""
+    line = criticised(tmp_path / "run", options)
+    found = work.edit_work(line)
+    line.store.commit("edits", [edited(task, found.settings) for task in found.tasks], group=found.group)
+    assert wanted_after(tmp_path / "run") == (6, 6, 12)
+
+    assert wanted_after(tmp_path / "run", **{"edit.steps": 7}) == (6, 6, 6)
+    assert wanted_after(tmp_path / "run", **{"critique.max_words": 7}) == (6, 0, 6)
+    assert wanted_after(tmp_path / "run", **{"generate.steps": 7}) == (0, 0, 0)
+
+
+def wanted_after(path, **settings):
+    """How many critiques, edits and scores are wanted of what is there."""
+    line = open_line(path, settings)
+    (scores,) = work.score_works(line)
+    return len(work.critique_work(line).tasks), len(work.edit_work(line).tasks), len(scores.tasks)
+
+
+def test_critiques_by_another_template_are_wanted_again(tmp_path, options):
+    line = opened(tmp_path / "run", options)
+    images = work.generate_work(line)
+    line.store.commit("images", [image(task) for task in images.tasks], group=images.group)
+    before = work.critique_work(line)
+    file = tmp_path / "run" / "templates" / "critique" / "rpo" / "instructions.txt"
+    file.parent.mkdir(parents=True)
+    file.write_text("What would you change? At most $max_instructions edits of $max_words words.")
+
+    after = work.critique_work(open_line(tmp_path / "run", {}))
+
+    assert len(before.keys) == len(after.keys) == 6
+    assert not before.keys & after.keys
+    assert before.group != after.group
+
+
 def edits(path, **settings):
     """Keys of the wanted edits by purpose, and their group."""
     line = open_line(path, settings)

@@ -90,6 +90,21 @@ def test_every_call_of_the_first_attempt_has_the_batch_shape_and_no_seed():
     assert {call["seeds"] for call in critic.calls} == {None}
 
 
+def test_the_second_turn_keeps_the_batch_shape_when_a_first_turn_is_of_no_use():
+    class Half(ScriptedCritic):
+        """Its first answer to every other conversation is cut off."""
+
+        def reply(self, conversations, *, schema, seeds, max_tokens):
+            found = super().reply(conversations, schema=schema, seeds=seeds, max_tokens=max_tokens)
+            cut = Reply(SEEN, "length")
+            return [cut if schema is None and row % 2 else one for row, one in enumerate(found)]
+
+    critic = Half()
+    rows = run(critic, count=4, batch_size=4, attempts=1)
+    assert [type(row) for row in rows] == [Critique, Reject, Critique, Reject]
+    assert [len(call["talks"]) for call in critic.calls] == [4, 4]
+
+
 def test_a_single_turn_asks_once():
     said = json.dumps({"critique": SEEN, **json.loads(GOOD)})
     critic = ScriptedCritic(replies=[said])

@@ -2,13 +2,15 @@
 
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from rpo_cli.config import PairSettings
 from rpo_cli.stages import opponents
 from rpo_cli.stages.gates import Difference
-from rpo_cli.stages.judge import judge
+from rpo_cli.stages.judge import judge, reason_to_drop
+from rpo_cli.stages.margins import Margin
 from rpo_cli.stages.pairs import candidates
 
 CHANGED = Difference(change=0.1, hash_distance=10)
@@ -83,6 +85,14 @@ def test_sapo_leaves_out_a_loser_that_scores_at_least_as_well_and_one_inside_the
         "id-p-3": ("dropped", "loser_won", None),
         "id-p-4": ("dropped", "inside_band", None),
     }
+
+
+@pytest.mark.parametrize(("margin", "reason"), [(-1.5, None), (math.nextafter(-1.5, 0), "inside_band")])
+def test_a_margin_of_exactly_min_margin_is_wide_enough(margin, reason):
+    settings = PairSettings(strategy="sapo", min_margin=1.5)
+    pair = next(pair for pair in candidates(world(1.0), settings).pairs if pair.kind == "self")
+    pair = replace(pair, margin=Margin({"r": margin}, margin, 1.0))
+    assert reason_to_drop(pair, CHANGED, settings) == reason
 
 
 def test_spin_knows_its_winner_whatever_the_rewards_say():

@@ -6,7 +6,7 @@ import pytest
 
 from rpo_cli.protocols import Task
 from rpo_cli.records import Reject, RewardScore
-from rpo_cli.stages.score import Finish, ScoreTask, step
+from rpo_cli.stages.score import Finish, ScoreTask, step, wanted
 
 FINISH = Finish("mine", '{"scorer": "mine-1"}', "{}")
 
@@ -73,3 +73,28 @@ def test_a_reward_that_gives_too_few_scores_is_an_error_and_no_row():
 
     with pytest.raises(ValueError, match="longer"):
         step(tasks(("one", 1), ("two", 1)), Few(), 2)
+
+
+def test_a_last_batch_is_filled_up_to_its_size_and_gives_its_own_scores_only():
+    asked = []
+
+    class Spy(Lengths):
+        def score(self, prompts, images):
+            asked.append((list(prompts), list(images)))
+            return super().score(prompts, images)
+
+    found = step(tasks(("one", 1), ("three", 2)), Spy(), 4)
+
+    assert asked == [(["one", *["three"] * 3], [1, 2, 2, 2])]
+    assert [given.score for given in found] == [3.0, 5.0]
+
+
+def test_a_scores_key_hangs_on_picture_prompt_reward_and_settings():
+    def key(sha="sha", prompt="a red ball", reward="mine", settings="{}", place="i"):
+        subject = ScoreTask("image", place, sha, "p", prompt)
+        (task,) = wanted([subject, subject], reward=reward, settings=settings)
+        return task.key
+
+    others = [key(sha="other"), key(prompt="a dog"), key(reward="other"), key(settings='{"dtype":"x"}')]
+    assert len({key(), *others}) == 5
+    assert key(place="the same picture made again") == key()

@@ -59,6 +59,13 @@ def test_timesteps_flips_and_dropped_captions_have_their_rates():
     assert times.max() <= 999
 
 
+def test_whether_a_caption_is_dropped_tells_nothing_of_the_mirror():
+    draws = [training_draw(SETTINGS, step, position, 8) for step in range(50) for position in range(8)]
+    mirrored = sum(draw.flip for draw in draws if draw.drop_caption)
+    captionless = sum(draw.drop_caption for draw in draws)
+    assert 0.35 < mirrored / captionless < 0.65
+
+
 def test_a_band_is_kept_and_both_its_ends_are_drawn():
     band = replace(SETTINGS, first=100, last=104)
     times = {training_draw(band, step, place, 8).timestep for step in range(20) for place in range(8)}

@@ -163,6 +163,16 @@ def test_extreme_logits_give_finite_losses_and_gradients(m_w, expected):
     assert torch.isfinite(found.policy.grad).all()
 
 
+def test_the_offset_of_kto_carries_no_gradient():
+    """z_w = -(beta/2)u_w - Q: the gradient of the first z is -beta/2 at its own error and 0 elsewhere."""
+    kto = replace(registry.load("objectives", "kto"), group_size=2)
+    found = errors([0.1, 0.1, 0.1, 0.1], [0.2, 0.2, 0.2, 0.2], grad=True)
+    z = kto.logits(found, 10.0)
+    assert z.detach().tolist() == [[pytest.approx(0.0)] * 2] * 2  # all are better by Q
+    z[0, 0].backward()
+    assert found.policy.grad.tolist() == [-5.0, 0.0, 0.0, 0.0]
+
+
 def test_dpo_without_a_reference_is_an_error():
     with pytest.raises(RpoError, match="reference"):
         DPO.losses(errors([0.1, 0.2]), 1.0)

@@ -71,6 +71,15 @@ def errors(policy, reference, good) -> Errors:
     )
 
 
+def test_the_offset_of_single_pictures_carries_no_gradient():
+    m = torch.full((2,), 0.1, requires_grad=True)
+    found = Errors(m, torch.full((2,), 0.2), known=Known(good=torch.tensor([1.0, -1.0])), width=1)
+    z = replace(ALONE, group_size=2).logits(found, 10.0)
+    assert z.detach().flatten().tolist() == [pytest.approx(0.0)] * 2  # both are better by Q
+    z.flatten()[1].backward()
+    assert m.grad.tolist() == [0.0, 5.0]
+
+
 def test_loss_by_hand():
     """β = 2, v = r − m = (.3, −.1, .4), Q = .2; z = (.1, .3, .2) with signs (+, −, +)."""
     objective = replace(ALONE, group_size=3, undesirable_weight=2.0)

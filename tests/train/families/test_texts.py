@@ -74,6 +74,24 @@ def test_only_these_families_have_encoders_to_train(opened):
     assert {name: parts.names for name, parts in found.items() if parts} == ENCODERS
 
 
+def test_the_reference_has_the_adapters_of_the_text_encoders_off_too(opened):
+    """And the policy has them on again afterwards, also when what was done with it failed."""
+    family = opened("sd1").family
+    settings = TrainSettings(text_encoder=True, rank=2)
+    texts = load_texts(family, settings, "cpu")
+    before = texts.condition(["a red thing"], 1)["hidden"]
+    policy = build_policy(family.load_denoiser(), settings, family.lora_targets, 0, "cpu", texts)
+    for name, value in policy.parameters.items():
+        if "lora_B" in name:
+            value.data.fill_(0.5)
+
+    with policy.reference():
+        assert torch.equal(texts.condition(["a red thing"], 1)["hidden"], before)
+    with pytest.raises(ZeroDivisionError), policy.reference():
+        raise ZeroDivisionError
+    assert not torch.allclose(texts.condition(["a red thing"], 1)["hidden"], before, rtol=0.01)
+
+
 SLOW_SD1 = [pytest.param("sd1", marks=pytest.mark.slow), "sdxl"]
 
 
