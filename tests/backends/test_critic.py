@@ -5,9 +5,10 @@ import random
 
 import pytest
 import torch
-from transformers import GenerationConfig
+from transformers import AutoProcessor, GenerationConfig
 
 from rpo_cli.backends.critic import TransformersCritic
+from rpo_cli.backends.loading import load_model
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Message
 from rpo_cli.shapes.critic_talks import vocabulary_texts
@@ -148,6 +149,35 @@ def test_a_model_of_another_kind_is_told_in_two_lines(tmp_path):
     with pytest.raises(RpoError) as caught:
         TransformersCritic(str(tmp_path)).setup()
     assert "\n" not in caught.value.message
+
+
+def test_a_conversation_is_as_wide_as_its_own_length_needs_whatever_its_neighbours(critic):
+    """A multiple of 64 tokens, and as many rows as were asked: the shape that a row is computed in."""
+    asked = conversations(4, longer=True)
+    shapes = {row: inputs["input_ids"].shape for rows, inputs in critic._batches(asked) for row in rows}
+    alone = [next(critic._batches([one] * 4))[1]["input_ids"].shape for one in asked]
+    assert [shapes[row] for row in range(4)] == alone
+    assert len(set(alone)) > 1
+    assert all(rows == 4 and width % 64 == 0 for rows, width in alone)
+
+
+def test_a_folder_brings_weights_and_no_code(folder, monkeypatch):
+    """And what is loaded is the revision that the row's key names."""
+    told = []
+
+    class Loads:
+        @classmethod
+        def from_pretrained(cls, ref, **given):
+            told.append(given)
+            raise OSError("stop")
+
+    for model, processor in ((Loads, Loads), (Loads, AutoProcessor)):
+        with pytest.raises(RpoError, match="cannot be loaded as a critic: stop"):
+            load_model(folder, "a critic", model, processor, revision="c0ffee", device="cpu", dtype=None)
+    for given in told:
+        assert given["trust_remote_code"] is False
+        assert given["revision"] == "c0ffee"
+    assert [given.get("use_safetensors") for given in told] == [None, True]
 
 
 def test_pickled_weights_are_refused(folder, tmp_path):

@@ -210,6 +210,41 @@ def test_other_settings_replace_pairs_and_dataset_whole(tmp_path):
     assert tree(tmp_path, "dataset", "pairs") == before
 
 
+def test_a_score_that_is_another_builds_anew(tmp_path):
+    """As many rows as before: only the key tells that one is another."""
+    rows = tables()
+    store = fill(tmp_path, rows)
+    build(store, rows)
+    other = rows["rewards"][0].model_copy(
+        update={"score_id": content_key("by another model"), "score": 99.0}
+    )
+    store.commit("rewards", [other], group="0badcafe")
+    rows["rewards"][0] = other
+
+    assert build(store, rows).fresh
+    assert not build(store, rows).fresh
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"notes": ("Trained on photographs.",)},
+        {"models": {**MODELS, "critic": "vlm 0000"}},
+        {"license": "mit"},
+        {"imports": [{"source": "other people", "format": "pickapic", "license": "mit"}]},
+    ],
+    ids=["notes", "models", "license", "imports"],
+)
+def test_what_only_the_card_says_is_told_anew_when_it_changes(tmp_path, said):
+    rows = tables()
+    store = fill(tmp_path, rows)
+    usual = {"live": live_of(rows), "models": MODELS, "notes": (), "observer": Silent()}
+    build_dataset(store, SETTINGS, **usual)
+
+    assert build_dataset(store, SETTINGS, **{**usual, **said}).fresh
+    assert not build_dataset(store, SETTINGS, **{**usual, **said}).fresh
+
+
 def test_rows_of_older_settings_take_no_part(tmp_path):
     """Images, edits and scores that are in the store but no longer wanted change no byte."""
     rows = tables()

@@ -128,6 +128,19 @@ def test_a_function_scores_and_its_files_content_is_its_identity(tmp_path, mine)
     assert said != other
 
 
+def test_a_function_that_paints_over_its_pictures_changes_no_other_rewards(mine):
+    mine.write_text(
+        "def paint(p, c):\n    [x.putpixel((0, 0), (255, 0, 0)) for x in c]\n    return [0.0] * len(c)\n"
+    )
+    backend = built_reward("mine", "my_rewards_of_test:paint")
+    backend.setup()
+    given = Image.new("RGB", (8, 8), "blue")
+
+    backend.score(["a blue square"], [given])
+
+    assert given.getpixel((0, 0)) == (0, 0, 255)
+
+
 def test_a_function_that_is_not_in_its_module_is_an_error_of_two_lines(mine):
     with pytest.raises(RpoError, match="cannot be imported"):
         built_reward("mine", "my_rewards_of_test:none").setup()

@@ -9,6 +9,7 @@ from rpo_cli import open_line
 from rpo_cli.errors import UsageError
 from rpo_cli.line import work
 from rpo_cli.line.counters import check_counter_edits, counter_notes
+from rpo_cli.line.imports import people_said
 from rpo_cli.line.merge import merge
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.prompts import take_prompts
@@ -173,6 +174,20 @@ def edits(path, **settings):
     found = work.edit_work(line)
     answers = {task.key for task in found.tasks if task.payload.purpose == "answer"}
     return answers, found.keys - answers, found.group
+
+
+def test_of_several_people_who_spoke_of_one_picture_the_first_by_key_counts(tmp_path, options):
+    line = opened(tmp_path / "run", options)
+    images = work.generate_work(line)
+    line.store.commit("images", [image(task) for task in images.tasks], group=images.group)
+    task = work.critique_work(line).tasks[0]
+    said = [critique(task, "", "{}").model_copy(update={"critique_id": key, "text": key}) for key in "bac"]
+    line.store.commit("critiques", said[:1], group="import-1")
+    line.store.commit("critiques", said[1:], group="import-2")
+    line.record(imports={"import-1": {}, "import-2": {}})
+
+    about = (task.payload.image_sha256, task.payload.prompt_id)
+    assert people_said(line) == {about: "a"}
 
 
 def test_counter_edits_come_beside_the_answers_and_change_none_of_them(tmp_path, options):

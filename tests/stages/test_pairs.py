@@ -106,6 +106,12 @@ def test_a_margin_is_the_mean_over_rewards_of_scaled_differences():
     assert (found.margin, found.agreement) == (0.5, 0.5)
 
 
+def test_a_reward_that_finds_no_difference_does_not_agree():
+    scale = {"r": Scale(1.0, ""), "s": Scale(1.0, "")}
+    found = compare({"r": 0.0, "s": 5.0}, {"r": 2.0, "s": 5.0}, scale)
+    assert (found.margin, found.agreement) == (1.0, 0.5)
+
+
 def test_an_edit_that_all_rewards_prefer_wins():
     world = World()
     edit = world.edited("p", before=(0.0, 0.0), after=(1.0, 2.0))
@@ -341,6 +347,19 @@ def test_the_same_two_pictures_count_once():
     kept, dropped = sorted(pairs, key=lambda pair: pair.verdict)
     assert (kept.reason, kept.duplicate_of) == ("edit_won", None)
     assert (dropped.reason, dropped.duplicate_of) == ("duplicate", kept.pair_id)
+
+
+def test_the_same_two_pictures_count_once_on_either_side():
+    """Picture 0 edited has the bytes of picture 1, and picture 1 edited those of picture 0."""
+    world = World()
+    for index, score in enumerate((0.0, 3.0)):
+        world.critique(world.image("p", index, score, score), "swap")
+    world.edit("p-0", "swap", 0, 3.0, 3.0, sha="p-1")
+    world.edit("p-1", "swap", 0, 0.0, 0.0, sha="p-0")
+    assert sorted(pair.reason for pair in world.pairs()) in (
+        ["duplicate", "edit_won"],
+        ["duplicate", "reversed"],
+    )
 
 
 def test_a_full_prompt_keeps_its_widest_margins():

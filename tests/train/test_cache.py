@@ -2,18 +2,20 @@
 
 import hashlib
 import io
+import math
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageOps
 
-from rpo_cli.errors import CorruptImage
+from rpo_cli.errors import CorruptImage, RpoError
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Silent
 from rpo_cli.train.cache import Builder
 from rpo_cli.train.data import read_pairs
 from rpo_cli.train.families import StableDiffusion1, to_pixels
+from rpo_cli.train.families.encoders import Encoders
 from rpo_cli.train.shelf import Shelf
 from tests.closeness import FORWARD, assert_close
 
@@ -96,6 +98,33 @@ def test_another_model_identity_shares_nothing(build, dataset, monkeypatch):
     monkeypatch.setattr(StableDiffusion1, "load_encoders", lambda *args: pytest.fail("asked for encoders"))
     with pytest.raises(pytest.fail.Exception, match="asked for encoders"):
         build(dataset, identity="other")
+
+
+def test_neither_latents_nor_prompts_of_another_model_are_taken_for_its_own(build, dataset, monkeypatch):
+    asked = []
+    for name in ("encode_images", "encode_prompts"):
+        given = getattr(Encoders, name)
+        spy = lambda *parts, name=name, given=given: asked.append(name) or given(*parts)  # noqa: E731
+        monkeypatch.setattr(Encoders, name, spy)
+    build(dataset)
+    first = asked.copy()
+    build(dataset)
+    assert asked == first
+    build(dataset, identity="other")
+    assert asked == first * 2
+    assert {*first} == {"encode_images", "encode_prompts"}
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_latents_that_are_no_numbers_are_refused_with_the_row_of_the_picture(
+    build, dataset, monkeypatch, bad
+):
+    def overflow(encoders, batch, *size):
+        return torch.full((len(batch), 4, 8, 8), bad), torch.ones(len(batch), 4, 8, 8)
+
+    monkeypatch.setattr(Encoders, "encode_images", overflow)
+    with pytest.raises(RpoError, match=r"train-00000\.parquet row 0, jpg_0: .* non-finite latents"):
+        build(dataset)
 
 
 def test_the_empty_caption_is_there_when_captions_are_dropped(build, dataset):

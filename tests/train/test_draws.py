@@ -66,6 +66,11 @@ def test_whether_a_caption_is_dropped_tells_nothing_of_the_mirror():
     assert 0.35 < mirrored / captionless < 0.65
 
 
+def test_every_timestep_is_drawn_the_noisiest_and_the_cleanest_too():
+    few = replace(SETTINGS, timesteps=3, shape=(1, 1, 1))
+    assert {training_draw(few, step, 0, 1).timestep for step in range(60)} == {0, 1, 2}
+
+
 def test_a_band_is_kept_and_both_its_ends_are_drawn():
     band = replace(SETTINGS, first=100, last=104)
     times = {training_draw(band, step, place, 8).timestep for step in range(20) for place in range(8)}

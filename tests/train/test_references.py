@@ -2,16 +2,20 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from rpo_cli import registry
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, SettingsError, Terminated
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train import references as references_module
+from rpo_cli.train.data import Pair
 from rpo_cli.train.draws import DrawSettings, fixed_draw, training_draw
+from rpo_cli.train.objective import DPO
 from rpo_cli.train.references import fingerprint
 
 LONG = {"steps": 8, "global_batch": 5, "batch_size": 5}  # 4 epochs of the 10 pairs
@@ -147,6 +151,30 @@ def test_another_reference_picture_noise_or_format_has_errors_of_its_own(job):
     for pairs in (rest, [replace(first, caption="else"), *rest], [*rest, first]):
         told.append(fingerprint(replace(job, pairs=pairs), "weights"))
     assert len(set(told)) == len(told)
+
+
+def named(pairs, **given) -> str:
+    """Of a training that only these items tell from others; pictures are by their number."""
+    settings = TrainSettings(method="dpo", reference_draws=2)
+    schedule = SimpleNamespace(
+        prediction_type="epsilon", alpha=torch.ones(2), sigma=torch.ones(2), told=None
+    )
+    cache = SimpleNamespace(shape=(4, 8, 8), size=lambda picture: (16, 16))
+    draws = DrawSettings(0, len(pairs), 2, (4, 8, 8), flip=False, caption_dropout=0.0, uses=2)
+    held = {"settings": settings, "schedule": schedule, "cache": cache, "pairs": pairs, "draws": draws}
+    return fingerprint(SimpleNamespace(**held, objective=DPO, **given), "weights")
+
+
+def test_pictures_sides_and_captions_have_errors_of_their_own():
+    names = [
+        named([Pair("1", "2", "red")]),
+        named([Pair("2", "1", "red")]),
+        named([Pair("1", "3", "red")]),
+        named([Pair("1", "2", "blue")]),
+        named([Pair("1", "2", "red")] * 2),
+    ]
+    assert len(set(names)) == 5
+    assert named([Pair("1", "2", "red")], beta=9.0) == names[0]
 
 
 def test_errors_that_this_machine_does_not_compute_are_refused(run_train, tmp_path):

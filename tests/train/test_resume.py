@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from rpo_cli.errors import RpoError, Terminated
+from rpo_cli.errors import RpoError, Terminated, UsageError
+from rpo_cli.train.run import claim
 
 KILLS = 20
 SETTINGS = {"steps": 12, "global_batch": 4, "batch_size": 2, "rank": 4, "warmup_steps": 3, "flip": True}
@@ -130,3 +131,15 @@ def test_a_training_killed_at_twenty_random_moments_ends_with_the_same_bytes(
     assert victim.wait() == 0
     for end in {*finished, out}:
         assert result(end) == expected
+
+
+def test_a_checkpoint_is_never_taken_up_by_a_training_of_other_settings(tmp_path):
+    """Before its first checkpoint there is nothing to lose, and the name is free."""
+    claim(tmp_path, {"steps": 5}, "mine")
+    claim(tmp_path, {"steps": 7}, "mine")
+    (tmp_path / "checkpoint-00000001.safetensors").write_bytes(b"")
+
+    with pytest.raises(UsageError, match="training 'mine' was made with other settings: steps 7 → 5"):
+        claim(tmp_path, {"steps": 5}, "mine")
+
+    claim(tmp_path, {"steps": 7}, "mine")

@@ -140,3 +140,10 @@ def test_importance_leaves_out_the_highest_losses():
     assert found[2] == 0
     assert found.sum().item() == pytest.approx(4)
     assert found[0] > found[1] == found[3]
+
+
+def test_a_weight_by_its_loss_carries_no_gradient():
+    losses = torch.tensor([0.2, 0.7], requires_grad=True)
+    weights = importance(losses, 2, 1.0, 0.0)
+    assert not weights.requires_grad
+    assert weights.mean().item() == pytest.approx(1.0)

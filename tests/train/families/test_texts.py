@@ -81,6 +81,9 @@ def test_the_reference_has_the_adapters_of_the_text_encoders_off_too(opened):
     texts = load_texts(family, settings, "cpu")
     before = texts.condition(["a red thing"], 1)["hidden"]
     policy = build_policy(family.load_denoiser(), settings, family.lora_targets, 0, "cpu", texts)
+    assert torch.equal(
+        texts.condition(["a red thing"], 1)["hidden"], before
+    )  # an adapter begins as nothing
     for name, value in policy.parameters.items():
         if "lora_B" in name:
             value.data.fill_(0.5)
