@@ -2,6 +2,7 @@
 
 import pytest
 
+from rpo_cli import __version__
 from rpo_cli.config import RunSettings
 from rpo_cli.engines.spread import spread
 from rpo_cli.engines.worker import Hello, Lost, Made, Note
@@ -34,7 +35,12 @@ class Scripted:
             keys = tuple(task.key for task in self.inbox[worker][: 4 if what == "all" else 2])
             del self.inbox[worker][: len(keys)]
             return worker, Made(keys, list(keys))
-        events = {"hello": Hello("cpu", "{}"), "lost": Lost("Killed"), "note": Note("halved")}
+        events = {
+            "other": Hello("cpu", "{}", "0.0.1"),
+            "hello": Hello("cpu", "{}"),
+            "lost": Lost("Killed"),
+            "note": Note("halved"),
+        }
         return worker, events[what]
 
     def close(self):
@@ -72,6 +78,14 @@ def test_a_worker_lost_without_rows_is_missed_by_nobody(tmp_path, before):
 def test_what_was_lost_before_another_is_there_waits_for_it(tmp_path):
     pool = Scripted((0, "hello"), (0, "all"), (0, "lost"), (1, "hello"), (1, "all"))
     assert walk(pool, 5, tmp_path) == ["edit: a worker was lost (Killed); the others make its 1 row"]
+
+
+def test_a_worker_of_another_version_is_refused_before_it_gets_a_batch(tmp_path):
+    pool = Scripted((0, "hello"), (1, "other"))
+    with pytest.raises(RpoError, match=f"worker 1 runs rpo 0.0.1, this is {__version__}") as caught:
+        walk(pool, 20, tmp_path)
+    assert caught.value.hint == "install one version everywhere"
+    assert (pool.inbox[1], pool.closed) == ([], True)
 
 
 def test_two_lost_one_after_the_other_end_the_command_and_the_pool(tmp_path):

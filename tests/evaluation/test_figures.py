@@ -6,6 +6,7 @@ import pytest
 from rpo_cli.evaluation.figures import (
     Measured,
     against_base,
+    interval,
     of_models,
     seed_variance,
     strata,
@@ -85,6 +86,13 @@ def test_a_prompt_without_pictures_counts_nowhere():
     assert against_base([tuned], BASE)["rewards"]["clip"]["difference"]["value"] == 1.0
     nothing = Measured({"clip": np.full((2, 2), NAN)})
     assert against_base([nothing], BASE)["rewards"]["clip"]["difference"] is None
+
+
+def test_an_interval_is_over_the_prompts_that_every_model_has():
+    """Of prompts 0, 1, 2 only the last has a number of both models: their mean, 3 and 5."""
+    found = interval([np.array([1.0, np.nan, 3.0]), np.array([np.nan, 9.0, 5.0])])
+    assert found == {"value": 4.0, "low": 3.0, "high": 5.0}
+    assert interval([np.array([1.0, np.nan]), np.array([np.nan, 9.0])]) is None
 
 
 def test_training_seeds_of_one_setting_are_drawn_with_the_prompts():

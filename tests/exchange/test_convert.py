@@ -178,6 +178,14 @@ def test_a_compressed_zip_is_refused_before_it_grows(tmp_path):
         convert(tmp_path / "b.pt", tmp_path / "m.safetensors")
 
 
+def test_one_compressed_member_beside_the_tensors_is_refused_too(tmp_path):
+    source = saved(tmp_path / "w.pt", {"a": torch.ones(2)})
+    with zipfile.ZipFile(source, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("more", bytes(1 << 16))
+    with pytest.raises(UsageError, match="compressed zip"):
+        convert(source, tmp_path / "m.safetensors")
+
+
 def test_a_write_that_reads_back_otherwise_leaves_nothing(tmp_path, monkeypatch):
     """A disk that turns one bit, which no test can order from a real one."""
 

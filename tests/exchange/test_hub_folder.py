@@ -17,7 +17,7 @@ import pytest
 
 from rpo_cli import open_line
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.exchange.hub_folder import Reference, parse
+from rpo_cli.exchange.hub_folder import Reference, _plain, parse
 from rpo_cli.line.importing import import_source
 from tests.hub_server import Hub
 
@@ -381,3 +381,19 @@ def test_the_command_itself_streams_and_tells_what_it_took(tmp_path, write, hub)
     assert done.returncode == 0, done.stderr
     assert f"{NAME} as pickapic: 4 pictures" in done.stdout
     assert TOKEN not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("data/train 0.parquet", True),
+        ("..a/b..", True),
+        ("", False),
+        ("/etc/hostname", False),
+        ("../a.png", False),
+        ("data/../../a.png", False),
+        ("data/a\n.png", False),
+    ],
+)
+def test_names_in_a_listing_that_no_file_of_a_repository_has_are_left_out(name, plain):
+    assert _plain(name) is plain
