@@ -10,8 +10,8 @@ import pytest
 from pydantic import BaseModel
 
 from rpo_cli.pictures import encode_png
-from rpo_cli.records import TABLES, Critique, ImageData, Pair, Row
-from rpo_cli.schema import from_table, key_of, schema_of, to_table
+from rpo_cli.records import TABLES, Critique, Edit, Image, ImageData, Pair, Row
+from rpo_cli.schema import complete, from_table, key_of, schema_of, to_table
 from rpo_cli.store import open_store
 
 
@@ -123,3 +123,25 @@ def test_optional_names_and_numbers_come_back_too():
     rows = [Scored(scored_id="a", scores={"z": 1.5, "b": -2.0}), Scored(scored_id="b")]
 
     assert from_table(Scored, to_table(Scored, rows)) == rows
+
+
+def test_scores_are_kept_by_name_whatever_the_order_they_came_in():
+    rows = [filled(Pair, random.Random(0), empty=False)]
+    turned = [row.model_copy(update={"margins": dict(reversed(row.margins.items()))}) for row in rows]
+    assert list(turned[0].margins) != list(rows[0].margins)
+    assert to_table(Pair, turned).equals(to_table(Pair, rows))
+
+
+def test_a_column_that_an_older_part_lacks_takes_its_default_also_when_it_is_read_alone():
+    """`purpose` has a word for one, `against` None, and a required one has none either."""
+    edits = to_table(Edit, [filled(Edit, random.Random(n), empty=False) for n in range(2)])
+    images = to_table(Image, [filled(Image, random.Random(n), empty=False) for n in range(2)])
+    old = images.drop_columns(["kind", "against"])
+    assert complete(Edit, edits.drop_columns(["purpose"]), ["purpose"]).to_pydict() == {
+        "purpose": ["answer"] * 2
+    }
+    assert complete(Image, old, ["against", "kind", "seed"]).to_pydict() == {
+        "against": [None] * 2,
+        "kind": ["generated"] * 2,
+        "seed": images["seed"].to_pylist(),
+    }

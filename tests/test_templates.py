@@ -90,6 +90,10 @@ def test_control_tokens_in_a_value_are_disarmed_and_stay_readable(token):
     assert token.strip("<>[]|/").split("|")[0] in filled
 
 
+def test_a_token_within_a_token_is_disarmed_too():
+    assert templates.disarm("<|<image>|> <<SYS>> [[INST]]") == "‹|‹image›|› <‹SYS›> [(INST)]"
+
+
 def test_a_value_is_not_a_template():
     assert Template("t", "$prompt", "").fill(prompt="$max_words {x} %s") == "$max_words {x} %s"
 
