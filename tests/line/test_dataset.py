@@ -15,6 +15,7 @@ from PIL import Image as Pillow
 from rpo_cli.config import PairSettings
 from rpo_cli.line.dataset import build_dataset
 from rpo_cli.line.shelf import PictureShelf
+from rpo_cli.line.sides import tell
 from rpo_cli.pictures import encode_png, sha256
 from rpo_cli.protocols import Silent
 from rpo_cli.records import Critique, Edit, Flaw, Image, ImageData, Prompt, Reject, RewardScore, content_key
@@ -243,6 +244,22 @@ def test_what_only_the_card_says_is_told_anew_when_it_changes(tmp_path, said):
 
     assert build_dataset(store, SETTINGS, **{**usual, **said}).fresh
     assert not build_dataset(store, SETTINGS, **{**usual, **said}).fresh
+
+
+def test_a_side_is_told_with_the_critics_words_before_those_of_people_and_the_lowest_key_first(tmp_path):
+    rows = tables()
+    critic = rows["critiques"][0]
+    others = {"0": '{"import":"richhf"}', "~": "{}", "}": "{}"}  # the critic's own key stands between
+    for key, settings in others.items():
+        new = {"critique_id": key, "text": f"said under {key}", "settings": settings}
+        rows["critiques"].append(critic.model_copy(update=new))
+
+    told = tell(fill(tmp_path, rows), live_of(rows), ())
+
+    about = (critic.prompt_id, critic.image_sha256)
+    assert told.critiques[about]["text"] == critic.text
+    without = {**live_of(rows), "critiques": set(others)}
+    assert tell(open_store(tmp_path), without, ()).critiques[about]["text"] == "said under }"
 
 
 def test_rows_of_older_settings_take_no_part(tmp_path):

@@ -1,6 +1,7 @@
 """An evaluation on stand-in models whose every number is known."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.line import held_out, work
 from rpo_cli.line.evaluate import evaluate
+from rpo_cli.records import row_seed
 from rpo_cli.store import open_store
 
 
@@ -77,6 +79,49 @@ def test_equal_evaluations_write_equal_bytes(stand):
 
     for file in ("results.json", "pictures.jsonl", "prompts.jsonl"):
         assert (stand.run / "eval/a" / file).read_bytes() == (stand.run / "eval/b" / file).read_bytes()
+
+
+def test_an_evaluation_draws_from_noise_of_its_own_that_follows_from_the_runs(stand):
+    """Never from that of the run's own pictures, which the training has seen."""
+    stand.train("one")
+    found = [
+        evaluate(stand.line(**{"run.seed": 3}), name=name, seeds=1, seed=seed).results["seed"]
+        for name, seed in (("a", None), ("b", None), ("c", 9))
+    ]
+    assert found == [row_seed(3, "eval"), row_seed(3, "eval"), 9]
+    assert found[0] != 3
+
+
+def test_scores_that_are_others_are_figured_anew(stand, monkeypatch):
+    stand.train("one")
+    first = evaluate(stand.line(), seeds=1)
+    nested = open_store(stand.run / "eval/default/base")
+    for part in nested.parts("rewards"):
+        nested.files.delete(part.name)
+
+    class Speechless:
+        def setup(self): ...
+
+        def score(self, prompts, images):
+            return [math.nan] * len(prompts)
+
+    monkeypatch.setattr(work, "_backend", lambda *given, **options: Speechless())
+
+    again = evaluate(stand.line(), seeds=1)
+
+    assert not again.skipped
+    assert of(first, "base")["rewards"]["clip"]["mean"] is not None
+    assert of(again, "base")["rewards"]["clip"]["mean"] is None
+
+
+def test_the_base_is_the_model_alone_whatever_the_run_draws_with(stand):
+    adapter = stand.train("one") / "adapter"
+
+    found = evaluate(stand.line(**{"generate.lora": str(adapter)}), seeds=1)
+
+    assert [name for kind, name in stand.built if kind == "generators"] == ["base", "one"]
+    difference = of(found, "one")["against_base"]["rewards"]["clip"]["difference"]
+    assert difference == {"value": 1.0, "low": 1.0, "high": 1.0}
 
 
 def test_nothing_of_an_evaluation_reaches_the_run(stand):

@@ -1,12 +1,14 @@
 """A reviewer's desk over a real store: order, sides, repeats, resume, undo; and what the summary counts."""
 
+from operator import eq
+
 import pytest
 from PIL import Image as Pillow
 
 from rpo_cli.errors import RunLocked, UsageError
 from rpo_cli.line.queue import GAP, Blind, queue
 from rpo_cli.line.review import open_desk
-from rpo_cli.line.reviews import _kappa, standing_keys, summarise
+from rpo_cli.line.reviews import _kappa, _label, standing_keys, summarise
 from rpo_cli.line.shown import alike
 from rpo_cli.pictures import decode
 from rpo_cli.stages.people import subject
@@ -26,6 +28,8 @@ def test_sides_are_a_fair_coin_that_every_reviewer_throws_anew():
 
     assert all(58 < left.count("a") < 142 for left in lefts.values())
     assert lefts["ann"] != lefts["bob"]
+    lower = ["a" if row["a_sha256"] < row["b_sha256"] else "b" for row in rows]
+    assert all(58 < sum(map(eq, left, lower)) < 142 for left in lefts.values())
 
 
 def test_a_repeat_is_swapped_and_stands_apart():
@@ -50,6 +54,39 @@ def test_all_reviewers_begin_with_the_same_pairs():
     assert orders[0] == orders[1]
     assert len(orders[0]) == 10
     assert orders[0] != [subject(row) for row in ROWS[:10]]
+
+
+def test_pairs_that_are_built_anew_keep_their_places():
+    """Under other ids, in another order, with their sides exchanged: the pictures are the same."""
+    turned = [
+        {
+            **row,
+            "pair_id": row["pair_id"][::-1],
+            "a_sha256": row["b_sha256"],
+            "b_sha256": row["a_sha256"],
+        }
+        for row in reversed(ROWS)
+    ]
+    before, after = (queue(rows, BLIND, limit=30, repeat=0.2) for rows in (ROWS, turned))
+    assert [(s.place, s.token) for s in before] == [(s.place, s.token) for s in after]
+    sides = [(s.a_sha256 if s.left == "a" else s.b_sha256) for s in before]
+    assert sides == [(s.a_sha256 if s.left == "a" else s.b_sha256) for s in after]
+
+
+@pytest.mark.parametrize(
+    ("pair", "label"),
+    [
+        ({"margin": 1.0}, "b"),
+        ({"margin": -1.0}, "a"),
+        ({"margin": 0.0}, None),
+        ({"margin": 1.0, "label": "a", "reason": "label_kept"}, "a"),
+        ({"margin": 1.0, "label": "a", "reason": "relabelled"}, "b"),
+        ({"margin": 1.0, "winner": None, "reason": "inside_band"}, None),
+        ({"margin": 1.0, "winner": None, "reason": "people_tie"}, "b"),
+    ],
+)
+def test_reviewers_are_compared_with_the_label_that_stands_without_them(pair, label):
+    assert _label({"winner": "b", "reason": "edit_won", "label": None, **pair}) == label
 
 
 def test_verdicts_are_in_the_store_before_judge_returns_and_a_new_desk_goes_on(tmp_path):

@@ -19,6 +19,7 @@ from rpo_cli.records import Critique, Edit, Image, ImageData, Reject, content_ke
 from rpo_cli.schema import encode, to_table
 from rpo_cli.stages import edit
 from rpo_cli.store import open_store
+from tests.reviewed import pair_of
 
 
 @pytest.fixture
@@ -369,6 +370,17 @@ def test_merge_joins_shards_into_a_new_run_and_is_called_again_without_harm(tmp_
     assert (tmp_path / "joined" / "rpo.toml").read_text() == "[run]\nthreads = 3\n"
     assert (tmp_path / "joined" / "templates" / "critique" / "mine.txt").read_text() == "look"
     assert merge(tmp_path / "joined", sources) == {}
+
+
+def test_merge_leaves_the_pairs_of_shards_where_they_are(tmp_path, options):
+    """They are pairs of a part of the rows; the whole run builds its own."""
+    (source,) = shards(tmp_path, options, 1)
+    open_store(source).commit("pairs", [pair_of(0)[2]], group="0badcafe")
+
+    copied = merge(tmp_path / "joined", [source])
+
+    assert copied.keys() == {"prompts", "images"}
+    assert open_store(tmp_path / "joined").keys("pairs") == set()
 
 
 def test_merge_leaves_the_settings_that_a_user_has_written(tmp_path, options):
