@@ -1,6 +1,6 @@
 """Do the tests notice when an important line breaks?  `python -m tests.mutants [--draw N] [--only NAME]`
 
-Each break of mutants.toml is made in a copy of the tree, one at a time, and only the tests run there that
+Each break of lists/ is made in a copy of the tree, one at a time, and only the tests run there that
 it names. Exit code 0: every one was noticed; 1: some survived, which are printed; 2: the list is wrong.
 """
 

@@ -1,4 +1,9 @@
-"""The list of breaks, mutants.toml: what it says, what must hold of it, and which of it a commit draws."""
+"""The list of breaks, lists/*.toml by floor: what it says, what must hold of it, what of it a commit draws.
+
+To add one: `old` is text that stands once in `file`, within one line; `new` what stands there instead; `tests`
+are the node ids that should fail. Keep `old` short, so that it outlives edits of the line around it. Then
+`python -m tests.mutants --only NAME`. One test may catch several breaks; one that takes seconds is a burden.
+"""
 
 import ast
 import random
@@ -9,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
-LIST = Path(__file__).with_name("mutants.toml")
+LISTS = Path(__file__).with_name("lists")
 
 
 @dataclass(frozen=True)
@@ -50,9 +55,11 @@ class Mutant:
         return changed
 
 
-def read(path: Path = LIST) -> list[Mutant]:
-    """The list in its order."""
-    entries = tomllib.loads(path.read_text(encoding="utf-8"))["mutant"]
+def read(folder: Path = LISTS) -> list[Mutant]:
+    """All floors, each in its file's order."""
+    files = sorted(folder.glob("*.toml"))
+    tables = [tomllib.loads(file.read_text(encoding="utf-8")) for file in files]
+    entries = [entry for table in tables for entry in table["mutant"]]
     return [Mutant(**{**entry, "tests": tuple(entry["tests"])}) for entry in entries]
 
 

@@ -11,8 +11,9 @@ from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import Draw
 from rpo_cli.train.known import knowledge
 from rpo_cli.train.objective import DPO
-from rpo_cli.train.presets import MALLOWS, PPOD, RANK_DPO
+from rpo_cli.train.presets import KTO, MALLOWS, PPOD, RANK_DPO
 from rpo_cli.train.rankings import Ranking
+from rpo_cli.train.singles import Single
 
 SCHEDULE = NoiseSchedule.from_alphas_cumprod(torch.tensor([0.9, 0.5, 0.1]), "epsilon")  # SNR 9, 1, 1/9
 PAIRS = [
@@ -32,6 +33,12 @@ def test_an_objective_that_asks_for_nothing_is_told_what_the_log_needs():
     told = {name: value for name, value in vars(found).items() if value is not None}
     assert told.keys() == {"noise", "divergence"}
     assert told["noise"].tolist() == pytest.approx([1 / 3])
+
+
+def test_a_good_picture_is_worth_1_and_a_bad_one_minus_1():
+    pictures = [Single("a", "c", True), Single("b", "c", False)]
+    told = knowledge(KTO, SCHEDULE, pictures, None)
+    assert told.of(draws((1, 0), (0, 0), (1, 2)), pictures, "cpu").good.tolist() == [-1.0, 1.0, -1.0]
 
 
 def test_weights_are_scaled_by_the_training_pairs_also_for_others():

@@ -17,7 +17,7 @@ from rpo_cli.train.compose import composed, for_data
 from rpo_cli.train.contrasts import single
 from rpo_cli.train.objective import Errors, Known, implicit_margin
 from rpo_cli.train.presets import KTO
-from rpo_cli.train.singles import Single, read_singles
+from rpo_cli.train.singles import Single, read_singles, singles_fingerprint
 from tests.closeness import assert_close
 
 FILE = "pytorch_lora_weights.safetensors"
@@ -141,6 +141,19 @@ def test_the_split_into_forward_passes_changes_nothing(run_judged):
     several = load_file(run_judged("several", steps=2, batch_size=3).adapter / FILE)
     for name, value in one.items():  # AdamW makes a move of 1e-2 of any slope, also of rounding
         assert (several[name] - value).norm() <= 1e-3 * value.norm() + 1e-5, name
+
+
+def test_judged_pictures_are_told_apart_by_picture_caption_and_label(tmp_path, tiny):
+    first, second = tiny.picture(1), tiny.picture(2)
+    tables = {
+        "as it was": [(first, "red", True), (second, "blue", False)],
+        "judged otherwise": [(first, "red", False), (second, "blue", True)],
+        "of another prompt": [(first, "red", True), (second, "green", False)],
+        "another picture": [(second, "red", True), (second, "blue", False)],
+    }
+    for name, pictures in tables.items():
+        write(tmp_path / name, "train", pictures)
+    assert len({singles_fingerprint(tmp_path / name) for name in tables}) == 4
 
 
 def test_what_an_export_holds_is_read_back(tmp_path, tiny):
