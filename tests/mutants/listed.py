@@ -1,7 +1,7 @@
 """The list of breaks, lists/*.toml by floor: what it says, what must hold of it, what of it a commit draws.
 
 To add one: `old` is text that stands once in `file`, within one line; `new` what stands there instead;
-`tests` are the node ids that should fail. Keep `old` short, so that it outlives edits of the line around it.
+`tests` are the node ids that should fail. Keep `old` short, so that it outlives edits of its line.
 Then `python -m tests.mutants --only NAME`. One test may catch several breaks; a slow one is a burden.
 """
 
