@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from rpo_cli.compute import environment, is_out_of_memory, pick_device, run_halving
+from rpo_cli.compute import environment, is_out_of_memory, pick_device, run_halving, set_threads
 from rpo_cli.errors import RpoError, UsageError
 
 
@@ -32,6 +32,21 @@ def test_environment_names_versions_and_no_host_or_time():
     assert found == environment("cpu")
     assert found["torch"] == torch.__version__
     assert platform.node() not in found.values()
+
+
+def test_environment_tells_the_threads_that_sums_are_split_over():
+    before = torch.get_num_threads()
+    try:
+        set_threads(1)
+        one = environment("cpu")
+        set_threads(2)
+        two = environment("cpu")
+        set_threads(0)
+        assert environment("cpu") == two
+    finally:
+        torch.set_num_threads(before)
+    assert (one.pop("threads"), two.pop("threads")) == ("1", "2")
+    assert one == two
 
 
 @pytest.mark.parametrize(

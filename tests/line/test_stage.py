@@ -70,6 +70,11 @@ def test_one_command_at_a_time_works_on_a_training(stand, monkeypatch):
     assert done == ["two"]
 
 
+def test_a_limit_makes_so_many_rows_and_the_next_call_goes_on(stand):
+    made = [run_stage(stand.line(), "generate", limit=limit).made for limit in (5, 7, 0, None)]
+    assert made == [5, 7, 0, 12]
+
+
 class Black:
     """A generator that a safety checker always stops; counts its calls."""
 

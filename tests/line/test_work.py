@@ -9,12 +9,15 @@ from rpo_cli import open_line
 from rpo_cli.errors import UsageError
 from rpo_cli.line import work
 from rpo_cli.line.counters import check_counter_edits, counter_notes
+from rpo_cli.line.hydrate import hydrate
 from rpo_cli.line.imports import people_said
 from rpo_cli.line.merge import merge
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.status import status
+from rpo_cli.pictures import encode_png
+from rpo_cli.protocols import Task
 from rpo_cli.records import Critique, Edit, Image, ImageData, Reject, content_key
 from rpo_cli.schema import encode, to_table
 from rpo_cli.stages import edit
@@ -189,6 +192,25 @@ def test_of_several_people_who_spoke_of_one_picture_the_first_by_key_counts(tmp_
 
     about = (task.payload.image_sha256, task.payload.prompt_id)
     assert people_said(line) == {about: "a"}
+
+
+def test_a_picture_that_does_not_decode_is_a_reject_of_its_tasks_and_of_no_others(tmp_path, options):
+    line = opened(tmp_path / "run", options)
+    images = work.generate_work(line)
+    rows = [image(task) for task in images.tasks]
+    whole = encode_png(Picture.new("RGB", (8, 8), "red"))
+    rows[0] = rows[0].model_copy(update={"image": ImageData(bytes=whole)})
+    line.store.commit("images", rows, group=images.group)
+    (scores,) = work.score_works(line)
+
+    found = list(hydrate(line, scores, scores.tasks))
+
+    (good,) = [item for item in found if isinstance(item, Task)]
+    bad = [item for item in found if isinstance(item, Reject)]
+    assert good.input_id == rows[0].image_id
+    assert good.payload.picture.getpixel((0, 0)) == (255, 0, 0)
+    assert {reject.key_of for reject in bad} == scores.keys - {good.key}
+    assert {(reject.stage, reject.reason) for reject in bad} == {("score clip", "corrupt_image")}
 
 
 def test_counter_edits_come_beside_the_answers_and_change_none_of_them(tmp_path, options):
