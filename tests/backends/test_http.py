@@ -1,10 +1,20 @@
 """One request to a server that does everything wrong, over a real socket."""
 
+import ssl
 import time
 
 import pytest
 
-from rpo_cli.backends.http import MOST_BYTES, BadAnswer, Endpoint, NoAnswer, check_url, fetch
+from rpo_cli.backends.http import (
+    MOST_BYTES,
+    BadAnswer,
+    Endpoint,
+    NoAnswer,
+    _connection,
+    _headers,
+    check_url,
+    fetch,
+)
 from rpo_cli.errors import UsageError
 from tests.critic_server import running
 
@@ -20,6 +30,17 @@ def server():
 
 def ask(server, seconds=5.0, key=""):
     return fetch(Endpoint(server.url, key), "/chat/completions", BODY, seconds=seconds)
+
+
+def test_a_certificate_is_looked_at_and_must_be_the_hosts():
+    context = _connection("https", "h", 443, 5.0)._context
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
+
+
+def test_a_key_is_sent_as_a_bearers_and_without_one_nothing_is():
+    assert _headers("k", "application/json")["Authorization"] == "Bearer k"
+    assert "Authorization" not in _headers("", "application/json")
 
 
 @pytest.mark.parametrize("fault", ["drop", "middle", (429, {}), (500, {}), (503, {"Retry-After": "7"})])

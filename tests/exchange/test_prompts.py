@@ -36,7 +36,8 @@ def test_a_prompts_id_hangs_on_its_text_alone(tmp_path):
 
 def test_a_quote_in_a_tsv_is_a_letter_and_in_a_csv_a_quote(texts):
     """PartiPrompts is TSV and holds rows with one quote."""
-    assert texts("a.tsv", 'Prompt\tCategory\na 6" pipe\tx\na dog\ty\n') == ['a 6" pipe', "a dog"]
+    table = 'Prompt\tCategory\n"hello" in ink\tx\n"a ball\ty\na dog\tz\n'
+    assert texts("a.tsv", table) == ['"hello" in ink', '"a ball', "a dog"]
     assert texts("a.csv", 'prompt,n\n"a cat, a dog",1\n') == ["a cat, a dog"]
 
 

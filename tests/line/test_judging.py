@@ -11,7 +11,7 @@ from rpo_cli.line.context import open_line
 from rpo_cli.line.judging import judge_works
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.work import live_images
-from rpo_cli.protocols import Message, Reply
+from rpo_cli.protocols import Message, Reply, Task
 from rpo_cli.stages.score import Finish
 from rpo_cli.stages.verdicts import JudgeTask, Standing, step, wanted
 from tests.critic_server import MODEL, running
@@ -48,6 +48,21 @@ def judge(monkeypatch):
 
 def grey(level):
     return Image.new("RGB", (8, 8), (level,) * 3)
+
+
+def test_a_verdict_is_about_the_picture_and_not_about_what_it_is_compared_with():
+    class Brighter:
+        """1 for the brighter of two, -1 for the darker; the first one is what both are compared with."""
+
+        def score(self, prompts, images):
+            first, second = (picture.getpixel((0, 0))[0] for picture in images)
+            return [0.0, float((second > first) - (second < first))]
+
+    tasks = [
+        Task(str(level), "", JudgeTask("edit", "e", "s", "p", "a", grey(level), other=grey(100)))
+        for level in (200, 50, 100)
+    ]
+    assert step(tasks, Brighter(), 4) == [1.0, -1.0, 0.0]
 
 
 @pytest.mark.parametrize(("level", "value"), [(200, 1.0), (50, -1.0), (100, 0.0)])

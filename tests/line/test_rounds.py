@@ -21,15 +21,26 @@ from safetensors.torch import load_file
 from rpo_cli import build_pairs, open_line, plan_rounds, registry, run, run_stage, status, train_rounds
 from rpo_cli.errors import RpoError, SettingsError, UsageError
 from rpo_cli.line.prompts import parent_prompts
-from rpo_cli.line.round import InRound, open_round, round_settings, write_prompts
+from rpo_cli.line.round import (
+    InRound,
+    min_margin,
+    open_round,
+    round_settings,
+    trained_folder,
+    winners,
+    write_prompts,
+)
 from rpo_cli.line.round_checks import in_rounds, reference_of
 from rpo_cli.line.round_numbers import RewardNumbers, RoundNumbers, rewards_of, standard_error
+from rpo_cli.line.rounds import LORA_FILE, start_of
 from rpo_cli.line.training import fine_tune
 from rpo_cli.line.work import generate_work
 from rpo_cli.parts import TEMPORARY
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, ImageData, RewardScore
+from rpo_cli.stages.split import split_of
 from rpo_cli.train.compose import composed
+from rpo_cli.train.data import Pair
 
 PRELOAD = ["diffusers", "transformers", "peft", "rpo_cli.line.rounds", "rpo_cli.train.loop"]
 CLOCKED = ("run.json", "done.json", "prompts.jsonl", "rates.json")
@@ -161,6 +172,56 @@ def test_the_reference_of_a_round_is_what_the_method_says(
 ) -> None:
     line = opened(tmp_path, **more)
     assert reference_of(line, composed(line.settings.train)) == expected
+
+
+@pytest.mark.parametrize(
+    ("method", "asked", "margin"),
+    [("dpo", None, 1.0), ("dpo", 0.0, 0.0), ("dpo", 0.5, 0.5), ("sapo", None, 0.0), ("sapo", 0.5, 0.5)],
+)
+def test_a_margin_of_0_that_is_asked_for_counts(
+    tmp_path: Path, method: str, asked: float | None, margin: float
+) -> None:
+    assert min_margin(opened(tmp_path, train__method=method, rounds__min_margin=asked)) == margin
+
+
+def test_a_round_begins_where_the_one_before_ended_and_is_another_when_that_is_another(
+    tmp_path: Path,
+) -> None:
+    line = opened(tmp_path, rounds__reference="previous")
+    adapter = trained_folder(line, 1) / "adapter"
+    adapter.mkdir(parents=True)
+    found = []
+    for content in (b"a LoRA", b"another"):
+        (adapter / LORA_FILE).write_bytes(content)
+        found.append(start_of(line, 2))
+
+    assert start_of(line, 1) is None
+    assert [(start.adapter, start.reference) for start in found] == [(adapter, adapter)] * 2
+    assert found[0].identity != found[1].identity
+    base = start_of(opened(tmp_path, rounds__reference="base"), 2)
+    assert (base.adapter, base.reference) == (adapter, None)
+    assert base.identity != found[1].identity
+
+
+def test_what_was_held_out_gives_winners_only_where_the_round_holds_it_out_too(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """Else the round would train on what the dataset has kept from training. Empty captions never count."""
+    line = opened(tmp_path, pairs__val_fraction=0.5)
+    captions = [f"prompt {number}" for number in range(20)]
+    held = {text for text in captions if split_of(text, 0.5) == "validation"}
+    pairs = {
+        "train": [Pair("t", "l", captions[0]), Pair("t", "l", " "), Pair("u", "l", captions[1])],
+        "validation": [Pair("v", "l", text) for text in captions],
+    }
+    monkeypatch.setattr("rpo_cli.train.data.split_files", lambda dataset, split: [dataset])
+    monkeypatch.setattr("rpo_cli.train.data.read_pairs", lambda dataset, split: pairs[split])
+
+    found = winners(line)
+
+    assert 0 < len(held) < 20
+    assert found["t"] == [captions[0]]
+    assert set(found.get("v", ())) == held
 
 
 def test_rounds_differ_in_their_seed_and_sampler_and_in_nothing_else(tmp_path: Path) -> None:
