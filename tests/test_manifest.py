@@ -87,6 +87,14 @@ def test_a_refused_command_takes_back_its_own_options_and_nothing_of_the_others(
         assert not (tmp_path / "run" / MANIFEST).exists()
 
 
+def test_undoing_leaves_what_others_have_changed_or_added_since():
+    before, mine = {"preset": "a", "rpo": "1"}, {"preset": "b", "rpo": "2"}
+    now = {"preset": "c", "rpo": "2", "groups": {"edit": "x"}}
+    kept = {"preset": "c", "rpo": "1", "groups": {"edit": "x"}, "options": {}}
+    assert undo(before, mine, now) == kept
+    assert undo(before, mine, mine) == before
+
+
 def test_undoing_gives_each_option_its_earlier_value_unless_somebody_has_changed_it_since():
     before = {"options": {"a": 1, "b": 1}, "rpo": "1"}
     mine = {"options": {"a": 2, "b": 2, "c": 2}, "rpo": "2"}

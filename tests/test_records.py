@@ -5,11 +5,11 @@ import hashlib
 import pytest
 
 from rpo_cli import records
-from rpo_cli.records import FORMAT_VERSION, content_key, row_seed
+from rpo_cli.records import KEY_VERSION, content_key, row_seed
 
 
-def test_a_key_is_a_hash_of_the_format_and_of_every_part_in_its_order():
-    told = f'[{FORMAT_VERSION},"image","ü",{{"a":1,"b":[2,null]}}]'
+def test_a_key_is_a_hash_of_its_version_and_of_every_part_in_its_order():
+    told = f'[{KEY_VERSION},"image","ü",{{"a":1,"b":[2,null]}}]'
     key = content_key("image", "ü", {"b": (2, None), "a": 1})
     assert key == hashlib.sha256(told.encode()).hexdigest()[:32]
 
@@ -22,10 +22,10 @@ def test_parts_never_run_into_each_other():
     assert len(set(keys)) == 6
 
 
-def test_another_format_has_other_keys_and_the_same_seeds(monkeypatch):
-    """Rows of another format are no rows of this one; what a model draws is the same."""
+def test_another_version_has_other_keys_and_the_same_seeds(monkeypatch):
+    """What a model draws is the same."""
     key, seed = content_key("a"), row_seed(0, "a")
-    monkeypatch.setattr(records, "FORMAT_VERSION", FORMAT_VERSION + 1)
+    monkeypatch.setattr(records, "KEY_VERSION", KEY_VERSION + 1)
     assert content_key("a") != key
     assert row_seed(0, "a") == seed
 

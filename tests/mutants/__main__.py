@@ -9,8 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -93,7 +93,8 @@ def _try_all(
             copies.put(copy)
 
     results = []
-    for done in as_completed([pool.submit(try_one, mutant) for mutant in mutants]):
+    trials = [pool.submit(try_one, mutant) for mutant in mutants]
+    for done in _or_none(pool, as_completed(trials)):
         result = done.result()
         results.append(result)
         name = f"{result.mutant.file}: {result.mutant.name}"
@@ -101,6 +102,15 @@ def _try_all(
         if verbose or result.verdict == "error":
             _say(result.told)
     return results
+
+
+def _or_none(pool: ThreadPoolExecutor, trials: Iterator[Future[Result]]) -> Iterator[Future[Result]]:
+    """The trials as they end; after Ctrl-C those that have not begun never do."""
+    try:
+        yield from trials
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        raise
 
 
 def _told(results: Sequence[Result]) -> int:
