@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.mutants.listed import ROOT, Mutant
 
-SECONDS = 180  # for the tests of one break
+SECONDS = 300  # for the tests of one break
 TOLD = 3_000  # characters of pytest's last words
 
 
