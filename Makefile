@@ -102,6 +102,7 @@ bench-shapes: setup  ## the embedded models, by the oracle; only what is missing
 
 bench-evidence: setup  ## base against tuned on what the line made; only what is missing
 	$(BIN)/python -m tests.bench.evidence
+	$(BIN)/python -m tests.bench.guidance
 
 bench-pairs: setup  ## precision and yield of the pairs by margin and gate, by the oracle; only what is missing
 	$(BIN)/python -m tests.bench.pairs

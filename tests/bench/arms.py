@@ -38,11 +38,16 @@ def arm_dataset(data: Table, work: Path, arm: Table) -> Path:
     labelled = [row for row in map(RELABEL[arm.get("relabel", "none")], rows) if row is not None]
     if "pairs" in arm and len(labelled) < arm["pairs"]:
         raise SystemExit(f"arm {arm['name']}: {len(labelled)} pairs, the protocol asks for {arm['pairs']}")
-    folder = work / "arms" / arm["name"].replace(" ", "-")
+    kept = pa.Table.from_pylist(labelled[: arm.get("pairs")], schema=built.schema)
+    return write_pairs(work, arm["name"], kept)
+
+
+def write_pairs(work: Path, name: str, pairs: pa.Table) -> Path:
+    """The folder of an arm's dataset, made anew: a training split alone."""
+    folder = work / "arms" / name.replace(" ", "-")
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "data").mkdir(parents=True)
-    kept = pa.Table.from_pylist(labelled[: arm.get("pairs")], schema=built.schema)
-    pq.write_table(kept, folder / "data" / "train-00000.parquet")
+    pq.write_table(pairs, folder / "data" / "train-00000.parquet")
     return folder
 
 

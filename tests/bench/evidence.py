@@ -79,13 +79,17 @@ class Evidence:
         return {**self.shared, **data, "train": self.protocol["train"]["options"], "seed": seed}
 
     def _tuned(self, arm: Table, seed: int) -> Table:
-        name = f"{_plain(arm)}-seed-{seed}"
+        name = f"{plain(arm)}-seed-{seed}"
 
         def compute() -> Table:
             dataset = arm_dataset(self.data, self.work, arm)
             options = {**self.protocol["train"]["options"], **arm.get("train", {}), "train.name": name}
             adapter = tune(self.data, self.work, dataset, options, seed)
-            return {"pairs": _rows(dataset), "data": parquet_hash(dataset), **self._measure(name, adapter)}
+            return {
+                "pairs": rows_in(dataset),
+                "data": parquet_hash(dataset),
+                **self._measure(name, adapter),
+            }
 
         return cell("evidence", f"{self.split}-{name}", self._inputs(arm, seed), compute)
 
@@ -127,7 +131,7 @@ class Evidence:
         for name in arms:
             if right[name].size:
                 cells = (
-                    "" if name == other else _difference(right[name], right[other]) for other in others
+                    "" if name == other else told_difference(right[name], right[other]) for other in others
                 )
                 lines.append(f"| {name} | {' | '.join(cells)} |")
         return lines
@@ -138,13 +142,13 @@ class Evidence:
         for arm in self.protocol["arms"]:
             found[arm["name"]] = []
             for seed in self.protocol["train"]["seeds"]:
-                name = f"{self.split}-{_plain(arm)}-seed-{seed}"
+                name = f"{self.split}-{plain(arm)}-seed-{seed}"
                 if run := find("evidence", name, self._inputs(arm, seed)):
                     found[arm["name"]].append(run)
         return found
 
 
-def _plain(arm: Table) -> str:
+def plain(arm: Table) -> str:
     """An arm's name as that of a file and of a training."""
     return "-".join(arm["name"].replace(",", "").split())
 
@@ -161,14 +165,14 @@ def _row(name: str, base: Table, runs: list[Table]) -> tuple[Row, str]:
     return Row(name, mean, low, high), line
 
 
-def _difference(arm: np.ndarray, other: np.ndarray) -> str:
+def told_difference(arm: np.ndarray, other: np.ndarray) -> str:
     if not other.size:
         return "not run yet"
     low, high = compared_bootstrap(arm, other)
     return f"{100 * (arm.mean() - other.mean()):+.1f}, {100 * low:+.1f} to {100 * high:+.1f}"
 
 
-def _rows(dataset: Path) -> int:
+def rows_in(dataset: Path) -> int:
     return sum(pq.read_metadata(file).num_rows for file in (dataset / "data").glob("*.parquet"))
 
 

@@ -69,12 +69,17 @@ def data_cell(data: Table, work: Path) -> Table:
     return cell("evidence", "dataset", data_inputs(data, work), lambda: make_dataset(data, work))
 
 
-def make_dataset(data: Table, work: Path) -> Table:
-    """Run the line on [data] and tell what came of it."""
+def made_line(data: Table, work: Path) -> Line:
+    """The run of [data] with every row that its pairs need; only what is missing is made."""
     line = dataset_line(data, work)
     for name in ("generate", "critique", "edit", "score"):
         run_stage(line, name)
-    report = build_pairs(line)
+    return line
+
+
+def make_dataset(data: Table, work: Path) -> Table:
+    """Run the line on [data] and tell what came of it."""
+    report = build_pairs(made_line(data, work))
     folder = work / "data" / "dataset"
     return {
         "dataset_sha256": parquet_hash(folder),

@@ -51,15 +51,26 @@ def evaluation_line(evaluation: Table, work: Path, split: str, name: str, adapte
     return open_line(work / "eval" / f"{split}-{name}", options, preset="shapes")
 
 
-def measure(evaluation: Table, work: Path, split: str, name: str, adapter: Path | None) -> Table:
+def measure(
+    evaluation: Table,
+    work: Path,
+    split: str,
+    name: str,
+    adapter: Path | None,
+    *,
+    base: str = "base",
+    score: bool = True,
+) -> Table:
     """What the oracle and the rewards find in one picture of each prompt; lists run over the prompts.
 
+    base: the name that the base is measured by, with the same options. score: by the rewards too.
     drift: mean |difference| in [0, 1] to the base model's picture of the same noise, where that was made.
     """
     line = evaluation_line(evaluation, work, split, name, adapter)
     run_stage(line, "generate")
-    run_stage(line, "score")
-    base_line = evaluation_line(evaluation, work, split, "base", None)
+    if score:
+        run_stage(line, "score")
+    base_line = evaluation_line(evaluation, work, split, base, None)
     run_stage(base_line, "generate")
     made, base = pictures_of(line), pictures_of(base_line)
     oracle = registry.load("measures", ORACLE)
