@@ -29,6 +29,14 @@ Seeds = Annotated[int, typer.Option(min=1, max=1000, help="Pictures per prompt, 
 Noise = Annotated[
     int | None, typer.Option(min=0, help="That the start noises come from.", show_default=False)
 ]
+Guidance = Annotated[
+    list[float] | None,
+    typer.Option(
+        metavar="X",
+        help="Sample base and tuned at this guidance, RUN's unless given; repeatable; not kept for RUN.",
+        show_default=False,
+    ),
+]
 Measure = Annotated[
     str | None, typer.Option(metavar="NAME", help="See `rpo list measures`.", show_default=False)
 ]
@@ -50,6 +58,7 @@ def evaluate(
     limit: Limit = None,
     seeds: Seeds = 4,
     seed: Noise = None,
+    guidance: Guidance = None,
     reward: Annotated[list[str] | None, o.setting("score.rewards")] = None,
     measure: Measure = None,
     allow_training_prompts: AllowSeen = False,
@@ -88,6 +97,7 @@ def evaluate(
         limit=limit,
         seeds=seeds,
         seed=seed,
+        guidances=guidance or (),
         rewards=reward or (),
         measure=measure,
         allow_training_prompts=allow_training_prompts,
@@ -107,7 +117,7 @@ def _refuse_what_is_not_used(context: typer.Context) -> None:
     params = context.params
     if params["column"] and not params["prompts"]:
         raise UsageError("--column names a column of --prompts", "pass --prompts FILE")
-    about_models = ("adapter", "prompts", "seeds", "seed", "reward", "allow_training_prompts")
+    about_models = ("adapter", "prompts", "seeds", "seed", "guidance", "reward", "allow_training_prompts")
     given = [name for name in about_models if is_given(context, name)]
     if params["dataset"] and given:
         raise UsageError(

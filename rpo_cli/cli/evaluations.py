@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli.cli.output import Output, folded, table
+from rpo_cli.report.evaluated import guidances
 
 if TYPE_CHECKING:
     from rpo_cli.line.evaluate import Evaluation
@@ -50,7 +51,10 @@ def _head(results: Figures) -> str:
     text = f"{asked['count']:,} prompts ({asked['source']}) x {results['seeds']} start seeds"
     rejected = {label: sum(reasons.values()) for label, reasons in results["rejected"].items()}
     some = ", ".join(f"{label} {count:,}" for label, count in rejected.items() if count)
-    return f"{text}; 95 % intervals by prompt" + (f"; rejected: {some}" if some else "")
+    told = f"{text}; 95 % intervals by prompt" + (f"; rejected: {some}" if some else "")
+    if not (several := guidances(results)):
+        return told
+    return told + "\n" + folded(several)
 
 
 def _rewards(settings: Sequence[Figures]) -> str:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.identity import ADAPTER
@@ -28,16 +29,23 @@ class Contender:
     """
 
     label: str
-    options: dict[str, str]
+    options: dict[str, Any]
     trained_on: str | None = None
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A line of the table: one model, or several that differ in their training seed."""
+    """A line of the table: one model, or several that differ in their training seed.
+
+    Attributes:
+        beside: label of the base that it is compared with; None: it is that base itself.
+        guidance: that its pictures are sampled at; None: the backend's own.
+    """
 
     label: str
     members: tuple[str, ...]
+    beside: str | None = BASE
+    guidance: float | None = None
 
 
 def contenders(line: Line, asked: Sequence[str]) -> tuple[list[Contender], list[Setting]]:

@@ -2,6 +2,7 @@
 
 RUN/eval/<name>/prompts.jsonl      what was asked
 RUN/eval/<name>/<model>/           a run directory each, with pictures and scores; never part of RUN's data
+RUN/eval/<name>/<model>@<number>/  the same at another guidance than RUN's
 RUN/eval/<name>/pictures.jsonl     a line per picture with its numbers
 RUN/eval/<name>/results.json       figures with intervals; written last
 """
@@ -18,6 +19,7 @@ from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.line.contenders import BASE, Contender, Setting, contenders, refuse_other_bases
 from rpo_cli.line.context import Line
+from rpo_cli.line.guidances import at_guidances, checked_guidances, is_base
 from rpo_cli.line.held_out import Prompts, given_prompts, held_out_prompts, prompt_lines
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.stage import run_stage
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 FOLDER, RESULTS, PICTURES, PROMPTS = "eval", "results.json", "pictures.jsonl", "prompts.jsonl"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-FIGURES = 1  # counts the ways in which results were computed from pictures and scores
+FIGURES = 2  # counts the ways in which results were computed from pictures and scores
 SEEDS = 4
 # settings of the run that its evaluations share; what makes the pictures and what scores them
 SHARED = ("run", "generate", "score")
@@ -70,7 +72,7 @@ class Under:
 
 @dataclass(frozen=True)
 class _Plan:
-    """An evaluation, before anything heavy is loaded: a line per model, the base first."""
+    """An evaluation, before anything heavy is loaded: a line per model and guidance, the base first."""
 
     prompts: Prompts
     seed: int
@@ -90,6 +92,7 @@ def evaluate(
     limit: int | None = None,
     seeds: int = SEEDS,
     seed: int | None = None,
+    guidances: Sequence[float] = (),
     rewards: Sequence[str] = (),
     measure: str | None = None,
     allow_training_prompts: bool = False,
@@ -101,6 +104,8 @@ def evaluate(
         prompts: a file; None: the run's held-out prompts. limit: the first N of them, by their hash.
         seeds: pictures per prompt, each of its own start noise, which is the same for every model.
         seed: that the start noises come from; None: one of its own, made from the run's.
+        guidances: each model is sampled at each, beside the base at the same one; nothing: at the run's. No
+            setting of the run changes.
         rewards: NAME=FOLDER_OR_HUB_ID; nothing: the run's.
         measure: a name of the registry's `measures`, which must know the prompts.
 
@@ -109,6 +114,8 @@ def evaluate(
         RpoError: no picture was made.
     """
     checked_name(name)
+    own = line.settings.generate.guidance
+    asked_at = checked_guidances(guidances, own)
     models, settings = contenders(line, adapters)
     asked = (
         held_out_prompts(line, limit)
@@ -116,12 +123,13 @@ def evaluate(
         else given_prompts(line, prompts, column, limit, allow_seen=allow_training_prompts)
     )
     noise = row_seed(line.settings.run.seed, "eval") if seed is None else seed
-    plan = _Plan(asked, noise, seeds, measure, settings)
+    every, table = at_guidances(models, settings, asked_at, own)
+    plan = _Plan(asked, noise, seeds, measure, table)
     base = _base(line)
     refuse_other_bases(models, line.identity(base, line.settings.generate.revision).revision)
     with line.store.lock(f"eval-{name}"):
         line.store.files.write(f"{FOLDER}/{name}/{PROMPTS}", prompt_lines(asked))
-        for model in (Contender(BASE, {}), *models):
+        for model in every:
             plan.lines[model.label] = _line(line, name, model, base, rewards, plan)
         _check(plan)
         return _measured(line, name, plan)
@@ -211,7 +219,7 @@ def _fingerprint(plan: _Plan) -> str:
         scores = sorted(line.store.keys("rewards") & wanted)
         images = sorted(line.store.keys("images") & generate_work(line).keys)
         keys.append([label, images, scores])
-    settings = [[setting.label, setting.members] for setting in plan.settings]
+    settings = [[setting.label, setting.members, setting.beside] for setting in plan.settings]
     asked = [plan.prompts.texts, plan.prompts.source, plan.seeds, plan.seed, plan.measure]
     return content_key("eval", FIGURES, asked, settings, keys)
 
@@ -236,26 +244,25 @@ def _results(
 
     measure = registry.load("measures", plan.measure) if plan.measure else None
     read = partial(sheet, seeds=plan.seeds, measure=measure)
-    base = read(plan.lines[BASE], None)
-    sheets: dict[str, Sheet] = {BASE: without_looks(base)}
+    beside = {label: setting.beside for setting in plan.settings for label in setting.members}
+    whole: dict[str | None, Sheet] = {}  # the bases; of tuned models one's pictures in memory at a time
+    sheets: dict[str, Sheet] = {}
     for label, nested in plan.lines.items():
-        if label != BASE:  # one tuned model's pictures in memory at a time, beside the base's
-            sheets[label] = without_looks(read(nested, base))
+        found = read(nested, whole.get(beside[label]))
+        if label in beside.values():
+            whole[label] = found
+        sheets[label] = without_looks(found)
     rows = [picture_lines(label, found) for label, found in sheets.items()]
     line.store.files.write(f"{FOLDER}/{name}/{PICTURES}", "".join(rows).encode())
     measured = {label: found.measured for label, found in sheets.items()}
-    ours = measured[BASE]
-    table: list[dict[str, Any]] = [{"label": BASE, "members": [BASE], **of_models([ours], ours)}]
+    table: list[dict[str, Any]] = []
     for setting in plan.settings:
-        models = [measured[label] for label in setting.members]
-        table.append(
-            {
-                "label": setting.label,
-                "members": list(setting.members),
-                **of_models(models, ours),
-                "against_base": against_base(models, ours),
-            }
-        )
+        models, base = [measured[label] for label in setting.members], setting.beside
+        ours = measured[base or setting.label]
+        row = {"label": setting.label, "members": list(setting.members), "guidance": setting.guidance}
+        row |= of_models(models, ours)
+        beside_it = {"beside": base, "against_base": against_base(models, ours)} if base else {}
+        table.append({**row, **beside_it})
     return {
         "fingerprint": fingerprint,
         "prompts": {
@@ -268,5 +275,6 @@ def _results(
         "measure": plan.measure,
         "distances": DISTANCES,
         "rejected": rejected,
+        "bases": {setting.label: setting.guidance for setting in plan.settings if is_base(setting)},
         "settings": table,
     }

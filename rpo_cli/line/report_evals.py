@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from rpo_cli.errors import CorruptImage, RpoError
 from rpo_cli.line.audit import RESULTS as AUDITED
 from rpo_cli.line.contenders import BASE, LABEL
 from rpo_cli.line.evaluate import FOLDER, NAME, PICTURES, RESULTS, read_json
+from rpo_cli.line.guidances import AT
 from rpo_cli.pictures import decode
 from rpo_cli.records import Image
 from rpo_cli.report.changed import fitted
@@ -19,6 +21,7 @@ from rpo_cli.report.labels import labels
 from rpo_cli.store import Store, open_store
 
 PROMPTS, NOISES, MODELS = 6, 4, 5  # shown of one evaluation, at most
+FOLDERS = re.compile(LABEL.pattern + rf"(?:{AT}[0-9.e+-]+)?", re.ASCII)
 Place = tuple[str, str, int]  # model, prompt, index of the start noise
 
 
@@ -54,7 +57,7 @@ def _models(results: Mapping[str, Any]) -> list[str]:
     for setting in settings if isinstance(settings, list) else []:
         members = setting.get("members") if isinstance(setting, dict) else None
         labels += [str(label) for label in (members or [])[:1]]
-    return [label for label in dict.fromkeys(labels) if LABEL.fullmatch(label)][:MODELS]
+    return [label for label in dict.fromkeys(labels) if FOLDERS.fullmatch(label)][:MODELS]
 
 
 def _grids(store: Store, name: str, models: Sequence[str], put: Callable[[Picture], str]) -> list[Grid]:

@@ -50,7 +50,21 @@ def _said(results: Figures) -> str:
     seen = f"; {asked['trained_on']:,} of these prompts were trained on" if asked["trained_on"] else ""
     rejected = {label: sum(reasons.values()) for label, reasons in results["rejected"].items()}
     some = ", ".join(f"{label} {count:,}" for label, count in rejected.items() if count)
-    return f"{text}{seen}{f'; rejected pictures: {some}' if some else ''}."
+    said = f"{text}{seen}{f'; rejected pictures: {some}' if some else ''}."
+    several = guidances(results)
+    return f"{said} {several[0].upper()}{several[1:]}." if several else said
+
+
+def guidances(results: Figures) -> str:
+    """At what the bases were sampled, and what stands beside which; "" where the run's guidance was all."""
+    bases: Figures = results.get("bases") or {}
+    if list(bases) in ([], ["base"]):
+        return ""
+    own = "the model's own"
+    told = ", ".join(f"{label} {own if at is None else f'{at:g}'}" for label, at in bases.items())
+    if len(bases) == 1:
+        return f"guidance of {told}"
+    return f"guidance of {told}; a model stands beside the base at its guidance, a base beside the first"
 
 
 def _rewards(settings: Sequence[Figures]) -> Table:
