@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.line.contenders import BASE, Contender, Setting, contenders, refuse_other_bases
+from rpo_cli.line.contenders import Contender, Setting, contenders, refuse_other_bases
 from rpo_cli.line.context import Line
 from rpo_cli.line.guidances import at_guidances, checked_guidances, is_base
 from rpo_cli.line.held_out import Prompts, given_prompts, held_out_prompts, prompt_lines
@@ -176,7 +176,7 @@ def _check(plan: _Plan) -> None:
     Raises:
         UsageError: nothing to measure with, or the first mistake.
     """
-    rewards = plan.lines[BASE].settings.score.named
+    rewards = next(iter(plan.lines.values())).settings.score.named
     if not rewards and plan.measure is None:
         raise UsageError("no reward is set", "pass --reward NAME=FOLDER or --measure NAME")
     for line in plan.lines.values():

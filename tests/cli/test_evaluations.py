@@ -140,7 +140,14 @@ def test_an_audit_is_told_in_tables_and_two_sentences(capsys):
 
 @pytest.mark.parametrize(
     "option",
-    [["--adapter", "a"], ["--reward", "clip=x"], ["--prompts", "x.txt"], ["--seeds", "4"], ["--seed", "0"]],
+    [
+        ["--adapter", "a"],
+        ["--reward", "clip=x"],
+        ["--prompts", "x.txt"],
+        ["--seeds", "4"],
+        ["--seed", "0"],
+        ["--guidance", "2"],
+    ],
 )
 def test_options_about_models_do_not_go_with_a_dataset(rpo, place, option):
     rpo("generate", place.run, *place.options)
@@ -156,6 +163,34 @@ def test_a_column_without_its_file_is_refused(rpo, place):
     done = rpo("eval", place.run, "--column", "prompt")
 
     assert (done.code, "--column names a column of --prompts" in done.err) == (2, True)
+
+
+@pytest.mark.parametrize("guidance", ["-1", "nan", "inf", "much", ""])
+def test_a_guidance_is_a_finite_number_of_0_or_more(rpo, place, guidance):
+    rpo("generate", place.run, *place.options)
+    before = (place.run / "run.json").read_bytes()
+
+    done = rpo("eval", place.run, "--guidance", "1", "--guidance", guidance)
+
+    assert done.code == 2
+    assert re.search(r"^error: .*--guidance.*\nhint: ", done.err, re.M)
+    assert (place.run / "run.json").read_bytes() == before
+
+
+def test_what_was_sampled_at_several_guidances_is_told_above_the_tables(capsys):
+    """And results of before, which say nothing of guidances, are told as they were."""
+    again = [{**setting, "label": f"{setting['label']}@2"} for setting in (TUNED, TUNED)]
+    bases = {"base": 1.15, "base@2": 2.0}
+    evaluations.compared(
+        Output("human"), Evaluation("p", {**RESULTS, "settings": [BASE, TUNED, *again], "bases": bases})
+    )
+    out = capsys.readouterr().out
+
+    assert "guidance of base 1.15, base@2 2; a model stands beside the base at its" in out
+    assert re.search(r"^clip +dpo@2 +\+0\.500", out, re.M)
+    evaluations.compared(Output("human"), Evaluation("p", {**RESULTS, "bases": {"base": 1.15}}))
+    evaluations.compared(Output("human"), Evaluation("p", RESULTS))
+    assert "guidance of" not in capsys.readouterr().out
 
 
 def test_a_run_that_is_none_is_not_made(rpo, tmp_path):
