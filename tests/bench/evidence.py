@@ -18,7 +18,7 @@ from tests.bench.arms import arm_dataset
 from tests.bench.cells import cell, find
 from tests.bench.forest import Row, forest
 from tests.bench.lines import Table, data_cell, dataset_line, labels, parquet_hash, sampling
-from tests.bench.tuned import compared_bootstrap, measure, tune
+from tests.bench.tuned import compared_bootstrap, max_t, measure, tune
 
 PROTOCOL = Path(__file__).parent / "evidence.toml"
 PLOT = Path(__file__).parent / "results" / "evidence.svg"
@@ -124,17 +124,28 @@ class Evidence:
         return sorted(rows, key=lambda row: -row[0].mean)
 
     def compared(self) -> list[str]:
-        """Markdown: points of fully right pictures that one arm has more than another."""
-        right = {name: np.array([run["right"] for run in runs]) for name, runs in self.runs().items()}
+        """Markdown: points of fully right pictures that one arm has more than another, with p among all."""
+        right = {
+            name: np.array([run["right"] for run in runs]) for name, runs in self.runs().items() if runs
+        }
         arms, others = (self.protocol["compare"][key] for key in ("arms", "with"))
+        pairs = [
+            (arm, other) for arm in arms for other in others if {arm, other} <= {*right} and arm != other
+        ]
+        chance = dict(zip(pairs, max_t(right, pairs), strict=True)) if pairs else {}
         lines = [f"| points more than | {' | '.join(others)} |", "|---|" + "---|" * len(others)]
         for name in arms:
-            if right[name].size:
+            if name in right:
                 cells = (
-                    "" if name == other else told_difference(right[name], right[other]) for other in others
+                    f"{told_difference(right[name], right[other])}; p {chance[name, other]:.2f}"
+                    if (name, other) in chance
+                    else ""
+                    if name == other
+                    else "not run yet"
+                    for other in others
                 )
                 lines.append(f"| {name} | {' | '.join(cells)} |")
-        return lines
+        return [*lines, "", f"p: by max-t over these {len(pairs)} comparisons together"] if pairs else lines
 
     def runs(self) -> dict[str, list[Table]]:
         """Arm → its cells that are there, one a training seed."""

@@ -9,7 +9,7 @@ import pytest
 from tests.bench import evidence
 from tests.bench.forest import Row, forest
 from tests.bench.lines import dataset_line
-from tests.bench.tuned import compared_bootstrap
+from tests.bench.tuned import compared_bootstrap, max_t
 from tests.bench.variants import run_name
 
 DATA = {"split": "train", "prompts": 2, "prompt_seed": 0, "run_seed": 0, "options": {"run.threads": 1}}
@@ -36,6 +36,19 @@ def test_arms_that_fail_on_the_same_prompts_are_told_apart_by_their_difference()
     low, high = compared_bootstrap(half_better, hard[None])
     assert low == pytest.approx(0.0)
     assert 0.4 < high < 0.65
+
+
+def test_a_difference_that_many_comparisons_would_show_by_chance_is_told_as_such() -> None:
+    """Twenty arms of noise alone beside one that is better by three standard errors, and by seven."""
+    rng = np.random.default_rng(1)
+    noise = {f"noise {n}": rng.random((3, 400)) for n in range(20)}
+    for shift, told in ((0.05, 0.2), (0.15, 0.001)):
+        arms = {"base": rng.random((3, 400)), "better": rng.random((3, 400)) + shift, **noise}
+        alone = max_t(arms, [("better", "base")])
+        together = max_t(arms, [("better", "base"), *((name, "base") for name in noise)])
+
+        assert alone[0] <= together[0] <= told
+        assert max(together[1:]) > 0.5
 
 
 def test_arms_share_a_run_only_where_its_rows_are_made_alike() -> None:

@@ -1,5 +1,6 @@
 """Train on a folder of pairs, and measure base and tuned models on the same prompts and start noise."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -95,18 +96,41 @@ def _pixels(picture: bytes) -> np.ndarray:
 
 
 def compared_bootstrap(arm: np.ndarray, other: np.ndarray, draws: int = 5_000) -> tuple[float, float]:
-    """95 % percentile interval of the difference of the means of two (training seeds, prompts) tables.
+    """95 % percentile interval of the difference of the means of two (training seeds, prompts) tables."""
+    ours, theirs = drawn_means([arm, other], draws)
+    low, high = np.quantile(ours - theirs, [0.025, 0.975])
+    return float(low), float(high)
 
-    Both have the same prompts and start noise, so the prompts drawn are the same; the seeds of trainings on
+
+def drawn_means(tables: Sequence[np.ndarray], draws: int = 5_000) -> list[np.ndarray]:
+    """(draws,) bootstrapped means of each (training seeds, prompts) table.
+
+    All have the same prompts and start noise, so the prompts drawn are the same; the seeds of trainings on
     different pairs have nothing in common and are drawn apart.
     """
     rng = np.random.default_rng(0)
-    prompts = arm.shape[1]
+    prompts = tables[0].shape[1]
     drawn = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=draws)  # (draws, prompts)
     means = []
-    for table in (arm, other):
+    for table in tables:
         by_draw = drawn @ table.T / prompts  # (draws, seeds): each seed's mean over the prompts drawn
         seeds = rng.integers(len(table), size=by_draw.shape)
         means.append(np.take_along_axis(by_draw, seeds, axis=1).mean(axis=1))
-    low, high = np.quantile(means[0] - means[1], [0.025, 0.975])
-    return float(low), float(high)
+    return means
+
+
+def max_t(tables: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]]) -> list[float]:
+    """p of each pair's difference when all pairs are looked at (Westfall and Young 1993, single step).
+
+    The share of draws in which the largest of all differences, each from its own mean and in its own
+    standard errors, is as large as the one that was found.
+
+    Args:
+        tables: arm → (training seeds, prompts); pairs: arms that are compared, no arm with itself.
+    """
+    means = dict(zip(tables, drawn_means([*tables.values()]), strict=True))
+    drawn = np.stack([means[one] - means[other] for one, other in pairs])  # (pairs, draws)
+    found = np.array([tables[one].mean() - tables[other].mean() for one, other in pairs])
+    errors = drawn.std(axis=1)
+    largest = (np.abs(drawn - found[:, None]) / errors[:, None]).max(axis=0)
+    return [float(np.mean(largest >= t)) for t in np.abs(found) / errors]
