@@ -14,7 +14,7 @@ STYLE = (
 )
 DASHES = ("", "7 4", "2 3", "9 3 2 3")
 GRID = 0.05
-APART, NAMES_APART = 5, 16  # pixels between the bars of one place, and between names
+APART, NAMES_APART = 7, 16  # pixels between the bars of one place, and between names
 
 
 class Point(NamedTuple):
@@ -30,8 +30,8 @@ def curve(lines: dict[str, list[Point]], unit: str) -> str:
     """One line a name; places stand on a logarithmic axis. There is at least one point."""
     points = [point for line in lines.values() for point in line]
     places = sorted({point.at for point in points})
-    low = GRID * math.floor(min(point.low for point in points) / GRID)
-    high = GRID * math.ceil(max(point.high for point in points) / GRID)
+    low = GRID * math.floor(round(min(point.low for point in points) / GRID, 6))
+    high = GRID * math.ceil(round(max(point.high for point in points) / GRID, 6))
     wide = math.log(places[-1] / places[0]) or 1.0
 
     def x(at: float) -> float:

@@ -38,7 +38,7 @@ def main() -> None:
     options = parser.parse_args()
     bench = Guidance(options.work)
     if not options.print:
-        bench.fill(options.arm, options.seed)
+        bench.fill(options.arm, options.seed, options.guidance)
     sys.stdout.write(bench.table())
     if bench.points():
         PLOT.write_text(curve(bench.points(), UNIT), encoding="utf-8")
@@ -59,16 +59,17 @@ class Guidance:
         self.of_base: list[float] = [*self.guidances, *self.protocol["base_too"]]
         self.sampling = sampling(dataset_line(self.data, work))
 
-    def fill(self, arms: list[str] | None, seeds: list[int] | None) -> None:
+    def fill(self, arms: list[str] | None, seeds: list[int] | None, guidances: list[float] | None) -> None:
         """Compute what is missing: the base first, then arm by arm of one seed."""
         for guidance in self.of_base if arms is None or "base" in arms else ():
-            self._cell("base", guidance, {}, lambda: None)
+            if guidances is None or guidance in guidances:
+                self._cell("base", guidance, {}, lambda: None)
         for seed in seeds or self.seeds:
             for arm in [*self.arms, *self.mismatched]:
                 if arms is None or arm["name"] in arms:
-                    self._fill(arm, seed)
+                    self._fill(arm, seed, guidances)
 
-    def _fill(self, arm: Table, seed: int) -> None:
+    def _fill(self, arm: Table, seed: int, guidances: list[float] | None) -> None:
         trained: list[tuple[Path, Path]] = []
 
         def once() -> tuple[Path, Path]:
@@ -77,7 +78,8 @@ class Guidance:
             return trained[0]
 
         for guidance in self._guidances(arm):
-            self._cell(_name(arm, seed), guidance, self._inputs(arm, seed), once)
+            if guidances is None or guidance in guidances:
+                self._cell(_name(arm, seed), guidance, self._inputs(arm, seed), once)
 
     def _guidances(self, arm: Table) -> list[float]:
         return self.guidances[:1] if arm in self.mismatched else self.guidances

@@ -6,9 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rpo_cli.shapes.grammar import CAPTION_VARIANTS, caption, parse_caption
+from rpo_cli.shapes.prompts import prompts
 from tests.bench import evidence
+from tests.bench.curve import Point, curve
 from tests.bench.forest import Row, forest
 from tests.bench.lines import dataset_line
+from tests.bench.mismatched import changed, differences, of_another
 from tests.bench.tuned import compared_bootstrap, max_t
 from tests.bench.variants import run_name
 
@@ -77,3 +81,46 @@ def test_a_table_of_nothing_measured_says_so_and_draws_nothing(tmp_path: Path) -
 
     assert bench.table() == "nothing measured yet\n"
     assert bench.rows() == []
+
+
+def test_a_curve_draws_values_to_scale_and_names_at_its_ends_apart() -> None:
+    """Shares from .70 to .90 over 276 pixels; places a doubling apart lie 251 apart."""
+    line = [Point(1.0, 0.8, 0.7, 0.9), Point(2.0, 0.9, 0.85, 0.9), Point(4.0, 0.7, 0.7, 0.75)]
+
+    drawn = curve({"<b>": line, "other": [Point(4.0, 0.7, 0.7, 0.75)]}, "share")
+
+    assert '<polyline class="line" points="68.5,182.0 319.5,44.0 570.5,320.0"/>' in drawn
+    assert '<line class="bar" x1="68.5" x2="68.5" y1="320.0" y2="44.0"/>' in drawn
+    assert "&lt;b&gt;" in drawn
+    assert 'y="320.0" dy="4">&lt;b&gt;' in drawn
+    assert 'y="336.0" dy="4">other' in drawn
+    for tick in ("0.70", "0.75", "0.90", "1", "2", "4"):
+        assert f">{tick}</text>" in drawn
+
+
+def test_a_changed_prompt_asks_for_one_thing_else_in_the_same_words() -> None:
+    for prompt in prompts("train", 200, 0):
+        other = changed(prompt)
+        before, after = parse_caption(prompt), parse_caption(other)
+
+        assert before is not None
+        assert after is not None
+        assert differences(before, after) == 1
+        words = [
+            [caption(scene, variant) == said for variant in range(CAPTION_VARIANTS)]
+            for scene, said in ((before, prompt), (after, other))
+        ]
+        assert words[0] == words[1]
+        assert any(words[0])
+
+
+def test_another_prompts_picture_is_of_another_scene(tmp_path: Path) -> None:
+    """Prompts that say the same in other words have no mismatch to teach."""
+    first, same, other = (
+        "small red star, top, white background",
+        "a small red star at the top of a white background",
+        "small blue star, top, white background",
+    )
+    own = [(first, b"1"), (same, b"2"), (other, b"3")]
+
+    assert of_another(dataset_line(DATA, tmp_path), own) == [b"3", b"3", b"1"]
