@@ -37,8 +37,8 @@ $(VLLM)/.installed:
 	@touch $@
 
 demo: setup $(if $(SERVED),$(VLLM)/.installed)  ## the whole line on the embedded models; CRITIC=vllm-server
-	$(BIN)/rpo run $(DEMO) --preset shapes --set edit.counter_edits=1 $(SERVED)
-	$(BIN)/rpo eval $(DEMO) --measure shapes-oracle --seeds 2
+	$(BIN)/rpo run $(DEMO) --preset shapes $(SERVED)
+	$(BIN)/rpo eval $(DEMO) --measure shapes-oracle --seeds 2 --guidance 1.15 --guidance 3
 	$(BIN)/rpo report $(DEMO)
 
 lint: setup
