@@ -77,8 +77,8 @@ class Guidance:
                 trained.append(self._trained(arm, seed))
             return trained[0]
 
-        for guidance in self._guidances(arm):
-            if guidances is None or guidance in guidances:
+        for guidance in guidances or self._guidances(arm):
+            if guidance in self._guidances(arm):
                 self._cell(_name(arm, seed), guidance, self._inputs(arm, seed), once)
 
     def _guidances(self, arm: Table) -> list[float]:
