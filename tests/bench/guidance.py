@@ -33,6 +33,9 @@ def main() -> None:
     parser.add_argument("--arm", action="append", help="Fill the cells of these arms only, or of `base`.")
     parser.add_argument("--seed", type=int, action="append", help="Fill the cells of these seeds only.")
     parser.add_argument(
+        "--guidance", type=float, action="append", help="Fill the cells of these, in order."
+    )
+    parser.add_argument(
         "--print", action="store_true", help="Compute nothing: the tables of what is there."
     )
     options = parser.parse_args()
