@@ -5,16 +5,24 @@ which the rows that the source has now then replace chunk by chunk.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rpo_cli.line.context import Line
+from rpo_cli.line.import_rows import judgement_key
 from rpo_cli.line.imports import STAGE, Entries, entries, has_ledger, said_of, sources
 from rpo_cli.line.ledger import Ledger, blank
 from rpo_cli.line.taking import digest
-from rpo_cli.store import Store
+from rpo_cli.records import Preference
+from rpo_cli.store import Part, Store
 
 Keys = dict[str, set[str]]
+# what a row says; a judgement by the key that it has today, whichever way round its pictures stand
+SAID = ("prompts", "images", "critiques", "judgements")
+VOTE = (
+    *("preference_id", "prompt_id", "a_id", "b_id", "row"),
+    *("prompt", "a_sha256", "b_sha256", "choice", "source_id", "judged_by"),
+)
 
 
 def adopt(line: Line, key: str, about: dict[str, Any]) -> Entries:
@@ -44,7 +52,7 @@ def _enter(ledger: Ledger, start: int, stop: int, found: dict[int, Keys]) -> Non
     inside = {row: keys for row, keys in sorted(found.items()) if start <= row < stop}
     taken = {row: keys for row, keys in inside.items() if keys["images"]}
     tables = ("prompts", "images", "critiques", "preferences")
-    digests = tuple(digest(key for table in tables for key in keys[table]) for keys in taken.values())
+    digests = tuple(digest(key for table in SAID for key in keys[table]) for keys in taken.values())
     named = {
         table: tuple(sorted({key for keys in inside.values() for key in keys[table]}))
         for table in (*tables, "rejects")
@@ -61,9 +69,10 @@ def _rows(store: Store, group: str, about: dict[str, Any]) -> dict[int, Keys]:
         found[row["index"]]["images"].add(row["image_id"])
         found[row["index"]]["prompts"].add(row["prompt_id"])
         owner[row["image_id"]] = row["index"]
-    for row in _light(store, "preferences", ["preference_id", "prompt_id", "a_id", "b_id", "row"], group):
+    for row in _light(store, "preferences", VOTE, group):
         keys = found[row["row"]]
         keys["preferences"].add(row["preference_id"])
+        keys["judgements"].add(judgement_key(*(row[name] for name in VOTE[-6:])))
         keys["images"] |= {row["a_id"], row["b_id"]}
         keys["prompts"].add(row["prompt_id"])
     for row in _light(store, "critiques", ["critique_id", "image_id"], group):
@@ -75,18 +84,34 @@ def _rows(store: Store, group: str, about: dict[str, Any]) -> dict[int, Keys]:
     return found
 
 
-def _light(store: Store, table: str, columns: list[str], group: str | None) -> Iterator[dict[str, Any]]:
+def _light(store: Store, table: str, columns: Sequence[str], group: str | None) -> Iterator[dict[str, Any]]:
     yield from store.columns(table, columns, group=group).to_pylist()
 
 
-def upgrade_imports(store: Store) -> list[str]:
-    """What `rpo upgrade` has to say of imports: no row of theirs has to be made again.
+def upgrade_imports(store: Store, *, dry_run: bool = False) -> list[str]:
+    """Give judgements their key of today, and say which sources are known by name alone.
 
-    Nothing is written: where a source lies is not known before it is imported again.
+    No row has to be made again. Where such a source lies is not known before it is imported once more.
     """
-    return [
+    if not dry_run:
+        store.prune("preferences", store.counts("preferences"))  # what a part replaces must not come back
+    rekeyed = sum(_rekey(store, part, dry_run) for part in store.parts("preferences"))
+    notes = [f"{rekeyed:,} imported judgements have another key"] if rekeyed else []
+    return notes + [
         f"{said['source']} ({said['format']}) takes part as it is, known by its name alone; "
         f"`rpo import {store.url} SOURCE` once more, and its content is known"
         for _, said in sorted(entries(store).items())
         if not has_ledger(said) and not said.get("withdrawn") and said["format"] != "rpo"
     ]
+
+
+def _rekey(store: Store, part: Part, dry_run: bool) -> int:
+    """Write a part's rows under their keys of today, then drop it: a kill leaves both, to be done again."""
+    rows = [row for row in store.part_rows("preferences", part) if isinstance(row, Preference)]
+    keys = [judgement_key(*(getattr(row, name) for name in VOTE[-6:])) for row in rows]
+    changed = sum(row.preference_id != key for row, key in zip(rows, keys, strict=True))
+    if changed and not dry_run:
+        new = [row.model_copy(update={"preference_id": key}) for row, key in zip(rows, keys, strict=True)]
+        store.commit("preferences", new, group=part.group)
+        store.files.delete(part.name)
+    return changed

@@ -16,6 +16,7 @@ from rpo_cli.line.merge import merge
 from rpo_cli.line.run import build_pairs
 from rpo_cli.line.status import prune, status
 from rpo_cli.line.withdrawing import withdraw
+from rpo_cli.records import content_key
 from rpo_cli.store import open_store
 
 ONLY = {"pairs.strategy": "imported", "score.rewards": (), "pairs.val_fraction": 0.0}
@@ -168,6 +169,20 @@ def age(run):
     }
     (run / "run.json").write_text(json.dumps(told))
     shutil.rmtree(run / "claims")
+    store = open_store(run)
+    for old in store.parts("preferences"):
+        rows = [
+            vote.model_copy(update={"preference_id": old_key(vote)})
+            for vote in store.part_rows("preferences", old)
+        ]
+        store.files.delete(old.name)
+        store.commit("preferences", rows, group=old.group)
+
+
+def old_key(vote):
+    """The key of a judgement before the order of its pictures stopped counting."""
+    said = (vote.prompt, vote.a_sha256, vote.b_sha256, vote.choice, vote.source_id, vote.judged_by)
+    return content_key("preference", *said)
 
 
 @pytest.fixture
@@ -197,6 +212,12 @@ def test_the_import_of_a_source_that_was_there_before_the_ledger_replaces_it(age
     assert status(aged).stages[0].rejects == {}
 
 
+def test_an_unchanged_source_that_was_there_before_has_not_changed(aged, judged):
+    report = bring(aged, judged.root)
+    assert (report.added, report.changed, report.withdrawn) == (0, 0, 0)
+    assert (part(aged), report.rejects) == ((9, 18, 9), {"missing_image": 1})
+
+
 def test_the_first_rows_of_such_a_source_leave_the_others(aged, judged):
     judged.say(["b"] * 10)
     assert bring(aged, judged.root, limit=4).changed == 4
@@ -213,13 +234,20 @@ def test_a_source_before_the_ledger_can_be_withdrawn(aged):
 
 
 def test_an_upgrade_says_which_sources_are_known_by_name_alone(aged, judge):
-    (note,) = upgrade_imports(open_store(aged))
-    assert note.startswith("source (jsonl) takes part as it is")
-    bring(aged, judge().root)
+    old = imported(open_line(aged), "preferences")
+    notes = upgrade_imports(open_store(aged), dry_run=True)
+    assert imported(open_line(aged), "preferences") == old
+    assert upgrade_imports(open_store(aged)) == notes
+    rekeyed = len(old - imported(open_line(aged), "preferences"))
+    assert (0 < rekeyed < 9, part(aged), accepted(aged)) == (True, (9, 18, 9), 9)
+    assert notes[0] == f"{rekeyed} imported judgements have another key"
+    assert notes[1].startswith("source (jsonl) takes part as it is")
+    assert bring(aged, judge().root).changed == 0
     assert upgrade_imports(open_store(aged)) == []
 
 
 def test_another_source_leaves_such_a_one_alone(aged, judge):
+    upgrade_imports(open_store(aged))
     bring(aged, judge(3, "more").root)
     assert part(aged) == (9, 18, 9)
     withdraw(open_line(aged), "source")
