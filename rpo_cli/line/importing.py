@@ -20,13 +20,14 @@ from rpo_cli.exchange.touched import Touched, watching
 from rpo_cli.hashes import FileHashes, file_hashes
 from rpo_cli.identity import HUB_ID
 from rpo_cli.line.context import Line
+from rpo_cli.line.formats import format_of
 from rpo_cli.line.import_content import Contents, cache_folder
-from rpo_cli.line.import_groups import adopt
+from rpo_cli.line.import_groups import adopt, upgrade_imports
 from rpo_cli.line.import_rows import RowMaker
 from rpo_cli.line.imports import STAGE, entries, rejects_of, said_of, sources
 from rpo_cli.line.ledger import NAMED, Ledger
 from rpo_cli.line.taking import Taking, changes
-from rpo_cli.records import canonical_json
+from rpo_cli.records import FORMAT_VERSION, canonical_json
 
 GENERIC = ("parquet", "jsonl")  # asked last: others know better what such a file is
 
@@ -99,6 +100,8 @@ def import_source(
     about = _about(name, source, place, options, license)
     key = _key(about)
     with line.store.lock(STAGE):
+        if format_of(line.store.read_manifest()) < FORMAT_VERSION:
+            upgrade_imports(line.store)
         earlier = entries(line.store).get(key, {})
         notes = [f"format: {name}" if format is None else "", source.note, _moved(earlier, about)]
         notes += _beside(line, key, about)

@@ -58,18 +58,19 @@ def _nested(store: Store) -> Iterator[Store]:
 
 def _upgraded(store: Store, dry_run: bool) -> Upgrade:
     before, again, rekeyed = format_of(store.read_manifest()), {}, 0
+    notes: tuple[str, ...] = ()
     with ExitStack() as held:
         if before < FORMAT_VERSION:
             for stage in () if dry_run else STAGES:
                 held.enter_context(store.lock(stage))
             manifest = store.read_manifest()
             again = code_unknown(store, manifest)
+            notes = tuple(upgrade_imports(store, dry_run=dry_run))
             rekeyed = sum(_rekeyed(store, part, dry_run) for part in losers_to_rekey(store, manifest))
             if not dry_run:
                 store.update_manifest(lambda now: {**now, "format": FORMAT_VERSION, "rpo": __version__})
     rows = {table: len(store.keys(table)) for table in TABLES}
     kept = {table: count for table, count in rows.items() if count}
-    notes = tuple(upgrade_imports(store))
     return Upgrade(store.url, before, FORMAT_VERSION, kept, rekeyed, again, notes)
 
 
