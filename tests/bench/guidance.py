@@ -151,6 +151,7 @@ class Guidance:
         more = "" if guidance == self.guidances[0] else _gain(base, self.right(self.guidances[0]))
         first, second = (arms[name] for name in self.protocol["compare"])
         cells = [*(_gain(arm, base) for arm in arms.values()), evidence.told_difference(first, second)]
+        cells = cells if guidance in self.guidances else [""] * len(cells)
         return f"| {guidance:g} | {base.mean():.3f} | {more} | {' | '.join(cells)} |"
 
     def _mismatched(self, arm: Table) -> str:

@@ -56,6 +56,7 @@ def of_changed(line: Line, own: list[Pictured]) -> list[bytes]:
     """Pictures of the prompts with one attribute changed, each from the start noise of the own picture."""
     stage = generate_work(line).stage("cpu", "{}")
     generator, size = stage.build(), line.settings.generate.batch_size
+    generator.setup()
     seed = line.settings.run.seed
     made: list[bytes] = []
     for start in range(0, len(own), size):
