@@ -6,13 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rpo_cli import run_stage
+from rpo_cli.pictures import decode
 from rpo_cli.shapes.grammar import CAPTION_VARIANTS, caption, parse_caption
 from rpo_cli.shapes.prompts import prompts
-from tests.bench import evidence
+from tests.bench import evidence, mismatched
 from tests.bench.curve import Point, curve
 from tests.bench.forest import Row, forest
-from tests.bench.lines import dataset_line
-from tests.bench.mismatched import changed, differences, of_another
+from tests.bench.lines import dataset_line, pictures_of
+from tests.bench.mismatched import changed, differences, of_another, of_changed
 from tests.bench.tuned import compared_bootstrap, max_t
 from tests.bench.variants import run_name
 
@@ -112,6 +114,29 @@ def test_a_changed_prompt_asks_for_one_thing_else_in_the_same_words() -> None:
         ]
         assert words[0] == words[1]
         assert any(words[0])
+
+
+def test_a_changed_prompts_picture_begins_with_the_noise_of_the_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing is changed, it is the own picture; where something is, another."""
+    few = {**DATA, "options": {**DATA["options"], "generate.steps": 2, "generate.images_per_prompt": 1}}
+    line = dataset_line(few, tmp_path)
+    run_stage(line, "generate")
+    own = [(prompt, picture) for prompt, picture, _ in pictures_of(line)]
+
+    others = of_changed(line, own)
+    monkeypatch.setattr(mismatched, "changed", lambda prompt: prompt)
+    same = of_changed(line, own)
+
+    for (_, picture), unchanged, other in zip(own, same, others, strict=True):
+        assert drift(picture, unchanged) < 0.5
+        assert drift(picture, other) > 0.5
+
+
+def drift(one: bytes, other: bytes) -> float:
+    """Mean difference of two pictures in grey levels."""
+    return float(np.abs(np.asarray(decode(one), float) - np.asarray(decode(other), float)).mean())
 
 
 def test_another_prompts_picture_is_of_another_scene(tmp_path: Path) -> None:
