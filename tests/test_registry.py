@@ -96,7 +96,7 @@ def test_third_parties_add_names_and_cannot_replace_ours(monkeypatch):
 
     theirs = [Point("mine", "json:dumps"), Point("clip", "json:loads")]
     monkeypatch.setattr(registry, "entry_points", lambda group: theirs if group == "rpo.rewards" else [])
-    monkeypatch.setattr(registry, "_theirs", registry._theirs.__wrapped__)  # nothing kept
+    monkeypatch.setattr(registry, "_points", registry._points.__wrapped__)  # nothing kept
 
     assert registry.locate("rewards", "mine") == "json:dumps"
     assert registry.locate("rewards", "clip") == registry.rewards["clip"]

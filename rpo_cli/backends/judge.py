@@ -28,6 +28,7 @@ class PairJudge:
     """A VLM's verdict on two pictures, asked in both orders: a tie when the answers disagree.
 
     `template` asks it; None: the one of the package.
+
     Source: LLM-as-a-judge with swapped positions, Zheng et al. 2023, arXiv:2306.05685.
     """
 

@@ -66,7 +66,9 @@ class ClipReward:
 class VqaScore:
     """The probability that a critic answers yes to "does this picture show the prompt?".
 
-    `template` asks it; None: the one of the package. Source: VQAScore, Lin et al. 2024, arXiv:2404.01291.
+    `template` asks it; None: the one of the package.
+
+    Source: VQAScore, Lin et al. 2024, arXiv:2404.01291.
     """
 
     def __init__(

@@ -150,11 +150,11 @@ def test_what_others_record_while_a_training_is_refused_stays(tmp_path: Path) ->
     line = open_line(tmp_path, {"train.beta": 7.0})
 
     with pytest.raises(UsageError, match="refused"):
-        refused_after(line, lambda other: other.record(imports={"a": "b"}))
+        refused_after(line, lambda other: other.record(imports={"a": {"source": "b"}}))
 
     manifest = json.loads((tmp_path / "run.json").read_text())
     assert manifest["options"] == {"pairs.min_margin": 0.25}
-    assert manifest["imports"] == {"a": "b"}
+    assert manifest["imports"] == {"a": {"source": "b"}}
 
 
 def test_a_refusal_in_a_folder_that_was_no_run_makes_none(tmp_path: Path) -> None:

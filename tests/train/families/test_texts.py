@@ -92,7 +92,8 @@ def test_the_reference_has_the_adapters_of_the_text_encoders_off_too(opened):
         assert torch.equal(texts.condition(["a red thing"], 1)["hidden"], before)
     with pytest.raises(ZeroDivisionError), policy.reference():
         raise ZeroDivisionError
-    assert not torch.allclose(texts.condition(["a red thing"], 1)["hidden"], before, rtol=0.01)
+    after = texts.condition(["a red thing"], 1)["hidden"]
+    assert (after - before).abs().max() > 0.01 * before.abs().max()
 
 
 SLOW_SD1 = [pytest.param("sd1", marks=pytest.mark.slow), "sdxl"]
