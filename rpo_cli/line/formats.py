@@ -51,7 +51,10 @@ def check_format(store: Store, manifest: Manifest) -> None:
 
 
 def losers_to_rekey(store: Store, manifest: Manifest) -> Iterator[tuple[str, dict[str, str]]]:
-    """Name of a part of images → old key → new key of each loser in it whose key lacks its strength."""
+    """Name of a part of images → old key → new key of each loser in it whose key lacks its strength.
+
+    Losers that an earlier round has given keep the key that they came with.
+    """
     settings = manifest.get("settings", {})
     strengths = settings.get("generate", {}).get("strengths") or ()
     if not strengths:
@@ -59,6 +62,8 @@ def losers_to_rekey(store: Store, manifest: Manifest) -> Iterator[tuple[str, dic
     seed = settings.get("run", {}).get("seed", 0)
     columns = ["image_id", "prompt_id", "prompt", "index", "seed", "against", "settings"]
     for part in store.parts("images"):
+        if part.group in manifest.get("imports", {}):
+            continue
         changed = {}
         for row in store.part_table("images", part, columns).to_pylist():
             new = _loser_key(row, seed, strengths)

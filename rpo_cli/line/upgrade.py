@@ -13,8 +13,8 @@ from rpo_cli import __version__
 from rpo_cli.line.formats import code_unknown, format_of, losers_to_rekey
 from rpo_cli.line.import_groups import upgrade_imports
 from rpo_cli.manifest import MANIFEST
-from rpo_cli.records import FORMAT_VERSION, TABLES, Image
-from rpo_cli.store import Store, open_store
+from rpo_cli.records import FORMAT_VERSION, TABLES, Image, Pair
+from rpo_cli.store import COMPACT, Store, open_store
 
 STAGES = ("import", "review", "generate", "critique", "edit", "score", "build-pairs", "export")
 
@@ -66,21 +66,36 @@ def _upgraded(store: Store, dry_run: bool) -> Upgrade:
             manifest = store.read_manifest()
             again = code_unknown(store, manifest)
             notes = tuple(upgrade_imports(store, dry_run=dry_run))
-            rekeyed = sum(_rekeyed(store, part, dry_run) for part in losers_to_rekey(store, manifest))
+            losers = dict(losers_to_rekey(store, manifest))
+            rekeyed = sum(map(len, losers.values()))
             if not dry_run:
+                _rekey(store, losers)
                 store.update_manifest(lambda now: {**now, "format": FORMAT_VERSION, "rpo": __version__})
     rows = {table: len(store.keys(table)) for table in TABLES}
     kept = {table: count for table, count in rows.items() if count}
     return Upgrade(store.url, before, FORMAT_VERSION, kept, rekeyed, again, notes)
 
 
-def _rekeyed(store: Store, found: tuple[str, dict[str, str]], dry_run: bool) -> int:
-    """Write one part's rows under their new keys, then drop it: a kill between leaves both, and no harm."""
-    name, keys = found
-    if not dry_run:
-        (part,) = [part for part in store.parts("images") if part.name == name]
+def _rekey(store: Store, losers: dict[str, dict[str, str]]) -> None:
+    """Write rows under their new keys, then drop what they replace, part by part: a kill does no harm.
+
+    First the pairs that name them, while it can still be told which key became which.
+    """
+    _rename(store, {old: new for keys in losers.values() for old, new in keys.items()})
+    for part in [part for part in store.parts("images") if part.name in losers]:
+        keys = losers[part.name]
         rows = [row for row in store.part_rows("images", part) if isinstance(row, Image)]
         new = [row.model_copy(update={"image_id": keys.get(row.image_id, row.image_id)}) for row in rows]
         store.commit("images", new, group=part.group)
         store.files.delete(part.name)
-    return len(keys)
+
+
+def _rename(store: Store, keys: dict[str, str]) -> None:
+    """Let pairs name their losers by the new keys: rounds take losers of earlier ones by them."""
+    for part in store.parts("pairs") if keys else ():
+        rows = [row for row in store.part_rows("pairs", part) if isinstance(row, Pair)]
+        if any(row.b_id in keys for row in rows):
+            new = [row.model_copy(update={"b_id": keys.get(row.b_id, row.b_id)}) for row in rows]
+            store.commit("pairs", new, group=part.group)  # keys of pairs are the same: mostly the same file
+            if part.name.rpartition("/")[2].startswith(COMPACT):
+                store.files.delete(part.name)

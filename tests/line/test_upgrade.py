@@ -10,7 +10,7 @@ from rpo_cli.errors import UsageError
 from rpo_cli.line import work
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.upgrade import upgrade
-from rpo_cli.records import FORMAT_VERSION, Image, ImageData, content_key
+from rpo_cli.records import FORMAT_VERSION, Image, ImageData, Pair, content_key
 from rpo_cli.stages import opponents
 from rpo_cli.store import open_store
 
@@ -48,6 +48,16 @@ def row(key, want, **fields):
         "against": want.against,
     }  # fmt: skip
     return Image(**{**made, **fields})
+
+
+def pair(loser):
+    return Pair(
+        pair_id=content_key("pair", loser.image_id), prompt_id=loser.prompt_id, prompt=loser.prompt,
+        pair_kind="self", a_id="w", b_id=loser.image_id, a_sha256=loser.against, b_sha256=loser.sha256,
+        critique_id=None, instruction=None, tries=1, rewards_a={}, rewards_b={}, margins={}, margin=0.0,
+        agreement=1.0, dispersion=None, change=0.1, hash_distance=1, verdict="accepted", winner="a",
+        reason="loser_lost", split="train",
+    )  # fmt: skip
 
 
 def pictures(store):
@@ -118,6 +128,29 @@ def test_an_upgrade_that_is_killed_between_any_two_writes_ends_the_same(tmp_path
     assert pictures(open_store(tmp_path / "killed")).keys() >= {"w0"}
     upgrade(tmp_path / "killed")
     assert pictures(open_store(tmp_path / "killed")) == pictures(open_store(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_pairs_of_rekeyed_losers_name_them_by_their_new_key(tmp_path, compact):
+    store, wanted = losers(tmp_path)
+    store.commit("pairs", [pair(old) for old in wanted.values()][:3], group="a")
+    store.commit("pairs", [pair(old) for old in wanted.values()][3:], group="a")
+    if compact:
+        store.compact("pairs")
+    upgrade(tmp_path)
+    found = list(open_store(tmp_path).fetch("pairs", open_store(tmp_path).keys("pairs")))
+    assert {row.b_id for row in found} == set(wanted)
+    assert len(found) == 6
+
+
+def test_losers_that_an_earlier_round_gave_keep_the_key_that_they_came_with(tmp_path):
+    store, _ = losers(tmp_path)
+    manifest = json.loads((tmp_path / "run.json").read_text())
+    given = {"source": "winners", "format": "rpo", "license": "unknown"}
+    (tmp_path / "run.json").write_text(json.dumps({**manifest, "imports": {"losers": given}}))
+    before = pictures(store)
+    (done,) = upgrade(tmp_path)
+    assert (done.rekeyed, pictures(open_store(tmp_path))) == (0, before)
 
 
 def test_a_run_whose_rows_would_be_made_again_is_refused_until_it_is_upgraded(tmp_path):
