@@ -6,9 +6,9 @@ STAMP := .venv/.installed
 TRAIN := $(BIN)/python -m rpo_cli.shapes.train
 MODELS := rpo_cli/shapes/models
 DEMO ?= demo
-# a worker a core and one thread each: small models gain nothing from more
+# a worker a core and one thread each: small models gain nothing from more, and more that spin take cores away
 THREADS := 1
-PYTEST := OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n auto --dist loadfile
+PYTEST := OMP_NUM_THREADS=$(THREADS) OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n auto --dist loadfile
 
 # vLLM pins torch and transformers, so it lives in an environment of its own
 VLLM ?= .venv-vllm
