@@ -47,6 +47,9 @@ class RunSettings(Section):
     accept_license: bool = Field(
         default=False, description="Work with weights whose licence forbids commercial use."
     )
+    mix: bool = Field(
+        default=False, description="Let embedded models judge other models' pictures, or the reverse."
+    )
 
 
 class PromptSettings(Section):
@@ -172,8 +175,12 @@ class TrainSettings(Section):
         default=None,
         description="LoRA on the text encoders too (SD 1.x, 2.x, XL); captions encode as they go.",
     )
-    learning_rate: float = Field(default=1e-4, gt=0, description="Constant after the warm-up.")
-    warmup_steps: int = Field(default=10, ge=0, description="Linear, in optimiser steps.")
+    learning_rate: float | None = Field(
+        default=None, gt=0, description="Constant after the warm-up; none: the family's and method's."
+    )
+    warmup_steps: int | None = Field(
+        default=None, ge=0, description="Linear, in optimiser steps; none: the family's and method's."
+    )
     steps: int = Field(default=200, ge=1, description="Optimiser steps.")
     global_batch: int = Field(default=16, ge=1, description="Pairs per optimiser step.")
     batch_size: int = Field(default=16, ge=1, description="Pairs per forward pass.")
@@ -183,8 +190,15 @@ class TrainSettings(Section):
         default="adamw", description="adamw-8bit: a quarter of the state; adafactor: hardly any."
     )
     max_grad_norm: float = Field(default=1.0, gt=0, description="Gradients are clipped to this norm.")
-    caption_dropout: float = Field(default=0.0, ge=0, lt=1, description="Share of pairs without caption.")
-    flip: bool = Field(default=False, description="Random mirror, the same for both sides.")
+    caption_dropout: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="Share of pairs without caption; none: the family's and method's.",
+    )
+    flip: bool | None = Field(
+        default=None, description="Random mirror, the same for both sides; none: the family's and method's."
+    )
     resolution: int | None = Field(default=None, ge=8, description="Pixels of a side; none: the model's.")
     buckets: bool = Field(default=False, description="Keep the pictures' shapes instead of squares.")
     size_condition: Literal["real", "target"] = Field(

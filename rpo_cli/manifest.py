@@ -17,7 +17,7 @@ from rpo_cli.parts import Files
 from rpo_cli.records import FORMAT_VERSION
 
 MANIFEST = "run.json"
-OPTIONS = "options"
+OPTIONS, GIVEN, TRAININGS = "options", "given", "trainings"
 Manifest = dict[str, Any]
 Names = dict[str, str]
 RESTORE = "restore the file, or move it away and run the command again: the rows stay"
@@ -43,6 +43,10 @@ class Shape(BaseModel):
     settings: dict[str, dict[str, Any]] = Field(default={}, description="section → setting → value")
     origins: Names = Field(default={}, description="setting → where its value is from")
     options: dict[str, Any] = Field(default={}, description="setting → value")
+    given: Names = Field(default={}, description="setting → which command was given it, and when")
+    trainings: dict[str, dict[str, dict[str, Any]]] = Field(
+        default={}, description="training → options, given, beside: setting → value"
+    )
     models: Names = Field(default={}, description="model → commit or hash")
     backends: Names = Field(default={}, description="model → a backend's name")
     versions: Names = Field(default={}, description="library → version")
@@ -120,12 +124,14 @@ def undo(before: Manifest, mine: Manifest, now: Manifest) -> Manifest:
     if now == mine:
         return before
     back = {key: before[key] if key in before and now[key] == mine.get(key) else now[key] for key in now}
-    back[OPTIONS] = _undone(*(part.get(OPTIONS, {}) for part in (before, mine, now)))
+    for entry in (OPTIONS, GIVEN, TRAININGS):
+        if entry in now:
+            back[entry] = _undone(*(part.get(entry, {}) for part in (before, mine, now)))
     return back
 
 
 def _undone(before: Manifest, mine: Manifest, now: Manifest) -> Manifest:
-    """The same for options: each stands for itself."""
+    """The same for options and trainings: each stands for itself."""
     kept = {name: value for name, value in now.items() if name not in mine or value != mine[name]}
     taken = {name for name in now if name not in kept}
     return kept | {name: before[name] for name in taken if name in before}

@@ -167,3 +167,8 @@ def _notes(items: Sequence[Chosen]) -> Iterator[str]:
 
 def _short(value: Any) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def none() -> dict[str, Any]:
+    """No settings at all: whoever runs a command names its models; numbers are theirs or the method's."""
+    return {}

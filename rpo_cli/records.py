@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT_VERSION = 2  # of run.json and of the parts; an older run is read, see `line/formats.py`
+FORMAT_VERSION = 3  # of run.json; an older run is read, see `line/formats.py`
+PART_VERSION = 2  # of the parts of tables
 KEY_VERSION = 1  # raised only where every key must become another
 EDITED = ("edit", "counter")  # kinds of pair whose side b is an edit of side a
 # made once: keys are many, and `json.dumps` would make an encoder for each

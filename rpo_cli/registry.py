@@ -130,6 +130,7 @@ presets = {
     "paper": "rpo_cli.presets:paper",
     "sd15": "rpo_cli.presets:sd15",
     "gpu": "rpo_cli.backends.critic_models:gpu_preset",
+    "none": "rpo_cli.presets:none",
 }
 # short names that --critic and the model of a reward take; `rpo list critics` shows them
 critic_models = {

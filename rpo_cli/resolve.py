@@ -1,65 +1,79 @@
 """Settings from all sources, layered, with the origin of each value, and every mistake told at once.
 
-Order, later wins: default < preset < RUN/rpo.toml < options of earlier commands on the run (from its
-run.json: they describe the rows that are there) < --config < option. The origin of each value is kept
-and written into run.json.
+Order, later wins: default < preset < RUN/rpo.toml < what earlier commands were told (of the run, and of
+the training of that name: run.json) < --config < option. A value that hangs on another (`scopes.HANGS`)
+counts only beside the one that it was given for; where that has changed it falls, and this is told.
 """
 
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from difflib import get_close_matches
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from rpo_cli import registry
+from rpo_cli.anchors import DEFAULT, anchored, astray
 from rpo_cli.config import Settings
-from rpo_cli.errors import SettingsError, UsageError, nearest
+from rpo_cli.errors import UsageError
+from rpo_cli.recipes.training import kin
+from rpo_cli.scopes import CRITIC, HANGS, METHOD, NAME, Scope, Values, misfits, scope_of
+from rpo_cli.settings_checks import EARLIER, RUN_FILE, SERVERS, Origins, checked, default_of, setting_names
+from rpo_cli.settings_said import fell, in_force, overridden, taken_back, text_of, unused
 
-Origins = dict[str, str]
-RUN_FILE = "RUN/rpo.toml"
-EARLIER = "earlier option"
-# settings whose value is a name from the registry → its kind
-NAMED = {
-    "run.engine": "engines",
-    "critique.backend": "critics",
-    "generate.backend": "generators",
-    "edit.backend": "editors",
-    "score.backend": "critics",
-    "train.method": "objectives",
-}
-# settings that say which program, host or key to trust: a run directory is data and cannot name them
-SERVERS = {"critique": "critic_url", "edit": "editor_url"}  # section → the setting that names servers
+NO_PRESET = "none"
+SECTIONS = tuple(Settings.model_fields)
 IMPLIED = ("", "default", "preset")  # origins of critique.backend that a --critic-url overrules
-TRUSTING = frozenset(
-    f"critique.{key}" for key in ("critic_url", "key_variable", "server_python", "server_args")
-) | {"run.accept_license", "score.functions", "score.python", "edit.editor_url", "edit.key_variable"}
-AUTO = "auto"  # a backend that the model's own files choose
-# model → settings of a preset that are meant for its own model, and for no other that is given instead
-SUITED = {
-    "generate.generator": ("backend", "steps", "guidance", "scheduler"),
-    "edit.editor": ("backend", "steps", "guidance", "image_guidance", "scheduler"),
-}
+PARENTS = {name for names in HANGS for name in names}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What earlier commands were told: of the run, or of one training.
+
+    Attributes:
+        options: dotted name → value.
+        given: dotted name → which command was given it, and when.
+        beside: the settings that others hang on, as they were then.
+    """
+
+    options: Values = field(default_factory=dict)
+    given: Mapping[str, str] = field(default_factory=dict)
+    beside: Values = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What run.json knows of the commands before this one; paths are absolute."""
+
+    run: Told = Told()
+    trainings: Mapping[str, Told] = field(default_factory=dict)
+    preset: str | None = None
 
 
 @dataclass(frozen=True)
 class Resolved:
     """Settings with the origin of every value: "default", "preset shapes", a file, "option", ...
 
-    `notes` are sentences of the preset that the dataset card must carry.
+    Attributes:
+        notes: sentences of the preset that the dataset card must carry.
+        given: of values with the origin `EARLIER`: which command was given them, and when.
+        earlier: what was read of the commands before.
+        said: lines for whoever runs the command: what does not count, and what counts from earlier.
     """
 
     settings: Settings
     origins: Origins
     preset: str
     notes: tuple[str, ...] = ()
+    given: Mapping[str, str] = field(default_factory=dict)
+    earlier: Earlier = Earlier()
+    said: tuple[str, ...] = ()
 
-    def told(self, *, earlier: bool = True) -> dict[str, Any]:
+    def told(self, scope: Scope = "run", *, earlier: bool = True) -> dict[str, Any]:
         """What commands were told by option or --config, as dotted names: the next command keeps to it.
 
         Args:
+            scope: whose settings.
             earlier: also what commands before this one were told.
         """
         kept = ("default", f"preset {self.preset}", RUN_FILE, *(() if earlier else (EARLIER,)))
@@ -67,9 +81,16 @@ class Resolved:
         told = [
             name.split(".")
             for name, origin in self.origins.items()
-            if origin not in kept and name not in TRUSTING
+            if origin not in kept and scope_of(name) == scope
         ]
         return {f"{section}.{key}": values[section][key] for section, key in told}
+
+
+@dataclass(frozen=True)
+class _Layer:
+    origin: str
+    values: Values
+    beside: Values | None = None  # what its values hang on, where that was another command's
 
 
 def resolve(
@@ -78,70 +99,136 @@ def resolve(
     preset: str | None = None,
     run_file: Path | None = None,
     config_file: Path | None = None,
-    earlier: Mapping[str, Any] | None = None,
-    earlier_preset: str | None = None,
+    earlier: Earlier | None = None,
+    unset: Sequence[str] = (),
+    uses: Collection[str] = SECTIONS,
 ) -> Resolved:
     """Layer all sources and check the result once.
 
     Args:
         options: dotted name → value; None means not given.
-        earlier: dotted name → value of options that earlier commands on this run were given.
-        earlier_preset: the preset those commands ran with; counts when nothing else names one.
-        preset: name of a preset; a `preset = "..."` line in a file counts too; "shapes" at last.
+        preset: name of one; a `preset = "..."` line in a file counts too, then that of earlier commands.
+        earlier: what earlier commands on this run were told.
+        unset: names of settings for which what earlier commands were told is taken back.
+        uses: sections that the command works with: names of a registry that only others name are told, not
+            refused.
 
     Raises:
         SettingsError: every wrong key and value of every source.
         UsageError: a file that cannot be read, or an unknown preset.
     """
+    earlier = earlier or Earlier()
     own = read_toml(run_file) if run_file else {}
     config = read_toml(config_file) if config_file else {}
-    named = (preset, config.pop("preset", None), own.pop("preset", None), earlier_preset, "shapes")
+    named = (preset, config.pop("preset", None), own.pop("preset", None), earlier.preset, NO_PRESET)
     chosen = str(next(name for name in named if name is not None))
     defaults = dict(registry.load("presets", chosen)())
     notes = tuple(defaults.pop("notes", ()))
-    layers = [
-        (f"preset {chosen}", _flat(defaults)),
-        (RUN_FILE, _flat(own)),
-        (EARLIER, dict(earlier or {})),
-        (str(config_file), _flat(config)),
-        ("option", {name: value for name, value in options.items() if value is not None}),
+    here = anchored({name: value for name, value in options.items() if value is not None}, Path())
+    files = [
+        _Layer(f"preset {chosen}", _flat(defaults)),
+        _Layer(RUN_FILE, anchored(_flat(own), run_file.parent) if run_file else {}),
     ]
-    values = {name: value for _, layer in layers for name, value in layer.items()}
-    origins = {name: origin for origin, layer in layers for name in layer}
+    asked = [
+        _Layer(str(config_file), anchored(_flat(config), config_file.parent) if config_file else {}),
+        _Layer("option", here),
+    ]
+    name = next(
+        (layer.values[NAME] for layer in (*reversed(asked), *reversed(files)) if NAME in layer.values), None
+    )
+    training = earlier.trainings.get(str(name or default_of(NAME)), Told())
+    before = [
+        _Layer(EARLIER, _without(told.options, unset), told.beside) for told in (earlier.run, training)
+    ]
+    layers = [*files, *before, *asked]
+    values, origins, fallen = _standing(layers, uses)
+    _serve(values, origins)
+    settings, unknown = checked(values, origins, uses, list(_astray(layers)))
+    known = {**earlier.run.given, **training.given}
+    given = {name: known.get(name, EARLIER) for name, origin in origins.items() if origin == EARLIER}
+    said = [
+        *fallen,
+        *taken_back(unset, earlier.run.options, training.options, origins),
+        *overridden(files[1].values, values, origins, given),
+        *unused(here, uses),
+        *unknown,
+        *in_force(values, given, uses),
+    ]
+    all_origins = dict.fromkeys(setting_names(), "default") | origins
+    return Resolved(settings, all_origins, chosen, notes, given, earlier, tuple(said))
+
+
+def _standing(layers: Sequence[_Layer], uses: Collection[str]) -> tuple[dict[str, Any], Origins, list[str]]:
+    """Of each setting the highest value that fits what it hangs on, its origin, and what is to be said."""
+    now = {name: _highest(layers, name) for name in PARENTS}
+    if _highest(layers, "critique.critic_url") and not _above_preset(layers, CRITIC):
+        now[CRITIC] = "the server's"
+    values: dict[str, Any] = {}
+    origins: Origins = {}
+    fallen: dict[tuple[str, str, str, str], list[str]] = {}
+    for name in dict.fromkeys(name for layer in layers for name in layer.values):
+        for place in reversed(range(len(layers))):
+            layer = layers[place]
+            if name not in layer.values:
+                continue
+            value = layer.values[name]
+            wrong = next(_misfits(name, value, layers[: place + 1], now), None)
+            if wrong is None:
+                values[name] = default_of(name) if value == DEFAULT else value
+                origins[name] = layer.origin
+                break
+            if name.partition(".")[0] in uses:
+                hung_on, was, now_is = map(text_of, wrong)
+                fallen.setdefault((layer.origin, hung_on, was, now_is), []).append(
+                    f"{name} = {text_of(value)}"
+                )
+    return values, origins, [fell(*why, names) for why, names in fallen.items()]
+
+
+def _misfits(name: str, value: Any, below: Sequence[_Layer], now: Values) -> Iterator[tuple[str, Any, Any]]:
+    layer = below[-1]
+    then = {parent: _highest(below, parent) for parent in PARENTS} | dict(layer.beside or {})
+    if name == "train.beta" and layer.origin.startswith("preset "):
+        # a preset's beta is one of DPO's kind: it counts for methods that have none of their own published
+        then, now = ({**these, METHOD: kin(these[METHOD])} for these in (then, now))
+    yield from misfits(name, value, then, now)
+
+
+def _highest(layers: Sequence[_Layer], name: str) -> Any:
+    found = next((layer.values[name] for layer in reversed(layers) if name in layer.values), DEFAULT)
+    return default_of(name) if found == DEFAULT else found
+
+
+def _above_preset(layers: Sequence[_Layer], name: str) -> bool:
+    return any(name in layer.values for layer in layers[1:])
+
+
+def _serve(values: dict[str, Any], origins: Origins) -> None:
+    """A critic or editor whose server is named is asked there, unless its backend is named too."""
     for section, url in SERVERS.items():
         backend = f"{section}.backend"
         if f"{section}.{url}" in values and origins.get(backend, "").partition(" ")[0] in IMPLIED:
             values[backend], origins[backend] = "openai", f"{section}.{url}"
-    for name in _unsuited(values, origins, layers[0][1]):
-        del values[name], origins[name]
-    settings = _validate(values, origins)
-    return Resolved(settings, dict.fromkeys(setting_names(), "default") | origins, chosen, notes)
 
 
-def _unsuited(values: Mapping[str, Any], origins: Origins, preset: Mapping[str, Any]) -> list[str]:
-    """Settings that a preset made for its own model, where another model is used."""
-    others = [model for model in SUITED if model in preset and values[model] != preset[model]]
-    named = [f"{model.partition('.')[0]}.{key}" for model in others for key in SUITED[model]]
-    return [name for name in named if origins.get(name, "").startswith("preset ")]
+def _astray(layers: Sequence[_Layer]) -> Iterator[str]:
+    for layer in layers:
+        if layer.origin != "option":
+            yield from astray(layer.values, layer.origin)
+
+
+def _without(options: Values, unset: Sequence[str]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name not in unset}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
+    """Raises UsageError for a file that is not there, or no TOML."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UsageError(f"{path}: no such file", "check the path given to --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: not valid TOML: {error}", "`rpo init DIR` writes a valid one") from error
-
-
-def setting_names() -> list[str]:
-    """Every setting as "section.key"."""
-    return [f"{section}.{key}" for section in Settings.model_fields for key in _keys(section)]
-
-
-def _keys(section: str) -> list[str]:
-    fields: Any = Settings.model_fields[section].annotation
-    return list(fields.model_fields)
 
 
 def _flat(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,82 +241,3 @@ def _dotted(table: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from ((f"{section}.{key}", inner) for key, inner in value.items())
         else:
             yield section, value
-
-
-def _validate(values: Mapping[str, Any], origins: Origins) -> Settings:
-    """The settings, or every problem of every source in one error."""
-    known = {name: value for name, value in values.items() if name in setting_names()}
-    problems = [_unknown(name, origins[name]) for name in values if name not in known]
-    problems += _untrusted(origins)
-    problems += [problem for name, value in known.items() for problem in _wrong_names(name, value, origins)]
-    nested: dict[str, dict[str, Any]] = {}
-    for name, value in known.items():
-        section, _, key = name.partition(".")
-        nested.setdefault(section, {})[key] = value
-    try:
-        settings = Settings.model_validate(nested)
-    except ValidationError as error:
-        problems += [_problem(item, origins) for item in error.errors()]
-    if problems:
-        hint = "`rpo init DIR` writes every setting with its limits; `rpo list` shows the names"
-        raise SettingsError("settings", sorted(set(problems)), hint)
-    return settings
-
-
-def _untrusted(origins: Origins) -> Iterator[str]:
-    """Settings that must not come from the run directory, and a key for a host named elsewhere."""
-    for name in sorted(TRUSTING & origins.keys()):
-        if origins[name] in (RUN_FILE, EARLIER):
-            yield f"{name}: says whom to trust, so it counts only as an option or in --config ({RUN_FILE})"
-    for section, name in SERVERS.items():
-        url, key = origins.get(f"{section}.{name}"), origins.get(f"{section}.key_variable")
-        if key is not None and url is not None and url != key:
-            yield (
-                f"{section}.key_variable: the key is for the servers that are named beside it ({key}), "
-                f"{section}.{name} is from elsewhere ({url})"
-            )
-
-
-def _unknown(name: str, origin: str) -> str:
-    section, _, key = name.partition(".")
-    if section in Settings.model_fields and not key:
-        return f"{section}: is a section, write [{section}] above its settings ({origin})"
-    if section not in Settings.model_fields:
-        close = nearest(section, list(Settings.model_fields))
-        return f"{name}: no such setting; '{section}' is no section{close} ({origin})"
-    return f"{name}: no such setting{_meant(section, key)} ({origin})"
-
-
-def _meant(section: str, key: str) -> str:
-    """The likeliest name: a like key of the section, else the key itself in another section."""
-    close = get_close_matches(key, _keys(section), n=1)
-    elsewhere = [name for name in setting_names() if name.partition(".")[2] == key]
-    found = [f"{section}.{close[0]}"] if close else elsewhere
-    return f"; did you mean '{found[0]}'?" if found else ""
-
-
-def _problem(item: Mapping[str, Any], origins: Origins) -> str:
-    name = ".".join(str(part) for part in item["loc"][:2])
-    message = item["msg"].removeprefix("Value error, ")
-    origin = origins.get(name, "default")
-    return f"{name}: {message[:1].lower()}{message[1:]}, not {item['input']!r} ({origin})"
-
-
-def _wrong_names(name: str, value: Any, origins: Origins) -> Iterator[str]:
-    """Values that should be names of the registry and are not."""
-    if name == "score.rewards" and isinstance(value, (list, tuple)):
-        names, kind = [str(item).partition("=")[0] for item in value], "rewards"
-    elif name == "score.functions" and isinstance(value, (list, tuple)):
-        given = {str(item).partition("=")[0] for item in value}
-        for taken in sorted(given & registry.names("rewards").keys()):
-            yield f"{name}: '{taken}' is the name of a reward; choose another ({origins[name]})"
-        return
-    elif name in NAMED and isinstance(value, str):
-        names, kind = [value], NAMED[name]
-    else:
-        return
-    known = list(registry.names(kind))
-    for each in names:
-        if each not in known and not (each == AUTO and name in ("generate.backend", "edit.backend")):
-            close = nearest(each, known)
-            yield f"{name}: '{each}' is not one of: {', '.join(known)}{close} ({origins[name]})"

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from rpo_cli.records import FORMAT_VERSION, TABLES, ImageData, Row
+from rpo_cli.records import PART_VERSION, TABLES, ImageData, Row
 
 ROWS_PER_GROUP = 100
 SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), bytes: pa.binary()}
@@ -36,7 +36,7 @@ def schema_of(row: type[Row]) -> pa.Schema:
     fields = [pa.field(name, arrow_type(field.annotation)) for name, field in row.model_fields.items()]
     features = {name: _feature(field) for name, field in row.model_fields.items()}
     metadata = {
-        "rpo_format": str(FORMAT_VERSION),
+        "rpo_format": str(PART_VERSION),
         "huggingface": json.dumps({"info": {"features": features}}, sort_keys=True),
     }
     return pa.schema(fields, metadata=metadata)

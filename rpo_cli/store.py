@@ -20,7 +20,7 @@ from rpo_cli.errors import RpoError, UsageError, nearest
 from rpo_cli.locks import stage_lock
 from rpo_cli.manifest import MANIFEST, Manifest
 from rpo_cli.parts import Files, reading
-from rpo_cli.records import FORMAT_VERSION, TABLES, Row
+from rpo_cli.records import PART_VERSION, TABLES, Row
 from rpo_cli.schema import complete, encode, from_table, key_of, schema_of, to_table
 
 BYTES_PER_PART = 250_000_000  # of pictures: with its text a part stays below 256 MB
@@ -72,7 +72,7 @@ class Store:
         with reading(self.files.join(name)):
             file = pq.ParquetFile(self.files.source(name))
         version = (file.schema_arrow.metadata or {}).get(b"rpo_format", b"1")
-        if int(version) > FORMAT_VERSION:
+        if int(version) > PART_VERSION:
             raise RpoError(f"{self.files.join(name)}: written by a newer rpo", "upgrade rpo-cli")
         return file
 

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from rpo_cli import registry
 from rpo_cli.config import Settings
-from rpo_cli.resolve import AUTO, NAMED, setting_names
+from rpo_cli.settings_checks import AUTO, NAMED, setting_names
 
 WRONG = [
     ("run", {"seed": -1}),

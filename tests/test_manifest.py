@@ -90,7 +90,7 @@ def test_a_refused_command_takes_back_its_own_options_and_nothing_of_the_others(
 def test_undoing_leaves_what_others_have_changed_or_added_since():
     before, mine = {"preset": "a", "rpo": "1"}, {"preset": "b", "rpo": "2"}
     now = {"preset": "c", "rpo": "2", "groups": {"edit": "x"}}
-    kept = {"preset": "c", "rpo": "1", "groups": {"edit": "x"}, "options": {}}
+    kept = {"preset": "c", "rpo": "1", "groups": {"edit": "x"}}
     assert undo(before, mine, now) == kept
     assert undo(before, mine, mine) == before
 

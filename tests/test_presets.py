@@ -2,7 +2,8 @@
 
 from rpo_cli.presets import OURS, PAPER, SD15, paper
 from rpo_cli.recipes import recipe
-from rpo_cli.resolve import resolve, setting_names
+from rpo_cli.resolve import resolve
+from rpo_cli.settings_checks import setting_names
 from rpo_cli.train.compose import composed
 
 

@@ -2,9 +2,12 @@
 
 import pytest
 
+from rpo_cli.cli.options import fields
 from rpo_cli.config import Settings
 from rpo_cli.errors import SettingsError, UsageError
-from rpo_cli.resolve import resolve, setting_names
+from rpo_cli.resolve import Earlier, Told, resolve
+from rpo_cli.scopes import HANGS, TRUSTING, scope_of
+from rpo_cli.settings_checks import setting_names
 
 
 @pytest.fixture
@@ -18,6 +21,11 @@ def toml(tmp_path):
         return path
 
     return write
+
+
+def told(options, **trainings):
+    """What earlier commands were told."""
+    return Earlier(Told(options), {name: Told(**said) for name, said in trainings.items()})
 
 
 def problems(*parts, **sources):
@@ -37,7 +45,7 @@ def test_the_later_source_wins_and_each_value_knows_its_own(toml):
         preset="shapes",
         run_file=toml(f"[generate]\n{run}\n"),
         config_file=config,
-        earlier={"generate.images_per_prompt": 3, "generate.width": 16, "generate.height": 16},
+        earlier=told({"generate.images_per_prompt": 3, "generate.width": 16, "generate.height": 16}),
     )
 
     found = resolved.settings.generate
@@ -56,14 +64,15 @@ def test_the_later_source_wins_and_each_value_knows_its_own(toml):
 def test_what_a_command_was_told_is_kept_for_the_next(toml):
     """Options and --config, of earlier commands too; not the preset's values nor the run's own file."""
     resolved = resolve(
-        {"generate.steps": 9},
+        {"generate.steps": 9, "train.steps": 5, "run.device": "cpu"},
         run_file=toml("[run]\nseed = 5\n"),
         config_file=toml("[edit]\nguidance = [2.0]\n"),
-        earlier={"pairs.min_margin": 0.1},
+        earlier=told({"pairs.min_margin": 0.1}),
     )
 
     assert resolved.told() == {"generate.steps": 9, "edit.guidance": [2.0], "pairs.min_margin": 0.1}
-    assert resolve({}, earlier=resolved.told()).told() == resolved.told()
+    assert resolved.told("training") == {"train.steps": 5}
+    assert resolve({}, earlier=told(resolved.told())).told() == resolved.told()
 
 
 def test_the_preset_is_named_by_option_config_run_or_earlier_command_in_that_order(toml, monkeypatch):
@@ -71,10 +80,10 @@ def test_the_preset_is_named_by_option_config_run_or_earlier_command_in_that_ord
     run, config = toml('preset = "c"\n'), toml('preset = "b"\n')
 
     chosen = [
-        resolve({}, preset="a", config_file=config, run_file=run, earlier_preset="d"),
-        resolve({}, config_file=config, run_file=run, earlier_preset="d"),
-        resolve({}, run_file=run, earlier_preset="d"),
-        resolve({}, earlier_preset="d"),
+        resolve({}, preset="a", config_file=config, run_file=run, earlier=Earlier(preset="d")),
+        resolve({}, config_file=config, run_file=run, earlier=Earlier(preset="d")),
+        resolve({}, run_file=run, earlier=Earlier(preset="d")),
+        resolve({}, earlier=Earlier(preset="d")),
     ]
 
     assert [(found.preset, found.notes) for found in chosen] == [(name, (name,)) for name in "abcd"]
@@ -87,7 +96,7 @@ def test_every_mistake_of_every_source_is_told_with_its_place(toml):
         {"edit.mode": "joint", "train.method": "dpoo"},
         run_file=toml("[generat]\nsteps = 3\n\n[score]\nrewards = ['clp=x']\n"),
         config_file=config,
-        earlier={"pairs.gone": 1},
+        earlier=told({"pairs.gone": 1}),
     )
 
     assert len(found) == 6
@@ -142,15 +151,15 @@ def test_a_file_that_is_no_toml_is_a_usage_error_with_its_name(tmp_path, content
         resolve({}, config_file=path)
 
 
-def test_nothing_given_is_the_shapes_preset_on_the_defaults():
+def test_nothing_given_is_the_defaults_and_no_model():
     resolved = resolve({})
 
-    assert resolved.preset == "shapes"
-    assert resolved.notes
-    assert resolved.settings.run == Settings().run
+    assert resolved.preset == "none"
+    assert resolved.settings == Settings()
+    assert resolved.said == ()
 
 
-TRUSTING = {
+TRUSTED = {
     "critique.critic_url": "['http://h/v1']",
     "critique.key_variable": "'K'",
     "critique.server_python": "'py'",
@@ -163,16 +172,16 @@ TRUSTING = {
 }
 
 
-@pytest.mark.parametrize("name", TRUSTING)
+@pytest.mark.parametrize("name", TRUSTED)
 def test_a_run_directory_says_nothing_about_whom_to_trust(name, toml):
     """Neither by its rpo.toml nor by what its run.json calls an earlier option; --config may."""
     section, _, key = name.partition(".")
-    file = toml(f"[{section}]\n{key} = {TRUSTING[name]}\n")
+    file = toml(f"[{section}]\n{key} = {TRUSTED[name]}\n")
     said = f"{name}: says whom to trust, so it counts only as an option or in --config (RUN/rpo.toml)"
     value = getattr(getattr(resolve({}, config_file=file).settings, section), key)
 
     assert said in problems({}, run_file=file)
-    assert said in problems({}, earlier={name: value})
+    assert said in problems({}, earlier=told({name: value}))
     assert value
 
 
@@ -190,3 +199,141 @@ def test_a_key_goes_only_to_the_servers_that_are_named_beside_it(toml):
     assert told.startswith("critique.key_variable: the key is for the servers that are named beside it")
     both = resolve({**url, "critique.key_variable": "K"}).settings.critique
     assert (both.critic_url, both.key_variable) == (("http://elsewhere/v1",), "K")
+
+
+# --- what hangs on what ----------------------------------------------------------------------------------
+
+OTHER = {
+    "generate.generator": "/models/other",
+    "critique.critic": "/models/other",
+    "edit.editor": "/models/other",
+    "score.rewards": ("clip=/models/other",),
+    "train.model": "/models/other",
+    "train.method": "ppod",
+}
+FIRST = {
+    "generate.generator": "/models/one",
+    "critique.critic": "/models/one",
+    "edit.editor": "/models/one",
+    "score.rewards": ("clip=/models/one",),
+    "train.model": "/models/one",
+    "train.method": "rainbow",
+}
+SAMPLES = {
+    "pairs.select_by": "clip",
+    "pairs.reward_weights": ("clip=2",),
+    "online.rewards": ("clip",),
+    "generate.backend": "sdxl",
+    "edit.area": 4096,
+    "train.timestep_shift": "size",
+    "edit.backend": "flux2",
+}
+
+
+def sample(name):
+    """A value of a setting that is not its default."""
+    field = fields()[name]
+    if name in SAMPLES:
+        return SAMPLES[name]
+    if "enum" in field:
+        return next(each for each in field["enum"] if each != field.get("default"))
+    kinds = {"array": [1.0], "boolean": True, "integer": 8, "number": 0.25, "string": "x"}
+    return kinds[field["type"]]
+
+
+HANGING = sorted(
+    {(parents[0], name) for parents, names in HANGS.items() for name in names if name not in TRUSTING}
+)
+
+
+@pytest.mark.parametrize(("parent", "name"), HANGING)
+def test_a_number_falls_with_what_it_hangs_on(parent, name):
+    """Each entry of the table: given beside one model or method, it does not count beside another."""
+    said = Told({name: sample(name)}, {}, FIRST)
+    before = Earlier(Told(), {"default": said}) if scope_of(name) == "training" else Earlier(said)
+    changed = {**FIRST, parent: OTHER[parent]}
+
+    assert resolve(FIRST, earlier=before).origins[name] == "earlier option"
+    assert resolve(changed, earlier=before).origins[name] == "default"
+    assert any(f"{name} = " in line for line in resolve(changed, earlier=before).said)
+
+
+def test_what_one_training_was_told_is_nothing_to_another():
+    trainings = {"first": {"options": {"train.method": "dpo", "train.beta": 7.0, "train.seed": 3}}}
+
+    first = resolve({"train.name": "first"}, earlier=told({}, **trainings))
+    second = resolve({"train.name": "second"}, earlier=told({}, **trainings))
+
+    assert (first.settings.train.beta, first.settings.train.seed) == (7.0, 3)
+    assert (second.settings.train.beta, second.settings.train.seed) == (None, None)
+    assert second.said == ()
+
+
+def test_how_a_command_is_run_is_kept_by_nobody():
+    given = {"run.device": "cpu", "run.workers": 2, "generate.batch_size": 4, "critique.in_flight": 2}
+    resolved = resolve({**given, "train.processes": 2, "train.name": "first"})
+    assert (resolved.told("run"), resolved.told("training")) == ({}, {})
+
+
+def test_a_setting_is_taken_back_by_name_and_by_the_word_default(toml):
+    earlier = told({"generate.steps": 9, "generate.guidance": 3.0})
+
+    unset = resolve({}, preset="shapes", earlier=earlier, unset=["generate.steps"])
+    word = resolve({}, preset="shapes", run_file=toml('[generate]\nsteps = "default"\n'))
+    nothing = resolve({}, preset="shapes", unset=["generate.steps"])
+
+    assert (unset.settings.generate.steps, unset.told()) == (24, {"generate.guidance": 3.0})
+    assert (word.settings.generate.steps, word.origins["generate.steps"]) == (None, "RUN/rpo.toml")
+    assert nothing.said == (
+        "--unset generate.steps: no earlier command was given it; it is from: preset shapes",
+    )
+    with pytest.raises(UsageError, match=r"--unset generate\.stepz: no such setting"):
+        resolve({}, unset=["generate.stepz"])
+
+
+@pytest.mark.parametrize("name", [each for each in setting_names() if each not in TRUSTED])
+def test_every_setting_can_be_set_to_its_default_again(name):
+    section, _, key = name.partition(".")
+    resolved = resolve({name: "default"}, preset="shapes")
+    assert getattr(getattr(resolved.settings, section), key) == getattr(getattr(Settings(), section), key)
+
+
+def test_a_line_of_the_file_that_an_earlier_option_overrides_is_told(toml):
+    earlier = Earlier(Told({"generate.steps": 9}, {"generate.steps": "rpo generate, 2026-01-02 03:04"}))
+
+    resolved = resolve({}, run_file=toml("[generate]\nsteps = 30\n"), earlier=earlier)
+
+    assert resolved.settings.generate.steps == 9
+    assert resolved.said == (
+        "generate.steps = 30 (RUN/rpo.toml) does not count: 9 stands since rpo generate, 2026-01-02 03:04; "
+        "--unset generate.steps takes that back",
+        "as told earlier: generate.steps = 9 (rpo generate, 2026-01-02 03:04)",
+    )
+
+
+def test_a_name_that_is_gone_is_told_by_commands_that_do_not_use_it(toml):
+    """A plugin's method breaks no `rpo status`; the command that would train with it refuses it."""
+    file = toml("[train]\nmethod = 'theirs'\n")
+
+    resolved = resolve({}, run_file=file, uses=("generate",))
+
+    assert resolved.settings.train.method == "theirs"
+    assert [line.startswith("train.method: 'theirs' is not one of") for line in resolved.said] == [True]
+    assert len(problems({}, run_file=file)) == 1
+    assert len(problems({"train.method": "theirs"}, uses=("generate",))) == 1
+
+
+def test_a_setting_of_training_given_to_another_command_is_told():
+    resolved = resolve({"train.beta": 3.0, "generate.steps": 2}, uses=("generate",))
+    assert resolved.said == ("train.beta: not used by this command and not kept; give it to `rpo train`",)
+
+
+def test_a_presets_number_for_its_own_model_counts_when_a_file_names_another_and_an_option_the_first(toml):
+    """The highest value that fits: the file's steps are for the file's model."""
+    own = resolve({}, preset="shapes").settings.generate.generator
+    file = toml("[generate]\ngenerator = '/models/b'\nsteps = 30\n")
+
+    assert resolve({}, preset="shapes", run_file=file).settings.generate.steps == 30
+    assert (
+        resolve({"generate.generator": own}, preset="shapes", run_file=file).settings.generate.steps == 24
+    )

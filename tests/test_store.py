@@ -10,7 +10,7 @@ import pytest
 
 from rpo_cli.errors import MissingDependency, RpoError, UsageError
 from rpo_cli.parts import TEMPORARY
-from rpo_cli.records import FORMAT_VERSION, Image, ImageData, Pair, Prompt, Reject, Row, content_key
+from rpo_cli.records import PART_VERSION, Image, ImageData, Pair, Prompt, Reject, Row, content_key
 from rpo_cli.schema import ROWS_PER_GROUP, encode, to_table
 from rpo_cli.store import BYTES_PER_PART, open_store
 
@@ -175,7 +175,7 @@ def test_a_column_of_a_later_version_is_passed_over(tmp_path):
 
 def test_a_part_of_a_later_format_is_refused(tmp_path):
     store = open_store(tmp_path, create=True)
-    table = to_table(Prompt, prompts(1)).replace_schema_metadata({"rpo_format": str(FORMAT_VERSION + 1)})
+    table = to_table(Prompt, prompts(1)).replace_schema_metadata({"rpo_format": str(PART_VERSION + 1)})
     store.files.write("prompts/part-new.parquet", encode(table))
 
     with pytest.raises(RpoError, match=r"part-new\.parquet: written by a newer rpo"):

@@ -28,6 +28,7 @@ from rpo_cli.cli.push import push
 from rpo_cli.cli.report import report
 from rpo_cli.cli.review.command import review
 from rpo_cli.cli.run import run
+from rpo_cli.cli.settings import settings
 from rpo_cli.cli.show import show
 from rpo_cli.cli.status import status
 from rpo_cli.cli.train import train
@@ -45,6 +46,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "eval": evaluate,
     "status": status,
+    "settings": settings,
     "show": show,
     "report": report,
     "review": review,

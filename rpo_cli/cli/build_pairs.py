@@ -36,6 +36,8 @@ def build_pairs(
     preset: o.Preset = None,
     config: o.Config = None,
     assign: o.Assign = None,
+    unset: o.Unset = None,
+    mix: o.Mix = None,
     retry_rejects: o.RetryRejects = False,
     dry_run: o.DryRun = False,
     rehash: o.Rehash = False,
@@ -52,7 +54,7 @@ def build_pairs(
     from rpo_cli.line.stage import run_stage
 
     say = step.console(context)
-    line = step.opened(context, "pairs")
+    line = step.opened(context, "pairs", create=False)
     preflight(line, ["build-pairs"])
     require_rows(line, "build-pairs")
     if dry_run:

@@ -30,6 +30,8 @@ def critique(
     preset: o.Preset = None,
     config: o.Config = None,
     assign: o.Assign = None,
+    unset: o.Unset = None,
+    mix: o.Mix = None,
     shard: o.Shard = None,
     retry_rejects: o.RetryRejects = False,
     dry_run: o.DryRun = False,

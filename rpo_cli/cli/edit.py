@@ -34,6 +34,8 @@ def edit(
     config: o.Config = None,
     accept_license: o.AcceptLicense = None,
     assign: o.Assign = None,
+    unset: o.Unset = None,
+    mix: o.Mix = None,
     shard: o.Shard = None,
     retry_rejects: o.RetryRejects = False,
     dry_run: o.DryRun = False,

@@ -10,7 +10,8 @@ from rpo_cli import registry, templates
 from rpo_cli.cli import options as o
 from rpo_cli.cli import step
 from rpo_cli.config import Settings
-from rpo_cli.resolve import TRUSTING, resolve
+from rpo_cli.resolve import resolve
+from rpo_cli.scopes import TRUSTING
 
 LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 

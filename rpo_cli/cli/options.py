@@ -29,6 +29,11 @@ SHARED = {
     "reward_backend": "score.backend",
     "log": "train.loggers",
     "accept_license": "run.accept_license",
+    "mix": "run.mix",
+    "generator": "generate.generator",
+    "critic": "critique.critic",
+    "editor": "edit.editor",
+    "model": "train.model",
     "critic_url": "critique.critic_url",
     "key_variable": "critique.key_variable",
     "server_python": "critique.server_python",
@@ -118,6 +123,15 @@ Assign = Annotated[
         "--set", metavar="SECTION.KEY=VALUE", help="Any setting, as TOML; repeatable.", show_default=False
     ),
 ]
+Unset = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SECTION.KEY",
+        help="Take back what an earlier command was told; repeatable.",
+        show_default=False,
+    ),
+]
+Mix = Annotated[bool | None, typer.Option("--mix", help=describe("run.mix"), show_default=False)]
 Prompts = Annotated[str | None, typer.Option(help=describe("prompts.file"), show_default=False)]
 Limit = Annotated[int | None, setting("prompts.limit")]
 Seed = Annotated[int | None, setting("run.seed")]

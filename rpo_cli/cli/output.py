@@ -10,14 +10,14 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Literal, TextIO
 
 from rich.cells import cell_len
 
-from rpo_cli.cli.progress import Bar, Lines
+from rpo_cli.cli.progress import Bar, Lines, Noting
 from rpo_cli.cli.text import clean as clean
 from rpo_cli.protocols import Observer, Silent
 
@@ -46,19 +46,24 @@ class Output:
     """How one command speaks."""
 
     mode: Mode
+    said: list[str] = field(default_factory=list)  # notes of this command, which --json tells too
 
     def observer(self) -> Observer:
-        """Draws progress: a bar on a terminal, a line now and then elsewhere."""
+        """Draws progress: a bar on a terminal, a line now and then elsewhere; keeps what is noted."""
         if self.mode == "quiet":
             return Silent()
-        return Bar() if sys.stderr.isatty() else Lines(lambda text: write(f"{text}\n", sys.stderr))
+        lines = Lines(lambda text: write(f"{text}\n", sys.stderr))
+        return Noting(Bar() if sys.stderr.isatty() else lines, self.said)
 
     def result(self, data: Any, text: str, *, essence: str = "") -> None:
         """A command's one result: `data` as JSON, `text` for people, `essence` for --quiet scripts."""
         said = {"human": text, "quiet": essence}.get(self.mode)
         if self.mode == "json":
             # ASCII: a control character in the data stays data, and every terminal can show it
-            said = json.dumps(plain(data), indent=2, allow_nan=False)
+            found = plain(data)
+            if self.said and isinstance(found, dict):
+                found = {**found, "notes": [*found.get("notes", ()), *self.said]}
+            said = json.dumps(found, indent=2, allow_nan=False)
         if said:
             write(f"{said}\n", sys.stdout)
 

@@ -8,6 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from rpo_cli.cli.text import clean
+from rpo_cli.protocols import Observer
 
 SECONDS_BETWEEN_LINES = 10.0
 FIGURES = 48  # characters of rows, pace, rejects and time left beside a label
@@ -129,6 +130,27 @@ class Bar:
 
     def note(self, text: str) -> None:
         self._console.print(clean(text), markup=False)
+
+
+@dataclass
+class Noting:
+    """Another observer whose notes are kept as well."""
+
+    observer: Observer
+    said: list[str]
+
+    def start(self, stage: str, total: int, present: int) -> None:
+        self.observer.start(stage, total, present)
+
+    def advance(self, rows: int, rejects: int) -> None:
+        self.observer.advance(rows, rejects)
+
+    def finish(self) -> None:
+        self.observer.finish()
+
+    def note(self, text: str) -> None:
+        self.said.append(text)
+        self.observer.note(text)
 
 
 def shortened(text: str, width: int) -> str:

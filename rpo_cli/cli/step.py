@@ -12,17 +12,31 @@ if TYPE_CHECKING:
     from rpo_cli.line.context import Line
 
 
+# section of a command's options → sections whose settings it works with
+DRAWN = ("run", "prompts", "generate")
+EDITED = (*DRAWN, "critique", "edit")
+USES = {
+    "generate": DRAWN,
+    "critique": (*DRAWN, "critique"),
+    "edit": EDITED,
+    "pairs": (*EDITED, "score", "pairs"),
+    "import": ("run",),
+}
+
+
 def console(context: typer.Context) -> Output:
     """The output mode; --json and --quiet count before the command and after it."""
     flags: list[dict[str, Any]] = [context.find_root().params, context.params]
+    said: list[str] = context.find_root().meta.setdefault("rpo.said", [])
     if any(flag.get("json") for flag in flags):
-        return Output("json")
-    return Output("quiet" if any(flag.get("quiet") for flag in flags) else "human")
+        return Output("json", said)
+    return Output("quiet" if any(flag.get("quiet") for flag in flags) else "human", said)
 
 
-def opened(context: typer.Context, section: str) -> "Line":
+def opened(context: typer.Context, section: str, *, create: bool = True) -> "Line":
     """The run of a command, with its options as settings of `section`."""
     from rpo_cli.line.context import open_line
+    from rpo_cli.resolve import SECTIONS
 
     params = context.params
     return open_line(
@@ -32,6 +46,10 @@ def opened(context: typer.Context, section: str) -> "Line":
         config_file=params.get("config"),
         observer=console(context).observer(),
         rehash=bool(params.get("rehash")),
+        create=create,
+        unset=params.get("unset") or (),
+        uses=USES.get(section, SECTIONS),
+        command=f"rpo {context.command.name or context.info_name}",
     )
 
 
@@ -43,7 +61,7 @@ def stage(context: typer.Context, name: str) -> None:
 
     params, say = context.params, console(context)
     shard, again = shard_of(params["shard"]), params["retry_rejects"]
-    line = opened(context, name)
+    line = opened(context, name, create=name == "generate")
     preflight(line, [name])
     if name != "generate":
         require_rows(line, name)

@@ -79,6 +79,8 @@ def train(
     preset: o.Preset = None,
     config: o.Config = None,
     assign: o.Assign = None,
+    unset: o.Unset = None,
+    mix: o.Mix = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:

@@ -1,7 +1,7 @@
 """A run, opened: its store, its settings and the identities of its models."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,11 +14,12 @@ from rpo_cli.backends.processes import end_orphans
 from rpo_cli.config import Settings
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.identity import ModelIdentity, identify
-from rpo_cli.line.formats import check_format
+from rpo_cli.line.formats import check_format, current
+from rpo_cli.line.telling import Telling, earlier_of
 from rpo_cli.manifest import Manifest, undo
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.records import FORMAT_VERSION
-from rpo_cli.resolve import EARLIER, Resolved, resolve
+from rpo_cli.resolve import SECTIONS, Resolved, resolve
 from rpo_cli.store import Store, open_store
 
 LIBRARIES = ("torch", "diffusers", "transformers", "datasets", "peft", "pillow", "pyarrow", "llguidance")
@@ -36,6 +37,8 @@ class Line:
     backends: dict[str, str] = field(default_factory=dict)  # that models' own files chose, for run.json
     memory: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # of `work.once`
     rehash: bool = False  # trust no remembered hash of a model's files
+    command: str = "a program"  # that was given the options
+    said: set[str] = field(default_factory=set)
 
     @property
     def settings(self) -> Settings:
@@ -58,60 +61,56 @@ class Line:
             self.identities[model, revision] = identify(model, revision, pinned=pinned, rehash=self.rehash)
         return self.identities[model, revision]
 
+    def say(self, text: str) -> None:
+        """A line for whoever runs the command, once."""
+        if text not in self.said:
+            self.said.add(text)
+            self.observer.note(text)
+
     def know(self, identity: ModelIdentity) -> ModelIdentity:
         """Keep an identity that was not found by name, so that run.json records it."""
         return self.identities.setdefault((identity.ref, identity.asked), identity)
 
-    def record(self, **entries: Any) -> None:
-        """Write the resolved settings, their origins, versions and `entries` into run.json."""
-        self.store.update_manifest(partial(self._recorded, entries))
+    def record(self, *, training: bool = False, **entries: Any) -> None:
+        """Write the resolved settings, their origins, versions and `entries` into run.json.
 
-    def _recorded(self, entries: Mapping[str, Any], manifest: Manifest) -> Manifest:
+        Args:
+            training: also what the training of the settings' name was told.
+        """
+        self.store.update_manifest(partial(self._recorded, training, entries))
+
+    def _recorded(self, training: bool, entries: Mapping[str, Any], manifest: Manifest) -> Manifest:
         """run.json as this command leaves it; what other commands have written meanwhile stays."""
         check_format(self.store, manifest)
-        manifest = dict(manifest)
+        manifest = dict(current(self.store, manifest))
         for key, value in entries.items():
             old = manifest.get(key)
             manifest[key] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
         models = {item.pin: item.revision for item in self.identities.values()}
+        told = Telling(self.resolved, self.store.files.local, self.command)
         return manifest | {
             "format": FORMAT_VERSION,
             "rpo": __version__,
             "preset": self.resolved.preset,
-            **with_options(self.resolved, manifest),
+            **told.of_run(manifest),
+            **(told.of_training(manifest) if training else {}),
             "models": {**manifest.get("models", {}), **models},
             "backends": {**manifest.get("backends", {}), **self.backends},
             "versions": versions(),
         }
 
     @contextmanager
-    def recorded(self) -> Iterator[None]:
+    def recorded(self, *, training: bool = False) -> Iterator[None]:
         """`record` for what follows; what refuses the user's settings takes them out of the run again.
 
         What is written into run.json meanwhile stays: hours may have passed.
         """
-        before, mine = self.store.update_manifest(partial(self._recorded, {}))
+        before, mine = self.store.update_manifest(partial(self._recorded, training, {}))
         try:
             yield
         except (UsageError, MissingDependency):
             self.store.update_manifest(partial(undo, before, mine))
             raise
-
-
-def with_options(resolved: Resolved, manifest: Manifest) -> dict[str, Any]:
-    """Options, settings and origins for run.json: this command's, and the options of those beside it.
-
-    An option that another command has recorded since this one began stays in force for the run.
-    """
-    mine, given = resolved.told(), resolved.told(earlier=False)
-    there = manifest.get("options", {})
-    others = {name: there[name] for name in there if name not in given and there[name] != mine.get(name)}
-    settings, origins = resolved.settings.model_dump(mode="json"), dict(resolved.origins)
-    for name, value in others.items():
-        section, _, key = name.partition(".")
-        if name in origins:
-            settings[section][key], origins[name] = value, EARLIER
-    return {"options": {**there, **mine, **others}, "settings": settings, "origins": origins}
 
 
 def open_line(
@@ -123,41 +122,45 @@ def open_line(
     observer: Observer | None = None,
     create: bool = True,
     rehash: bool = False,
+    unset: Sequence[str] = (),
+    uses: Collection[str] = SECTIONS,
+    command: str = "a program",
 ) -> Line:
     """Open or create the run directory `path` with settings from all sources, checked at once.
 
     Args:
-        options: dotted setting name → value, e.g. {"generate.steps": 20}; None means not given. Options
-            of earlier commands on the same run stay in force until they are given again.
+        options: dotted setting name → value, e.g. {"generate.steps": 20}; None means not given. What
+            earlier commands were told of the run, or of the training of that name, counts until it is given
+            again.
         rehash: read the files of local models again, whatever is remembered of them.
+        unset: settings for which what earlier commands were told is taken back.
+        uses: sections that the command works with; see `resolve`.
+        command: what run.json names as the one that was given the options.
 
     Raises:
         SettingsError: every wrong setting.
         UsageError: `path` is no run directory and `create` is False.
     """
-    given = {name: value for name, value in (options or {}).items() if value is not None}
     # settings are checked before the directory is made: a typo leaves nothing behind
-    earlier, earlier_preset = _earlier(path)
+    there = open_store(path, create=True)
     run_file = Path(path) / "rpo.toml"
     resolved = resolve(
-        given,
+        options or {},
         preset=preset,
         run_file=run_file if run_file.is_file() else None,
         config_file=config_file,
-        earlier=earlier,
-        earlier_preset=earlier_preset,
+        earlier=earlier_of(current(there, there.read_manifest()), there.files.local),
+        unset=unset,
+        uses=uses,
     )
     store = open_store(path, create=create)
-    line = Line(store, resolved, observer or Silent(), rehash=rehash)
+    line = Line(store, resolved, observer or Silent(), rehash=rehash, command=command)
+    for text in resolved.said:
+        line.say(text)
     if store.files.local is not None:
         for done in end_orphans(store.path("logs")):
             line.observer.note(done)
     return line
-
-
-def _earlier(path: str | Path) -> tuple[dict[str, Any], str | None]:
-    manifest = open_store(path, create=True).read_manifest()
-    return dict(manifest.get("options", {})), manifest.get("preset")
 
 
 def versions() -> dict[str, str]:

@@ -12,8 +12,11 @@ from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.errors import UsageError
-from rpo_cli.manifest import Manifest
+from rpo_cli.manifest import OPTIONS, TRAININGS, Manifest
 from rpo_cli.records import FORMAT_VERSION, row_seed
+from rpo_cli.resolve import PARENTS
+from rpo_cli.scopes import NAME, scope_of
+from rpo_cli.settings_checks import setting_names
 from rpo_cli.stages.generate import ImageTask
 from rpo_cli.stages.opponents import loser_key
 from rpo_cli.store import Store
@@ -37,7 +40,7 @@ def check_format(store: Store, manifest: Manifest) -> None:
     Raises:
         UsageError: tells which.
     """
-    if not manifest or format_of(manifest) == FORMAT_VERSION:
+    if not manifest or format_of(manifest) > 1:  # 2 to 3 changes no key
         return
     again = dict(code_unknown(store, manifest))
     losers = sum(len(keys) for _, keys in losers_to_rekey(store, manifest))
@@ -48,6 +51,51 @@ def check_format(store: Store, manifest: Manifest) -> None:
             f"{store.url}: made by an earlier rpo, whose keys say less of some rows: {listed}",
             f"rpo upgrade {store.url}: it keeps what can be kept, and says what is made again",
         )
+
+
+def current(store: Store, manifest: Manifest) -> Manifest:
+    """run.json as this rpo writes it: each option with what it belongs to.
+
+    A training of before that is there goes on with the settings that its own folder holds.
+    """
+    if not manifest or format_of(manifest) == FORMAT_VERSION:
+        return manifest
+    options = manifest.get(OPTIONS, {})
+    kept = {name: value for name, value in options.items() if scope_of(name) == "run"}
+    last = {name: value for name, value in options.items() if scope_of(name) == "training"}
+    parents = {
+        name: value
+        for section, keys in manifest.get("settings", {}).items()
+        for key, value in keys.items()
+        if (name := f"{section}.{key}") in PARENTS
+    }
+    trainings = {str(options.get(NAME, "default")): {OPTIONS: last, "beside": parents}} if last else {}
+    for name in trainings_of(store):
+        said = _settings_of(store, name)
+        beside = parents | {key: said[key] for key in PARENTS & said.keys()}
+        trainings[name] = {OPTIONS: said or last, "beside": beside}
+    return {**manifest, OPTIONS: kept, **({TRAININGS: trainings} if trainings else {})}
+
+
+def trainings_of(store: Store) -> list[str]:
+    """Names of the trainings that have begun."""
+    found = store.files.find("train", "/settings.json")
+    return sorted({name.split("/")[1] for name in found if name.count("/") == 2})
+
+
+def _settings_of(store: Store, name: str) -> dict[str, Any]:
+    """What the folder of a training says of its settings."""
+    try:
+        saved = json.loads(store.files.read(f"train/{name}/settings.json"))
+    except ValueError:
+        return {}
+    said = saved.get("identity", {}) if isinstance(saved, dict) else {}
+    own = {key: value for key, value in said.items() if f"train.{key}" in setting_names()}
+    return {
+        f"train.{key}": value
+        for key, value in own.items()
+        if key not in ("seed", "model", "dataset", "embedder")
+    }
 
 
 def losers_to_rekey(store: Store, manifest: Manifest) -> Iterator[tuple[str, dict[str, str]]]:

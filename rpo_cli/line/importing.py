@@ -110,7 +110,8 @@ def import_source(
         about = {"chunk": earlier.get("chunk", line.settings.run.rows_per_part), **about}
         replaced = adopt(line, key, about)
         known = {name: earlier[name] for name in ("rows", "content") if name in earlier}
-        line.record(imports={**replaced, key: {**known, **about}}, **({"datasets": pins} if pins else {}))
+        more: dict[str, Any] = {"datasets": pins} if pins else {}
+        line.record(imports={**replaced, key: {**known, **about}}, **more)
         maker = RowMaker(key, about["source"], said_of(about), source.judged_by)
         with watching() as touched, file_hashes(rehash=line.rehash) as hashes:
             folder = cache_folder(key, about["chunk"])

@@ -17,7 +17,7 @@ from rpo_cli.line.context import Line
 from rpo_cli.line.critics import SERVED, code_said, required
 from rpo_cli.recipes import recipe, serving
 from rpo_cli.recipes.kinds import CONTROLNET, SD, Recipe
-from rpo_cli.resolve import AUTO
+from rpo_cli.settings_checks import AUTO, EARLIER
 
 ONE_STEP = "one-step"
 # settings that not every model takes
@@ -139,7 +139,7 @@ def left_over(line: Line, section: str, how: Recipe) -> list[str]:
     return [
         name
         for name in OPTIONAL[section]
-        if origins[f"{section}.{name}"] == "earlier option" and not how.accepts(name)
+        if origins[f"{section}.{name}"] == EARLIER and not how.accepts(name)
     ]
 
 

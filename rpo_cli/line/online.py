@@ -18,7 +18,7 @@ from rpo_cli.protocols import Reward
 from rpo_cli.sections import OnlineSettings
 from rpo_cli.stages.split import split_of
 from rpo_cli.store import open_store
-from rpo_cli.train.online.compose import HINT, composed_online
+from rpo_cli.train.online.compose import HINT, OF_PAIRS, composed_online
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.online.run import Rewards, train_online
 from rpo_cli.train.run import TrainReport
@@ -41,7 +41,7 @@ def fine_tune_online(line: Line) -> TrainReport:
     arguments = _arguments(line, settings, online)
     if launched().rank:
         return train_online(settings, online, **{**arguments, "observer": None})
-    with line.store.lock(f"train-{settings.name}"), line.recorded():
+    with line.store.lock(f"train-{settings.name}"), line.recorded(training=True):
         return train_online(settings, online, **arguments)
 
 
@@ -118,8 +118,8 @@ def model_of(line: Line, settings: TrainSettings) -> tuple[str, str | None]:
 def own_online_settings(line: Line) -> tuple[TrainSettings, OnlineSettings]:
     """Both sections, checked against the method; what only the preset says of pairs does not count.
 
-    A preset's beta and learning rate are made for methods that learn from pairs: without a word of the
-    user's the method's own are taken.
+    A preset's learning rate is made for methods that learn from pairs: without a word of the user's the
+    method's own is taken.
 
     Raises:
         SettingsError: every setting that contradicts the method.
@@ -127,9 +127,7 @@ def own_online_settings(line: Line) -> tuple[TrainSettings, OnlineSettings]:
     settings, origins = line.settings.train, line.resolved.origins
     objective: OnlineObjective = registry.load("objectives", settings.method)
     unsaid = {"default", f"preset {line.resolved.preset}"}
-    own: dict[str, Any] = {}
-    if origins["train.beta"] in unsaid:
-        own["beta"] = None
+    own = {name: neutral for name, neutral in OF_PAIRS.items() if origins[f"train.{name}"] in unsaid}
     if origins["train.learning_rate"] in unsaid:
         own["learning_rate"] = objective.learning_rate
     settings = settings.model_copy(update=own)

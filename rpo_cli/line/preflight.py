@@ -8,17 +8,39 @@ from typing import Any
 from rpo_cli.config import Settings
 from rpo_cli.errors import MissingDependency, RpoError, SettingsError, UsageError
 from rpo_cli.exchange.prompts import read_prompts
+from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.context import Line
 from rpo_cli.line.counters import check_counter_edits
-from rpo_cli.line.critics import check_python, check_reached, critic_identity, required
+from rpo_cli.line.critics import SERVED, check_python, check_reached, critic_identity, required
+from rpo_cli.line.imports import generates, labelled_only
 from rpo_cli.line.model_checks import check_editor, check_generator, check_licences
+from rpo_cli.line.models import editor, generator
 from rpo_cli.line.online import model_of
 from rpo_cli.line.training import own_settings
 from rpo_cli.line.work import critique_work, live_images, reward_identity, reward_models
+from rpo_cli.line.worlds import check_worlds
 from rpo_cli.registry import APART, ENGINE_NEEDS, reward_templates
+from rpo_cli.scopes import CRITIC, EDITOR, GENERATOR, MODEL, REWARDS
 from rpo_cli.store import open_store
 from rpo_cli.templates import Templates
 from rpo_cli.train.online.compose import is_online
+
+# setting that names a model → the option that does
+OPTIONS = {
+    GENERATOR: "--generator MODEL",
+    CRITIC: "--critic MODEL",
+    EDITOR: "--editor MODEL",
+    REWARDS: "--reward NAME=MODEL",
+    MODEL: "--model MODEL",
+}
+
+
+class NoModel(UsageError):
+    """Models that nobody has named."""
+
+    def __init__(self, settings: Sequence[str], message: str, hint: str) -> None:
+        super().__init__(message, hint)
+        self.settings = tuple(settings)
 
 
 def preflight(line: Line, steps: Sequence[str]) -> None:
@@ -29,13 +51,20 @@ def preflight(line: Line, steps: Sequence[str]) -> None:
         RpoError: the one problem there is that is no mistake (a hub that cannot be reached).
     """
     errors: list[RpoError] = []
+    unnamed: tuple[str, ...] = ()
+    try:
+        require_models(line, steps)
+    except NoModel as error:
+        errors.append(error)
+        unnamed = error.settings
     engine: Callable[[], Any] = partial(check_engine, line.settings.run.engine)
     for step in steps:
         for check in (engine, *_checks(line)[step]):
             try:
                 check()
             except RpoError as error:
-                errors.append(error)
+                if error.message not in {f"{name} is not set" for name in unnamed}:
+                    errors.append(error)
     unique = {error.message: error for error in errors}
     if len(unique) == 1:
         raise next(iter(unique.values()))
@@ -43,6 +72,33 @@ def preflight(line: Line, steps: Sequence[str]) -> None:
         problems = [message.replace("\n", "\n  ") for message in unique]
         hints = dict.fromkeys(error.hint for error in unique.values())
         raise SettingsError("settings", problems, "; ".join(hints))
+
+
+def require_models(line: Line, steps: Sequence[str]) -> None:
+    """Refuse steps whose models nobody has named: no model is assumed, the embedded ones neither.
+
+    Raises:
+        NoModel: tells which, and the three ways to name them.
+    """
+    s = line.settings
+    lacking = {
+        "generate": s.generate.generator is None and generates(line) and GENERATOR,
+        "critique": s.critique.critic is None and s.critique.backend != SERVED and CRITIC,
+        "edit": s.edit.editor is None and EDITOR,
+        "build-pairs": not (s.score.named or labelled_only(line)) and REWARDS,
+        "train": s.train.model is None and s.generate.generator is None and MODEL,
+    }
+    missing = [name for step, name in lacking.items() if step in steps and name]
+    if "generate" in steps and GENERATOR in missing and MODEL in missing:
+        missing.remove(MODEL)  # which tunes that one
+    if missing:
+        raise NoModel(
+            missing,
+            f"no model is named for {', '.join(missing)}",
+            f"--preset NAME (`rpo list presets`), an rpo.toml (`rpo init {line.store.url} --preset NAME`), "
+            "or "
+            f"name {'it' if len(missing) == 1 else 'them'}: {' '.join(OPTIONS[name] for name in missing)}",
+        )
 
 
 def require_rows(line: Line, step: str) -> None:
@@ -78,10 +134,12 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
         "critique": [
             partial(check_reached, line, s.critique.backend),
             partial(_critic, line),
+            partial(_fits, line, CRITIC, lambda: [critic_identity(line)]),
             partial(Templates.find, line.templates, s.critique.template),
         ],
         "edit": [
             partial(check_editor, line),
+            partial(_fits, line, EDITOR, lambda: editor(line).models[:1]),
             partial(check_counter_edits, line),
             *([partial(_scheduler, s.edit.scheduler)] if s.edit.scheduler else []),
         ],
@@ -131,7 +189,16 @@ def _reward(line: Line, name: str, ref: str) -> None:
         check_reached(line, line.settings.score.backend)
     if name in APART:
         check_python("score.python", line.settings.score.python, "torch and transformers")
-    check_licences(line, [reward_identity(line, name, ref)[0]])
+    found = reward_identity(line, name, ref)[0]
+    check_licences(line, [found])
+    _fits(line, REWARDS, lambda: [found])
+
+
+def _fits(line: Line, role: str, models: Callable[[], Sequence[ModelIdentity]]) -> None:
+    """A critic, editor or reward beside the pictures of the run."""
+    if line.settings.run.mix or (generates(line) and line.settings.generate.generator is None):
+        return
+    check_worlds(line, role, models(), generator(line).models if generates(line) else ())
 
 
 def _trained(line: Line) -> None:

@@ -101,11 +101,8 @@ def _of_the_reference(line: Line, objective: Objective) -> Checks:
 
 
 def asked_now(line: Line) -> set[str]:
-    """Settings of rounds that a file or this command names, and that are not the default.
-
-    What an earlier command of the run was told stays in force, but may be of another method.
-    """
-    silent = ("default", f"preset {line.resolved.preset}", "earlier option")
+    """Settings of rounds that somebody names, and that are not the default."""
+    silent = ("default", f"preset {line.resolved.preset}")
     return {
         name
         for name, field in RoundSettings.model_fields.items()

@@ -82,7 +82,7 @@ def train_rounds(line: Line) -> RoundsReport:
         _refuse_ordinary(own, settings.name)
         if settings.export:
             check_layouts(line)
-        line.record()
+        line.record(training=True)
         line.store.files.write(_name(line, "settings.json"), _json({"identity": identity, "rounds": count}))
         write_prompts(line, sources.prompts)
         if line.settings.generate.lora or line.settings.generate.denoiser:

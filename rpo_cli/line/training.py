@@ -9,6 +9,7 @@ from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.exchange.card import built
 from rpo_cli.exchange.dataset import sweep
 from rpo_cli.line.context import Line
+from rpo_cli.line.numbers import with_numbers
 from rpo_cli.line.online import fine_tune_online, model_of, own_online_settings
 from rpo_cli.line.work import reward_models
 from rpo_cli.stages.opponents import STRATEGIES
@@ -54,7 +55,7 @@ def fine_tune(line: Line, start: Start | None = None) -> TrainReport:
         )
     if launched().rank:
         return train_model(settings, **{**arguments, "observer": None})
-    with line.store.lock(f"train-{settings.name}"), line.recorded():
+    with line.store.lock(f"train-{settings.name}"), line.recorded(training=True):
         return train_model(settings, **arguments)
 
 
@@ -210,15 +211,12 @@ def _sweep(line: Line, dataset: Path) -> None:
 
 
 def own_settings(line: Line) -> TrainSettings:
-    """The settings of the training, checked against its method.
-
-    The β of a preset is made for logits of DPO's kind; a method with other logits has its own.
+    """The settings of the training, checked against its method, with the numbers of its family and method.
 
     Raises:
         SettingsError: every setting that contradicts the method.
     """
     from rpo_cli.train.compose import composed
-    from rpo_cli.train.objective import SALESFORCE
 
     settings = line.settings.train
     if is_online(settings):
@@ -230,10 +228,7 @@ def own_settings(line: Line) -> TrainSettings:
             [f"train.rounds: {objective.name} makes its losers itself, in rounds, and none are asked for"],
             "pass --rounds K",
         )
-    like_dpo = objective.beta_unit == SALESFORCE and objective.reference_mix == 1
-    if line.resolved.origins["train.beta"].startswith("preset ") and not like_dpo:
-        return settings.model_copy(update={"beta": None})
-    return settings
+    return with_numbers(line, settings)
 
 
 def _embedder(line: Line, settings: TrainSettings) -> Embedder | None:

@@ -38,7 +38,14 @@ def settings() -> dict[str, Any]:
         },
         # best and worst seed of a prompt beside the edits: the same pictures and scores, more pairs
         "pairs": {"strategy": "all"},
-        "train": {"beta": 500.0, "learning_rate": 3e-4, "steps": 60},
+        "train": {
+            "beta": 500.0,
+            "learning_rate": 3e-4,
+            "steps": 60,
+            "warmup_steps": 10,
+            "caption_dropout": 0.0,
+            "flip": False,  # positions are words of the prompts
+        },
         "score": {"rewards": (f"clip={MODELS / 'reward'}", f"vqascore={critic}"), "batch_size": 32},
     }
 

@@ -16,6 +16,7 @@ from rpo_cli.train.singles import holds_singles
 PARTS = tuple(
     sorted({entry.name for entry in fields(Objective)} & set(TrainSettings.model_fields) - {"name"})
 )
+WARMUP = 10
 HINT = "`rpo list objectives` shows what each method is made of; rainbow leaves every part open"
 
 
@@ -137,7 +138,14 @@ def settled(settings: TrainSettings) -> tuple[TrainSettings, Objective]:
         parts.pop("link", None)
     beta = settings.beta if settings.beta is not None and objective.default_beta else objective.default_beta
     draws = settings.reference_draws or None
-    return settings.model_copy(update={**parts, "beta": beta, "reference_draws": draws}), objective
+    told = {**parts, **unnamed(settings), "beta": beta, "reference_draws": draws}
+    return settings.model_copy(update=told), objective
+
+
+def unnamed(settings: TrainSettings) -> dict[str, Any]:
+    """Numbers for those that neither the settings nor a family name (`line/numbers.py` asks the family)."""
+    plain = {"learning_rate": 1e-4, "warmup_steps": WARMUP, "caption_dropout": 0.0, "flip": False}
+    return {name: value for name, value in plain.items() if getattr(settings, name) is None}
 
 
 def require_embedder(objective: Objective, embedder: Embedder | None) -> Embedder | None:

@@ -25,6 +25,7 @@ STATE = (*FLOATS, "state1", "state2", "qmap1", "qmap2", "absmax1", "absmax2")
 def make_optimiser(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
     """Over `parameters`, in their order; the rate is set anew before every step."""
     rate, decay = settings.learning_rate, settings.weight_decay
+    assert rate is not None  # settled
     if settings.optimiser == "adafactor":
         return torch.optim.Adafactor(parameters, lr=rate, weight_decay=decay)
     if settings.optimiser == "adamw-8bit":

@@ -64,8 +64,8 @@ def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
     cache = builder.build(
         inputs.dataset,
         [*pairs, *held_out],
-        flip=settings.flip,
-        drop_captions=settings.caption_dropout > 0,
+        flip=bool(settings.flip),
+        drop_captions=bool(settings.caption_dropout),
         captions=not settings.text_encoder,
     )
     schedule = schedule_of(family, settings)
@@ -132,8 +132,8 @@ def draw_settings(
         pairs=items,
         timesteps=timesteps,
         shape=shape,
-        flip=inputs.settings.flip,
-        caption_dropout=inputs.settings.caption_dropout,
+        flip=bool(inputs.settings.flip),
+        caption_dropout=inputs.settings.caption_dropout or 0.0,
         first=first,
         last=last,
         discount=objective.timestep_discount,

@@ -199,6 +199,6 @@ def skip(
 
 def learning_rate(settings: TrainSettings, step: int) -> float:
     """Linear warm-up to the full rate at step `warmup_steps` (from 0), then constant."""
-    if settings.warmup_steps == 0:
-        return settings.learning_rate
-    return settings.learning_rate * min(1.0, (step + 1) / settings.warmup_steps)
+    rate = settings.learning_rate
+    assert rate is not None  # settled
+    return rate * min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else rate

@@ -7,7 +7,8 @@ import pytest
 
 from rpo_cli import registry, templates
 from rpo_cli.cli.init import toml
-from rpo_cli.resolve import resolve, setting_names
+from rpo_cli.resolve import resolve
+from rpo_cli.settings_checks import setting_names
 
 
 def test_the_file_as_written_changes_nothing(tmp_path):

@@ -9,7 +9,7 @@ from typer.models import OptionInfo
 from rpo_cli.cli import options
 from rpo_cli.cli.app import COMMANDS
 from rpo_cli.errors import UsageError
-from rpo_cli.resolve import setting_names
+from rpo_cli.settings_checks import setting_names
 
 # command → the section of its own settings
 SECTIONS = {
@@ -33,7 +33,7 @@ SWITCHES = {
         "json",
         "quiet",
     ),
-    *("context", "run", "until", "suggest_beta", "plan", "prepare"),
+    *("context", "run", "until", "suggest_beta", "plan", "prepare", "unset"),
 }
 
 

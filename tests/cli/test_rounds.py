@@ -29,7 +29,18 @@ def calls(monkeypatch):
 
 
 def test_rounds_are_walked_and_told_by_reward_noise_and_pairs(rpo, calls, tmp_path):
-    done = rpo("train", tmp_path, "--rounds", 1, "--method", "ipo", "--set", "rounds.reference=previous")
+    done = rpo(
+        "train",
+        tmp_path,
+        "--preset",
+        "shapes",
+        "--rounds",
+        1,
+        "--method",
+        "ipo",
+        "--set",
+        "rounds.reference=previous",
+    )
 
     ((settings,), others) = calls["rounds"], calls["else"]
     assert (done.code, others) == (0, [])
@@ -45,13 +56,13 @@ def test_rounds_are_walked_and_told_by_reward_noise_and_pairs(rpo, calls, tmp_pa
 
 
 def test_rounds_as_json_and_quietly(rpo, calls, tmp_path):
-    told = json.loads(rpo("train", tmp_path, "--rounds", 1, "--json").out)
+    told = json.loads(rpo("train", tmp_path, "--preset", "shapes", "--rounds", 1, "--json").out)
     assert told["rounds"][0]["rewards"]["clip"]["spread"] == 1.5
-    assert rpo("train", tmp_path, "--rounds", 1, "--quiet").out == "demo/adapter\n"
+    assert rpo("train", tmp_path, "--preset", "shapes", "--rounds", 1, "--quiet").out == "demo/adapter\n"
 
 
 def test_a_method_that_samples_trajectories_has_a_loop_of_its_own(rpo, calls, tmp_path):
-    rpo("train", tmp_path, "--rounds", 1, "--method", "ddpo")
+    rpo("train", tmp_path, "--preset", "shapes", "--rounds", 1, "--method", "ddpo")
     assert (len(calls["rounds"]), len(calls["else"])) == (0, 1)
 
 
@@ -77,7 +88,7 @@ def test_the_plan_of_a_method_on_trajectories_is_told_by_its_rounds(
 def test_the_probe_of_a_method_on_trajectories_times_pictures(rpo, calls, monkeypatch, tmp_path):
     found = OnlineProbe("ddpo", 16, 0.25, 0.5, 3, 0.2)
     monkeypatch.setattr(online, "probe_online", lambda line, batches: found)
-    told = rpo("train", tmp_path, "--rounds", 3, "--method", "ddpo", "--probe", 2)
+    told = rpo("train", tmp_path, "--preset", "shapes", "--rounds", 3, "--method", "ddpo", "--probe", 2)
 
     assert calls == {"rounds": [], "else": []}
     assert "16 pictures, 0.25 s each to draw and score, 0.5 s a use to learn from" in told.out
@@ -90,7 +101,7 @@ def test_plans_say_what_rounds_would_do_and_train_nothing(rpo, calls, monkeypatc
     monkeypatch.setattr(round_plan, "plan_rounds", lambda line: planned)
     each = TrainPlan("dpo", "m", 8, 3, 4, 2, 2, 100, 10, Flops(1, 2, 1), 4, 48, Memory(1, 0, 1, 1, 0, 1), 4)
     monkeypatch.setattr(training, "plan", lambda line: each)
-    done = rpo("train", tmp_path, "--rounds", 2, option)
+    done = rpo("train", tmp_path, "--preset", "shapes", "--rounds", 2, option)
     assert calls == {"rounds": [], "else": []}
     assert [line.split()[:2] for line in done.out.splitlines()[1:3]] == [["1", "begun"], ["2", "to"]]
     assert "each round: dpo on m" in done.out
@@ -109,7 +120,7 @@ def test_plans_say_what_rounds_would_do_and_train_nothing(rpo, calls, monkeypatc
     ],
 )
 def test_contradictions_end_with_two_lines_and_exit_code_2(rpo, tmp_path, arguments, told):
-    done = rpo("train", tmp_path / "run", *arguments)
+    done = rpo("train", tmp_path / "run", "--preset", "shapes", *arguments)
     assert done.code == 2
     assert told in done.err
     assert not (tmp_path / "run").exists()

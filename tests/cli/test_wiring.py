@@ -56,6 +56,7 @@ def test_run_hands_on_settings_last_step_and_shard(rpo, calls, tmp_path):
 
 def test_build_pairs_scores_before_it_judges(rpo, calls, tmp_path, monkeypatch):
     monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps: None)  # no such folders
+    (tmp_path / "run.json").write_text("{}")
     options = ["--reward", "clip=a", "--reward", "vqascore=b", "--strategy", "all", "--retry-rejects"]
     done = rpo("build-pairs", tmp_path, *options, "--json")
 
@@ -73,8 +74,8 @@ def test_build_pairs_scores_before_it_judges(rpo, calls, tmp_path, monkeypatch):
 def test_suggest_beta_proposes_and_trains_nothing(rpo, calls, monkeypatch, tmp_path):
     advice = BetaAdvice("dpo", 200.0, 100.0, 0.2, 0.1, 0.01, 64, "a rule")
     monkeypatch.setattr(training, "suggest_beta", lambda line: advice)
-    told = rpo("train", tmp_path, "--suggest-beta")
-    quiet = rpo("train", tmp_path, "--suggest-beta", "--quiet")
+    told = rpo("train", tmp_path, "--preset", "shapes", "--suggest-beta")
+    quiet = rpo("train", tmp_path, "--preset", "shapes", "--suggest-beta", "--quiet")
 
     assert calls == []
     assert ("a rule" in told.out, "diffusers-sd" in told.out) == (True, True)
@@ -85,7 +86,7 @@ def test_probe_times_steps_and_trains_nothing(rpo, calls, monkeypatch, tmp_path)
     monkeypatch.setattr(
         training, "probe", lambda line, steps: TrainProbe("dpo", steps, 6.0, 8.0, 1200, 0.67)
     )
-    told = rpo("train", tmp_path, "--probe", 3)
+    told = rpo("train", tmp_path, "--preset", "shapes", "--probe", 3)
 
     assert calls == []
     assert "3 steps in 6.0 s, 8 pairs/s; 1,200 steps remain: about 40 min" in told.out
@@ -93,7 +94,18 @@ def test_probe_times_steps_and_trains_nothing(rpo, calls, monkeypatch, tmp_path)
 
 def test_train_hands_on_its_settings(rpo, calls, tmp_path):
     done = rpo(
-        "train", tmp_path, "--method", "sft", "--full", "--learning-rate", "1e-5", "--seed", 7, "--quiet"
+        "train",
+        tmp_path,
+        "--preset",
+        "shapes",
+        "--method",
+        "sft",
+        "--full",
+        "--learning-rate",
+        "1e-5",
+        "--seed",
+        7,
+        "--quiet",
     )
 
     ((name, settings, _, _),) = calls
@@ -105,6 +117,7 @@ def test_train_hands_on_its_settings(rpo, calls, tmp_path):
 def test_edit_takes_a_grid_of_strengths(rpo, tmp_path, monkeypatch):
     """A repeated option is a list; here a plan, which makes nothing."""
     seen = []
+    (tmp_path / "run.json").write_text("{}")
     monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps: None)
     monkeypatch.setattr("rpo_cli.line.preflight.require_rows", lambda line, step: None)
     monkeypatch.setattr(
@@ -137,7 +150,10 @@ def test_a_dry_run_plans_the_steps_that_a_run_would_walk(rpo, calls, tmp_path, m
 
 def test_prepare_says_what_is_encoded_and_trains_nothing(rpo, calls, monkeypatch, tmp_path):
     monkeypatch.setattr(training, "prepare", lambda line: Prepared(9, 2, Path("demo/cache")))
-    told, quiet = rpo("train", tmp_path, "--prepare"), rpo("train", tmp_path, "--prepare", "--quiet")
+    told, quiet = (
+        rpo("train", tmp_path, "--preset", "shapes", "--prepare"),
+        rpo("train", tmp_path, "--preset", "shapes", "--prepare", "--quiet"),
+    )
 
     assert calls == []
     assert "9 pairs and 2 held out" in told.out
@@ -149,7 +165,10 @@ def test_a_plan_is_told_and_nothing_is_trained(rpo, calls, monkeypatch, tmp_path
         "dpo", "m", 8, 3, 4, 2, 2, 100, 10, Flops(1, 2, 1), 4, 48, Memory(1, 0, 1, 1, 0, 1), 4
     )
     monkeypatch.setattr(training, "plan", lambda line: found)
-    told, data = rpo("train", tmp_path, "--plan"), rpo("train", tmp_path, "--plan", "--json")
+    told, data = (
+        rpo("train", tmp_path, "--preset", "shapes", "--plan"),
+        rpo("train", tmp_path, "--plan", "--json"),
+    )
 
     assert calls == []
     assert "10 of 100 parameters" in told.out

@@ -12,8 +12,9 @@ from rpo_cli.locks import stage_lock
 
 
 def assert_told(done, code, *parts):
-    """stderr is `error: ...` with indented further lines, then one `hint: ...` line; stdout is empty."""
-    assert re.fullmatch(r"error: .+\n(  .+\n)*hint: .+\n", done.err), done.err
+    """stderr ends with `error: ...`, indented further lines and one `hint: ...` line; stdout is empty."""
+    assert re.search(r"^error: .+\n(  .+\n)*hint: .+\n\Z", done.err, re.MULTILINE), done.err
+    assert done.err.count("error: ") == 1
     assert "Traceback" not in done.err
     assert done.out == ""
     assert done.code == code
@@ -31,7 +32,7 @@ USAGE = [
     (["run", "RUN", "--until", "edits"], ["--until", "'build-pairs'"]),
     (
         ["generate", "RUN", *MODEL, "--prompts", "promts.txt"],
-        ["promts.txt", "no such file", "'prompts.txt'"],
+        ["promts.txt", "no such file", "prompts.txt'"],
     ),
     (["generate", "RUN", *MODEL, "--prompts", "empty.txt"], ["empty.txt", "holds no prompt"]),
     (["generate", "RUN", *MODEL, "--prompts", "latin1.txt"], ["latin1.txt", "UTF-8"]),
@@ -57,7 +58,8 @@ USAGE = [
     (["critique", "nowhere"], ["nowhere", "no run here"]),
     (["edit", "nowhere"], ["nowhere", "no run here"]),
     (["build-pairs", "nowhere"], ["nowhere", "no run here"]),
-    (["train", "nowhere"], ["no dataset yet", "rpo build-pairs"]),
+    (["train", "nowhere"], ["no model is named for train.model", "--preset NAME", "--model MODEL"]),
+    (["train", "nowhere", "--preset", "shapes"], ["no dataset yet", "rpo build-pairs"]),
     (["status", "prompts.txt"], ["prompts.txt", "is a file"]),
     (["merge", "RUN", "nowhere"], ["nowhere", "no run here"]),
     (["list", "rewads"], ["'rewads'", "did you mean 'rewards'"]),
@@ -148,7 +150,7 @@ def test_edits_without_critiques_are_refused(rpo, place):
     open_line(place.run, preset="shapes")
     assert rpo("generate", place.run, *place.options).code == 0
 
-    done = rpo("edit", place.run, "--preset", "shapes")
+    done = rpo("edit", place.run, "--preset", "shapes", "--mix")
 
     assert_told(done, 2, "there are no critiques", f"rpo critique {place.run}")
 

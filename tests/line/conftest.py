@@ -101,7 +101,8 @@ def stand(tmp_path, monkeypatch):
         "generate.images_per_prompt": 2,
         "score.rewards": (f"clip={model}",),
         "pairs.val_fraction": 0.5,
+        "run.mix": True,
     }
-    line = open_line(found.run, settings)
+    line = open_line(found.run, settings, preset="shapes")
     take_prompts(line)
     return found

@@ -131,6 +131,7 @@ RUN = {
     "workers": Same("rows are the same whoever makes them"),
     "rows_per_part": Same("how rows are cut into files"),
     "accept_license": Same("a permission"),
+    "mix": Same("a permission"),
 }
 STAGES = {
     "generate": (GenerateSettings, GENERATE),

@@ -43,7 +43,12 @@ def folder(tmp_path):
 
 
 def editing(tmp_path, editor, **options):
-    return open_line(tmp_path / "run", {"edit.editor": editor, **options})
+    return opened(tmp_path / "run", {"edit.editor": editor, **options})
+
+
+def opened(run, options=None, **more):
+    """A run of the embedded models beside which any other stands."""
+    return open_line(run, {"run.mix": True, **(options or {})}, preset="shapes", **more)
 
 
 def refused(line, step="edit"):
@@ -53,7 +58,7 @@ def refused(line, step="edit"):
 
 
 def test_rows_of_the_embedded_models_keep_their_keys(tmp_path):
-    line = open_line(tmp_path / "run", {"prompts.limit": 2})
+    line = opened(tmp_path / "run", {"prompts.limit": 2})
     take_prompts(line)
     for made, key in ((work.generate_work(line), GENERATE_KEY), (work.edit_work(line), EDIT_KEY)):
         assert made.settings.replace(made.models[0].revision, "M") == key
@@ -101,7 +106,7 @@ def test_what_an_editor_cannot_do_is_refused_at_the_door(tmp_path, folder, pipel
 def test_guidance_is_refused_where_the_model_takes_none(tmp_path, folder):
     model = folder("klein", "Flux2KleinPipeline", is_distilled=True)
     assert "edit.guidance" in refused(editing(tmp_path, model, **{"edit.guidance": (4.0,)})).message
-    line = open_line(tmp_path / "other", {"generate.generator": model, "generate.guidance": 4.0})
+    line = opened(tmp_path / "other", {"generate.generator": model, "generate.guidance": 4.0})
     assert "generate.guidance: 'flux2-klein'" in refused(line, "generate").message
 
 
@@ -133,7 +138,7 @@ def test_a_licence_that_forbids_commerce_wants_a_word(tmp_path, folder):
     preflight(accepting, ["edit"])
     accepting.record()
     # and is not remembered for the run: the next command asks again
-    assert "cc-by-nc-4.0" in refused(open_line(tmp_path / "run")).message
+    assert "cc-by-nc-4.0" in refused(opened(tmp_path / "run")).message
 
 
 DOORS = [
@@ -152,16 +157,16 @@ def test_every_door_asks_for_a_licence_that_forbids_commerce(tmp_path, folder, s
     model = folder("m", "StableDiffusionPipeline", licence="cc-by-nc-4.0")
     named = (f"clipscore={model}",) if setting == "score.rewards" else model
     options = {"prompts.limit": 2, setting: named, **beside}
-    error = refused(open_line(tmp_path / "run", options), step)
+    error = refused(opened(tmp_path / "run", options), step)
     assert f"{model} (cc-by-nc-4.0)" in error.message
     assert "--accept-license" in error.hint
-    preflight(open_line(tmp_path / "run", {**options, "run.accept_license": True}), [step])
+    preflight(opened(tmp_path / "run", {**options, "run.accept_license": True}), [step])
 
 
 def test_a_licence_is_told_beside_all_else_that_is_wrong(tmp_path, folder):
     model = folder("m", "StableDiffusionPipeline", licence="cc-by-nc-4.0")
     named = (f"clipscore={model}", "pickscore=not/here/at-all")
-    error = refused(open_line(tmp_path / "run", {"score.rewards": named}), "build-pairs")
+    error = refused(opened(tmp_path / "run", {"score.rewards": named}), "build-pairs")
     assert "cc-by-nc-4.0" in error.message
     assert "no such model folder" in error.message
     assert "--accept-license" in error.hint
@@ -176,6 +181,7 @@ def test_every_command_that_loads_or_shares_weights_takes_the_word(command):
 
 def test_build_pairs_and_train_ask_before_anything_loads(tmp_path, folder, capsys):
     model = folder("m", "StableDiffusionPipeline", licence="cc-by-nc-4.0")
+    opened(tmp_path / "run").record()
     for command in (
         ["build-pairs", str(tmp_path / "run"), "--reward", f"clip={model}"],
         ["train", str(tmp_path / "run"), "--model", model],
@@ -188,10 +194,10 @@ def test_a_run_directory_cannot_accept_a_licence(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "rpo.toml").write_text("[run]\naccept_license = true\n")
     with pytest.raises(SettingsError, match=r"run\.accept_license: says whom to trust"):
-        open_line(tmp_path / "run")
+        opened(tmp_path / "run")
     own = tmp_path / "mine.toml"
     own.write_text("[run]\naccept_license = true\n")
-    assert open_line(tmp_path / "other", config_file=own).settings.run.accept_license
+    assert opened(tmp_path / "other", config_file=own).settings.run.accept_license
 
 
 def test_an_editor_whose_processor_needs_a_package_says_so_at_the_door(tmp_path, folder, monkeypatch):
@@ -203,8 +209,8 @@ def test_an_editor_whose_processor_needs_a_package_says_so_at_the_door(tmp_path,
 def test_one_step_takes_one_step(tmp_path, folder):
     model = folder("sd", "StableDiffusionPipeline")
     options = {"generate.generator": model, "generate.backend": "one-step", "prompts.limit": 2}
-    preflight(open_line(tmp_path / "run", options), ["generate"])
-    line = open_line(tmp_path / "run", {**options, "generate.steps": 4})
+    preflight(opened(tmp_path / "run", options), ["generate"])
+    line = opened(tmp_path / "run", {**options, "generate.steps": 4})
     assert "takes one step, not 4" in refused(line, "generate").message
 
 
@@ -213,22 +219,22 @@ def test_names_that_differ_in_more_than_numbers_make_rows_of_their_own(tmp_path,
     said = {}
     for name in ("sdxl", "turbo", "lightning", "lcm-lora"):
         options = {"generate.generator": model, "generate.backend": name, "generate.steps": 4}
-        said[name] = json.dumps(models.generator(open_line(tmp_path / name, options)).said, sort_keys=True)
+        said[name] = json.dumps(models.generator(opened(tmp_path / name, options)).said, sort_keys=True)
     assert len(set(said.values())) == 4
     assert "backend" not in json.loads(said["sdxl"])  # as before there were names
 
 
 def test_an_editor_behind_a_server_is_known_by_its_name(tmp_path, monkeypatch):
     url = {"edit.editor_url": ["http://127.0.0.1:9/v1"]}
-    line = open_line(tmp_path / "run", {**url, "edit.editor": "org/an-editor"})
+    line = opened(tmp_path / "run", {**url, "edit.editor": "org/an-editor"})
     preflight(line, ["edit"])  # nothing is asked of the server
     chosen = models.editor(line)
     assert (chosen.name, chosen.said) == ("openai", {"backend": "openai", "model": "served:org/an-editor"})
-    assert "which model is meant" in refused(open_line(tmp_path / "other", url)).message
+    assert "which model is meant" in refused(opened(tmp_path / "other", url)).message
     more = {**url, "edit.editor": "m", "edit.steps": 20}
-    assert "edit.steps" in refused(open_line(tmp_path / "more", more)).message
+    assert "edit.steps" in refused(opened(tmp_path / "more", more)).message
     key = {**url, "edit.editor": "m", "edit.key_variable": "NO_SUCH_KEY"}
-    assert "NO_SUCH_KEY is not set" in refused(open_line(tmp_path / "key", key)).message
+    assert "NO_SUCH_KEY is not set" in refused(opened(tmp_path / "key", key)).message
 
 
 @pytest.mark.parametrize(
@@ -238,11 +244,10 @@ def test_a_run_directory_cannot_name_a_server_or_a_key(tmp_path, setting):
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "rpo.toml").write_text(f"[edit]\n{setting}\n")
     with pytest.raises(SettingsError, match="says whom to trust"):
-        open_line(tmp_path / "run")
+        opened(tmp_path / "run")
 
 
-def test_what_an_earlier_command_gave_for_another_editor_is_left_out_and_told(tmp_path, folder):
-    """An option stays in force for its run; where the next editor takes none it is in nobody's way."""
+def test_numbers_that_were_given_for_another_editor_fall_and_are_told(tmp_path, folder):
 
     heard = []
 
@@ -255,20 +260,23 @@ def test_what_an_earlier_command_gave_for_another_editor_is_left_out_and_told(tm
     preflight(line, ["edit"])
     line.record()
     other = {"edit.editor": folder("klein", "Flux2KleinPipeline", is_distilled=True)}
-    line = open_line(tmp_path / "run", other, observer=Notes())
+    line = opened(tmp_path / "run", other, observer=Notes())
     preflight(line, ["edit"])
     chosen = models.editor(line)
-    assert (chosen.said["area"], chosen.said["steps"], chosen.guidance) == (65536, 9, (None,))
-    assert heard == [
-        f"edit.guidance: 'flux2-klein' ({other['edit.editor']}) takes none; (2.0,) of an earlier command "
-        "is left out"
-    ]
+    assert ("area" in chosen.said, chosen.said["steps"], chosen.guidance) == (False, 4, (None,))
+    (told,) = [line for line in heard if "earlier option" in line]
+    assert told.startswith(
+        "not used: edit.steps = 9, edit.guidance = 2.0, edit.area = 65536 (earlier option)"
+    )
+    assert told.endswith(f"not {other['edit.editor']}")
+    line.record()
+    assert "edit.steps" not in line.store.read_manifest()["options"]
 
 
 def test_an_adapter_of_the_hub_is_loaded_at_the_commit_that_its_rows_name(tmp_path, folder):
     commit = "c" * 40
     options = {"generate.generator": folder("sd", "StableDiffusionPipeline"), "generate.lora": "org/lora"}
-    line = open_line(tmp_path / "run", options)
+    line = opened(tmp_path / "run", options)
     line.record(models={"org/lora": commit})
-    chosen = models.generator(open_line(tmp_path / "run"))
+    chosen = models.generator(opened(tmp_path / "run"))
     assert chosen.said["lora"] == chosen.options["lora_revision"] == commit

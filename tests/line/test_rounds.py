@@ -78,7 +78,7 @@ def opened(path: Path, **more: Any) -> Any:
     ("wrong", "told"),
     [
         ({"train__full": True}, "train.full"),
-        ({"score__rewards": ()}, "score.rewards"),
+        ({"score__rewards": ()}, "no model is named for score.rewards"),
         ({"train__method": "npo"}, "train.method: npo learns what to keep away from"),
         ({"train__method": "rank-dpo"}, "train.list_size: a round pairs best and worst"),
         ({"rounds__images_per_prompt": 1}, "rounds.images_per_prompt: one picture"),
@@ -96,7 +96,7 @@ def opened(path: Path, **more: Any) -> Any:
 def test_what_contradicts_rounds_is_refused_before_anything_is_made(
     tmp_path: Path, wrong: dict[str, Any], told: str
 ) -> None:
-    with pytest.raises(SettingsError) as caught:
+    with pytest.raises(UsageError) as caught:
         train_rounds(opened(tmp_path / "run", **wrong))
     assert told in caught.value.message
     assert not (tmp_path / "run").exists()
@@ -133,12 +133,11 @@ def test_a_scheduler_that_is_not_there_is_refused(tmp_path: Path) -> None:
         train_rounds(opened(tmp_path / "run", generate__scheduler="DDIMSchduler"))
 
 
-def test_a_setting_of_another_method_given_to_an_earlier_command_is_in_nobodys_way(tmp_path: Path) -> None:
-    """Options stay in force for a run, and there is no way to take one back."""
+def test_a_setting_that_was_given_for_another_method_falls(tmp_path: Path) -> None:
     line = opened(tmp_path, rounds__reference="base")
-    line.record()
-    again = open_line(tmp_path, {"train.method": "sft"})
-    assert again.settings.rounds.reference == "base"
+    line.record(training=True)
+    again = open_line(tmp_path, {"train.method": "sft", "train.rounds": 2})
+    assert again.settings.rounds.reference is None
     assert [row.state for row in plan_rounds(again)] == ["to do", "to do"]
 
 
@@ -254,8 +253,8 @@ def test_a_round_pairs_as_its_method_needs(
 
 
 def test_a_presets_beta_stays_a_presets(tmp_path: Path) -> None:
-    """Passed on as an option it would count as the user's own, for methods it was not made for."""
-    nested = open_round(opened(tmp_path, train__method="ppod"), 1, None)
+    """Passed on as an option it would count as the user's own."""
+    nested = open_round(opened(tmp_path, train__method="ipo"), 1, None)
     assert nested.resolved.origins["train.beta"] == "preset shapes"
     assert nested.resolved.origins["train.method"] == "option"
 

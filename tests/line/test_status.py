@@ -176,7 +176,9 @@ def said_before_training(stand, **options):
         def note(self, text):
             notes.append(text)
 
-    tell_age(open_line(stand.run, options, observer=Listener()))
+    line = open_line(stand.run, options, observer=Listener())
+    notes.clear()  # what is said of settings
+    tell_age(line)
     return notes
 
 

@@ -11,12 +11,15 @@ from rpo_cli.line.training import _embedder, own_settings
 
 @pytest.mark.parametrize(
     ("method", "beta"),
-    [("dpo", 500.0), ("kto", 500.0), ("rainbow", None), ("mapo", None), ("dspo", None), ("ppod", None)],
+    [
+        *(("dpo", 500.0), ("ipo", 500.0), ("rank-dpo", 500.0)),
+        *(("kto", 2000.0), ("npo", 1000.0), ("smpo", 2000.0), ("mapo", 1000.0), ("rainbow", 100.0)),
+        *(("dspo", 0.001), ("ppod", 5e5)),
+    ],
 )
-def test_a_presets_beta_is_for_logits_like_those_of_dpo(tmp_path, method, beta):
+def test_a_presets_beta_is_for_methods_that_publish_none_of_their_own(tmp_path, method, beta):
     """The shapes preset has 500; of MaPO's T or PPOD's log-ratios that would be nonsense."""
     line = open_line(tmp_path, {"train.method": method}, preset="shapes")
-    assert line.settings.train.beta == 500.0
     assert own_settings(line).beta == beta
 
 

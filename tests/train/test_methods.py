@@ -12,7 +12,7 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.train import gradients
 from rpo_cli.train import step as step_module
-from rpo_cli.train.compose import composed
+from rpo_cli.train.compose import composed, settled
 from rpo_cli.train.families import open_family
 from rpo_cli.train.loop import start_or_resume
 from rpo_cli.train.policy import build_policy
@@ -65,7 +65,7 @@ def shapes_job(rich_dataset, tmp_path_factory):
     def make(name: str, batch_size: int):
         settings = TrainSettings(**settings_of(name, global_batch=8, batch_size=batch_size, rank=2))
         beta = composed(settings).default_beta  # a large one amplifies the rounding of errors
-        settings = settings.model_copy(update={"beta": beta and beta / 100})
+        settings = settled(settings)[0].model_copy(update={"beta": beta and beta / 100})
         family = open_family(model, None)
         out = tmp_path_factory.mktemp("out")
         inputs = Inputs(

@@ -7,6 +7,7 @@ from rpo_cli import registry
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError
 from rpo_cli.sections import OnlineSettings
+from rpo_cli.train.compose import unnamed
 from rpo_cli.train.online.objective import OnlineObjective
 
 NAMES = frozenset(entry.name for entry in fields(OnlineObjective)) - {"name", "learning_rate"}
@@ -74,7 +75,7 @@ def composed_online(settings: TrainSettings, online: OnlineSettings) -> OnlineOb
     problems += [
         f"train.{name}: {getattr(settings, name)!r} does not go with {objective.name}, which samples"
         for name, neutral in OF_PAIRS.items()
-        if getattr(settings, name) != neutral
+        if (getattr(settings, name) or None) != (neutral or None)  # 0 and False say nothing either
     ]
     opened = {PARTS[path]: value for path, value in given.items() if PARTS[path] in objective.open}
     changed = replace(objective, **opened)
@@ -123,5 +124,5 @@ def settled_online(
         if name in objective.open:
             own[section][setting] = getattr(objective, name)
     own["train"]["beta"] = settings.beta if settings.beta is not None else objective.default_beta
-    settled = settings.model_copy(update=own["train"])
+    settled = settings.model_copy(update=unnamed(settings) | own["train"])
     return settled, online.model_copy(update=own["online"]), objective

@@ -181,7 +181,7 @@ def test_the_gradient_is_clipped_before_the_step(sampler, rollout):
             norms.append(torch.cat([p.grad.flatten() for p in parameters]).norm().item())
 
     chunk = chunk_of("ppod-online", sampler, rollout)
-    settings = TrainSettings(max_grad_norm=1e-3, warmup_steps=0)
+    settings = TrainSettings(max_grad_norm=1e-3, learning_rate=1e-4, warmup_steps=0)
     teacher = replace(chunk.teacher, settings=settings)
     state = State(Watching(parameters, lr=0.0), off(), Memory(2))
     numbers = teacher.teach(rollout, chunk.lesson, state)

@@ -1,0 +1,79 @@
+"""The world that a model knows: embedded models learned a closed one, and are no judges of any other.
+
+A model is known by the hashes of its weights, of which `shapes/manifest.json` is the table. What was tuned
+from an embedded model draws its base's world; any other model has none.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+
+from rpo_cli.errors import UsageError
+from rpo_cli.hashes import file_hashes
+from rpo_cli.identity import ModelIdentity
+from rpo_cli.line.context import Line
+from rpo_cli.line.imports import generates, import_groups
+
+TABLES = {"shapes": Path(__file__).parent.parent / "shapes" / "manifest.json"}  # world → its weights
+HINT = "name models that fit each other, or pass --mix if that is meant"
+
+
+@cache
+def known_weights() -> dict[str, str]:
+    """SHA-256 of a weight file → the world of its model."""
+    return {
+        entry["sha256"]: world
+        for world, table in TABLES.items()
+        for entry in json.loads(table.read_text(encoding="utf-8")).values()
+    }
+
+
+@cache
+def world_of(model: ModelIdentity) -> str | None:
+    """The world of a model; None for all that are not embedded."""
+    if model.kind != "folder":
+        return None
+    with file_hashes() as hashes:
+        found = (
+            known_weights().get(hashes.of(path)) for path in sorted(Path(model.ref).rglob("*.safetensors"))
+        )
+        return next((world for world in found if world is not None), None)
+
+
+def check_worlds(
+    line: Line, role: str, models: Sequence[ModelIdentity], drawn: Sequence[ModelIdentity]
+) -> None:
+    """Refuse judges and editors of one world beside pictures of another, unless `run.mix` allows it.
+
+    Args:
+        role: the setting that names `models`.
+        drawn: the generator and its adapters.
+
+    Raises:
+        UsageError: names both.
+    """
+    told = [model for model in models if model.kind in ("folder", "hub")]  # of others nothing is known
+    if line.settings.run.mix or not told:
+        return
+    world = _world(told)
+    if import_groups(line) and world is not None:
+        line.say(
+            f"{role}: {told[0].ref} learned a closed world ({world}), and imported pictures are of another"
+        )
+    if generates(line) and world != (drawing := _world(drawn)):
+        raise UsageError(f"{role}: {''.join(_clash(told[0], world, drawn[0], drawing))}", HINT)
+
+
+def _world(models: Sequence[ModelIdentity]) -> str | None:
+    return next((world for world in map(world_of, models) if world is not None), None)
+
+
+def _clash(
+    judge: ModelIdentity, known: str | None, drawer: ModelIdentity, drawn: str | None
+) -> Iterator[str]:
+    if known is not None:
+        yield f"{judge.ref} is an embedded model that knows the world of {known} only"
+        yield f", and {drawer.ref} draws another"
+    else:
+        yield f"{drawer.ref} draws the closed world of {drawn}, which {judge.ref} has not learned"
