@@ -9,7 +9,10 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "rpo_cli"
-HEAVY = {"torch", "diffusers", "transformers", "vllm", "datasets", "ray", "peft", "numpy", "pyarrow"}
+HEAVY = {
+    *("torch", "diffusers", "transformers", "vllm", "datasets", "ray", "peft", "accelerate"),
+    *("numpy", "pyarrow", "scipy", "PIL", "safetensors", "fsspec", "huggingface_hub", "starlette", "uvicorn"),
+}
 OPTIONAL = {"rpo_cli.engines.ray": pytest.mark.ray}  # module → where its extra's package is
 
 # runs one rpo command line, then prints which of the heavy libraries are loaded
@@ -45,6 +48,19 @@ def test_the_door_opens_without_a_model_library(arguments):
 
     assert loaded == []
     assert code == (2 if arguments == ["genrate"] else 0)
+
+
+def test_the_help_of_every_command_loads_no_library_of_the_work():
+    """One process asks for all of them: pictures, tables and models load when a command does something."""
+    script = f"""
+import sys
+from rpo_cli.cli.app import COMMANDS, call
+codes = {{call([command, "--help"]) for command in COMMANDS}}
+print(codes, {HEAVY!r} & set(sys.modules), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stderr == "{0} set()\n"
 
 
 def test_importing_the_package_defines_and_does_nothing():
