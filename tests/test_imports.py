@@ -11,7 +11,17 @@ import pytest
 PACKAGE = Path(__file__).parent.parent / "rpo_cli"
 HEAVY = {
     *("torch", "diffusers", "transformers", "vllm", "datasets", "ray", "peft", "accelerate"),
-    *("numpy", "pyarrow", "scipy", "PIL", "safetensors", "fsspec", "huggingface_hub", "starlette", "uvicorn"),
+    *(
+        "numpy",
+        "pyarrow",
+        "scipy",
+        "PIL",
+        "safetensors",
+        "fsspec",
+        "huggingface_hub",
+        "starlette",
+        "uvicorn",
+    ),
 }
 OPTIONAL = {"rpo_cli.engines.ray": pytest.mark.ray}  # module → where its extra's package is
 

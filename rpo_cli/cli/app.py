@@ -20,6 +20,7 @@ from rpo_cli.cli.edit import edit
 from rpo_cli.cli.eval import evaluate
 from rpo_cli.cli.export import export
 from rpo_cli.cli.generate import generate
+from rpo_cli.cli.help import ALL, NAMES, Command
 from rpo_cli.cli.import_data import import_data
 from rpo_cli.cli.init import init
 from rpo_cli.cli.list import list_names
@@ -60,11 +61,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 # plain help: at 80 columns the boxes cut the names of options off
 app = typer.Typer(
-    pretty_exceptions_enable=False, rich_markup_mode=None, context_settings={"max_content_width": 100}
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"max_content_width": 100, "help_option_names": NAMES},
 )
 for _name, _command in COMMANDS.items():
     # said as it is: what click shortens ends in "..."
-    app.command(_name, short_help=(_command.__doc__ or "").partition("\n\n")[0])(_command)
+    app.command(_name, cls=Command, short_help=(_command.__doc__ or "").partition("\n\n")[0])(_command)
 
 
 def _version(wanted: bool) -> None:
@@ -73,11 +76,18 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def _help(context: typer.Context, wanted: bool) -> None:
+    if wanted:
+        output.write(f"{context.get_help()}\n", sys.stdout)
+        raise typer.Exit
+
+
 @app.callback()
 def globally(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    help_all: Annotated[bool, typer.Option(ALL, callback=_help, is_eager=True, hidden=True)] = False,
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
