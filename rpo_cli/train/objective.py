@@ -54,6 +54,9 @@ class Objective:
         default_beta: None where the objective has no such scale.
         beta_unit: what beta multiplies, for the line printed at the start.
         source: paper and public code that define it.
+        formula: the loss of an item at these values, line by line; `rpo list objectives NAME` says what the
+            letters are, lines with a colon explain others. A test computes what the lines with "=" say.
+        equation: where it stands, and what differs there.
         losers: those of the dataset, or what rounds make of its winners: other pictures of their prompts
             (generated), or themselves with a part of their noise put back (renoised).
         needs: beside pairs, in words, for `rpo list objectives`.
@@ -82,6 +85,8 @@ class Objective:
     default_beta: float | None
     beta_unit: str
     source: str
+    formula: str = ""
+    equation: str = ""
     needs: str = "a reference"
     losers: Literal["given", "generated", "renoised"] = "given"
     open: tuple[str, ...] = ()
@@ -193,6 +198,8 @@ DPO = Objective(
     default_beta=5000.0,
     beta_unit=SALESFORCE,
     source="Wallace et al. 2023, arXiv:2311.12908; SalesforceAIResearch/DiffusionDPO train.py",
+    formula="z = -beta/2 * ((m_w - r_w) - (m_l - r_l))\nL = E[-log(sigma(z))]",
+    equation="arXiv:2311.12908, eq. 14: its beta T omega on sums is beta/2 on means in their train.py",
     open=(*WEIGHTS, *LABELS, *MOVING),
 )
 
@@ -206,6 +213,8 @@ SFT = Objective(
     default_beta=None,
     beta_unit="not used",
     source="Wallace et al. 2023, arXiv:2311.12908, baseline; `--sft` of DiffusionDPO train.py",
+    formula="L = E[m_w]",
+    equation="`--sft` of DiffusionDPO train.py",
     needs="winners only",
     open=WEIGHTS,
 )

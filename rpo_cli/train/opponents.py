@@ -14,6 +14,12 @@ SPIN = Objective(
     default_beta=5000.0,
     beta_unit=SALESFORCE,
     source="Chen et al. 2024, arXiv:2401.01335; Yuan et al. 2024, arXiv:2402.10210; uclaml/SPIN-Diffusion",
+    formula=(
+        "z = -beta/2 * ((m_w - r_w) - (m_l - r_l))\n"
+        "L = E[-log(sigma(z))]\n"
+        "l: pictures of the reference, the policy of the round before"
+    ),
+    equation="arXiv:2311.12908, eq. 14, on the opponent of arXiv:2402.10210",
     needs="a reference, of the round before; winners of RUN/dataset; --rounds",
     losers="generated",
     open=(*TIMESTEPS, "label_smoothing", "sft_weight", "link"),
@@ -29,6 +35,12 @@ SAPO = Objective(
     default_beta=5000.0,
     beta_unit=SALESFORCE,
     source="Yin et al. 2024, arXiv:2405.20830; yinyueqin/SAPO; segments of text become strengths of noise",
+    formula=(
+        "z = -beta/2 * ((m_w - r_w) - (m_l - r_l))\n"
+        "L = E[-log(sigma(z))]\n"
+        "l: the winner noised in part and made anew; r: of an average of the policy"
+    ),
+    equation="arXiv:2311.12908, eq. 14, on the opponent of arXiv:2405.20830",
     needs="a reference that follows the policy; winners of RUN/dataset; --rounds",
     losers="renoised",
     open=(*WEIGHTS, *LABELS, *MOVING),

@@ -3,15 +3,7 @@
 Unless it says otherwise, β is Salesforce's (see `objective.SALESFORCE`).
 """
 
-from rpo_cli.train.contrasts import (
-    gain_weighted,
-    pair,
-    pair_reversed,
-    plackett_luce,
-    relative,
-    unpaired,
-    winner_only,
-)
+from rpo_cli.train.contrasts import pair, pair_reversed, winner_only
 from rpo_cli.train.objective import LABELS, MOVING, SALESFORCE, TIMESTEPS, WEIGHTS, Objective
 from rpo_cli.train.transforms import (
     bare_clamp,
@@ -34,6 +26,8 @@ IPO = Objective(
     default_beta=5000.0,
     beta_unit=SALESFORCE,
     source="Azar et al. 2023, arXiv:2310.12036",
+    formula="z = -beta/2 * ((m_w - r_w) - (m_l - r_l))\nL = E[(z - 1/2)**2]",
+    equation="IPO's (h - 1/(2 beta))^2, times beta^2, on the logit of arXiv:2311.12908, eq. 14",
     open=(*WEIGHTS, *LABELS, *MOVING),
 )
 
@@ -47,6 +41,8 @@ SLIC = Objective(
     default_beta=5000.0,
     beta_unit=SALESFORCE,
     source="Zhao et al. 2023, arXiv:2305.10425",
+    formula="z = -beta/2 * ((m_w - r_w) - (m_l - r_l))\nL = E[max(0, 1 - z)]",
+    equation="the hinge of arXiv:2305.10425 on the logit of arXiv:2311.12908, eq. 14",
     open=(*WEIGHTS, *LABELS, *MOVING),
 )
 
@@ -60,6 +56,12 @@ F_DPO = Objective(
     default_beta=5000.0,
     beta_unit=SALESFORCE,
     source="Wang et al. 2023, arXiv:2309.16240, on per-image log-ratios",
+    formula=(
+        "l_w, l_l = -beta/2 * (m_w - r_w), -beta/2 * (m_l - r_l)\n"
+        "g_w, g_l = l_w + log(2) - log(1 + exp(l_w)), l_l + log(2) - log(1 + exp(l_l))\n"
+        "L = E[-log(sigma(g_w - g_l))]"
+    ),
+    equation="the f-DPO loss of arXiv:2309.16240; g here is that of the Jensen-Shannon divergence",
     open=(*WEIGHTS, *LABELS, "divergence", "divergence_alpha", *MOVING),
     divergence="jensen-shannon",
 )
@@ -74,6 +76,12 @@ MAPO = Objective(
     default_beta=1000.0,
     beta_unit="logits per unit of g(m) = sm/(e^sm − 1), s = 0.5; MaPO's T",
     source="Hong et al. 2024, arXiv:2406.06424; mapo-t2i/mapo utils.py",
+    formula=(
+        "g_w, g_l = s*m_w / (exp(s*m_w) - 1), s*m_l / (exp(s*m_l) - 1)\n"
+        "L = E[m_w - scale * log(sigma(beta * (g_w - g_l)))]\n"
+        "s: 0.5"
+    ),
+    equation="mapo-t2i/mapo utils.py",
     needs="no reference",
     open=(*WEIGHTS, *LABELS, "scale"),
     scale=0.1,
@@ -90,6 +98,12 @@ RAINBOW = Objective(
     default_beta=100.0,  # with α < 1 the pair's raw errors are in the logit, and they differ more
     beta_unit=SALESFORCE,
     source="Zhao et al. 2024, arXiv:2410.04203; CapitalOne-Research/RainbowPO",
+    formula=(
+        "z = -beta/2 * ((m_w - alpha*r_w) - (m_l - alpha*r_l)) - (1 - alpha) * gamma\n"
+        "L = E[-log(sigma(phi * z))]\n"
+        "alpha: reference_mix; gamma: margin; phi: of the pair, -log(dispersion) by default, mean 1"
+    ),
+    equation="CapitalOne-Research/RainbowPO, the margin in logits",
     needs="a reference; column dispersion",
     open=(*WEIGHTS, *LABELS, "link", "reference_mix", "margin", "scale", *MOVING),
     reference_mix=0.25,
@@ -107,6 +121,12 @@ SMPO = Objective(
     default_beta=2000.0,
     beta_unit=SALESFORCE,
     source="SmPO-Diffusion, arXiv:2506.02698, without its renoise inversion",
+    formula=(
+        "z = -beta/2 * ((m_w - r_w) - (m_l - r_l))\n"
+        "L = E[-log(sigma(phi * z))]\n"
+        "phi: 10 * (2p - 1), p = sigma(margin)"
+    ),
+    equation="arXiv:2506.02698: the soft label multiplies beta",
     needs="a reference; column margin",
     open=(*TIMESTEPS, *LABELS, *MOVING),
     pair_weight="smooth-margin",
@@ -122,6 +142,8 @@ NPO = Objective(
     default_beta=1000.0,  # 500 without the ½
     beta_unit=SALESFORCE,
     source="Diffusion-NPO, ICLR 2025, https://github.com/G-U-N/Diffusion-NPO",
+    formula="z = -beta/2 * ((m_l - r_l) - (m_w - r_w))\nL = E[-log(sigma(z))]",
+    equation="arXiv:2311.12908, eq. 14, winner and loser exchanged; G-U-N/Diffusion-NPO",
     open=(*WEIGHTS, *LABELS, *MOVING),
 )
 
@@ -135,6 +157,12 @@ MALLOWS = Objective(
     default_beta=5000.0,
     beta_unit=SALESFORCE,
     source="Chen et al. 2024, arXiv:2405.14953, with judges of images in place of token entropy",
+    formula=(
+        "z = -beta/2 * ((m_w - r_w) - (m_l - r_l))\n"
+        "L = E[-log(sigma(phi * z))]\n"
+        "phi: -log(dispersion) of the prompt, scaled to a mean of 1 and held in [0.2, 5]"
+    ),
+    equation="Mallows-theta of arXiv:2405.14953; its -2 log(dispersion) is phi",
     needs="a reference; column dispersion",
     open=(*TIMESTEPS, *LABELS, *MOVING),
     pair_weight="dispersion",
@@ -150,88 +178,14 @@ DENSE = Objective(
     default_beta=5000.0,
     beta_unit=SALESFORCE,
     source="Yang et al. 2024, arXiv:2402.08265, carried over to offline pairs",
+    formula=(
+        "z = -beta/2 * ((m_w - r_w) - (m_l - r_l))\n"
+        "L = E[-log(sigma(z))]\n"
+        "t: drawn in proportion to gamma**(50 * (1 - t/T)), gamma: timestep_discount"
+    ),
+    equation="arXiv:2311.12908, eq. 14, with the discount of arXiv:2402.08265",
     open=(*WEIGHTS, *LABELS, *MOVING),
     timestep_discount=0.9,
-)
-
-IR_DRO = Objective(
-    name="ir-dro",
-    summary="DPO reweighted within groups of one timestep towards hard pairs, the hardest left out.",
-    transform=relative_error,
-    contrast=pair,
-    link="logistic",
-    needs_reference=True,
-    default_beta=5000.0,
-    beta_unit=SALESFORCE,
-    source="IR-DRO, arXiv:2402.14270; VITA-Group/HardFocusTraining",
-    needs="a reference; groups",
-    open=(*WEIGHTS, *LABELS, "group_size", "dro_temperature", "dro_trim", *MOVING),
-    group_size=8,
-    shared="timestep",
-    dro_temperature=1.0,
-    dro_trim=0.125,
-)
-
-KTO = Objective(
-    name="kto",
-    summary="Each picture judged good or bad against its group, not against its partner.",
-    transform=relative_error,
-    contrast=unpaired,
-    link="utility",
-    needs_reference=True,
-    default_beta=2000.0,  # 1000 without the ½
-    beta_unit=SALESFORCE,
-    source="Li et al. 2024, arXiv:2404.04465; jacklishufan/diffusion-kto train_kto_sd_v1.5.py",
-    needs="a reference; groups",
-    open=(*WEIGHTS, "sft_weight", "group_size", "desirable_weight", "undesirable_weight", *MOVING),
-    group_size=8,
-)
-
-RELATIVE = Objective(
-    name="relative",  # its weights add up to 1 over a group, so one pair's logit is that of a part of β
-    summary="Every winner of a group against every loser, weighted by how alike prompt and picture are.",
-    transform=relative_error,
-    contrast=relative,
-    link="logistic",
-    needs_reference=True,
-    default_beta=5000.0,
-    beta_unit=SALESFORCE,
-    source="Gu et al. 2024, arXiv:2406.06382; weights as in yinyueqin/relative-preference-optimization",
-    needs="a reference; groups; an embedder (CLIP)",
-    open=(*WEIGHTS, "sft_weight", "group_size", "temperature", *MOVING),
-    group_size=8,
-    shared="noise",
-    needs_embedder=True,
-)
-
-PLACKETT_LUCE = Objective(
-    name="plackett-luce",
-    summary="Ranked lists of one prompt's pictures under the Plackett–Luce model; lists of two give DPO.",
-    transform=relative_error,
-    contrast=plackett_luce,
-    link="logistic",
-    needs_reference=True,
-    default_beta=5000.0,
-    beta_unit=SALESFORCE,
-    source="listMLE, Xia et al. 2008; for diffusion Yang et al. 2024, arXiv:2402.08265",
-    needs="a reference; columns rewards_0, rewards_1; list_size pictures a prompt",
-    open=(*TIMESTEPS, "sft_weight", "list_size", *MOVING),
-    list_size=4,
-)
-
-RANK_DPO = Objective(
-    name="rank-dpo",
-    summary="All pairs of a ranked list, each weighted by the change of DCG that exchanging it would make.",
-    transform=relative_error,
-    contrast=gain_weighted,
-    link="logistic",
-    needs_reference=True,
-    default_beta=5000.0,
-    beta_unit=SALESFORCE,
-    source="Karthik et al. 2024, arXiv:2410.18013",
-    needs="a reference; columns rewards_0, rewards_1; list_size pictures a prompt",
-    open=(*TIMESTEPS, "sft_weight", "list_size", *MOVING),
-    list_size=4,
 )
 
 DSPO = Objective(
@@ -244,6 +198,12 @@ DSPO = Objective(
     default_beta=0.001,
     beta_unit="β of c = β(1 − σ(h)), the share of the reference in the residual",
     source="Zhu et al., ICLR 2025; huaishengzhu/DSPO train.py (SD1.5), https://github.com/huaishengzhu/DSPO",
+    formula=(
+        "c = beta * (1 - sigma(-beta/2 * ((m_w - r_w) - (m_l - r_l))))\n"
+        "L = E[(1 - c)**2 * m_w + 2*c*(1 - c) * x_w + c**2 * r_w]\n"
+        "x: mean product of the policy's and the reference's error; c: without gradient"
+    ),
+    equation="huaishengzhu/DSPO train.py (SD1.5)",
     needs="a reference, and its cross term",
     open=(*WEIGHTS, *MOVING),
     needs_cross=True,
@@ -259,6 +219,13 @@ PPOD = Objective(
     default_beta=5e5,
     beta_unit=RATIO_UNIT,
     source="PPOD, ICLR 2024 submission; PPO's min per image, Schulman et al. 2017, arXiv:1707.06347",
+    formula=(
+        "l_w, l_l = -k/2 * (m_w - r_w), -k/2 * (m_l - r_l)\n"
+        "z = beta * (min(l_w, log(1 + eps)) - max(l_l, log(1 - eps)))\n"
+        "L = E[-log(sigma(z))]\n"
+        "k: SNR(t-1)/SNR(t) - 1, for errors of epsilon; eps: clip"
+    ),
+    equation="ours, with PPO's min: arXiv:1707.06347, eq. 7",
     open=(*WEIGHTS, *LABELS, "link", "clip", "ratio_base", *MOVING),
     clip=2e-6,  # β·2ϵ = 2: the logit's bound is that of SPO
 )
@@ -273,6 +240,13 @@ PPOD_CLAMPED = Objective(
     default_beta=5e5,
     beta_unit=RATIO_UNIT,
     source="Yang et al. 2023, arXiv:2311.13231; yk7333/d3po scripts/train.py; RockeyCoss/SPO",
+    formula=(
+        "l_w, l_l = -k/2 * (m_w - r_w), -k/2 * (m_l - r_l)\n"
+        "z = beta * (clip(l_w, log(1 - eps), log(1 + eps)) - clip(l_l, log(1 - eps), log(1 + eps)))\n"
+        "L = E[-log(sigma(z))]\n"
+        "k: SNR(t-1)/SNR(t) - 1, for errors of epsilon; eps: clip"
+    ),
+    equation="the clamp of yk7333/d3po scripts/train.py",
     open=(*WEIGHTS, *LABELS, "link", "clip", "ratio_base", *MOVING),
     clip=2e-6,
 )

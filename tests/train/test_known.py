@@ -9,9 +9,10 @@ import torch
 from rpo_cli.train.data import Pair
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import Draw
+from rpo_cli.train.grouped import KTO, RANK_DPO
 from rpo_cli.train.known import knowledge
 from rpo_cli.train.objective import DPO
-from rpo_cli.train.presets import KTO, MALLOWS, PPOD, RANK_DPO
+from rpo_cli.train.presets import MALLOWS, PPOD
 from rpo_cli.train.rankings import Ranking
 from rpo_cli.train.singles import Single
 

@@ -22,6 +22,7 @@ class OnlineObjective:
         bounded: "pessimistic" is PPO's min, "plain" a bare clamp of the ratio.
         beta_unit: what beta multiplies.
         learning_rate: the published one; counts when the user names none.
+        formula: the loss of a step or pair, as in `train.objective.Objective`; `equation`: where it stands.
         open: settings that may differ from the values here.
         baseline: what a reward is compared with; None: pairs are compared with each other.
         advantage_clip: advantages are held within ±this.
@@ -42,6 +43,8 @@ class OnlineObjective:
     source: str
     needs: str
     open: tuple[str, ...]
+    formula: str = ""
+    equation: str = ""
     link: str = "logistic"
     baseline: Baseline | None = None
     advantage_clip: float | None = None
@@ -76,6 +79,12 @@ DDPO = OnlineObjective(
     beta_unit="not used",
     learning_rate=3e-4,
     source="Black et al. 2023, arXiv:2305.13301; kvablack/ddpo-pytorch scripts/train.py",
+    formula=(
+        "rho = exp(l)\n"
+        "L = E[max(-A * rho, -A * clip(rho, 1 - eps, 1 + eps))]\n"
+        "A: (reward - mean) / deviation of the baseline, within advantage_clip; eps: clip"
+    ),
+    equation="arXiv:1707.06347, eq. 7, on the steps of arXiv:2305.13301",
     needs="rewards and prompts of the run; no pairs, no reference",
     open=ADVANTAGE,
     baseline="running",
@@ -93,6 +102,12 @@ DPOK = OnlineObjective(
     beta_unit="loss per nat of KL of one step and element, beside advantages of spread 1",
     learning_rate=1e-5,
     source="Fan et al. 2023, arXiv:2305.16381; google-research/dpok, with the Gaussian steps' own KL",
+    formula=(
+        "rho = exp(l)\n"
+        "L = E[max(-A * rho, -A * clip(rho, 1 - eps, 1 + eps)) + beta * KL]\n"
+        "A: as of ddpo; KL: of the step to that of the pretrained model; eps: clip"
+    ),
+    equation="arXiv:1707.06347, eq. 7, with the KL term of google-research/dpok",
     needs="rewards and prompts of the run; a reference; beta in loss per nat of a step's per-element KL",
     open=ADVANTAGE,
     baseline="running",
@@ -111,6 +126,13 @@ SCORE_AS_ACTION = OnlineObjective(
     beta_unit="reward per unit of the per-element integral of g² |s − s_pre|², with the 1/2",
     learning_rate=5e-5,
     source="Zhao et al. 2025, arXiv:2502.01819; hanyang1999/ContTimeRL4DM, no value network",
+    formula=(
+        "rho = exp(l)\n"
+        "L = E[max(-A * rho, -A * clip(rho, 1 - eps, 1 + eps))]\n"
+        "A: V(next) - V(t) - beta/2 * integral of g^2 |s - s_pre|^2 over the step, standardised\n"
+        "V: cos(pi t/2T) * R(x_0 as it is seen at t) + sin(pi t/2T) * mean reward of the prompt; eps: clip"
+    ),
+    equation="arXiv:1707.06347, eq. 7, on the value of hanyang1999/ContTimeRL4DM",
     needs="rewards and prompts of the run; a reference; beta in reward per integral of g²|s - s_pre|²/2",
     open=ADVANTAGE,
     baseline="running",
@@ -130,6 +152,12 @@ D3PO = OnlineObjective(
     beta_unit="logits per unit of per-element log-ratio of one step",
     learning_rate=3e-5,
     source="Yang et al. 2023, arXiv:2311.13231; yk7333/d3po scripts/train.py, best and worst of N",
+    formula=(
+        "z = beta * (clip(l_w, log(1 - eps), log(1 + eps)) - clip(l_l, log(1 - eps), log(1 + eps)))\n"
+        "L = E[-log(sigma(z))]\n"
+        "of every step by itself; eps: clip"
+    ),
+    equation="yk7333/d3po scripts/train.py",
     needs="rewards and prompts of the run; a reference; beta in logits per unit of a step's log-ratio",
     open=("clip", "min_margin"),
     min_margin=0.5,
@@ -146,6 +174,12 @@ PPOD_ONLINE = OnlineObjective(
     beta_unit="logits per unit of per-element log-ratio, summed over the steps",
     learning_rate=1e-4,
     source="PPOD, ICLR 2024 submission; PPO's min per side, Schulman et al. 2017, arXiv:1707.06347",
+    formula=(
+        "z = beta * sum over steps of (min(l_w, log(1 + eps)) - max(l_l, log(1 - eps)))\n"
+        "L = E[-log(sigma(z))]\n"
+        "eps: clip"
+    ),
+    equation="ours, with PPO's min: arXiv:1707.06347, eq. 7",
     needs="rewards and prompts of the run; beta in logits per unit of log-ratio summed over steps",
     open=("clip", "link", "ratio_base", "min_margin"),
     min_margin=0.5,
