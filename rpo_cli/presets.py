@@ -1,6 +1,6 @@
 """Presets that are no more than settings. The embedded world has its own, `shapes/preset.py`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -141,6 +141,19 @@ def paper() -> dict[str, Any]:
         "thresholds and guidance scales could not be read, so no figure of it is claimed here."
     )
     return {**_settings(PAPER), "notes": (first, *_notes(PAPER))}
+
+
+# preset → its settings with their origin; of another one that is ours, whose all of them are
+TABLES = {"paper": PAPER, "sd15": SD15}
+WHOSE = {"shapes": "ours, for the embedded models", "gpu": "ours, from the model's documentation"}
+
+
+def explained(preset: str, settings: Mapping[str, Mapping[str, Any]]) -> list[Chosen]:
+    """Every setting of a preset with its origin, as far as the preset says it."""
+    known = {item.name: item for item in TABLES.get(preset, ())}
+    flat = {f"{section}.{key}": value for section, keys in settings.items() for key, value in keys.items()}
+    whose = WHOSE.get(preset, "the preset's own")
+    return [known.get(name, Chosen(name, value, whose)) for name, value in flat.items()]
 
 
 def _settings(items: Sequence[Chosen]) -> dict[str, Any]:

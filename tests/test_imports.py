@@ -47,7 +47,13 @@ def test_every_module_imports(name):
     assert importlib.import_module(name).__doc__
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["--version"], ["list"], ["genrate"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(["--help"], ["run", "--help"], ["--version"], ["genrate"], ["list"]),
+        *(["list", "objectives", "ppod"], ["list", "presets", "gpu"]),
+    ],
+)
 def test_the_door_opens_without_a_model_library(arguments):
     """Help, names and usage errors load none of the libraries that take seconds."""
     done = subprocess.run(

@@ -2,9 +2,12 @@
 
 import ast
 import re
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+SECTION = re.compile(r"(Source|Args|Attributes|Raises|Returns|Yields):")
 
 
 def explain(place: str) -> tuple[str, str]:
@@ -12,28 +15,76 @@ def explain(place: str) -> tuple[str, str]:
 
     A class or function is explained by its docstring; a value that a call makes, by the call's `source`.
     """
-    module, _, attribute = place.partition(":")
-    file = _file(module)
-    if file is None:
-        return "", ""
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == attribute:
-            return _told(ast.get_docstring(node) or "")
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == attribute:
-            return _call(node.value)
-    return "", ""
+    node = _node(place)
+    if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        return _told(ast.get_docstring(node) or "")
+    said = parts(place)
+    return said.get("summary", ""), said.get("source", "")
+
+
+def more(place: str) -> str:
+    """What a docstring says after its first sentence, without sources and arguments; a paragraph a line."""
+    node = _node(place)
+    if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+        return ""
+    rest = (ast.get_docstring(node) or "").split("\n\n")[1:]
+    return "\n".join(" ".join(text.split()) for text in rest if not SECTION.match(text))
 
 
 def parts(place: str) -> dict[str, Any]:
-    """Keyword → value of the call that makes "module:attribute", where it is written as a constant."""
-    module, _, attribute = place.partition(":")
-    file = _file(module)
-    if file is None:
+    """Keyword → value of the call that makes "module:attribute": constants, tuples and names of such."""
+    node = _node(place)
+    if not isinstance(node, ast.Call):
         return {}
-    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+    module = place.partition(":")[0]
+    read = {keyword.arg: _value(keyword.value, module) for keyword in node.keywords if keyword.arg}
+    return {name: value for name, value in read.items() if value is not None}
+
+
+def _node(place: str) -> ast.AST | None:
+    """The class or function of that name, or what is assigned to it."""
+    module, _, attribute = place.partition(":")
+    for node in _body(module):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == attribute:
+            return node
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == attribute:
-            return _constants(node.value)
-    return {}
+            return node.value
+    return None
+
+
+def _value(node: ast.AST | None, module: str) -> Any:
+    """None where it is more than a constant, a tuple of constants, or a name for one of those."""
+    if isinstance(node, ast.Constant):
+        return node.value
+    if isinstance(node, ast.Tuple):
+        lists = [
+            _value(item.value, module) if isinstance(item, ast.Starred) else (_value(item, module),)
+            for item in node.elts
+        ]
+        return tuple(value for found in lists for value in found or ())
+    if isinstance(node, ast.Name):
+        own = _node(f"{module}:{node.id}")
+        return _value(own, module) if own is not None else _imported(node.id, module)
+    return None
+
+
+def _imported(name: str, module: str) -> Any:
+    for node in _body(module):
+        if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}:
+            origin = str(node.module)
+            return _value(_node(f"{origin}:{name}"), origin)
+    return None
+
+
+def _body(module: str) -> list[ast.stmt]:
+    """The statements of a module's file; none where there is no such file."""
+    file = _file(module)
+    return [] if file is None else _parsed(file)
+
+
+@cache
+def _parsed(file: Path) -> list[ast.stmt]:
+    return ast.parse(file.read_text(encoding="utf-8")).body
 
 
 def _file(module: str) -> Path | None:
@@ -50,16 +101,3 @@ def _told(docstring: str) -> tuple[str, str]:
     first = " ".join(docstring.partition("\n\n")[0].split())
     source = re.search(r"^Source: (.+?)(?:\n\n|\Z)", docstring, re.MULTILINE | re.DOTALL)
     return first, " ".join(source[1].split()) if source else ""
-
-
-def _call(value: ast.expr) -> tuple[str, str]:
-    said = _constants(value)
-    return said.get("summary", ""), said.get("source", "")
-
-
-def _constants(value: ast.expr) -> dict[str, Any]:
-    return {
-        keyword.arg: keyword.value.value
-        for keyword in (value.keywords if isinstance(value, ast.Call) else ())
-        if keyword.arg is not None and isinstance(keyword.value, ast.Constant)
-    }

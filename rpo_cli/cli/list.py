@@ -1,39 +1,22 @@
-"""`rpo list`: every name that a user can type, with what its source says of it; loads no model library."""
+"""`rpo list`: every name that a user can type, or one of them as a block."""
 
-from dataclasses import dataclass
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rpo_cli import registry, templates
 from rpo_cli.cli import options as o
 from rpo_cli.cli import step
-from rpo_cli.cli.explain import explain, parts
-from rpo_cli.cli.output import table
-from rpo_cli.config import TrainSettings
+from rpo_cli.cli.item import block, item_of
+from rpo_cli.cli.names import KINDS, names_of
+from rpo_cli.cli.output import listing
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.recipes import RECIPES
-from rpo_cli.recipes.rewards import SCORERS
-from rpo_cli.sections import OnlineSettings
 
-KINDS = [*registry.KINDS, "templates"]
-GPU = Path("/dev/nvidia0")
-SETTINGS = frozenset({*TrainSettings.model_fields, *OnlineSettings.model_fields}) - {"name"}
-
-
-@dataclass(frozen=True)
-class Name:
-    kind: str
-    name: str
-    summary: str
-    source: str
-    defaults: str = ""
-    needs: str = ""
-    license: str = ""
-    memory: str = ""
-    usable: str = ""
+# kind → what its table tells beside name and summary; the block tells all
+COLUMNS = {
+    "objectives": "defaults",
+    **dict.fromkeys(("critics", "rewards", "editors", "generators"), "usable"),
+}
+TITLES = {"defaults": "defaults", "usable": "usable here"}
 
 
 def list_names(
@@ -41,125 +24,32 @@ def list_names(
     kind: Annotated[
         str | None, typer.Argument(metavar="KIND", help=", ".join(KINDS), show_default=False)
     ] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(metavar="NAME", help="One of them, with all that is known.", show_default=False),
+    ] = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """List generators, critics, editors, rewards, engines, objectives, presets, templates and so on.
 
-    Example: rpo list rewards
+    With NAME: one as a block, with formula, settings, licences, sources.
+
+    Example: rpo list objectives dpo
     """
     if kind is not None and kind not in KINDS:
         raise UsageError(f"'{kind}' is no kind{nearest(kind, KINDS)}", f"one of {', '.join(KINDS)}")
-    found = [name for each in ([kind] if kind else KINDS) for name in names_of(each)]
-    rows = [[name.kind, name.name, name.summary, name.source] for name in found]
-    header = ["kind", "name", "what it is", "source"]
-    if kind == "objectives":
-        rows = [[n.name, n.summary, n.defaults, n.needs, n.source] for n in found]
-        header = ["name", "what it is", "defaults", "needs", "source"]
-    if kind == "critics":
-        rows = [[n.name, n.summary, n.license, n.memory, n.usable, n.source] for n in found]
-        header = ["name", "what it is", "licence", "memory", "usable here", "source"]
-    if kind == "rewards":
-        rows = [[n.name, n.summary, n.license, n.memory, n.usable, n.source] for n in found]
-        header = ["name", "what it is", "models and licences", "memory", "usable here", "source"]
-    if kind in RECIPES:
-        rows = [[n.name, n.summary, n.defaults, n.license, n.memory, n.usable, n.source] for n in found]
-        header = [
-            "name",
-            "what it is",
-            "defaults",
-            "models and licences",
-            "memory",
-            "usable here",
-            "source",
-        ]
-    text = table(header, rows)
     say = step.console(context)
-    say.result(found, text, essence="\n".join(name.name for name in found))
-
-
-def names_of(kind: str) -> list[Name]:
-    """The names of a kind with what their own source says about them."""
-    if kind == "templates":
-        return [Name(kind, style, "critique style", "") for style in templates.styles()]
-    if kind == "critics":
-        return [*map(_backend, registry.names(kind).items()), *map(_model, registry.critic_models.items())]
-    if kind == "rewards":
-        return [_reward(*item) for item in registry.names(kind).items()]
-    if kind in RECIPES:
-        return [_pipeline(kind, *item) for item in registry.names(kind).items()]
-    return [
-        Name(kind, name, *explain(place), *(_objective(place) if kind == "objectives" else ()))
-        for name, place in registry.names(kind).items()
-    ]
-
-
-def _pipeline(kind: str, name: str, place: str) -> Name:
-    """An editor or generator: its numbers, the licences of the weights it is known with, what it needs."""
-    how = RECIPES[kind].get(name)
-    if how is None:  # a third party's
-        return Name(kind, name, *explain(place), usable="not known")
-    numbers = {"steps": how.steps, "guidance": how.guidance, "image_guidance": how.image_guidance}
-    missing = [package for package in how.needs if find_spec(package) is None]
-    no_gpu = "" if GPU.exists() else "; no NVIDIA GPU here: slow"
-    return Name(
-        kind,
-        name,
-        how.summary,
-        how.source,
-        ", ".join(f"{key} {value:g}" for key, value in numbers.items() if value is not None),
-        license=", ".join(f"{model.ref}: {model.license}" for model in how.models),
-        memory=", ".join(f"{model.ref}: {model.memory}" for model in how.models if model.memory),
-        usable=f"no: needs {', '.join(missing)}" if missing else f"yes{no_gpu}",
-    )
-
-
-def _reward(name: str, place: str) -> Name:
-    """A reward: the weights it is known with, their licences, and what is between them and a score."""
-    how = SCORERS.get(name)
-    if how is None:  # a third party's
-        return Name("rewards", name, *explain(place), usable="not known")
-    no_gpu = "" if GPU.exists() else "; no NVIDIA GPU here: slow"
-    return Name(
-        "rewards",
-        name,
-        *explain(place),
-        license=", ".join(f"{model.ref}: {model.license}" for model in how.models),
-        memory=", ".join(f"{model.ref}: {model.memory}" for model in how.models if model.memory),
-        usable=f"{how.usable or 'yes'}{no_gpu}",
-    )
-
-
-def _backend(item: tuple[str, str]) -> Name:
-    """A way to ask a critic, and what it needs on this machine."""
-    name, place = item
-    needs = {
-        "openai": "with --critic-url",
-        "vllm-server": "yes" if find_spec("vllm") else "with --server-python: no vLLM in this Python",
-        "vllm": "yes" if find_spec("vllm") else "no: vLLM is not installed in this Python",
-    }
-    return Name("critics", name, *explain(place), usable=needs.get(name, "yes"))
-
-
-def _model(item: tuple[str, str]) -> Name:
-    """A critic that --critic takes by this name: licence, memory of its weights, whether it runs here."""
-    name, place = item
-    said = parts(place)
-    here = "weights never loaded by our tests" if GPU.exists() else "no: no NVIDIA GPU here"
-    memory = f"{said.get('gigabytes', 0)} GB"
-    summary, source, license = (str(said.get(key, "")) for key in ("summary", "source", "license"))
-    return Name("critics", name, summary, source, license=license, memory=memory, usable=here)
-
-
-def _objective(place: str) -> tuple[str, str]:
-    """The numbers that an objective names, as settings, and what it needs."""
-    said = parts(place)
-    shown = {"beta": said.get("default_beta")} | {
-        name: value for name, value in said.items() if name in SETTINGS
-    }
-    defaults = [
-        f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"
-        for name, value in shown.items()
-        if value is not None
-    ]
-    return ", ".join(defaults), said.get("needs", "a reference")
+    if kind is not None and name is not None:
+        item = item_of(kind, name)
+        say.result(item, block(item), essence=str(item.get("place", name)))
+        return
+    found = [each for one in ([kind] if kind else KINDS) for each in names_of(one)]
+    more = COLUMNS.get(kind or "")
+    header = ["name", "what it is", *([TITLES[more]] if more else [])]
+    rows = [[each.name, each.summary, *([getattr(each, more)] if more else [])] for each in found]
+    if kind is None:
+        header, rows = ["kind", *header], [[each.kind, *row] for each, row in zip(found, rows, strict=True)]
+    text = listing(header, rows, keys=1 if kind else 2)
+    say.result(found, text, essence="\n".join(each.name for each in found))
+    say.hint(f"one with all that is known of it: rpo list {kind or 'KIND'} NAME")

@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass
+from itertools import zip_longest
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, Literal, TextIO
@@ -21,6 +22,7 @@ from rpo_cli.cli.progress import Bar, Lines, Noting
 from rpo_cli.cli.text import clean as clean
 from rpo_cli.protocols import Observer, Silent
 
+NARROWEST = 12  # characters of a column that is broken
 Mode = Literal["human", "json", "quiet"]
 
 
@@ -111,6 +113,35 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, keys: int = 1
     return "\n\n".join(parts)
 
 
+def listing(header: Sequence[str], rows: Sequence[Sequence[Any]], *, keys: int = 1) -> str:
+    """Columns of text that fit a terminal, or 80 columns in a pipe: all but the first `keys` are broken.
+
+    The widest gives way first, so that short ones stay on one line.
+    """
+    cells = [list(header), *([clean(" ".join(str(cell).split())) for cell in row] for row in rows)]
+    widths = [max(cell_len(row[place]) for row in cells) for place in range(len(header))]
+    while sum(widths) + 2 * (len(widths) - 1) > room():
+        place = max(range(keys, len(widths)), key=lambda place: widths[place])
+        if widths[place] <= NARROWEST:
+            break
+        widths[place] -= 1
+    lines = []
+    for row in cells:
+        broken = [
+            wrap(cell, width, break_on_hyphens=False) or [""]
+            for cell, width in zip(row, widths, strict=True)
+        ]
+        for parts in zip_longest(*broken, fillvalue=""):
+            padded = (_pad(part, width, False) for part, width in zip(parts, widths, strict=True))
+            lines.append("  ".join(padded).rstrip())
+    return "\n".join(lines)
+
+
+def room() -> int:
+    """Characters of a line: as many as the terminal shows, 79 where there is none."""
+    return _room() or 79
+
+
 def _room() -> int | None:
     """Characters of a line that the terminal does not break; None: stdout is no terminal."""
     return max(20, shutil.get_terminal_size().columns - 1) if sys.stdout.isatty() else None
@@ -142,7 +173,7 @@ def _pad(cell: str, width: int, right: bool) -> str:
 
 def folded(text: str) -> str:
     """A long list in lines that a terminal, of 80 columns if not fewer, does not break within an item."""
-    width = min(79, _room() or 79)
+    width = min(79, room())
     lines = wrap(text, width, subsequent_indent="  ", break_on_hyphens=False, break_long_words=False)
     return "\n".join(lines).replace("\N{NO-BREAK SPACE}", " ")
 

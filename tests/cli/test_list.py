@@ -6,7 +6,8 @@ from importlib.util import find_spec
 import pytest
 
 from rpo_cli import registry
-from rpo_cli.cli.explain import explain
+from rpo_cli.cli.explain import explain, more, parts
+from rpo_cli.cli.names import KINDS
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.rewards import SCORERS
 
@@ -67,6 +68,78 @@ def test_rewards_are_listed_with_licences_and_what_is_between_them_and_a_score(r
         assert bool(how.conversion) == bool(how.pickled or how.bare)
 
 
+@pytest.mark.parametrize("kind", ["", *KINDS])
+def test_a_list_fits_80_columns_and_shows_every_name_whole(rpo, kind):
+    """Also in a pipe, where nothing says how wide a line may be."""
+    words = [kind] if kind else []
+    lines = rpo("list", *words).out.splitlines()
+    names = [item["name"] for item in json.loads(rpo("list", *words, "--json").out)]
+
+    assert [line for line in lines if len(line) > 79] == []
+    column = 0 if kind else 1
+    assert sorted({line.split()[column] for line in lines if line[:1].strip()} - {"name"}) == sorted(
+        set(names)
+    )
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_name_has_a_block_that_fits_80_columns(rpo, kind):
+    for name in (item["name"] for item in json.loads(rpo("list", kind, "--json").out)):
+        done = rpo("list", kind, name)
+        item = json.loads(rpo("list", kind, name, "--json").out)
+
+        assert (done.code, done.err) == (0, "")
+        assert done.out.startswith(f"{name} ({kind})\n")
+        # a long path is one word, which nobody breaks
+        assert [line for line in done.out.splitlines() if len(line) > 79 and "/" not in line] == []
+        assert (item["kind"], item["name"]) == (kind, name)
+        assert kind == "templates" or item["place"].partition(":")[2]
+
+
+@pytest.mark.parametrize("name", registry.names("objectives"))
+def test_the_block_of_an_objective_says_what_the_loaded_one_says(rpo, name):
+    """Formula, unit of beta and open settings are read from the source, names of lists followed."""
+    item = json.loads(rpo("list", "objectives", name, "--json").out)
+    objective = registry.load("objectives", name)
+
+    assert item["formula"] == objective.formula
+    assert item["equation"] == objective.equation
+    assert tuple(item["open"]) == objective.open
+    if objective.default_beta is not None:
+        assert item["beta"] == f"{objective.default_beta:g} {objective.beta_unit}"
+
+
+@pytest.mark.parametrize("name", registry.presets)
+def test_the_block_of_a_preset_has_every_setting_with_its_origin(rpo, name):
+    settings = {**registry.load("presets", name)()}
+    settings.pop("notes", None)
+    rows = json.loads(rpo("list", "presets", name, "--json").out)["settings"]
+    told = rpo("list", "presets", name).out
+
+    flat = {f"{section}.{key}": value for section, keys in settings.items() for key, value in keys.items()}
+    assert [row["setting"] for row in rows] == list(flat)
+    assert [row["value"] for row in rows] == [list(v) if isinstance(v, tuple) else v for v in flat.values()]
+    assert all(row["whose"] for row in rows)
+    assert all(f"\n{setting} = " in told for setting in flat)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["objectives", "dpoo"], ["'dpoo' is not one of the objectives", "did you mean 'dpo'"]),
+        (["presets", "papr"], ["did you mean 'paper'"]),
+        (["templates", "rpp"], ["did you mean 'rpo'"]),
+        (["critics", "qwen3-vl-8"], ["did you mean 'qwen3-vl-8b'"]),
+        (["objektives"], ["did you mean 'objectives'"]),
+    ],
+)
+def test_an_unknown_name_is_refused_with_the_nearest(rpo, words, parts):
+    done = rpo("list", *words)
+
+    assert (done.code, done.out) == (2, "")
+    assert all(part in done.err for part in parts)
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch):
     """A package whose import would fail, with things in it that explain themselves."""
@@ -90,6 +163,20 @@ def package(tmp_path, monkeypatch):
 )
 def test_explaining_reads_the_source_and_imports_nothing(package, name, told):
     assert explain(f"theirs.things:{name}") == told
+
+
+def test_names_of_values_are_followed_and_sections_of_a_docstring_left_out(tmp_path, monkeypatch):
+    (tmp_path / "parts_of").mkdir()
+    (tmp_path / "parts_of" / "base.py").write_text('LISTS = ("b", "c")\nTEXT = "t"\n')
+    (tmp_path / "parts_of" / "__init__.py").write_text(
+        "from parts_of.base import LISTS, TEXT\nOWN = (*LISTS, 'd')\n"
+        "B = make(text=TEXT, all=('a', *OWN), code=len(TEXT))\n"
+        'def f():\n    """One.\n\n    Two\n    lines.\n\n    Args:\n        x: y.\n    """\n'
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert parts("parts_of:B") == {"text": "t", "all": ("a", "b", "c", "d")}
+    assert more("parts_of:f") == "Two lines."
 
 
 def test_what_is_not_installed_explains_nothing():
