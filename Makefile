@@ -38,7 +38,7 @@ $(VLLM)/.installed:
 
 demo: setup $(if $(SERVED),$(VLLM)/.installed)  ## the whole line on the embedded models; CRITIC=vllm-server
 	$(BIN)/rpo run $(DEMO) --preset shapes $(SERVED)
-	$(BIN)/rpo eval $(DEMO) --measure shapes-oracle --seeds 2 --guidance 1.15 --guidance 3
+	$(BIN)/rpo eval $(DEMO) --measure shapes-oracle --images-per-prompt 2 --guidance 1.15 --guidance 3
 	$(BIN)/rpo report $(DEMO)
 
 lint: setup

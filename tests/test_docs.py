@@ -2,13 +2,12 @@
 
 import re
 import shlex
-import typing
 from pathlib import Path
 
 import pytest
-from typer.models import OptionInfo
+import typer
 
-from rpo_cli.cli.app import COMMANDS
+from rpo_cli.cli.app import COMMANDS, app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -19,13 +18,8 @@ TARGETS = set(
 
 
 def options_of(command):
-    """Every flag that a command knows, by its parameters' annotations."""
-    flags = set()
-    for name, hint in typing.get_type_hints(COMMANDS[command], include_extras=True).items():
-        infos = [part for part in getattr(hint, "__metadata__", ()) if isinstance(part, OptionInfo)]
-        for info in infos:
-            flags |= set(info.param_decls or [f"--{name.replace('_', '-')}"])
-    return flags
+    """Every flag that a command knows, old names left out."""
+    return {flag for param in typer.main.get_command(app).commands[command].params for flag in param.opts}
 
 
 @pytest.mark.parametrize("line", COMMAND_LINES)

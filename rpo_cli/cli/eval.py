@@ -23,9 +23,10 @@ PromptFile = Annotated[
     typer.Option(metavar="FILE", help="Prompts; RUN's held-out ones unless given.", show_default=False),
 ]
 Limit = Annotated[
-    int | None, typer.Option(min=1, help="At most N prompts; with --dataset pairs.", show_default=False)
+    int | None,
+    typer.Option(min=1, help="At most N prompts; with --judge-labels pairs.", show_default=False),
 ]
-Seeds = Annotated[int, typer.Option(min=1, max=1000, help="Pictures per prompt, by start noise.")]
+ImagesPerPrompt = Annotated[int, typer.Option(min=1, max=1000, help="Pictures per prompt, by start noise.")]
 Noise = Annotated[
     int | None, typer.Option(min=0, help="That the start noises come from.", show_default=False)
 ]
@@ -43,8 +44,8 @@ Measure = Annotated[
 AllowSeen = Annotated[
     bool, typer.Option("--allow-training-prompts", help="Measure on prompts that RUN has trained on.")
 ]
-Dataset = Annotated[
-    bool, typer.Option("--dataset", help="Judge the labels of RUN/dataset instead of models.")
+JudgeLabels = Annotated[
+    bool, typer.Option("--judge-labels", help="Judge the labels of RUN/dataset instead of models.")
 ]
 
 
@@ -56,13 +57,13 @@ def evaluate(
     prompts: PromptFile = None,
     column: Annotated[str | None, o.setting("prompts.column")] = None,
     limit: Limit = None,
-    seeds: Seeds = 4,
+    images_per_prompt: ImagesPerPrompt = 4,
     seed: Noise = None,
     guidance: Guidance = None,
     reward: Annotated[list[str] | None, o.setting("score.rewards")] = None,
     measure: Measure = None,
     allow_training_prompts: AllowSeen = False,
-    dataset: Dataset = False,
+    judge_labels: JudgeLabels = False,
     accept_license: o.AcceptLicense = None,
     device: o.Device = None,
     rehash: o.Rehash = False,
@@ -80,7 +81,7 @@ def evaluate(
     say = step.console(context)
     told = o.given("eval", {"device": device, "accept_license": accept_license, "assign": assign})
     line = open_line(run, told, observer=say.observer(), create=False, rehash=rehash)
-    if dataset:
+    if judge_labels:
         from rpo_cli.line.audit import audit
 
         evaluations.audited(say, audit(line, name=name, measure=measure, limit=limit))
@@ -95,7 +96,7 @@ def evaluate(
         prompts=prompts,
         column=column,
         limit=limit,
-        seeds=seeds,
+        seeds=images_per_prompt,
         seed=seed,
         guidances=guidance or (),
         rewards=reward or (),
@@ -105,7 +106,9 @@ def evaluate(
     shortcuts = probes(line, name)
     evaluations.compared(say, found, shortcuts)
     if shortcuts is None:
-        say.hint(f"a gain may rest on how edits look: `rpo eval {run} --dataset` probes the pairs for it")
+        say.hint(
+            f"a gain may rest on how edits look: `rpo eval {run} --judge-labels` probes the pairs for it"
+        )
 
 
 def _refuse_what_is_not_used(context: typer.Context) -> None:
@@ -117,12 +120,15 @@ def _refuse_what_is_not_used(context: typer.Context) -> None:
     params = context.params
     if params["column"] and not params["prompts"]:
         raise UsageError("--column names a column of --prompts", "pass --prompts FILE")
-    about_models = ("adapter", "prompts", "seeds", "seed", "guidance", "reward", "allow_training_prompts")
+    about_models = (
+        *("adapter", "prompts", "images_per_prompt", "seed"),
+        *("guidance", "reward", "allow_training_prompts"),
+    )
     given = [name for name in about_models if is_given(context, name)]
-    if params["dataset"] and given:
+    if params["judge_labels"] and given:
         raise UsageError(
-            f"--dataset does not go with {', '.join('--' + name.replace('_', '-') for name in given)}",
-            "leave them out, or leave out --dataset",
+            f"--judge-labels does not go with {', '.join('--' + name.replace('_', '-') for name in given)}",
+            "leave them out, or leave out --judge-labels",
         )
 
 

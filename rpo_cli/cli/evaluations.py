@@ -24,7 +24,7 @@ def compared(say: Output, found: "Evaluation", probes: Figures | None = None) ->
     """One table per kind of figure; the first line says on what, the last what a gain may rest on.
 
     Args:
-        probes: what `rpo eval --dataset` has found of shortcuts in the pairs; None: it has not looked.
+        probes: what `rpo eval --judge-labels` has found of shortcuts in the pairs; None: it has not looked.
     """
     results = found.results
     parts = [_head(results)]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from typer.core import TyperCommand
 
 from rpo_cli.cli.output import write
+from rpo_cli.cli.renamed import up_to_date
 
 ALL = "--help-all"
 NAMES = ["-h", "--help"]
@@ -22,12 +23,12 @@ PANELS = {
         show-completion
     """,
     "Data": """
-        prompts column limit dataset labels generator critic editor reward model adapter mix images
-        format split license withdraw until steps guidance image-guidance negative-prompt width height
-        lora images-per-prompt template single-turn max-instructions mode edits-per-image counter-edits
-        strength strategy edits min-margin min-agreement min-change max-change min-hash-distance
-        select-by keep-reversed max-pairs-per-prompt val-fraction use-verdicts measure seeds public
-        summary reviewer repeat prune compact key rows shown
+        prompts column limit dataset labels judge-labels generator critic editor reward model adapter
+        mix images format split license withdraw until steps guidance image-guidance negative-prompt
+        width height lora images-per-prompt template single-turn max-instructions mode edits-per-image
+        counter-edits strength strategy edits min-margin min-agreement min-change max-change
+        min-hash-distance select-by keep-reversed max-pairs-per-prompt val-fraction use-verdicts measure
+        public summary reviewer repeat prune compact key
     """,
     "Objective": """
         method beta beta-from suggest-beta link pair-weight label-smoothing sft-weight group-size
@@ -35,7 +36,7 @@ PANELS = {
         learning-rate train-steps rounds global-batch
     """,
     "Hardware": """
-        device workers threads processes engine batch-size dtype in-flight buckets shard probe plan
+        device workers threads processes engine batch-size dtype in-flight buckets shard probe
         prepare port host critic-url editor-url key-variable server-python token-env price-per-hour
     """,
     LAST: """
@@ -57,7 +58,7 @@ IN_SIGHT = {
     "build-pairs": "reward strategy min-margin min-agreement select-by val-fraction use-verdicts device "
     "preset set dry-run",
     "train": "method beta steps learning-rate rank dataset name batch-size device set dry-run",
-    "eval": "adapter prompts limit seeds guidance reward measure labels name device set",
+    "eval": "adapter prompts limit images-per-prompt guidance reward measure judge-labels name device set",
 }
 
 
@@ -74,12 +75,12 @@ class Command(TyperCommand):
     """A command whose help stands in panels."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Print the whole help where it is asked for, else read the command line as ever."""
+        """Print the whole help where it is asked for, else read the line, old names of options too."""
         if ALL in (args[: args.index("--")] if "--" in args else args):
             ctx.meta[ALL] = True
             write(f"{self.get_help(ctx)}\n", sys.stdout)
             ctx.exit()
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, up_to_date(str(self.name), args))
 
     def format_options(self, ctx: Any, formatter: Any) -> None:
         """Write the arguments, the panels, and how many options are out of sight."""

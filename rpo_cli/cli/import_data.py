@@ -31,7 +31,10 @@ Images = Annotated[
 ]
 Column = Annotated[str | None, typer.Option(help="Column that holds the prompt.", show_default=False)]
 License = Annotated[str | None, typer.Option(help="Of the data; its own card says it.", show_default=False)]
-Rows = Annotated[int | None, typer.Option(min=1, help="Only the first N rows.", show_default=False)]
+# not named `limit`, which stands for the setting prompts.limit
+Rows = Annotated[
+    int | None, typer.Option("--limit", min=1, help="Only the first N rows.", show_default=False)
+]
 Withdraw = Annotated[
     str | None,
     typer.Option(metavar="SOURCE", help="Take a source out of RUN instead.", show_default=False),
@@ -59,7 +62,7 @@ def import_data(
 ) -> None:
     """Take pictures, pairs, human labels and human critiques into RUN; again: what has changed.
 
-    Example: rpo import demo yuvalkirstain/pickapic_v2 --rows 500 && rpo critique demo
+    Example: rpo import demo yuvalkirstain/pickapic_v2 --limit 500 && rpo critique demo
     """
     if withdraw is not None:
         _withdraw(context, run, withdraw)
@@ -83,7 +86,7 @@ def import_data(
 
 
 def _withdraw(context: typer.Context, run: str, name: str) -> None:
-    given = [word for word in (*READ, "assign") if context.params.get(word)]
+    given = ["limit" if word == "rows" else word for word in (*READ, "assign") if context.params.get(word)]
     if given:
         raise UsageError(
             f"--withdraw takes a source out and reads none: {', '.join(given)} cannot stand beside it",

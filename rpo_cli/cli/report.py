@@ -16,8 +16,8 @@ def report(
         Path | None,
         typer.Option(metavar="DIR", help="Folder to write; RUN/report unless given.", show_default=False),
     ] = None,
-    shown: Annotated[
-        int, typer.Option("--shown", metavar="N", min=4, help="Pairs to show with pictures, at most.")
+    limit: Annotated[
+        int, typer.Option(metavar="N", min=4, help="Pairs to show with pictures, at most.")
     ] = 200,
     price_per_hour: Annotated[
         float | None,
@@ -35,6 +35,6 @@ def report(
     from rpo_cli.line.report import write_report
 
     say = step.console(context)
-    found = write_report(run, out, shown=shown, price_per_hour=price_per_hour, observer=say.observer())
+    found = write_report(run, out, shown=limit, price_per_hour=price_per_hour, observer=say.observer())
     text = f"report: {found.pairs:,} pairs counted, {found.shown:,} shown, {found.pages:,} pages"
     say.result(found, f"{text}\nopen: {found.path}", essence=found.path)

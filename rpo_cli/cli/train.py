@@ -16,7 +16,7 @@ SuggestBeta = Annotated[
     bool, typer.Option("--suggest-beta", help="Propose a beta from the model's errors; train nothing.")
 ]
 Plan = Annotated[
-    bool, typer.Option("--plan", help="Print parameters, memory and FLOPs; load and train nothing.")
+    bool, typer.Option("--dry-run", help="Print parameters, memory and FLOPs; load and train nothing.")
 ]
 Prepare = Annotated[
     bool, typer.Option("--prepare", help="Encode pictures and captions into the cache; train nothing.")
@@ -44,7 +44,6 @@ def train(
     beta: Annotated[float | None, o.setting("train.beta")] = None,
     beta_from: Annotated[str | None, o.setting("train.beta_from")] = None,
     suggest_beta: SuggestBeta = False,
-    plan: Plan = False,
     prepare: Prepare = False,
     probe: Probe = None,
     link: Annotated[str | None, o.setting("train.link")] = None,
@@ -73,7 +72,7 @@ def train(
     export: Annotated[list[str] | None, o.setting("train.export")] = None,
     seed: Annotated[int | None, o.setting("train.seed")] = None,
     accept_license: o.AcceptLicense = None,
-    dry_run: o.DryRun = False,
+    dry_run: Plan = False,
     rehash: o.Rehash = False,
     device: o.Device = None,
     preset: o.Preset = None,
@@ -91,10 +90,10 @@ def train(
     from rpo_cli.line.preflight import preflight
 
     say, line = step.console(context), step.opened(context, "train")
-    if not (plan or dry_run):  # a plan reads configurations, also those of weights that are not here
+    if not dry_run:  # a plan reads configurations, also those of weights that are not here
         preflight(line, ["train"])
         tell_age(line)
-    act(say, line, plan or dry_run, prepare, suggest_beta, probe)
+    act(say, line, dry_run, prepare, suggest_beta, probe)
 
 
 def tell_age(line: "Line") -> None:

@@ -1,4 +1,4 @@
-"""eval --dataset: what the labels of RUN/dataset are worth, from its rows, pictures and verdicts.
+"""eval --judge-labels: what the labels of RUN/dataset are worth, from its rows, pictures and verdicts.
 
 Label agreement and noise by margin run over all pairs; what looks at pictures (a measure, how far they
 moved, the shortcut probes) over a bounded choice by hash. Written to RUN/eval/<name>/dataset.json.

@@ -21,7 +21,7 @@ from rpo_cli.line.work import Work, works
 from rpo_cli.store import open_store
 from rpo_cli.train.data import fingerprint
 
-AUDIT = "dataset.json"  # in RUN/eval/<name>: what `rpo eval --dataset` writes
+AUDIT = "dataset.json"  # in RUN/eval/<name>: what `rpo eval --judge-labels` writes
 LOOKED_AT = 500_000_000  # bytes of a dataset that are hashed in passing, at most
 TABLES = {"generate": "images", "critique": "critiques", "edit": "edits", "score": "rewards"}
 # where a run's bytes are; everything else is small
@@ -65,7 +65,7 @@ class RunStatus:
         outdated: finished trainings on other pairs than the dataset has now; none where that is too large
             to look at in passing.
         sources: what was imported, sources that were withdrawn too.
-        audited: names under which `rpo eval --dataset` has judged the labels.
+        audited: names under which `rpo eval --judge-labels` has judged the labels.
         current: whether the dataset is what build-pairs would make now; None: there is none, or it cannot
             be told.
         disk: folder of the run → bytes, those that hold something.

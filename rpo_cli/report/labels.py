@@ -1,4 +1,4 @@
-"""What `rpo eval --dataset` found of the labels, as tables of a report."""
+"""What `rpo eval --judge-labels` found of the labels, as tables of a report."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ PROBES = {"edited": "edited pictures from originals", "winner": "winners from lo
 
 
 def labels(name: str, results: Figures) -> Evaluation | None:
-    """The pages' view of dataset.json; None where it is not what `rpo eval --dataset` writes."""
+    """The pages' view of dataset.json; None where it is not what `rpo eval --judge-labels` writes."""
     try:
         said = f"{results['pairs']:,} pairs, {results['looked_at']:,} of them looked at."
         tables = [table for table in _tables(results) if table.rows]

@@ -1,4 +1,4 @@
-"""`rpo train --plan`: what a training takes, from configurations alone. Loads no weights, writes nothing.
+"""`rpo train --dry-run`: what a training takes, from configurations alone. Loads and writes nothing.
 
 One forward and one backward pass of one item on the meta device (`passes.py`) give its FLOPs and memory.
 """

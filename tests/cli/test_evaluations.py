@@ -144,7 +144,7 @@ def test_an_audit_is_told_in_tables_and_two_sentences(capsys):
         ["--adapter", "a"],
         ["--reward", "clip=x"],
         ["--prompts", "x.txt"],
-        ["--seeds", "4"],
+        ["--images-per-prompt", "4"],
         ["--seed", "0"],
         ["--guidance", "2"],
     ],
@@ -152,7 +152,7 @@ def test_an_audit_is_told_in_tables_and_two_sentences(capsys):
 def test_options_about_models_do_not_go_with_a_dataset(rpo, place, option):
     rpo("generate", place.run, *place.options)
 
-    done = rpo("eval", place.run, "--dataset", *option)
+    done = rpo("eval", place.run, "--judge-labels", *option)
 
     assert (done.code, option[0] in done.err) == (2, True)
 

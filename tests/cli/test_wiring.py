@@ -166,8 +166,8 @@ def test_a_plan_is_told_and_nothing_is_trained(rpo, calls, monkeypatch, tmp_path
     )
     monkeypatch.setattr(training, "plan", lambda line: found)
     told, data = (
-        rpo("train", tmp_path, "--preset", "shapes", "--plan"),
-        rpo("train", tmp_path, "--plan", "--json"),
+        rpo("train", tmp_path, "--preset", "shapes", "--dry-run"),
+        rpo("train", tmp_path, "--preset", "shapes", "--dry-run", "--json"),
     )
 
     assert calls == []

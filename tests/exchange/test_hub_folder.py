@@ -374,7 +374,7 @@ def test_the_command_itself_streams_and_tells_what_it_took(tmp_path, write, hub)
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
     environment |= {"HF_HOME": str(tmp_path / "hf"), "HF_TOKEN": TOKEN}
     command = [sys.executable, "-c", "from rpo_cli.cli.app import main; main()", "import", "run"]
-    command += [f"hf://datasets/{NAME}", "--rows", "2"]
+    command += [f"hf://datasets/{NAME}", "--limit", "2"]
     done = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
     )

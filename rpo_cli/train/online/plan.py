@@ -1,4 +1,4 @@
-"""`rpo train --plan` of a method that samples: what its rounds take, from configurations alone."""
+"""`rpo train --dry-run` of a method that samples: what its rounds take, from configurations alone."""
 
 from dataclasses import dataclass
 from math import ceil
