@@ -25,6 +25,7 @@ from rpo_cli.cli.import_data import import_data
 from rpo_cli.cli.init import init
 from rpo_cli.cli.list import list_names
 from rpo_cli.cli.merge import merge
+from rpo_cli.cli.onward import ARGUMENTS
 from rpo_cli.cli.push import push
 from rpo_cli.cli.report import report
 from rpo_cli.cli.review.command import review
@@ -110,7 +111,8 @@ def call(arguments: Sequence[str]) -> int:
     command = word if word in COMMANDS else ""
     try:
         # without standalone mode typer returns the code of an Exit and lets its usage errors through
-        code = app(list(arguments) or ["--help"], prog_name="rpo", standalone_mode=False)
+        words = list(arguments) or ["--help"]
+        code = app(words, prog_name="rpo", standalone_mode=False, obj={ARGUMENTS: words})
     except (Exception, Terminated) as error:  # noqa: BLE001 -- the one place where all failures end
         # a C extension may turn the signal's exception into one of its own
         stopped = signal.getsignal(signal.SIGTERM) is signal.SIG_IGN

@@ -11,8 +11,8 @@ from typing import Any
 import typer
 
 from rpo_cli import __version__
+from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
-from rpo_cli.cli import step
 from rpo_cli.cli.output import size, table
 from rpo_cli.errors import MissingDependency, RpoError
 
@@ -35,8 +35,10 @@ def doctor(context: typer.Context, json: o.Json = False, quiet: o.Quiet = False)
     found = [*packages(), *devices(), *models(), *disk(Path.cwd())]
     words = {True: "ok", False: "WRONG", None: ""}
     rows = [[f.topic, f.name, f.found, words[f.ok]] for f in found]
-    step.console(context).result(found, table(["topic", "name", "found", ""], rows))
+    say = step.console(context)
+    say.result(found, table(["topic", "name", "found", ""], rows))
     refuse_wrong([finding for finding in found if finding.ok is False])
+    onward.tell(say, "rpo init demo")
 
 
 def refuse_wrong(wrong: list[Finding]) -> None:

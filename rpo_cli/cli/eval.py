@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from rpo_cli.cli import evaluations, step
+from rpo_cli.cli import evaluations, onward, step
 from rpo_cli.cli import options as o
 from rpo_cli.errors import UsageError
 
@@ -85,6 +85,7 @@ def evaluate(
         from rpo_cli.line.audit import audit
 
         evaluations.audited(say, audit(line, name=name, measure=measure, limit=limit))
+        onward.after(context, say, line, "eval")
         return
     from rpo_cli.line.audit import probes
     from rpo_cli.line.evaluate import evaluate as compare
@@ -109,6 +110,7 @@ def evaluate(
         say.hint(
             f"a gain may rest on how edits look: `rpo eval {run} --judge-labels` probes the pairs for it"
         )
+    onward.after(context, say, line, "eval")
 
 
 def _refuse_what_is_not_used(context: typer.Context) -> None:

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from rpo_cli.cli import onward, reports, step
 from rpo_cli.cli import options as o
-from rpo_cli.cli import reports, step
 from rpo_cli.errors import UsageError
 
 READ = ("source", "format", "split", "images", "column", "license", "rows", "rehash", "preset", "config")
@@ -82,7 +82,9 @@ def import_data(
         column=column,
         license=license,
     )
-    reports.imported(step.console(context), found)
+    say = step.console(context)
+    reports.imported(say, found)
+    onward.after(context, say, line, "import")
 
 
 def _withdraw(context: typer.Context, run: str, name: str) -> None:
@@ -97,3 +99,4 @@ def _withdraw(context: typer.Context, run: str, name: str) -> None:
 
     say = step.console(context)
     reports.withdrawn(say, withdraw(open_line(run, create=False, observer=say.observer()), name))
+    onward.status(say, run)

@@ -1,14 +1,15 @@
 """`rpo init`: a commented rpo.toml, generated from the settings, and the package's templates."""
 
 import json as json_text
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rpo_cli import registry, templates
+from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
-from rpo_cli.cli import step
 from rpo_cli.config import Settings
 from rpo_cli.resolve import resolve
 from rpo_cli.scopes import TRUSTING
@@ -32,7 +33,9 @@ def init(
     made = [str(directory / name) for name, text in files.items() if _write_new(directory / name, text)]
     kept = [str(directory / name) for name in files if str(directory / name) not in made]
     text = "\n".join([*(f"made {path}" for path in made), *(f"kept {path}" for path in kept)])
-    step.console(context).result({"made": made, "kept": kept}, text, essence=str(directory))
+    say = step.console(context)
+    say.result({"made": made, "kept": kept}, text, essence=str(directory))
+    onward.tell(say, shlex.join(["rpo", "run", str(directory)]))
 
 
 def _write_new(path: Path, text: str) -> bool:

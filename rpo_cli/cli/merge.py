@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
+from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
-from rpo_cli.cli import step
 from rpo_cli.cli.output import counted
 
 
@@ -23,4 +23,6 @@ def merge(
     from rpo_cli.line.merge import merge as join
 
     copied = join(run, others)
-    step.console(context).result(copied, f"parts copied: {counted(copied) or 'none'}")
+    say = step.console(context)
+    say.result(copied, f"parts copied: {counted(copied) or 'none'}")
+    onward.status(say, run)

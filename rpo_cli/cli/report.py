@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
+from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
-from rpo_cli.cli import step
 
 
 def report(
@@ -38,3 +38,4 @@ def report(
     found = write_report(run, out, shown=limit, price_per_hour=price_per_hour, observer=say.observer())
     text = f"report: {found.pairs:,} pairs counted, {found.shown:,} shown, {found.pages:,} pages"
     say.result(found, f"{text}\nopen: {found.path}", essence=found.path)
+    onward.status(say, run)

@@ -4,8 +4,8 @@ from typing import Annotated, Literal, get_args
 
 import typer
 
+from rpo_cli.cli import onward, reports, step
 from rpo_cli.cli import options as o
-from rpo_cli.cli import reports, step
 
 Step = Literal["generate", "critique", "edit", "build-pairs", "train"]
 # the steps that make rows of a table, and the name that plans know them by
@@ -55,8 +55,10 @@ def run(
     if dry_run:
         reports.plans(say, plan(line, stages(until)))
         say.hint("a step is counted from the rows that are there before it, so later steps grow")
+        onward.again(context, say, ["--dry-run"])
     else:
         reports.whole(say, walk(line, until, shard=part), context.params["run"])
+        onward.after(context, say, line, until or "train")
 
 
 def stages(until: Step | None) -> list[str]:

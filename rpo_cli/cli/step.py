@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from rpo_cli.cli import reports
+from rpo_cli.cli import onward, reports
 from rpo_cli.cli.options import given, shard_of
 from rpo_cli.cli.output import Output
 
@@ -67,7 +67,10 @@ def stage(context: typer.Context, name: str) -> None:
         require_rows(line, name)
     if params["dry_run"]:
         reports.plans(say, plan(line, [name]))
+        onward.again(context, say, ["--dry-run"])
     elif params["probe"]:
         reports.probed(say, probe(line, name, params["probe"]))
+        onward.again(context, say, ["--probe"])
     else:
         reports.stage(say, run_stage(line, name, shard=shard, retry_rejects=again), params["run"])
+        onward.after(context, say, line, name)

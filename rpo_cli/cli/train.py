@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rpo_cli.cli import onward, reports, step
 from rpo_cli.cli import options as o
-from rpo_cli.cli import reports, step
 from rpo_cli.cli.output import Output
 from rpo_cli.compute import launched
 
@@ -22,6 +22,7 @@ Prepare = Annotated[
     bool, typer.Option("--prepare", help="Encode pictures and captions into the cache; train nothing.")
 ]
 
+AHEAD = ("--dry-run", "--plan", "--prepare", "--suggest-beta", "--probe")
 Probe = Annotated[
     int | None,
     typer.Option(
@@ -93,7 +94,13 @@ def train(
     if not dry_run:  # a plan reads configurations, also those of weights that are not here
         preflight(line, ["train"])
         tell_age(line)
-    act(say, line, dry_run, prepare, suggest_beta, probe)
+    found = act(say, line, dry_run, prepare, suggest_beta, probe)
+    if launched().rank:
+        return
+    if dry_run or prepare or suggest_beta or probe:
+        onward.again(context, say, AHEAD, *found)
+    else:
+        onward.after(context, say, line, "train")
 
 
 def tell_age(line: "Line") -> None:
@@ -116,8 +123,8 @@ def tell_age(line: "Line") -> None:
 
 def act(
     say: Output, line: "Line", plan: bool, prepare: bool, suggest_beta: bool, probe: int | None
-) -> None:
-    """Train, or do the one thing that was asked for instead."""
+) -> tuple[str, ...]:
+    """Train, or do the one thing that was asked for instead; returns words for the command after it."""
     from rpo_cli.cli import round_reports
     from rpo_cli.line import training
     from rpo_cli.line.online import plan_online, probe_online
@@ -140,9 +147,12 @@ def act(
     elif prepare:
         reports.prepared(say, training.prepare(line))
     elif suggest_beta:
-        reports.beta(say, training.suggest_beta(line))
+        advice = training.suggest_beta(line)
+        reports.beta(say, advice)
+        return ("--beta", f"{advice.beta:g}", "--beta-from", "salesforce")
     else:
         reports.trained(say, training.fine_tune(line))
+    return ()
 
 
 def in_turns(say: Output, line: "Line", plan: bool) -> None:

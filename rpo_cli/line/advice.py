@@ -13,6 +13,16 @@ if TYPE_CHECKING:
 
 # step → the command that makes its rows, and the option without which it cannot
 COMMANDS = {"generate": "generate", "critique": "critique", "edit": "edit", "score": "build-pairs"}
+# command → the one after it
+AFTER = {
+    "generate": "critique",
+    "import": "critique",
+    "critique": "edit",
+    "edit": "build-pairs",
+    "build-pairs": "train",
+    "train": "eval",
+    "eval": "report",
+}
 MODELS = {"generate": "generator", "critique": "critic", "edit": "editor"}
 
 
@@ -40,6 +50,20 @@ def next_command(line: Line, stages: "Sequence[StageStatus]", *, stale: bool = F
     return f"rpo build-pairs {run}" if stale else _after_rows(line, run)
 
 
+def following(line: Line, command: str) -> str:
+    """The command to type after one that has done its work; looks at settings alone, reads no row."""
+    then = AFTER.get(command, "status")
+    if then in ("critique", "edit") and not wants_edits(line):
+        then = "build-pairs"
+    option = _reward(line) if then == "build-pairs" else _model(line, then)
+    return f"rpo {then} {shlex.quote(line.store.url)}{option}"
+
+
+def _reward(line: Line) -> str:
+    judged = bool(line.settings.score.named) or labelled_only(line)
+    return "" if judged else " --reward NAME=FOLDER_OR_HUB_ID"
+
+
 def _model(line: Line, stage: str) -> str:
     """The option that names a stage's model, when the settings name none."""
     role = MODELS.get(stage)
@@ -50,8 +74,7 @@ def _model(line: Line, stage: str) -> str:
 def _after_rows(line: Line, run: str) -> str | None:
     files = line.store.files
     if not files.exists("dataset/README.md"):
-        judged = bool(line.settings.score.named) or labelled_only(line)
-        return f"rpo build-pairs {run}{'' if judged else ' --reward NAME=FOLDER_OR_HUB_ID'}"
+        return f"rpo build-pairs {run}{_reward(line)}"
     started = {name.split("/")[1] for name in files.find("train", "/settings.json") if name.count("/") == 2}
     done = {name.split("/")[1] for name in files.find("train", "/done.json") if name.count("/") == 2}
     if left := sorted(started - done):

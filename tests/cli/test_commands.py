@@ -74,7 +74,7 @@ def test_a_plan_of_a_training_needs_configurations_alone(rpo, tmp_path):
 
     done = rpo("train", tmp_path / "run", "--model", model, "--dry-run")
 
-    assert (done.code, done.err) == (0, "")
+    assert (done.code, done.err) == (0, f"next: rpo train {tmp_path / 'run'} --model {model}\n")
     assert "memory, estimated" in done.out
 
 
@@ -95,7 +95,8 @@ def test_data_goes_to_stdout_and_progress_to_stderr(rpo, place):
 
     assert done.out.count("\n") == 1
     assert done.err.splitlines()[0] == "generate 0/4"
-    assert done.err.splitlines()[-1].endswith("done")
+    assert done.err.splitlines()[-2].endswith("done")
+    assert done.err.splitlines()[-1].startswith("next: rpo critique ")
 
 
 @pytest.mark.parametrize("where", ["before", "after"])

@@ -3,14 +3,15 @@
 import getpass
 import os
 import re
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
-from rpo_cli.cli import step
 from rpo_cli.cli.output import Output
 from rpo_cli.cli.review.told import summary_text
 from rpo_cli.errors import MissingDependency, UsageError
@@ -68,6 +69,7 @@ def review(
 
         found = summarise(run)
         say.result(found, summary_text(found))
+        onward.tell(say, f"rpo build-pairs {shlex.quote(run)} --use-verdicts override")
         return
     _installed()
     name, token = _name(reviewer), _token(host, token_env)
@@ -100,7 +102,8 @@ def _serve(
                 serve(desk, bound, host, token, Path(run).resolve().name or "run", ready)
         except KeyboardInterrupt:  # the ordinary end: every verdict is on disk
             state = desk.progress()
-            say.hint(f"{state.judged:,} of {state.total:,} judged; rpo review {run} --summary")
+            say.hint(f"{state.judged:,} of {state.total:,} judged")
+            onward.tell(say, f"rpo review {shlex.quote(run)} --summary")
 
 
 def _installed() -> None:
