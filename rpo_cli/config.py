@@ -39,7 +39,7 @@ class RunSettings(Section):
     seed: int = Field(default=0, ge=0, lt=2**31, description="Every row's seed comes from it.")
     device: Device = Field(default="auto", description="auto: cuda, else mps, else cpu.")
     threads: int = Field(default=0, ge=0, description="CPU threads; 0: torch's own choice.")
-    engine: str = Field(default="local", description="See `rpo list engines`.")
+    engine: str = Field(default="local", description="Who does the work.")
     workers: int | None = Field(
         default=None, ge=1, le=1024, description="Processes of a stage; default: one per GPU."
     )
@@ -67,9 +67,9 @@ class CritiqueSettings(ServerSettings):
 
     critic: str | None = Field(default=None, description="Local folder or hub id of a VLM.")
     revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
-    backend: str = Field(default="transformers", description="See `rpo list critics`.")
+    backend: str = Field(default="transformers", description="How the critic runs.")
     template: str = Field(
-        default="rpo", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="See `rpo list templates`."
+        default="rpo", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="What the critic is asked."
     )
     single_turn: bool = Field(default=False, description="Critique and instructions in one reply.")
     max_instructions: int = Field(default=3, ge=1, le=10, description="Most instructions for one picture.")
@@ -100,7 +100,7 @@ class PairSettings(Section):
     min_margin: float = Field(
         default=0.5, ge=0, description="Least lead of a winner, in standard deviations (tau)."
     )
-    min_agreement: float = Field(default=1.0, ge=0, le=1, description="Least share of rewards that say so.")
+    min_agreement: float = Field(default=1.0, ge=0, le=1, description="Share of rewards that must agree.")
     calibration: Literal["sd", "win-rate"] = Field(
         default="sd",
         description="Unit of margins; win-rate: the share of differences between seeds that are smaller.",
@@ -153,8 +153,8 @@ class PairSettings(Section):
 class TrainSettings(Section):
     """`[train]`: pairs to an adapter or a UNet."""
 
-    method: str = Field(default="dpo", description="See `rpo list objectives`.")
-    model: str | None = Field(default=None, description="None: the generator of the run.")
+    method: str = Field(default="dpo", description="The loss: `rpo list objectives`.")
+    model: str | None = Field(default=None, description="What is tuned; none: the run's generator.")
     dataset: str | None = Field(
         default=None, description="Folder of pairs, or of judged pictures (kto); none: the run's dataset."
     )
@@ -184,7 +184,7 @@ class TrainSettings(Section):
     steps: int = Field(default=200, ge=1, description="Optimiser steps.")
     global_batch: int = Field(default=16, ge=1, description="Pairs per optimiser step.")
     batch_size: int = Field(default=16, ge=1, description="Pairs per forward pass.")
-    processes: int = Field(default=1, ge=1, le=64, description="Of this machine; one a GPU.")
+    processes: int = Field(default=1, ge=1, le=64, description="On this machine; one a GPU.")
     weight_decay: float = Field(default=1e-2, ge=0, description="Decoupled from the gradient.")
     optimiser: Literal["adamw", "adamw-8bit", "adafactor"] = Field(
         default="adamw", description="adamw-8bit: a quarter of the state; adafactor: hardly any."
@@ -253,7 +253,7 @@ class TrainSettings(Section):
     scale: float | None = Field(
         default=None, gt=0, description="Of the preference term beside the SFT term."
     )
-    sft_weight: float | None = Field(default=None, ge=0, description="Of the winner's error in the loss.")
+    sft_weight: float | None = Field(default=None, ge=0, description="Weight of the winner's own error.")
     label_smoothing: float | None = Field(
         default=None, ge=0, le=0.5, description="Probability that a label is wrong."
     )
@@ -271,14 +271,14 @@ class TrainSettings(Section):
         default=None, ge=1, description="Pairs that are compared with each other; divides the global batch."
     )
     list_size: int | None = Field(default=None, ge=2, le=64, description="Pictures of a ranked list.")
-    temperature: float | None = Field(default=None, gt=0, description="Of the affinity of pictures.")
+    temperature: float | None = Field(default=None, gt=0, description="Of the weights of relative.")
     divergence: Divergence | None = Field(default=None, description="From the reference, of f-dpo.")
     divergence_alpha: float | None = Field(default=None, gt=0, le=1, description="Of the alpha divergence.")
     clip: float | None = Field(
         default=None, gt=0, lt=1, description="Half width of the ratio's band, per element and step."
     )
-    desirable_weight: float | None = Field(default=None, ge=0, description="Of winners, kto.")
-    undesirable_weight: float | None = Field(default=None, ge=0, description="Of losers, kto.")
+    desirable_weight: float | None = Field(default=None, ge=0, description="Weight of winners, kto.")
+    undesirable_weight: float | None = Field(default=None, ge=0, description="Weight of losers, kto.")
     dro_temperature: float | None = Field(
         default=None, gt=0, description="Of the weights exp(loss/T) within a group."
     )

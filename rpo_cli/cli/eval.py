@@ -39,7 +39,10 @@ Guidance = Annotated[
     ),
 ]
 Measure = Annotated[
-    str | None, typer.Option(metavar="NAME", help="See `rpo list measures`.", show_default=False)
+    str | None,
+    typer.Option(
+        metavar="NAME", help="Also judge pictures by it: `rpo list measures`.", show_default=False
+    ),
 ]
 AllowSeen = Annotated[
     bool, typer.Option("--allow-training-prompts", help="Measure on prompts that RUN has trained on.")

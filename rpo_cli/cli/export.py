@@ -12,7 +12,7 @@ from rpo_cli.cli import options as o
 def export(
     context: typer.Context,
     run: o.ExistingRun,
-    format: Annotated[str, typer.Argument(metavar="FORMAT", help="See `rpo list exporters`.")],
+    format: Annotated[str, typer.Argument(metavar="FORMAT", help="For whom: `rpo list exporters`.")],
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Folder to write; RUN/export/FORMAT.", show_default=False),

@@ -20,7 +20,8 @@ Source = Annotated[
     ),
 ]
 Format = Annotated[
-    str | None, typer.Option(help="See `rpo list importers`; found out.", show_default=False)
+    str | None,
+    typer.Option(help="Of the source; found out if not given: `rpo list importers`.", show_default=False),
 ]
 Split = Annotated[
     str | None, typer.Option(help="Split of the data; train where there is one.", show_default=False)

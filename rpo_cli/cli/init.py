@@ -20,7 +20,7 @@ LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveM
 def init(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Made when there is none.")],
-    preset: Annotated[str, typer.Option(help="See `rpo list presets`.")] = "shapes",
+    preset: Annotated[str, typer.Option(help="Settings to start from: `rpo list presets`.")] = "shapes",
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:

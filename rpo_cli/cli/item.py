@@ -1,5 +1,6 @@
 """One name of `rpo list` as a block: all that its source, its recipe and its settings say."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from textwrap import wrap
 from typing import Any
@@ -146,7 +147,7 @@ def _template(name: str, place: str) -> dict[str, Any]:
     return {"files": tuple(f"{each}.txt" for each in files), "more": "rpo init DIR writes them to edit"}
 
 
-DETAILS = {
+DETAILS: dict[str, Callable[[str, str], dict[str, Any]]] = {
     "objectives": _objective,
     "editors": lambda name, place: _pipeline("editors", name),
     "generators": lambda name, place: _pipeline("generators", name),

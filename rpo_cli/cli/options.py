@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rpo_cli.cli.effects import EFFECTS
 from rpo_cli.config import Settings
 from rpo_cli.errors import UsageError
 
@@ -54,9 +55,10 @@ def fields() -> dict[str, dict[str, Any]]:
 
 
 def describe(setting: str) -> str:
-    """What the settings say about one of them: its description and choices."""
+    """What the settings say about one of them: its description, what a value does, and its choices."""
     field = fields()[setting]
     text = field.get("description") or f"{setting} in rpo.toml."
+    text = f"{text} {EFFECTS[setting]}" if setting in EFFECTS else text
     return f"{text} One of {', '.join(field['enum'])}." if "enum" in field else text
 
 
@@ -113,7 +115,10 @@ def shard_of(text: str | None) -> tuple[int, int] | None:
 
 RunDir = Annotated[str, typer.Argument(metavar="RUN", help="Run directory; made when there is none.")]
 ExistingRun = Annotated[str, typer.Argument(metavar="RUN", help="Run directory.")]
-Preset = Annotated[str | None, typer.Option(help="See `rpo list presets`.", show_default=False)]
+Preset = Annotated[
+    str | None,
+    typer.Option(help="Settings to start from: `rpo list presets NAME` tells each.", show_default=False),
+]
 Config = Annotated[
     Path | None, typer.Option(metavar="FILE", help="TOML file of settings.", show_default=False)
 ]
@@ -149,7 +154,7 @@ ProbeRows = Annotated[
 ]
 Shard = Annotated[
     str | None,
-    typer.Option(metavar="I/N", help="Only share I of N, 0 <= I < N.", show_default=False),
+    typer.Option(metavar="I/N", help="Only share I of N of the rows, 0 <= I < N.", show_default=False),
 ]
 RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Try rejected rows again.")]
 AcceptLicense = Annotated[

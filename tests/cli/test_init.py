@@ -6,6 +6,7 @@ import tomllib
 import pytest
 
 from rpo_cli import registry, templates
+from rpo_cli.cli import options
 from rpo_cli.cli.init import toml
 from rpo_cli.resolve import resolve
 from rpo_cli.settings_checks import setting_names
@@ -40,9 +41,9 @@ def test_every_setting_is_there_and_shows_the_value_in_force(tmp_path):
 def test_limits_and_choices_stand_beside_their_setting():
     text = toml("shapes")
 
-    assert (
-        "# Denoising steps; none: the backend's. (>= 1, <= 1,000, default: not set)\n# steps = 12\n" in text
-    )
+    said = f"# {options.describe('edit.steps')} (>= 1, <= 1,000, default: not set)\n# steps = 12\n"
+    assert said.startswith("# Denoising steps; none: the backend's. More are finer")
+    assert said in text
     assert "One of float32, float16, bfloat16." in text
 
 

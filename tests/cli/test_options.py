@@ -1,13 +1,16 @@
 """Options become settings."""
 
 import inspect
+import re
 import typing
 
 import pytest
+import typer
 from typer.models import OptionInfo
 
-from rpo_cli.cli import options
-from rpo_cli.cli.app import COMMANDS
+from rpo_cli.cli import help, options
+from rpo_cli.cli.app import COMMANDS, app
+from rpo_cli.cli.effects import EFFECTS
 from rpo_cli.errors import UsageError
 from rpo_cli.settings_checks import setting_names
 
@@ -53,6 +56,21 @@ def test_every_option_is_a_setting_and_says_what_the_setting_says(section, name,
 
     assert setting in setting_names()
     assert info.help == options.describe(setting)
+
+
+def test_what_a_value_does_is_said_of_settings_that_there_are_and_in_few_words():
+    assert sorted(EFFECTS.keys() - options.fields().keys()) == []
+    assert [text for text in EFFECTS.values() if len(text) > 90 or not text.endswith(".")] == []
+
+
+@pytest.mark.parametrize("command", ["generate", "critique", "edit", "build-pairs", "train"])
+def test_no_help_in_sight_only_points_elsewhere(command):
+    """A reader of help learns there what a larger value or another choice does."""
+    group = typer.main.get_command(app)
+    context = typer.Context(group.commands[command], help_option_names=help.NAMES)
+    shown = help.in_sight(command, help.rows(group.commands[command], context))
+
+    assert [row.name for row in shown if re.fullmatch(r"See `[^`]*`\.?", row.text)] == []
 
 
 def test_every_setting_has_a_description():
