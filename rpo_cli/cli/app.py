@@ -26,6 +26,7 @@ from rpo_cli.cli.init import init
 from rpo_cli.cli.list import list_names
 from rpo_cli.cli.merge import merge
 from rpo_cli.cli.onward import ARGUMENTS
+from rpo_cli.cli.pairs import pairs
 from rpo_cli.cli.push import push
 from rpo_cli.cli.report import report
 from rpo_cli.cli.review.command import review
@@ -49,6 +50,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "eval": evaluate,
     "status": status,
     "settings": settings,
+    "pairs": pairs,
     "show": show,
     "report": report,
     "review": review,

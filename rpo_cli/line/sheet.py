@@ -1,12 +1,19 @@
-"""The contact sheet of a run: a few of its pairs, from prompt to verdict, in RUN/contact-sheet.png."""
+"""Contact sheets: a few pairs of a run, from prompt to verdict; RUN/contact-sheet.png or another file."""
 
 from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from PIL.Image import Image as Picture
+
+from rpo_cli.drafts import create, draft_of, make_folder, write_whole
+from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.exchange.dataset import CARD
 from rpo_cli.line.context import Line
+from rpo_cli.parts import told
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Critique, Edit, Image, Pair
+from rpo_cli.report.changed import fitted
 from rpo_cli.report.contact_sheet import Judged, Shown, choose, draw
 from rpo_cli.store import Store
 
@@ -42,25 +49,67 @@ def draw_contact_sheet(line: Line) -> Path | None:
     return path
 
 
-def _shown(store: Store, chosen: list[str]) -> list[Shown]:
-    """The chosen pairs, in that order, with their pictures and critiques."""
+def refuse_unwritable(path: Path) -> None:
+    """See that a sheet can be written, before anything is read for it; a file that is there is kept so far.
+
+    Raises:
+        UsageError: the name is a folder's, or not that of a PNG.
+        StorageError: no file can be made beside it.
+    """
+    if path.is_dir():
+        raise UsageError(f"{path}: is a directory", "name a PNG file, for example pairs.png")
+    if path.suffix.lower() != ".png":
+        raise UsageError(f"{path}: a sheet is a PNG file", f"for example {path.name}.png")
+    with told(str(path)):
+        make_folder(path.parent)
+        draft = draft_of(path)
+        create(draft).close()
+        draft.unlink()
+
+
+def draw_pairs(
+    store: Store, chosen: Sequence[str], path: Path, *, title: str, counts: Mapping[str, int], picked: str
+) -> int:
+    """Draw these pairs, in that order; returns how many, since those without both pictures are left out.
+
+    Args:
+        picked: how they were chosen, in a sentence.
+
+    Raises:
+        StorageError: the file cannot be written; no file is written without a pair on it.
+    """
+    rows = _shown(store, chosen)
+    if rows:
+        with told(str(path)):
+            write_whole(path, encode_png(draw(rows, title=title, counts=counts, picked=picked)))
+    return len(rows)
+
+
+def _shown(store: Store, chosen: Sequence[str]) -> list[Shown]:
+    """The chosen pairs with two readable pictures, in that order, and what was said of them."""
     pairs = {row.pair_id: row for row in store.fetch("pairs", chosen) if isinstance(row, Pair)}
-    sides = {side for pair in pairs.values() for side in (pair.a_id, pair.b_id)}
-    pictures = {
-        row.key: decode(row.image.bytes, row.key)
-        for table in ("images", "edits")
-        for row in store.fetch(table, sides)
-        if isinstance(row, Image | Edit)
-    }
+    pictures = dict(_pictures(store, {side for pair in pairs.values() for side in (pair.a_id, pair.b_id)}))
     asked = {pair.critique_id for pair in pairs.values() if pair.critique_id}
     critiques = {row.key: row for row in store.fetch("critiques", asked) if isinstance(row, Critique)}
     return [
         Shown(
-            pair=pairs[key],
-            a=pictures[pairs[key].a_id],
-            b=pictures[pairs[key].b_id],
-            critique=critique.text if (critique := critiques.get(pairs[key].critique_id or "")) else "",
+            pair=pair,
+            a=pictures[pair.a_id],
+            b=pictures[pair.b_id],
+            critique=critique.text if (critique := critiques.get(pair.critique_id or "")) else "",
             flaws=tuple(f"{flaw.aspect}: {flaw.detail}" for flaw in critique.flaws) if critique else (),
         )
-        for key in chosen
+        for pair in (pairs[key] for key in chosen if key in pairs)
+        if {pair.a_id, pair.b_id} <= pictures.keys()
     ]
+
+
+def _pictures(store: Store, keys: set[str]) -> Iterator[tuple[str, Picture]]:
+    """Readable pictures by id, small enough to hold those of many pairs."""
+    for table in ("images", "edits"):
+        for row in store.fetch(table, keys):
+            assert isinstance(row, Image | Edit)
+            try:
+                yield row.key, fitted(decode(row.image.bytes, row.key))
+            except CorruptImage:  # its pair is left out, which the caller tells
+                continue

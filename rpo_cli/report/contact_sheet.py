@@ -68,6 +68,7 @@ TITLE, SUBTITLE = Style(30, INK), Style(16, SOFT)
 LABEL, SMALL = Style(13, FAINT), Style(14, SOFT)
 PROMPT, FLAW, ASK = Style(19, INK, 7), Style(16, INK, 2), Style(17, INK, 2)
 BARS = 3
+BY_HASH = "Pairs are picked by hash, not by hand."
 
 MARGIN, GAP, PAD = 36, 14, 22
 PICTURE = 192
@@ -140,19 +141,20 @@ def _varied(pairs: Sequence[Judged]) -> list[Judged]:
     return [pair for _, _, pair in sorted(keyed, key=lambda item: item[:2])]
 
 
-def draw(rows: Sequence[Shown], *, title: str, counts: Mapping[str, int]) -> Picture:
+def draw(rows: Sequence[Shown], *, title: str, counts: Mapping[str, int], picked: str = BY_HASH) -> Picture:
     """The sheet.
 
     Args:
         title: names the run.
         counts: what the run made, in order: "images" → 96, ...
+        picked: how the pairs were chosen, in a sentence.
     """
     height = HEAD + len(rows) * (ROW + GAP) + FOOT
     page = Image.new("RGB", (WIDTH, height), PAPER)
     _head(page, title, counts)
     for number, row in enumerate(rows):
         _row(page, Box(MARGIN, HEAD + number * (ROW + GAP), WIDTH - 2 * MARGIN, ROW), row)
-    _foot(page, Box(MARGIN, height - FOOT, WIDTH - 2 * MARGIN, FOOT))
+    _foot(page, Box(MARGIN, height - FOOT, WIDTH - 2 * MARGIN, FOOT), picked)
     return page
 
 
@@ -280,9 +282,9 @@ def _bar(page: Picture, box: Box, name: str, margin: float, pair: Pair) -> None:
     ImageDraw.Draw(page).line((middle, track.y - 3, middle, track.y + 12), fill=SOFT, width=1)
 
 
-def _foot(page: Picture, box: Box) -> None:
+def _foot(page: Picture, box: Box, picked: str) -> None:
     text = (
-        "Pairs are picked by hash, not by hand.  Margins are in standard deviations of a reward over the "
+        f"{picked}  Margins are in standard deviations of a reward over the "
         f"seeds of one prompt; bars end at ±{REACH:.0f}."
     )
     write(page, Box(box.x, box.y + 6, box.width, 24), text, SMALL)
