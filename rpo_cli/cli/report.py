@@ -7,6 +7,8 @@ import typer
 
 from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli import pair_options as p
+from rpo_cli.cli.output import folded
 
 
 def report(
@@ -16,6 +18,13 @@ def report(
         Path | None,
         typer.Option(metavar="DIR", help="Folder to write; RUN/report unless given.", show_default=False),
     ] = None,
+    prompt: p.Prompt = None,
+    flaw: p.Flaw = None,
+    kind: p.Kind = None,
+    reward: p.Reward = None,
+    margin_below: p.MarginBelow = None,
+    margin_above: p.MarginAbove = None,
+    gate: p.Gate = None,
     limit: Annotated[
         int, typer.Option(metavar="N", min=4, help="Pairs to show with pictures, at most.")
     ] = 200,
@@ -34,8 +43,14 @@ def report(
     """
     from rpo_cli.line.report import write_report
 
-    say = step.console(context)
-    found = write_report(run, out, shown=limit, price_per_hour=price_per_hour, observer=say.observer())
-    text = f"report: {found.pairs:,} pairs counted, {found.shown:,} shown, {found.pages:,} pages"
+    say, asked = step.console(context), p.filter_of(context.params)
+    found = write_report(
+        run, out, asked=asked, shown=limit, price_per_hour=price_per_hour, observer=say.observer()
+    )
+    if found.path is None:
+        say.result(found, folded(f"{p.none_matches(asked, found.total)}; no report was written"))
+        return
+    of, said = (f" of {found.total:,}", f" ({asked.said})") if asked else ("", "")
+    text = f"report: {found.pairs:,}{of} pairs counted{said}, {found.shown:,} shown, {found.pages:,} pages"
     say.result(found, f"{text}\nopen: {found.path}", essence=found.path)
     onward.status(say, run)

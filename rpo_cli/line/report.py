@@ -13,6 +13,7 @@ from typing import Any
 from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.imports import import_groups, imported, rejects_of
+from rpo_cli.line.pair_filter import PairFilter, Sift
 from rpo_cli.line.provenance import provenance, trainings
 from rpo_cli.line.rates import rates
 from rpo_cli.line.report_costs import evaluation_rows, training_rows
@@ -30,6 +31,7 @@ from rpo_cli.report.counted import aspect_scores, duplicates
 from rpo_cli.report.figures import COLUMNS, Tally, named
 from rpo_cli.report.pages import Card, Report, Side, StageRow, pages
 from rpo_cli.report.sample import Sampler
+from rpo_cli.report.selection import Selection
 from rpo_cli.schema import key_of
 from rpo_cli.store import Store
 
@@ -43,19 +45,25 @@ Scored = Mapping[str, Counter[float]]  # aspect → score → critiques
 
 @dataclass(frozen=True)
 class ReportWritten:
-    """The report's first page, and how many pairs it counts and shows."""
+    """The report's first page, and how many pairs it counts and shows.
 
-    path: str
+    Attributes:
+        path: None where no pair of the `total` of the run matches the filter: nothing was written.
+    """
+
+    path: str | None
     pairs: int
-    shown: int
-    pages: int
-    pictures: int
+    total: int
+    shown: int = 0
+    pages: int = 0
+    pictures: int = 0
 
 
 def write_report(
     path: str | Path,
     out: str | Path | None = None,
     *,
+    asked: PairFilter | None = None,
     shown: int = SHOWN,
     price_per_hour: float | None = None,
     observer: Observer | None = None,
@@ -64,19 +72,24 @@ def write_report(
 
     Args:
         out: the folder to write; RUN/report when None. What an earlier report left there is replaced.
+        asked: the pairs that are counted and shown; None: all.
         shown: pairs that are shown with pictures, at most.
         price_per_hour: of the machine that made the rows, in any currency; None: no price is told.
 
     Raises:
-        UsageError: no run, no pairs yet, or `out` holds files that are not a report's.
+        UsageError: no run, no pairs yet, a filter's reward or gate that is none, or `out` holds files that
+            are not a report's.
     """
     line = open_line(path, observer=observer, create=False)
     store = line.store
     folder = store.path(FOLDER) if out is None else Path(out)
     refuse_foreign(folder)
-    tally, sampler = _counted(store, shown)
-    if not tally.pairs:
+    sift = Sift(store, asked or PairFilter())
+    tally, sampler = _counted(sift, shown)
+    if not sift.total:
         raise UsageError(f"{path}: no pairs to report yet", f"rpo build-pairs {path}")
+    if not tally.pairs:
+        return ReportWritten(None, 0, sift.total)
     chosen = sampler.chosen()
     with PictureShelf() as shelf, drafted(folder) as draft:
         maker, tuned = _Maker(draft, shelf, line.observer), trainings(store)
@@ -97,10 +110,12 @@ def write_report(
             provenance=provenance(line),
             min_margin=line.settings.pairs.min_margin,
             price_per_hour=price_per_hour,
+            selection=Selection(asked.said, tally.pairs, sift.total) if asked else None,
         )
         written = [write(draft, name, text.encode()) for name, text in pages(report)]
     count = sum(len(found) for found in cards.values())
-    return ReportWritten(str(folder / INDEX), tally.pairs, count, len(written), len(maker.written))
+    index = str(folder / INDEX)
+    return ReportWritten(index, tally.pairs, sift.total, count, len(written), len(maker.written))
 
 
 def _name(path: str | Path) -> str:
@@ -110,14 +125,12 @@ def _name(path: str | Path) -> str:
 # --- figures over all rows -----------------------------------------------------------------------------
 
 
-def _counted(store: Store, shown: int) -> tuple[Tally, Sampler]:
+def _counted(sift: Sift, shown: int) -> tuple[Tally, Sampler]:
     tally, sampler = Tally(), Sampler(shown)
-    for part in store.scan("pairs", COLUMNS):
-        for batch in part.to_batches(max_chunksize=2048):
-            rows = batch.to_pylist()
-            for row in rows:
-                tally.add(row)
-            sampler.add(rows)
+    for rows in sift.rows(COLUMNS):
+        for row in rows:
+            tally.add(row)
+        sampler.add(rows)
     return tally, sampler
 
 

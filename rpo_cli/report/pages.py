@@ -14,6 +14,7 @@ from rpo_cli.report.evaluated import Evaluation, Table
 from rpo_cli.report.figures import Tally
 from rpo_cli.report.html import render
 from rpo_cli.report.sample import SECTIONS
+from rpo_cli.report.selection import Selection
 from rpo_cli.report.stage_rows import StageRow as StageRow
 from rpo_cli.report.stage_rows import total
 
@@ -131,6 +132,7 @@ class Report:
     """All that the pages show; margins within ±min_margin were too close to call.
 
     price_per_hour: of the machine; None: nothing is told of money.
+    selection: of the pairs that tally and cards hold; None: they are of all.
     """
 
     title: str
@@ -147,12 +149,13 @@ class Report:
     duplicates: Table | None = None
     aspect_scores: Table | None = None
     price_per_hour: float | None = None
+    selection: Selection | None = None
 
 
 def pages(report: Report) -> Iterator[tuple[str, str]]:
     """File name → text of every page; index.html last, so that a report that has one is whole."""
     sections = [(name, *TOLD[name], len(report.cards[name])) for name in SECTIONS if report.cards.get(name)]
-    common = {"title": report.title, "sections": sections}
+    common = {"title": report.title, "sections": sections, "selection": report.selection}
     for name, heading, said, count in sections:
         files = [page_name(name, number) for number in range(-(-count // PAGE))]
         for number, file in enumerate(files):
@@ -191,7 +194,8 @@ def funnel(report: Report) -> Markup:
     tally, made = report.tally, {"generate": "pictures", "critique": "critiques", "edit": "edits"}
     rows = [("prompts", report.prompts)]
     rows += [(made[row.stage], row.rows) for row in report.stages if row.stage in made]
-    rows += [("candidate pairs", tally.pairs), ("accepted pairs", tally.count("accepted"))]
+    that = " that match" if report.selection else ""
+    rows += [(f"candidate pairs{that}", tally.pairs), (f"accepted pairs{that}", tally.count("accepted"))]
     return charts.bars(rows, title="Rows of every stage, from prompts to accepted pairs")
 
 
