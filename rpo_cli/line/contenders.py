@@ -48,12 +48,15 @@ class Setting:
     guidance: float | None = None
 
 
-def contenders(line: Line, asked: Sequence[str]) -> tuple[list[Contender], list[Setting]]:
+def contenders(
+    line: Line, asked: Sequence[str], option: str = "--adapter"
+) -> tuple[list[Contender], list[Setting]]:
     """The tuned models in order, and the settings they belong to.
 
     Args:
         asked: REF, LABEL=REF or LABEL=REF,REF,... each; REF is a training of the run or a folder. Nothing:
             every finished training of the run.
+        option: the option that named them, for what is said of a mistake.
 
     Raises:
         UsageError: nothing to compare, a training that is not finished, no such folder, one label for two.
@@ -62,23 +65,23 @@ def contenders(line: Line, asked: Sequence[str]) -> tuple[list[Contender], list[
     if not asked:
         raise UsageError(
             f"{line.store.url}: no finished training to compare with the base",
-            f"rpo train {line.store.url}, or pass --adapter FOLDER",
+            f"rpo train {line.store.url}, or pass {option} FOLDER",
         )
     found: dict[str, Contender] = {}
     settings: list[Setting] = []
     for text in asked:
         label, equals, listed = text.rpartition("=")
         refs = [ref.strip() for ref in listed.split(",") if ref.strip()]
-        named = [_contender(line, ref, label if equals and len(refs) == 1 else "") for ref in refs]
-        setting = Setting(
-            _checked(label) if equals else _one(named, text).label, tuple(c.label for c in named)
-        )
+        named = [_contender(line, ref, label if equals and len(refs) == 1 else "", option) for ref in refs]
+        title = _checked(label, option) if equals else _one(named, text, option).label
         for contender in named:
             if found.setdefault(contender.label, contender) != contender:
-                raise _twice(contender.label)
-        if not named or setting.label in (BASE, *(other.label for other in settings)):
-            raise _twice(setting.label) if named else UsageError(f"--adapter {text}: names nothing", HINT)
-        settings.append(setting)
+                raise _twice(contender.label, option)
+        if not named:
+            raise UsageError(f"{option} {text}: names nothing", HINT)
+        if title in (BASE, *(other.label for other in settings)):
+            raise _twice(title, option)
+        settings.append(Setting(title, tuple(contender.label for contender in named)))
     return list(found.values()), settings
 
 
@@ -88,35 +91,35 @@ def finished(line: Line) -> list[str]:
     return sorted(part[1] for part in parts if len(part) == 3)
 
 
-def _one(named: Sequence[Contender], text: str) -> Contender:
+def _one(named: Sequence[Contender], text: str, option: str) -> Contender:
     if len(named) != 1:
-        raise UsageError(f"--adapter {text}: several models need a label", f"--adapter LABEL={text}")
+        raise UsageError(f"{option} {text}: several models need a label", f"{option} LABEL={text}")
     return named[0]
 
 
-def _twice(label: str) -> UsageError:
+def _twice(label: str, option: str) -> UsageError:
     return UsageError(
-        f"'{label}' would name two different models", "give one of them a label: --adapter LABEL=FOLDER"
+        f"'{label}' would name two different models", f"give one of them a label: {option} LABEL=FOLDER"
     )
 
 
-def _contender(line: Line, ref: str, label: str) -> Contender:
+def _contender(line: Line, ref: str, label: str, option: str) -> Contender:
     training = line.store.path("train", ref) if LABEL.fullmatch(ref) else None
     folder = training if training is not None and training.is_dir() else Path(ref)
     name = folder.resolve().name
     if name in RESULTS:
         name = folder.resolve().parent.name
-    options = _options(line, ref, folder)
-    return Contender(_checked(label or name), options, trained_on(folder))
+    options = _options(line, ref, folder, option)
+    return Contender(_checked(label or name, option), options, trained_on(folder))
 
 
-def _options(line: Line, ref: str, folder: Path) -> dict[str, str]:
+def _options(line: Line, ref: str, folder: Path, option: str) -> dict[str, str]:
     """The setting that generates with what the folder holds."""
     if not folder.is_dir():
         known = [*finished(line)]
-        raise UsageError(f"--adapter {ref}: no such training or folder{nearest(ref, known)}", HINT)
+        raise UsageError(f"{option} {ref}: no such training or folder{nearest(ref, known)}", HINT)
     if (folder / "settings.json").is_file() and not (folder / "done.json").is_file():
-        raise UsageError(f"--adapter {ref}: this training is not finished", f"rpo train {line.store.url}")
+        raise UsageError(f"{option} {ref}: this training is not finished", f"rpo train {line.store.url}")
     for inside, setting in RESULTS.items():
         if (folder / "done.json").is_file() and (folder / inside).is_dir():
             return {setting: str(folder / inside)}
@@ -128,7 +131,7 @@ def _options(line: Line, ref: str, folder: Path) -> dict[str, str]:
     for file, setting in kinds.items():
         if (folder / file).is_file():
             return {setting: str(folder)}
-    raise UsageError(f"--adapter {ref}: holds none of {', '.join(kinds)}", HINT)
+    raise UsageError(f"{option} {ref}: holds none of {', '.join(kinds)}", HINT)
 
 
 def trained_on(folder: Path, what: str = "model") -> str | None:
@@ -142,19 +145,19 @@ def trained_on(folder: Path, what: str = "model") -> str | None:
     return None
 
 
-def _checked(label: str) -> str:
+def _checked(label: str, option: str) -> str:
     if not LABEL.fullmatch(label):
         raise UsageError(
             f"'{label}' is no label: letters, digits, dots, dashes and underscores, at most 64",
-            "--adapter LABEL=FOLDER gives one",
+            f"{option} LABEL=FOLDER gives one",
         )
     if label.endswith((".json", ".jsonl")):
         raise UsageError(
             f"'{label}' is how files of an evaluation are called",
-            "--adapter LABEL=FOLDER gives another name",
+            f"{option} LABEL=FOLDER gives another name",
         )
     if label == BASE:
-        raise UsageError(f"'{BASE}' is the base model's own label", "--adapter LABEL=FOLDER gives another")
+        raise UsageError(f"'{BASE}' is the base model's own label", f"{option} LABEL=FOLDER gives another")
     return label
 
 

@@ -17,17 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.line.contenders import Contender, Setting, contenders, refuse_other_bases
+from rpo_cli.line.contenders import Setting, contenders, refuse_other_bases
 from rpo_cli.line.context import Line
 from rpo_cli.line.guidances import at_guidances, checked_guidances, is_base
 from rpo_cli.line.held_out import Prompts, given_prompts, held_out_prompts, prompt_lines
+from rpo_cli.line.nested import nested_line, noise_seed, tuned_model
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.stage import run_stage
-from rpo_cli.line.work import generate_work, required, score_works
-from rpo_cli.protocols import Observer
-from rpo_cli.records import content_key, row_seed
-from rpo_cli.resolve import resolve
-from rpo_cli.store import Store, open_store
+from rpo_cli.line.work import generate_work, score_works
+from rpo_cli.records import content_key
+from rpo_cli.store import Store
 
 if TYPE_CHECKING:
     from rpo_cli.line.measured import Sheet
@@ -36,9 +35,6 @@ FOLDER, RESULTS, PICTURES, PROMPTS = "eval", "results.json", "pictures.jsonl", "
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 FIGURES = 2  # counts the ways in which results were computed from pictures and scores
 SEEDS = 4
-# settings of the run that its evaluations share; what makes the pictures and what scores them
-SHARED = ("run", "generate", "score")
-OWN = {"generate.generator", "generate.lora", "generate.denoiser", "generate.images_per_prompt", "run.seed"}
 
 
 @dataclass(frozen=True)
@@ -48,26 +44,6 @@ class Evaluation:
     path: str
     results: dict[str, Any]
     skipped: bool = False
-
-
-@dataclass
-class Under:
-    """An observer that says which model a stage works for."""
-
-    label: str
-    observer: Observer
-
-    def start(self, stage: str, total: int, present: int) -> None:
-        self.observer.start(f"{self.label}: {stage}", total, present)
-
-    def advance(self, rows: int, rejects: int) -> None:
-        self.observer.advance(rows, rejects)
-
-    def finish(self) -> None:
-        self.observer.finish()
-
-    def note(self, text: str) -> None:
-        self.observer.note(f"{self.label}: {text}")
 
 
 @dataclass(frozen=True)
@@ -122,15 +98,21 @@ def evaluate(
         if prompts is None
         else given_prompts(line, prompts, column, limit, allow_seen=allow_training_prompts)
     )
-    noise = row_seed(line.settings.run.seed, "eval") if seed is None else seed
+    noise = noise_seed(line, seed)
     every, table = at_guidances(models, settings, asked_at, own)
     plan = _Plan(asked, noise, seeds, measure, table)
-    base = _base(line)
+    base = tuned_model(line)
     refuse_other_bases(models, line.identity(base, line.settings.generate.revision).revision)
     with line.store.lock(f"eval-{name}"):
         line.store.files.write(f"{FOLDER}/{name}/{PROMPTS}", prompt_lines(asked))
+        told = {
+            "prompts.file": str(line.store.path(FOLDER, name, PROMPTS)),
+            "generate.images_per_prompt": seeds,
+            "run.seed": noise,
+            **({"score.rewards": list(rewards)} if rewards else {}),
+        }
         for model in every:
-            plan.lines[model.label] = _line(line, name, model, base, rewards, plan)
+            plan.lines[model.label] = nested_line(line, (FOLDER, name, model.label), model, told)
         _check(plan)
         return _measured(line, name, plan)
 
@@ -141,33 +123,6 @@ def checked_name(name: str) -> None:
         raise UsageError(
             f"--name {name}: letters, digits, dots, dashes and underscores only", "--name first"
         )
-
-
-def _base(line: Line) -> str:
-    """The model that trainings of this run tune."""
-    return line.settings.train.model or required(line.settings.generate.generator, "generate.generator")
-
-
-def _line(line: Line, name: str, model: Contender, base: str, rewards: Sequence[str], plan: _Plan) -> Line:
-    """The nested run of one model: the run's settings, whatever stands in the nested folder itself."""
-    values = line.settings.model_dump(mode="json")
-    options = {f"{section}.{key}": value for section in SHARED for key, value in values[section].items()}
-    options = {key: value for key, value in options.items() if key not in OWN}
-    if line.settings.train.model is not None or "generate.generator" in model.options:
-        options["generate.revision"] = None  # it is the run's generator's
-    options |= {
-        "prompts.file": str(line.store.path(FOLDER, name, PROMPTS)),
-        "prompts.column": "prompt",
-        "generate.generator": base,
-        "generate.images_per_prompt": plan.seeds,
-        "run.seed": plan.seed,
-        "pairs.strategy": "seeds",  # pictures are scored, there are no edits
-        **({"score.rewards": list(rewards)} if rewards else {}),
-        **model.options,
-    }
-    resolved = resolve(options, preset=line.resolved.preset)
-    store = open_store(line.store.path(FOLDER, name, model.label), create=True)
-    return Line(store, resolved, Under(model.label, line.observer))
 
 
 def _check(plan: _Plan) -> None:
