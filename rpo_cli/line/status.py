@@ -27,7 +27,7 @@ TABLES = {"generate": "images", "critique": "critiques", "edit": "edits", "score
 # where a run's bytes are; everything else is small
 FOLDERS = (
     *("images", "critiques", "edits", "rewards", "pairs"),
-    *("dataset", "cache", "train", "eval", "report"),
+    *("dataset", "cache", "train", "eval", "try", "report"),
 )
 
 

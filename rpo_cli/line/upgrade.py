@@ -40,7 +40,7 @@ class Upgrade:
 
 
 def upgrade(path: str | Path, *, dry_run: bool = False) -> list[Upgrade]:
-    """Bring a run and those nested in it (rounds, evaluations) to the format of this rpo.
+    """Bring a run and those nested in it (rounds, evaluations, pictures tried) to the format of this rpo.
 
     Raises:
         UsageError: no run there, or one of a newer rpo.
@@ -51,7 +51,7 @@ def upgrade(path: str | Path, *, dry_run: bool = False) -> list[Upgrade]:
 
 
 def _nested(store: Store) -> Iterator[Store]:
-    for folder in ("train", "eval"):
+    for folder in ("train", "eval", "try"):
         for name in store.files.find(folder, f"/{MANIFEST}"):
             yield open_store(store.files.join(name.removesuffix(f"/{MANIFEST}")))
 

@@ -15,6 +15,7 @@ COMMANDS = [
     ["train"],
     ["run"],
     ["eval"],
+    ["try", "a red star"],
     ["report"],
     ["export", "jsonl"],
     ["upgrade"],

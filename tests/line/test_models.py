@@ -173,7 +173,7 @@ def test_a_licence_is_told_beside_all_else_that_is_wrong(tmp_path, folder):
 
 
 @pytest.mark.parametrize(
-    "command", ["generate", "critique", "edit", "build-pairs", "train", "run", "eval", "push"]
+    "command", ["generate", "critique", "edit", "build-pairs", "train", "run", "eval", "try", "push"]
 )
 def test_every_command_that_loads_or_shares_weights_takes_the_word(command):
     assert "accept_license" in inspect.signature(COMMANDS[command]).parameters
