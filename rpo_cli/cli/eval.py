@@ -7,6 +7,7 @@ import typer
 
 from rpo_cli.cli import evaluations, onward, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli.tables import Format
 from rpo_cli.errors import UsageError
 
 Name = Annotated[str, typer.Option(help="Folder of the evaluation in RUN/eval.")]
@@ -50,6 +51,14 @@ AllowSeen = Annotated[
 JudgeLabels = Annotated[
     bool, typer.Option("--judge-labels", help="Judge the labels of RUN/dataset instead of models.")
 ]
+Form = Annotated[
+    Format | None,
+    typer.Option(
+        "--format",
+        help="Print the figures for another program: Markdown tables, or CSV of all digits.",
+        show_default=False,
+    ),
+]
 
 
 def evaluate(
@@ -67,6 +76,7 @@ def evaluate(
     measure: Measure = None,
     allow_training_prompts: AllowSeen = False,
     judge_labels: JudgeLabels = False,
+    form: Form = None,
     accept_license: o.AcceptLicense = None,
     device: o.Device = None,
     rehash: o.Rehash = False,
@@ -82,12 +92,14 @@ def evaluate(
 
     _refuse_what_is_not_used(context)
     say = step.console(context)
+    if form is not None and say.mode == "json":
+        raise UsageError("--format does not go with --json", "leave one of them out")
     told = o.given("eval", {"device": device, "accept_license": accept_license, "assign": assign})
     line = open_line(run, told, observer=say.observer(), create=False, rehash=rehash)
     if judge_labels:
         from rpo_cli.line.audit import audit
 
-        evaluations.audited(say, audit(line, name=name, measure=measure, limit=limit))
+        evaluations.audited(say, audit(line, name=name, measure=measure, limit=limit), form)
         onward.after(context, say, line, "eval")
         return
     from rpo_cli.line.audit import probes
@@ -108,7 +120,7 @@ def evaluate(
         allow_training_prompts=allow_training_prompts,
     )
     shortcuts = probes(line, name)
-    evaluations.compared(say, found, shortcuts)
+    evaluations.compared(say, found, shortcuts, form)
     if shortcuts is None:
         say.hint(
             f"a gain may rest on how edits look: `rpo eval {run} --judge-labels` probes the pairs for it"

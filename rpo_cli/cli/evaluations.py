@@ -1,9 +1,12 @@
-"""What `rpo eval` prints: tables of means and differences with their intervals."""
+"""What `rpo eval` prints: tables of means and differences with their intervals, or the same for a page."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rpo_cli.cli.output import Output, folded, table
+from rpo_cli.cli import evaluation_rows
+from rpo_cli.cli.evaluation_rows import ordered
+from rpo_cli.cli.output import Output, folded
+from rpo_cli.cli.tables import Format, Table, csv_text, markdown, text_of
 from rpo_cli.report.evaluated import guidances
 
 if TYPE_CHECKING:
@@ -20,23 +23,25 @@ PROBES = {"edited": "tells edited pictures from originals", "winner": "tells win
 Figures = Mapping[str, Any]
 
 
-def compared(say: Output, found: "Evaluation", probes: Figures | None = None) -> None:
+def compared(
+    say: Output, found: "Evaluation", probes: Figures | None = None, form: Format | None = None
+) -> None:
     """One table per kind of figure; the first line says on what, the last what a gain may rest on.
 
     Args:
         probes: what `rpo eval --judge-labels` has found of shortcuts in the pairs; None: it has not looked.
+        form: of the tables, for another program; None: for people.
     """
     results = found.results
-    parts = [_head(results)]
-    parts += [_rewards(results["settings"]), _gains(results["settings"])]
-    parts += [_distances(results["settings"]), _measured(results), folded(LEGEND)]
-    parts += [f"of the run's pairs, {_told('edited', probes)}"] if probes else []
-    text = "\n\n".join(part for part in parts if part)
-    say.result(
-        {"path": found.path, "skipped": found.skipped, "probe": probes, **results},
-        f"{text}\n\nresults: {found.path}",
-        essence=found.path,
-    )
+    settings = results["settings"]
+    tables = [_rewards(settings), _gains(settings), _distances(settings), _measured(results)]
+    beside = [folded(LEGEND)] + ([f"of the run's pairs, {_told('edited', probes)}"] if probes else [])
+    if form is None:
+        data = {"path": found.path, "skipped": found.skipped, "probe": probes, **results}
+        _for_people(say, found.path, data, [_head(results), *map(text_of, tables), *beside])
+    else:
+        rows = evaluation_rows.compared(results)
+        _for_programs(say, found.path, form, tables, rows, [_head(results), *beside])
     asked = results["prompts"]
     if asked["trained_on"]:
         say.hint(
@@ -44,6 +49,26 @@ def compared(say: Output, found: "Evaluation", probes: Figures | None = None) ->
         )
     if asked["count"] < FEW:
         say.hint(f"{asked['count']} prompts are few: take the intervals as rough, or pass --prompts FILE")
+
+
+def _for_people(say: Output, path: str, data: Figures, parts: Sequence[str]) -> None:
+    text = "\n\n".join(part for part in parts if part)
+    say.result(data, f"{text}\n\nresults: {path}", essence=path)
+
+
+def _for_programs(
+    say: Output,
+    path: str,
+    form: Format,
+    tables: Sequence[Table],
+    rows: Sequence[evaluation_rows.Row],
+    beside: Sequence[str],
+) -> None:
+    """The figures alone on stdout, under --quiet too; what a person wants to know beside them on stderr."""
+    text = markdown(tables) if form == "md" else csv_text(evaluation_rows.names_of(rows), rows)
+    say.result(None, text, essence=text)
+    for part in (*beside, f"results: {path}"):
+        say.hint(part)
 
 
 def _head(results: Figures) -> str:
@@ -57,10 +82,10 @@ def _head(results: Figures) -> str:
     return told + "\n" + folded(several)
 
 
-def _rewards(settings: Sequence[Figures]) -> str:
+def _rewards(settings: Sequence[Figures]) -> Table:
     """Each model by itself."""
     rows = []
-    for name in settings[0]["rewards"]:
+    for name in ordered(settings[0]["rewards"]):
         for setting in settings:
             own = setting["rewards"][name]
             rows.append(
@@ -71,10 +96,10 @@ def _rewards(settings: Sequence[Figures]) -> str:
                 ]
             )
     header = ["reward", "model", "mean", "", "sd", "seed sd", "failures", "worst tenth", "tail"]
-    return table(header, rows, keys=2) if rows else ""
+    return Table(header, rows, keys=2)
 
 
-def _gains(settings: Sequence[Figures]) -> str:
+def _gains(settings: Sequence[Figures]) -> Table:
     """Each model beside the base."""
     rows = [
         [
@@ -84,18 +109,18 @@ def _gains(settings: Sequence[Figures]) -> str:
             *_interval(found.get("seed_variance"), signed=True),
             *_interval(found.get("failures"), signed=True),
         ]
-        for name in settings[0]["rewards"]
+        for name in ordered(settings[0]["rewards"])
         for setting in settings[1:]
         for found in [setting["against_base"]["rewards"].get(name, {})]
     ]
     header = ["beside base", "model", *("difference", "", "wins", "", "seed variance", "", "failures", "")]
-    return table(header, rows, keys=2) if rows else ""
+    return Table(header, rows, keys=2)
 
 
-def _distances(settings: Sequence[Figures]) -> str:
+def _distances(settings: Sequence[Figures]) -> Table:
     header = ["distance", "model", "diversity", "", "difference", "", "drift", ""]
     rows = []
-    for name in settings[0]["diversity"]:
+    for name in ordered(settings[0]["diversity"]):
         for setting in settings:
             beside = setting.get("against_base", {"diversity": {}, "drift": {}})
             rows.append(
@@ -107,16 +132,17 @@ def _distances(settings: Sequence[Figures]) -> str:
                     *_interval(beside["drift"].get(name)),
                 ]
             )
-    return table(header, rows, keys=2)
+    return Table(header, rows, keys=2)
 
 
-def _measured(results: Figures) -> str:
+def _measured(results: Figures) -> Table:
     """Whether all is right by stratum, and each attribute over all prompts."""
     header = [str(results["measure"]), "model", "prompts", "share", "", "points", ""]
     rows = []
     settings = results["settings"]
-    for stratum, found in settings[0]["measured"].items():
-        for attribute in found["attributes"]:
+    for stratum in ordered(settings[0]["measured"]):
+        found = settings[0]["measured"][stratum]
+        for attribute in ordered(found["attributes"]):
             if attribute != "right" and stratum != "all":
                 continue
             title = attribute if stratum == "all" else f"{attribute}, {stratum}"
@@ -136,67 +162,75 @@ def _measured(results: Figures) -> str:
                         *_interval(points, signed=True, digits=1),
                     ]
                 )
-    return table(header, rows, keys=2) if rows else ""
+    return Table(header, rows, keys=2)
 
 
-def audited(say: Output, found: "Evaluation") -> None:
-    """Agreement with the labels, noise by margin, how far pictures moved, and the probes."""
+def audited(say: Output, found: "Evaluation", form: Format | None = None) -> None:
+    """Agreement with the labels, noise by margin, how far pictures moved, and the probes.
+
+    Args:
+        form: of the tables, for another program; None: for people.
+    """
     results = found.results
     head = f"{results['pairs']:,} pairs, {results['looked_at']:,} of them looked at\n"
     head += "95 % intervals, by prompt; of noise by margin Wilson's, pairs as if independent"
-    parts = [head, _agreement(results["agreement"], "judge")]
-    parts += [_agreement(results["beside_people"], "judge beside people"), _noise(results)]
-    parts += [_moves(results), _probes(results["probe"])]
-    text = "\n\n".join(part for part in parts if part)
-    say.result(
-        {"path": found.path, "skipped": found.skipped, **results},
-        f"{text}\n\nresults: {found.path}",
-        essence=found.path,
-    )
+    tables = [_agreement(results["agreement"], "judge")]
+    tables += [_agreement(results["beside_people"], "judge beside people"), _noise(results)]
+    tables += [_moves(results)]
+    told = "\n".join(_told(key, results["probe"]) for key in PROBES)
+    if form is None:
+        data = {"path": found.path, "skipped": found.skipped, **results}
+        _for_people(say, found.path, data, [head, *map(text_of, tables), told])
+    else:
+        tables.append(_probes(results["probe"]))
+        _for_programs(say, found.path, form, tables, evaluation_rows.audited(results), [head, told])
     say.hint(
         "rewards that made the labels agree with them by construction, and people under --use-verdicts "
         "override or filter; a measure does not"
     )
 
 
-def _agreement(found: Figures, title: str) -> str:
+def _agreement(found: Figures, title: str) -> Table:
     rows = [
         [judge, kind, own["pairs"], own["agree"], own["tie"], own["disagree"], *_interval(own["share"])]
         for judge, kinds in found.items()
         for kind, own in kinds.items()
     ]
     header = [title, "pairs of", "pairs", "agree", "tie", "disagree", "share of decided", ""]
-    return table(header, rows, keys=2) if rows else ""
+    return Table(header, rows, keys=2)
 
 
-def _noise(results: Figures) -> str:
+def _noise(results: Figures) -> Table:
     rows = [
         [judge, _span(row), row["pairs"], *_interval(row["wrong"])]
         for judge, found in results["noise_by_margin"].items()
         for row in found
     ]
-    return table(["judge", "margin (sd)", "decided", "would turn around", ""], rows, keys=2) if rows else ""
+    return Table(["judge", "margin (sd)", "decided", "would turn around", ""], rows, keys=2)
 
 
 def _span(row: Figures) -> str:
     return f"{row['from']:g} and more" if row["to"] is None else f"{row['from']:g} to {row['to']:g}"
 
 
-def _moves(results: Figures) -> str:
+def _moves(results: Figures) -> Table:
     rows = [
         [kind, distance, quantiles]
         for kind, distances in results["moves"].items()
         for distance, quantiles in distances.items()
     ]
-    if not rows:
-        return ""
-    levels = [f"{100 * float(level):g} %" for level in rows[0][2]]
+    levels = [f"{100 * float(level):g} %" for level in (rows[0][2] if rows else ())]
     cells = [[*names, *(f"{value:.3f}" for value in found.values())] for *names, found in rows]
-    return table(["pairs of", "distance", *levels], cells, keys=2)
+    return Table(["pairs of", "distance", *levels], cells, keys=2)
 
 
-def _probes(probes: Figures) -> str:
-    return "\n".join(_told(key, probes) for key in PROBES)
+def _probes(probes: Figures) -> Table:
+    rows = [
+        [PROBES[key], found["pictures"], *_interval(found["accuracy"]), _plain(found["chance"])]
+        for key in PROBES
+        if (found := probes[key]) is not None
+    ]
+    return Table(["a classifier of looks alone", "pictures", "accuracy", "", "chance"], rows)
 
 
 def _told(key: str, probes: Figures) -> str:

@@ -1,5 +1,7 @@
 """What `rpo eval` prints and refuses, on documents written by hand."""
 
+import csv
+import io
 import json
 import re
 
@@ -60,6 +62,21 @@ RESULTS = {
     "settings": [BASE, TUNED],
 }
 
+AUDIT = {
+    "pairs": 9,
+    "looked_at": 8,
+    "agreement": {"clip": {"all": {"pairs": 9, "agree": 6, "tie": 1, "disagree": 2, "share": span(0.75)}}},
+    "beside_people": {
+        "clip": {"all": {"pairs": 5, "agree": 4, "tie": 0, "disagree": 1, "share": span(0.8)}}
+    },
+    "noise_by_margin": {"clip": [{"from": 3.0, "to": None, "pairs": 2, "wrong": span(0.5)}]},
+    "moves": {"edit": {"pixel": {"0.05": 0.1, "0.95": 0.3}}},
+    "probe": {
+        "edited": {"pictures": 40, "accuracy": span(0.9, 0.8, 1.0), "chance": 0.5},
+        "winner": None,
+    },
+}
+
 
 def test_a_comparison_is_told_in_tables_with_intervals(capsys):
     evaluations.compared(Output("human"), Evaluation("run/eval/x/results.json", RESULTS))
@@ -111,23 +128,7 @@ def test_json_is_the_whole_document_and_quiet_its_place(capsys):
 
 
 def test_an_audit_is_told_in_tables_and_two_sentences(capsys):
-    results = {
-        "pairs": 9,
-        "looked_at": 8,
-        "agreement": {
-            "clip": {"all": {"pairs": 9, "agree": 6, "tie": 1, "disagree": 2, "share": span(0.75)}}
-        },
-        "beside_people": {
-            "clip": {"all": {"pairs": 5, "agree": 4, "tie": 0, "disagree": 1, "share": span(0.8)}}
-        },
-        "noise_by_margin": {"clip": [{"from": 3.0, "to": None, "pairs": 2, "wrong": span(0.5)}]},
-        "moves": {"edit": {"pixel": {"0.05": 0.1, "0.95": 0.3}}},
-        "probe": {
-            "edited": {"pictures": 40, "accuracy": span(0.9, 0.8, 1.0), "chance": 0.5},
-            "winner": None,
-        },
-    }
-    evaluations.audited(Output("human"), Evaluation("p", results))
+    evaluations.audited(Output("human"), Evaluation("p", AUDIT))
     out = capsys.readouterr().out
 
     assert "clip   all           9      6    1         2  0.750" in out
@@ -197,3 +198,149 @@ def test_a_run_that_is_none_is_not_made(rpo, tmp_path):
     done = rpo("eval", tmp_path / "none")
 
     assert (done.code, (tmp_path / "none").exists()) == (2, False)
+
+
+def markdown_tables(text):
+    """Header, rule and rows of each table, as cells."""
+    found = []
+    for block in text.strip().split("\n\n"):
+        lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in block.split("\n")]
+        found.append([[cell.strip() for cell in line] for line in lines])
+    return found
+
+
+def test_markdown_is_tables_of_equal_columns_and_the_rest_is_said_beside(capsys):
+    evaluations.compared(Output("human"), Evaluation("p", RESULTS), None, "md")
+    out, err = capsys.readouterr()
+
+    tables = markdown_tables(out)
+    assert [table[0][:2] for table in tables] == [
+        ["reward", "model"],
+        ["beside base", "model"],
+        ["distance", "model"],
+        ["shapes-oracle", "model"],
+    ]
+    for header, rule, *rows in tables:
+        assert {len(row) for row in rows} == {len(header)} == {len(rule)}
+        assert all(re.fullmatch("---:?", cell) for cell in rule)
+        assert "" not in header
+    assert tables[0][2][2] == "20.000 [19.000, 21.000]"
+    assert "3 prompts (ab.txt) x 4 start seeds" in err
+    assert "results: p" in err
+
+
+def test_names_cannot_end_a_cell_of_markdown(capsys):
+    strange = {**BASE, "rewards": {"a|b*c\n<d>": BASE["rewards"]["clip"]}}
+    evaluations.compared(Output("human"), Evaluation("p", {**RESULTS, "settings": [strange]}), None, "md")
+
+    (_, _, row), *_ = markdown_tables(capsys.readouterr().out)
+    assert row[:2] == [r"a\|b\*c \<d>", "base"]
+
+
+def read(text):
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+def test_csv_is_a_row_a_model_and_figure_with_the_numbers_of_json(capsys):
+    evaluations.compared(Output("json"), Evaluation("p", RESULTS))
+    settings = json.loads(capsys.readouterr().out)["settings"]
+    evaluations.compared(Output("quiet"), Evaluation("p", RESULTS), None, "csv")
+    out, err = capsys.readouterr()
+    rows = read(out)
+
+    def number(model, figure, name="clip", of="all"):
+        (row,) = [
+            row
+            for row in rows
+            if (row["model"], row["figure"], row["name"], row["of"]) == (model, figure, name, of)
+        ]
+        value, low, high = (float(row[key]) if row[key] else None for key in ("estimate", "low", "high"))
+        return value if low is None else {"value": value, "low": low, "high": high}
+
+    assert err == ""
+    for setting in settings:
+        own, label = setting["rewards"]["clip"], setting["label"]
+        assert {figure: number(label, figure) for figure in own} == own
+        assert number(label, "diversity", "pixel") == setting["diversity"]["pixel"]
+        assert number(label, "share", "colour") == setting["measured"]["all"]["attributes"]["colour"]
+    beside = settings[1]["against_base"]
+    assert number("dpo", "mean_difference") == beside["rewards"]["clip"]["difference"]
+    assert number("dpo", "win_rate") == beside["rewards"]["clip"]["win_rate"]
+    assert number("dpo", "failures_difference") is None
+    assert number("dpo", "drift", "pixel") == beside["drift"]["pixel"]
+    assert number("dpo", "share_difference", "right") == beside["measured"]["all"]["attributes"]["right"]
+    assert {row["beside"] for row in rows if "difference" in row["figure"]} == {"base"}
+    assert {(row["prompts"], row["seeds"]) for row in rows if row["of"] == "all"} == {("3", "4")}
+    assert {row["prompts"] for row in rows if row["of"] == "with position"} == {"2"}
+
+
+def test_csv_keeps_every_digit_and_one_order(capsys):
+    """Results that were just made are printed as those that were read from their sorted file."""
+    third = {"value": 1 / 3, "low": -1e-17, "high": 2 / 3}
+    base = {**BASE, "diversity": {"pixel": third}}
+    told = {**RESULTS, "settings": [base, TUNED]}
+    texts = []
+    for results in (told, json.loads(json.dumps(told, sort_keys=True))):
+        for form in ("csv", "md"):
+            evaluations.compared(Output("quiet"), Evaluation("p", results), None, form)
+            texts.append(capsys.readouterr().out)
+
+    assert texts[:2] == texts[2:]
+    (row,) = [row for row in read(texts[0]) if (row["model"], row["figure"]) == ("base", "diversity")]
+    assert {key: float(row[key]) for key in ("estimate", "low", "high")} == {
+        "estimate": 1 / 3,
+        "low": -1e-17,
+        "high": 2 / 3,
+    }
+
+
+def test_an_audit_has_both_forms_too(capsys):
+    evaluations.audited(Output("human"), Evaluation("p", AUDIT), "md")
+    out, err = capsys.readouterr()
+    for header, _, *rows in markdown_tables(out):
+        assert {len(row) for row in rows} == {len(header)}
+    assert "| tells edited pictures from originals | 40 | 0.900 [0.800, 1.000] | 0.500 |" in out
+    assert "9 pairs, 8 of them looked at" in err
+
+    evaluations.audited(Output("human"), Evaluation("p", AUDIT), "csv")
+    rows = read(capsys.readouterr().out)
+    found = {(row["kind"], row["name"], row["figure"]): (row["estimate"], row["n"]) for row in rows}
+    assert found["agreement", "clip", "share"] == ("0.75", "9")
+    assert found["agreement", "clip", "disagree"] == ("2", "9")
+    assert found["beside_people", "clip", "share"] == ("0.8", "5")
+    assert found["noise_by_margin", "clip", "wrong"] == ("0.5", "2")
+    assert found["moves", "pixel", "quantile_0.95"] == ("0.3", "")
+    assert found["probe", "edited", "accuracy"] == ("0.9", "40")
+    assert ("probe", "winner", "accuracy") not in found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--format", "md", "--json"], "--format does not go with --json"),
+        (["--format", "csv", "--dataset", "--json"], "--format does not go with --json"),
+        (["--format", "html"], "--format"),
+    ],
+)
+def test_a_form_that_cannot_be_is_refused(rpo, place, arguments, said):
+    rpo("generate", place.run, *place.options)
+
+    done = rpo("eval", place.run, *arguments)
+
+    assert (done.code, done.out, said in done.err) == (2, "", True)
+    assert (rpo("--json", "eval", place.run, "--format", "md").code) == 2
+
+
+@pytest.mark.parametrize(("form", "begin"), [("md", "| reward | model |"), ("csv", "model,beside,kind,")])
+def test_the_door_passes_the_form_on(rpo, place, monkeypatch, form, begin):
+    rpo("generate", place.run, *place.options)
+    monkeypatch.setattr("rpo_cli.line.evaluate.evaluate", lambda line, **options: Evaluation("p", RESULTS))
+    monkeypatch.setattr("rpo_cli.line.audit.audit", lambda line, **options: Evaluation("p", AUDIT))
+
+    done = rpo("eval", place.run, "--format", form)
+    audited = rpo("eval", place.run, "--dataset", "--format", form)
+
+    assert (done.code, audited.code) == (0, 0)
+    assert done.out.startswith(begin)
+    assert audited.out.startswith({"md": "| judge |", "csv": "kind,name,pairs_of"}[form])
+    assert "results: p" not in done.out + audited.out
