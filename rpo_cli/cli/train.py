@@ -88,12 +88,8 @@ def train(
 
     Example: rpo train demo --method dpo --steps 400 --name dpo-400
     """
-    from rpo_cli.line.preflight import preflight
-
     say, line = step.console(context), step.opened(context, "train")
-    if not dry_run:  # a plan reads configurations, also those of weights that are not here
-        preflight(line, ["train"])
-        tell_age(line)
+    looked(line, dry_run)
     found = act(say, line, dry_run, prepare, suggest_beta, probe)
     if launched().rank:
         return
@@ -101,6 +97,15 @@ def train(
         onward.again(context, say, AHEAD, *found)
     else:
         onward.after(context, say, line, "train")
+
+
+def looked(line: "Line", plan: bool) -> None:
+    """What is wrong or old, before anything loads; a plan also reads configurations of weights not here."""
+    from rpo_cli.line.preflight import preflight
+
+    if not plan:
+        preflight(line, ["train"])
+        tell_age(line)
 
 
 def tell_age(line: "Line") -> None:

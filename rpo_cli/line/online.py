@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from rpo_cli import registry
 from rpo_cli.compute import launched, pick_device
-from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, nearest
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
@@ -22,6 +21,7 @@ from rpo_cli.train.online.compose import HINT, OF_PAIRS, composed_online
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.online.run import Rewards, train_online
 from rpo_cli.train.run import TrainReport
+from rpo_cli.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from rpo_cli.train.online.plan import OnlinePlan

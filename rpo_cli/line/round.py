@@ -11,7 +11,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.line.context import Line
 from rpo_cli.line.imports import import_groups, imported
@@ -23,6 +22,7 @@ from rpo_cli.records import Image, ImageData, Row, canonical_json, content_key, 
 from rpo_cli.resolve import resolve
 from rpo_cli.stages.split import split_of
 from rpo_cli.store import open_store
+from rpo_cli.train_settings import TrainSettings
 
 STRATEGY = {"given": "seeds", "generated": "spin", "renoised": "sapo"}  # by the objective's losers
 SEEDS, LOSERS = 4, 2  # pictures of a prompt, or of a winner, unless the settings say another number

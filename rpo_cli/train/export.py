@@ -15,7 +15,6 @@ from typing import Any
 
 from torch import Tensor
 
-from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.train.card import NO_PART, card, with_files
 from rpo_cli.train.families import Family
@@ -28,6 +27,7 @@ from rpo_cli.train.policy import Policy
 from rpo_cli.train.reload import check_denoiser, check_lora
 from rpo_cli.train.start import LORA_FILE, load_adapter
 from rpo_cli.train.texts import require_texts
+from rpo_cli.train_settings import TrainSettings
 
 DENOISER_FILE = "diffusion_pytorch_model.safetensors"
 CARD = "README.md"

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
 from rpo_cli.train.cache import Builder, Framing
@@ -22,6 +21,7 @@ from rpo_cli.train.run import Embedder
 from rpo_cli.train.scale import salesforce_beta
 from rpo_cli.train.step import Job
 from rpo_cli.train.texts import require_texts
+from rpo_cli.train_settings import TrainSettings
 
 
 @dataclass(frozen=True)

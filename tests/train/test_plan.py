@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from rpo_cli.config import TrainSettings
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train import plan as plan_module
 from rpo_cli.train.families import StableDiffusion1, open_family
@@ -15,6 +14,7 @@ from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.objective import DPO
 from rpo_cli.train.passes import counted, kept_bytes
 from rpo_cli.train.plan import ideal_seconds, known_peak, plan
+from rpo_cli.train_settings import TrainSettings
 
 
 def planned(model, dataset, **settings):

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import load_file
 
 from rpo_cli import open_line
-from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.line.training import dataset_of
 from rpo_cli.train import loop as loop_module
@@ -18,6 +17,7 @@ from rpo_cli.train.contrasts import single
 from rpo_cli.train.grouped import KTO
 from rpo_cli.train.objective import Errors, Known, implicit_margin
 from rpo_cli.train.singles import Single, read_singles, singles_fingerprint
+from rpo_cli.train_settings import TrainSettings
 from tests.closeness import assert_close
 
 FILE = "pytorch_lora_weights.safetensors"

@@ -7,7 +7,6 @@ from typing import get_args
 import pytest
 import torch
 
-from rpo_cli.config import PairWeight, SoftLabels
 from rpo_cli.train.data import Pair
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.weights import (
@@ -21,6 +20,7 @@ from rpo_cli.train.weights import (
     timestep_weights,
     weight_scale,
 )
+from rpo_cli.train_settings import PairWeight, SoftLabels
 
 
 def pairs(**columns) -> list[Pair]:

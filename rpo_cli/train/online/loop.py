@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from rpo_cli.compute import is_out_of_memory, set_threads
-from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
@@ -39,6 +38,7 @@ from rpo_cli.train.optimiser import make_optimiser
 from rpo_cli.train.policy import Policy, build_policy, weight_dtype
 from rpo_cli.train.trajectory import Grid, Sampler
 from rpo_cli.train.world import ALONE, World
+from rpo_cli.train_settings import TrainSettings
 
 ENDS = ("first round", "last round")
 

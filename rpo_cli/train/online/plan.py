@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from math import ceil
 
-from rpo_cli.config import TrainSettings
 from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.families import open_family
 from rpo_cli.train.families.folder import Folder
@@ -17,6 +16,7 @@ from rpo_cli.train.online.sampling import (
 )
 from rpo_cli.train.passes import blank_pass, blank_policy, passes
 from rpo_cli.train.plan import Memory, known_peak, memory_of
+from rpo_cli.train_settings import TrainSettings
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from rpo_cli.compute import launched, pick_device, set_threads
-from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.sections import OnlineSettings
@@ -22,6 +21,7 @@ from rpo_cli.train.online.sampling import drawn_in_round
 from rpo_cli.train.online.teach import Teacher
 from rpo_cli.train.packages import require_packages
 from rpo_cli.train.world import ALONE
+from rpo_cli.train_settings import TrainSettings
 
 SECONDS_AN_HOUR = 3600
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rpo_cli.compute import launched, pick_device
-from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Reward, Silent
 from rpo_cli.records import content_key
@@ -22,6 +21,7 @@ from rpo_cli.train.run import (
     result_folder,
     with_exports,
 )
+from rpo_cli.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from rpo_cli.train.online.loop import Inputs

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.records import row_seed
 from rpo_cli.sections import OnlineSettings
@@ -21,6 +20,7 @@ from rpo_cli.train.online.rollout import Rollout, padded
 from rpo_cli.train.step import learning_rate
 from rpo_cli.train.trajectory import Sampler, log_probability, step_kl, step_of
 from rpo_cli.train.world import ALONE, World, gather_tables
+from rpo_cli.train_settings import TrainSettings
 
 
 @dataclass

@@ -7,7 +7,6 @@ import torch
 from diffusers import DDIMScheduler
 
 from rpo_cli import registry
-from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.families import open_family
@@ -19,6 +18,7 @@ from rpo_cli.train.online.rollout import Rollout, round_prompts
 from rpo_cli.train.online.teach import Chunk, Teacher
 from rpo_cli.train.policy import build_policy, weight_dtype
 from rpo_cli.train.trajectory import Grid, Sampler, sample, step_kl
+from rpo_cli.train_settings import TrainSettings
 from tests.closeness import GRADIENT, assert_close
 
 PICTURES = 4
