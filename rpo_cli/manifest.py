@@ -17,7 +17,7 @@ from rpo_cli.parts import Files
 from rpo_cli.records import FORMAT_VERSION
 
 MANIFEST = "run.json"
-OPTIONS, GIVEN, TRAININGS = "options", "given", "trainings"
+OPTIONS, GIVEN, TRAININGS, EVALUATIONS = "options", "given", "trainings", "evaluations"
 Manifest = dict[str, Any]
 Names = dict[str, str]
 RESTORE = "restore the file, or move it away and run the command again: the rows stay"
@@ -46,6 +46,9 @@ class Shape(BaseModel):
     given: Names = Field(default={}, description="setting → which command was given it, and when")
     trainings: dict[str, dict[str, dict[str, Any]]] = Field(
         default={}, description="training → options, given, beside: setting → value"
+    )
+    evaluations: dict[str, dict[str, Any]] = Field(
+        default={}, description="evaluation → option → what it was asked with"
     )
     models: Names = Field(default={}, description="model → commit or hash")
     backends: Names = Field(default={}, description="model → a backend's name")
@@ -124,7 +127,7 @@ def undo(before: Manifest, mine: Manifest, now: Manifest) -> Manifest:
     if now == mine:
         return before
     back = {key: before[key] if key in before and now[key] == mine.get(key) else now[key] for key in now}
-    for entry in (OPTIONS, GIVEN, TRAININGS):
+    for entry in (OPTIONS, GIVEN, TRAININGS, EVALUATIONS):
         if entry in now:
             back[entry] = _undone(*(part.get(entry, {}) for part in (before, mine, now)))
     return back

@@ -1,14 +1,18 @@
 """`rpo eval`: base against tuned models, or what a dataset's labels are worth."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from rpo_cli.cli import evaluations, onward, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli.output import Output
 from rpo_cli.cli.tables import Format
 from rpo_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from rpo_cli.line.context import Line
 
 Name = Annotated[str, typer.Option(help="Folder of the evaluation in RUN/eval.")]
 Adapter = Annotated[
@@ -60,6 +64,28 @@ Form = Annotated[
     ),
 ]
 
+# options of an evaluation, with their defaults: asked for once, they are of the evaluation of that name
+ASKED: dict[str, Any] = {
+    "adapter": (),
+    "prompts": None,
+    "column": None,
+    "limit": None,
+    "images_per_prompt": 4,
+    "seed": None,
+    "guidance": (),
+    "reward": (),
+    "measure": None,
+    "allow_training_prompts": False,
+}
+Unset = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="OPTION",
+        help="Take back what this evaluation was asked with before, e.g. limit; repeatable.",
+        show_default=False,
+    ),
+]
+
 
 def evaluate(
     context: typer.Context,
@@ -81,6 +107,8 @@ def evaluate(
     device: o.Device = None,
     rehash: o.Rehash = False,
     assign: o.Assign = None,
+    unset: Unset = None,
+    mix: o.Mix = None,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
@@ -88,44 +116,71 @@ def evaluate(
 
     Example: rpo eval demo --measure shapes-oracle
     """
-    from rpo_cli.line.context import open_line
-
     _refuse_what_is_not_used(context)
     say = step.console(context)
     if form is not None and say.mode == "json":
         raise UsageError("--format does not go with --json", "leave one of them out")
-    told = o.given("eval", {"device": device, "accept_license": accept_license, "assign": assign})
-    line = open_line(run, told, observer=say.observer(), create=False, rehash=rehash)
+    line = _opened(context, say)
     if judge_labels:
         from rpo_cli.line.audit import audit
 
         evaluations.audited(say, audit(line, name=name, measure=measure, limit=limit), form)
-        onward.after(context, say, line, "eval")
-        return
+    else:
+        _compared(context, say, line)
+    onward.after(context, say, line, "eval")
+
+
+def _opened(context: typer.Context, say: Output) -> "Line":
+    """The run; settings that the command is given are of this evaluation, not of the run."""
+    from rpo_cli.line.context import open_line
+
+    params = context.params
+    named = {key: params[key] for key in ("device", "accept_license", "assign", "mix")}
+    return open_line(
+        params["run"],
+        o.given("eval", named),
+        observer=say.observer(),
+        create=False,
+        rehash=params["rehash"],
+        uses=("run", "generate", "score"),
+        command="rpo eval",
+    )
+
+
+def _compared(context: typer.Context, say: Output, line: "Line") -> None:
+    """Base against tuned models, as this call asks or as the evaluation was asked before."""
+    from rpo_cli.line.asked import asked_again, kept_asked
     from rpo_cli.line.audit import probes
     from rpo_cli.line.evaluate import evaluate as compare
 
-    found = compare(
-        line,
-        name=name,
-        adapters=adapter or (),
-        prompts=prompts,
-        column=column,
-        limit=limit,
-        seeds=images_per_prompt,
-        seed=seed,
-        guidances=guidance or (),
-        rewards=reward or (),
-        measure=measure,
-        allow_training_prompts=allow_training_prompts,
-    )
-    shortcuts = probes(line, name)
-    evaluations.compared(say, found, shortcuts, form)
-    if shortcuts is None:
-        say.hint(
-            f"a gain may rest on how edits look: `rpo eval {run} --judge-labels` probes the pairs for it"
+    params = context.params
+    name, given = params["name"], {key: params[key] for key in ASKED if is_given(context, key)}
+    given = {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
+    if "prompts" in given:
+        given["prompts"] = str(Path(given["prompts"]).absolute())
+    asked = asked_again(line, name, given, ASKED, tuple(params["unset"] or ()))
+    if asked["column"] and not asked["prompts"]:
+        raise UsageError("--column names a column of --prompts", "pass --prompts FILE")
+    with kept_asked(line, name, asked, ASKED):
+        found = compare(
+            line,
+            name=name,
+            adapters=asked["adapter"],
+            prompts=None if asked["prompts"] is None else Path(asked["prompts"]),
+            column=asked["column"],
+            limit=asked["limit"],
+            seeds=asked["images_per_prompt"],
+            seed=asked["seed"],
+            guidances=asked["guidance"],
+            rewards=asked["reward"],
+            measure=asked["measure"],
+            allow_training_prompts=asked["allow_training_prompts"],
         )
-    onward.after(context, say, line, "eval")
+    shortcuts = probes(line, name)
+    evaluations.compared(say, found, shortcuts, params["form"])
+    if shortcuts is None:
+        hint = f"`rpo eval {params['run']} --judge-labels` probes the pairs for it"
+        say.hint(f"a gain may rest on how edits look: {hint}")
 
 
 def _refuse_what_is_not_used(context: typer.Context) -> None:
@@ -135,8 +190,6 @@ def _refuse_what_is_not_used(context: typer.Context) -> None:
         UsageError: names them.
     """
     params = context.params
-    if params["column"] and not params["prompts"]:
-        raise UsageError("--column names a column of --prompts", "pass --prompts FILE")
     about_models = (
         *("adapter", "prompts", "images_per_prompt", "seed"),
         *("guidance", "reward", "allow_training_prompts"),

@@ -19,7 +19,7 @@ LAST = "Advanced"
 # panel → options, the panels in the order in which they stand; "train-steps" is --steps of train alone
 PANELS = {
     "Common": """
-        help version json quiet preset config set unset name seed dry-run out install-completion
+        help version json quiet preset config set unset name changed seed dry-run out install-completion
         show-completion
     """,
     "Data": """
@@ -28,6 +28,7 @@ PANELS = {
         width height lora images-per-prompt template single-turn max-instructions mode edits-per-image
         counter-edits strength strategy edits min-margin min-agreement min-change max-change
         min-hash-distance select-by keep-reversed max-pairs-per-prompt val-fraction use-verdicts measure
+        prompt flaw kind margin-below margin-above gate sort sheet
         public summary reviewer repeat prune compact key
     """,
     "Objective": """
@@ -57,6 +58,8 @@ IN_SIGHT = {
     "preset set dry-run",
     "build-pairs": "reward strategy min-margin min-agreement select-by val-fraction use-verdicts device "
     "preset set dry-run",
+    "pairs": "prompt flaw kind reward margin-below margin-above gate sort limit sheet json",
+    "report": "prompt flaw kind reward margin-below margin-above gate limit out price-per-hour",
     "train": "method beta steps learning-rate rank dataset name batch-size device set dry-run",
     "eval": "adapter prompts limit images-per-prompt guidance reward measure judge-labels name device set",
 }

@@ -22,7 +22,9 @@ Name = Annotated[
         show_default=False,
     ),
 ]
-Seeds = Annotated[int, typer.Option(min=1, max=100, help="Pictures per prompt and model, by start noise.")]
+ImagesPerPrompt = Annotated[
+    int, typer.Option(min=1, max=100, help="Pictures per prompt and model, by start noise.")
+]
 Noise = Annotated[
     int | None,
     typer.Option(min=0, help="That the start noises come from; as `rpo eval` has it.", show_default=False),
@@ -46,7 +48,7 @@ def try_models(
     run: o.ExistingRun,
     prompts: Texts,
     name: Name = None,
-    seeds: Seeds = 1,
+    images_per_prompt: ImagesPerPrompt = 1,
     seed: Noise = None,
     guidance: Guidance = None,
     out: Out = None,
@@ -67,7 +69,9 @@ def try_models(
     say = step.console(context)
     told = o.given("try", {"device": device, "accept_license": accept_license, "assign": assign})
     line = open_line(run, told, observer=say.observer(), create=False, rehash=rehash)
-    found = draw(line, prompts, names=name or (), seeds=seeds, seed=seed, guidance=guidance, out=out)
+    found = draw(
+        line, prompts, names=name or (), seeds=images_per_prompt, seed=seed, guidance=guidance, out=out
+    )
     tried(say, found)
 
 

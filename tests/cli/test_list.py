@@ -113,7 +113,7 @@ def test_the_block_of_an_objective_says_what_the_loaded_one_says(rpo, name):
 def test_the_block_of_a_preset_has_every_setting_with_its_origin(rpo, name):
     settings = {**registry.load("presets", name)()}
     settings.pop("notes", None)
-    rows = json.loads(rpo("list", "presets", name, "--json").out)["settings"]
+    rows = json.loads(rpo("list", "presets", name, "--json").out).get("settings", [])
     told = rpo("list", "presets", name).out
 
     flat = {f"{section}.{key}": value for section, keys in settings.items() for key, value in keys.items()}

@@ -43,7 +43,7 @@ def test_a_model_that_nobody_has_named_is_asked_for(tmp_path):
 def test_the_next_command_is_quoted_and_keeps_a_file_of_settings(rpo, place, tmp_path):
     """The file counts for the command that names it alone."""
     own = tmp_path / "own settings.toml"
-    own.write_text("[generate]\nimages_per_prompt = 1\n")
+    own.write_text('[generate]\nimages_per_prompt = 1\n[critique]\ncritic = "org/critic"\n')
     run = tmp_path / "a run"
 
     done = rpo("generate", run, *place.options, "--config", own)

@@ -49,13 +49,14 @@ def test_quiet_says_the_path_alone_and_the_same_ask_the_same(rpo, tuned):
 
 def test_json_says_what_the_picture_shows(rpo, tuned, tmp_path):
     out = tmp_path / "tried.png"
-    options = ["--seeds", 2, "--guidance", 3, "--out", out, "--json"]
+    options = ["--images-per-prompt", 2, "--guidance", 3, "--out", out, "--json"]
 
     done = rpo("try", tuned.run, "a red circle", *options, "--name", "second", "--name", "best=first")
 
     found = json.loads(done.out)
     nothing = {"base": {}, "second": {}, "best": {}}
     assert found.pop("seed") >= 0
+    assert [note[:15] for note in found.pop("notes")] == ["as told earlier"]
     assert found == {
         "path": str(out),
         "prompts": ["a red circle"],
@@ -109,7 +110,7 @@ def test_a_run_without_a_training_is_told_what_to_do(rpo, place):
         ([" "], "prompt 1 is empty"),
         (["a"] * 3 + [f"a {number}" for number in range(64)], "65 prompts, more than 64"),
         (["a", "--name", "secnod"], "did you mean 'second'"),
-        (["a", "--seeds", "0"], "--seeds"),
+        (["a", "--images-per-prompt", "0"], "--images-per-prompt"),
         (["a", "--guidance", "nan"], "--guidance"),
         (["a", "--out", "picture.jpg"], "PNG"),
         (["a", "--out", "/dev/null/picture.png"], "is no folder"),

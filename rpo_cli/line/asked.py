@@ -1,0 +1,92 @@
+"""What an evaluation was asked with, by its name in run.json: without options it asks the same again."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from functools import partial
+from typing import Any
+
+from rpo_cli.anchors import anchored, portable
+from rpo_cli.errors import MissingDependency, UsageError, nearest
+from rpo_cli.line.context import Line
+from rpo_cli.manifest import EVALUATIONS, Manifest, undo
+
+# options whose value is a path, by the setting whose paths are of the same kind
+PLACES = {"prompts": "prompts.file", "reward": "score.rewards"}
+WHEN = "given"
+
+
+def asked_again(
+    line: Line, name: str, given: Mapping[str, Any], known: Mapping[str, Any], unset: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The options of an evaluation: those of this call, else those that it was asked with before.
+
+    Args:
+        given: option → value, of those that were given.
+        known: every option of an evaluation, with its default.
+        unset: options that are taken back.
+
+    Raises:
+        UsageError: no such option to take back.
+    """
+    for option in unset:
+        if option not in known:
+            raise UsageError(
+                f"--unset {option}: `rpo eval` has no such option{nearest(option, list(known))}",
+                f"one of {', '.join(known)}",
+            )
+    saved = line.store.read_manifest().get(EVALUATIONS, {}).get(name, {})
+    earlier = {
+        option: value
+        for option, value in _moved(saved, line, anchored).items()
+        if option in known and option not in given and option not in unset
+    }
+    if earlier:
+        told = ", ".join(f"{_typed(option)} {_text(value)}" for option, value in sorted(earlier.items()))
+        line.say(f"as evaluation '{name}' was asked before ({saved.get(WHEN, 'earlier')}): {told}")
+    return {**known, **earlier, **given}
+
+
+@contextmanager
+def kept_asked(
+    line: Line, name: str, options: Mapping[str, Any], known: Mapping[str, Any]
+) -> Iterator[None]:
+    """Keep what differs from the defaults for what follows; what is refused leaves no trace."""
+    told = {option: value for option, value in options.items() if value != known[option]}
+    said = _moved(told, line, portable)
+    if any(value != value for values in said.values() if isinstance(values, list) for value in values):
+        yield  # not a number: nothing that a file can hold, and refused by what follows
+        return
+    when = f"{datetime.now().astimezone():%Y-%m-%d %H:%M}"
+
+    def kept(manifest: Manifest) -> Manifest:
+        before = manifest.get(EVALUATIONS, {})
+        same = {key: value for key, value in before.get(name, {}).items() if key != WHEN} == said
+        return manifest if same else {**manifest, EVALUATIONS: {**before, name: {**said, WHEN: when}}}
+
+    before, mine = line.store.update_manifest(kept)
+    try:
+        yield
+    except (UsageError, MissingDependency):
+        line.store.update_manifest(partial(undo, before, mine))
+        raise
+
+
+def _moved(options: Mapping[str, Any], line: Line, move: Any) -> dict[str, Any]:
+    """Paths in the form that run.json keeps, or back."""
+    home = line.store.files.local
+    if home is None:
+        return dict(options)
+    found = dict(options)
+    for option, setting in PLACES.items():
+        if found.get(option):
+            found[option] = move({setting: found[option]}, home)[setting]
+    return found
+
+
+def _typed(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
