@@ -21,7 +21,7 @@ from rpo_cli.line.contenders import Setting, contenders, refuse_other_bases
 from rpo_cli.line.context import Line
 from rpo_cli.line.guidances import at_guidances, checked_guidances, is_base
 from rpo_cli.line.held_out import Prompts, given_prompts, held_out_prompts, prompt_lines
-from rpo_cli.line.nested import nested_line, noise_seed, tuned_model
+from rpo_cli.line.nested import nested_line, noise_seed, of_their_base, tuned_model
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.work import generate_work, score_works
@@ -93,6 +93,7 @@ def evaluate(
     own = line.settings.generate.guidance
     asked_at = checked_guidances(guidances, own)
     models, settings = contenders(line, adapters)
+    line = of_their_base(line, models)
     asked = (
         held_out_prompts(line, limit)
         if prompts is None

@@ -86,6 +86,9 @@ def dataset_captions(store: Store, split: str) -> Iterator[str]:
             yield from pq.read_table(file, columns=["caption"])["caption"].to_pylist()
 
 
+IN_PASSING = 500_000_000  # bytes of a dataset that are hashed in passing, at most
+
+
 def dataset_files(store: Store) -> list[Path]:
     """The data files that the dataset's card names, in order."""
     if store.files.local is None or not store.files.exists("dataset/README.md"):

@@ -1,7 +1,7 @@
 """A nested run of one model: pictures by the run's settings that are never part of the run's own data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rpo_cli.line.contenders import Contender
@@ -10,6 +10,7 @@ from rpo_cli.line.work import required
 from rpo_cli.protocols import Observer
 from rpo_cli.records import row_seed
 from rpo_cli.resolve import resolve
+from rpo_cli.scopes import MODEL
 from rpo_cli.store import open_store
 
 # settings of the run that it shares; what makes the pictures and what scores them
@@ -40,6 +41,22 @@ class Under:
 def tuned_model(line: Line) -> str:
     """The model that trainings of this run tune."""
     return line.settings.train.model or required(line.settings.generate.generator, "generate.generator")
+
+
+def of_their_base(line: Line, models: Sequence[Contender]) -> Line:
+    """The run as the models' own trainings had it: one that named its model has kept it by its name."""
+    tuned = {model.trained_on for model in models if model.trained_on is not None}
+    named = {
+        str(told.options[MODEL])
+        for told in line.resolved.earlier.trainings.values()
+        if told.options.get(MODEL) is not None
+    }
+    for model in sorted(named):
+        if tuned == {line.identity(model).revision}:
+            train = line.settings.train.model_copy(update={"model": model})
+            settings = line.settings.model_copy(update={"train": train})
+            return replace(line, resolved=replace(line.resolved, settings=settings))
+    return line
 
 
 def noise_seed(line: Line, seed: int | None) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError, nearest
+from rpo_cli.line.changes import before_build, changes_since
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import served_model
 from rpo_cli.line.dataset import PairsReport, build_dataset, is_built
@@ -36,7 +37,11 @@ def build_pairs(line: Line) -> PairsReport:
     with line.store.lock("build-pairs"):
         inputs = _inputs(line)
         with line.recorded():
-            return build_dataset(line.store, line.settings.pairs, **inputs, observer=line.observer)
+            before = before_build(line)
+            found = build_dataset(line.store, line.settings.pairs, **inputs, observer=line.observer)
+            for text in changes_since(line, before) if found.fresh else ():
+                line.say(text)
+            return found
 
 
 def dataset_is_current(line: Line) -> bool:

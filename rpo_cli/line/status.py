@@ -10,7 +10,7 @@ from rpo_cli.line.advice import evaluated, next_command
 from rpo_cli.line.contenders import finished, trained_on
 from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.critics import is_function
-from rpo_cli.line.held_out import dataset_files
+from rpo_cli.line.held_out import IN_PASSING, dataset_files
 from rpo_cli.line.imports import STAGE, import_groups, imported, rejects_of
 from rpo_cli.line.rates import rate_of, rates
 from rpo_cli.line.round_plan import RoundsStatus, rounds_status
@@ -19,10 +19,9 @@ from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.withdrawing import KEPT, ImportedSource, dead_parts, imported_sources
 from rpo_cli.line.work import Work, works
 from rpo_cli.store import open_store
-from rpo_cli.train.data import fingerprint
+from rpo_cli.train.data import is_made_on
 
 AUDIT = "dataset.json"  # in RUN/eval/<name>: what `rpo eval --judge-labels` writes
-LOOKED_AT = 500_000_000  # bytes of a dataset that are hashed in passing, at most
 TABLES = {"generate": "images", "critique": "critiques", "edit": "edits", "score": "rewards"}
 # where a run's bytes are; everything else is small
 FOLDERS = (
@@ -124,14 +123,15 @@ def status(path: str | Path) -> RunStatus:
 def outdated(line: Line) -> list[str]:
     """Names of the finished trainings whose pairs are not those that the dataset holds now."""
     files = [file for file in dataset_files(line.store) if file.is_file()]
-    if not files or sum(file.stat().st_size for file in files) > LOOKED_AT:
+    if not files or sum(file.stat().st_size for file in files) > IN_PASSING:
         return []
     known = {name: trained_on(line.store.path("train", name), "dataset") for name in finished(line)}
     if not any(known.values()):
         return []
-    learnable = any(file.name.startswith("train-") for file in files)
-    now = fingerprint(line.store.path("dataset")) if learnable else ""
-    return [name for name, data in known.items() if data not in (None, now)]
+    if not any(file.name.startswith("train-") for file in files):
+        return [name for name, data in known.items() if data is not None]
+    folder = line.store.path("dataset")
+    return [name for name, data in known.items() if data is not None and not is_made_on(folder, data)]
 
 
 def is_current(line: Line) -> bool | None:

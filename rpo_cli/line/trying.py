@@ -20,7 +20,7 @@ from rpo_cli.line.contenders import BASE, Contender, contenders, finished, refus
 from rpo_cli.line.context import Line
 from rpo_cli.line.guidances import checked_guidances
 from rpo_cli.line.held_out import Prompts, prompt_lines
-from rpo_cli.line.nested import nested_line, noise_seed, tuned_model
+from rpo_cli.line.nested import nested_line, noise_seed, of_their_base, tuned_model
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.stage import reject_reasons, run_stage
 from rpo_cli.line.work import generate_work
@@ -88,9 +88,10 @@ def try_models(
     if (count := len(texts) * seeds) > MOST_LINES:
         raise UsageError(
             f"{len(texts)} prompts x {seeds} seeds: {count:,} lines of pictures, more than {MOST_LINES}",
-            "fewer prompts or --seeds",
+            "fewer prompts or --images-per-prompt",
         )
     models = _models(line, names)
+    line = of_their_base(line, models)
     own = line.settings.generate.guidance
     (at,) = checked_guidances([] if guidance is None else [guidance], own)
     noise = noise_seed(line, seed)
@@ -174,7 +175,7 @@ def _models(line: Line, names: Sequence[str]) -> list[Contender]:
             f"{NAME} {asked[0]} {NAME} {asked[1]}",
         )
     found, _ = contenders(line, asked, NAME)
-    base = line.identity(tuned_model(line), line.settings.generate.revision)
+    base = line.identity(tuned_model(of_their_base(line, found)), line.settings.generate.revision)
     refuse_other_bases(found, base.revision)
     if len(found) > 1 and not names:
         line.observer.note(f"all {len(found)} trainings: {', '.join(asked)}; {NAME} chooses")

@@ -24,6 +24,7 @@ HOW = {  # a column that only some objectives read → what fills it
     "margin": "`rpo build-pairs` writes it; a dataset of human labels has none",
     "agreement": "`rpo build-pairs` writes it; a dataset of human labels has none",
 }
+UNREAD = frozenset({"human_label"})  # columns that no training takes
 BATCH_ROWS = 64  # rows in memory at a time
 
 
@@ -83,18 +84,46 @@ def split_files(dataset: Path, split: str) -> list[Path]:
 
 
 def fingerprint(dataset: Path) -> str:
-    """Content hash of the training and validation files, 32 hex digits.
+    """Content hash of the training and validation pairs, 32 hex digits.
+
+    Of all columns but what reviewers said: no training reads it, and where their word is the label, it
+    stands in the label.
 
     Raises:
-        UsageError: there is no training split.
+        UsageError: there is no training split, or a file cannot be read.
     """
+    _require_pairs(dataset)
     if holds_singles(dataset):
         return singles_fingerprint(dataset)
-    if not split_files(dataset, "train"):
+    digest = hashlib.sha256(b"pairs")
+    for split in ("train", "validation"):
+        for path in split_files(dataset, split):
+            names = [name for name in _columns(path) if name not in UNREAD]
+            for values, _ in _rows(path, tuple(names)):
+                digest.update(split.encode())
+                for name in names:
+                    value = values[name]
+                    known = value if isinstance(value, bytes) else repr(value).encode()
+                    digest.update(f"{name} {len(known)} ".encode() + hashlib.sha256(known).digest())
+    return digest.hexdigest()[:32]
+
+
+def is_made_on(dataset: Path, known: str) -> bool:
+    """Whether `known`, the data of a training, is this dataset now; earlier versions hashed its files."""
+    return known in (fingerprint(dataset), _file_fingerprint(dataset))
+
+
+def _require_pairs(dataset: Path) -> None:
+    if not (holds_singles(dataset) or split_files(dataset, "train")):
         raise UsageError(
             f"{dataset}: no training pairs (no data/train-*.parquet)",
             "run `rpo build-pairs` first; if it dropped every pair, loosen its gates (see `rpo status`)",
         )
+
+
+def _file_fingerprint(dataset: Path) -> str:
+    if holds_singles(dataset):
+        return singles_fingerprint(dataset)
     digest = hashlib.sha256()
     for split in ("train", "validation"):
         for path in split_files(dataset, split):
@@ -119,22 +148,35 @@ def rows_of(dataset: Path, split: str, columns: tuple[str, ...]) -> Iterator[tup
         UsageError: a column is missing, or the file cannot be read.
     """
     for path in split_files(dataset, split):
-        try:
-            file = pq.ParquetFile(path)
-            if absent := [name for name in columns if name not in file.schema_arrow.names]:
-                raise UsageError(
-                    f"{path}: no column {', '.join(absent)}",
-                    HOW.get(absent[0], "a preference dataset has Pick-a-Pic's columns"),
-                )
-            row = 0
-            for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
-                for values in batch.to_pylist():
-                    yield values, f"{path.name} row {row}"
-                    row += 1
-        except (pa.ArrowInvalid, OSError) as error:
+        yield from _rows(path, columns)
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[dict[str, Any], str]]:
+    try:
+        file = pq.ParquetFile(path)
+        if absent := [name for name in columns if name not in file.schema_arrow.names]:
             raise UsageError(
-                f"{path}: not a readable Parquet file: {error}", "build or download it again"
-            ) from error
+                f"{path}: no column {', '.join(absent)}",
+                HOW.get(absent[0], "a preference dataset has Pick-a-Pic's columns"),
+            )
+        row = 0
+        for batch in file.iter_batches(BATCH_ROWS, columns=list(columns)):
+            for values in batch.to_pylist():
+                yield values, f"{path.name} row {row}"
+                row += 1
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _columns(path: Path) -> list[str]:
+    try:
+        return sorted(pq.read_schema(path).names)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> UsageError:
+    return UsageError(f"{path}: not a readable Parquet file: {error}", "build or download it again")
 
 
 def _pair(row: dict[str, Any], where: str, extra: Sequence[str]) -> Pair:

@@ -102,13 +102,12 @@ def train(
         RpoError: the loss is not finite, or memory is too small for one pair.
     """
     from rpo_cli.train.compose import for_data, require_embedder, settled
-    from rpo_cli.train.data import fingerprint
 
     settings, objective = settled(settings)
     for_data(objective, settings, dataset)
     embedder = require_embedder(objective, embedder)
     result = result_folder(out, settings.full)
-    data = fingerprint(dataset)
+    data = data_of(dataset, out)
     identity = identity_of(settings, embedder, seed=seed, model=model_identity, dataset=data)
     identity |= {"start": start.identity} if start else {}
     report = finished(out, identity, settings.name, result)
@@ -122,6 +121,25 @@ def train(
     report = _trained(inputs, threads, observer or Silent())
     commit(out, identity, report)
     return report
+
+
+def data_of(dataset: Path, out: Path) -> str:
+    """What tells the dataset from others; a training that is there keeps its own name for this one."""
+    from rpo_cli.train.data import fingerprint, is_made_on
+
+    now = fingerprint(dataset)
+    known = [saved_identity(out / name).get("dataset") for name in ("done.json", "settings.json")]
+    other = next((name for name in known if name not in (None, now)), None)
+    return str(other) if other is not None and is_made_on(dataset, str(other)) else now
+
+
+def saved_identity(path: Path) -> dict[str, Any]:
+    """What a training has written of itself; {} where there is nothing."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8")).get("identity", {})
+    except (OSError, ValueError, AttributeError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _trained(inputs: "Inputs", threads: int, observer: Observer) -> TrainReport:

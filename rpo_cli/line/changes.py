@@ -1,0 +1,54 @@
+"""What a rebuilt dataset takes from those that stood on the one before: said with numbers, never asked."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rpo_cli.line.contenders import finished, trained_on
+from rpo_cli.line.context import Line
+from rpo_cli.line.held_out import IN_PASSING, dataset_files
+from rpo_cli.train.data import is_made_on
+
+
+@dataclass(frozen=True)
+class Before:
+    """The dataset as it was: its pairs, and the trainings that were made on it."""
+
+    pairs: frozenset[str]
+    trainings: tuple[str, ...]
+
+
+def before_build(line: Line) -> Before:
+    """Reads light columns; of datasets too large to be looked at in passing no trainings are told."""
+    return Before(_pairs(line), tuple(_standing(line)))
+
+
+def changes_since(line: Line, before: Before) -> Iterator[str]:
+    """A line for a dataset that has become smaller, and one for each training on other pairs than now."""
+    now = _pairs(line)
+    gone, new = len(before.pairs - now), len(now - before.pairs)
+    if len(now) < len(before.pairs):
+        yield f"the dataset is smaller now: {len(now):,} pairs, {len(before.pairs):,} before"
+    if gone or new:
+        for name in before.trainings:
+            yield (
+                f"training '{name}' was made on the dataset before: {gone:,} of its {len(before.pairs):,} "
+                f"pairs are gone, {new:,} are new"
+            )
+
+
+def _pairs(line: Line) -> frozenset[str]:
+    """Ids of the pairs that are in the dataset, with the side that won."""
+    rows = line.store.columns("pairs", ["pair_id", "winner", "verdict"]).to_pylist()
+    return frozenset(f"{row['pair_id']} {row['winner']}" for row in rows if row["verdict"] == "accepted")
+
+
+def _standing(line: Line) -> Iterator[str]:
+    trained = {name: trained_on(line.store.path("train", name), "dataset") for name in finished(line)}
+    if not any(trained.values()):
+        return
+    files = [file for file in dataset_files(line.store) if file.is_file()]
+    if not any(file.name.startswith("train-") for file in files):
+        return
+    if sum(file.stat().st_size for file in files) <= IN_PASSING:
+        folder = line.store.path("dataset")
+        yield from (name for name, data in trained.items() if data and is_made_on(folder, data))
