@@ -112,6 +112,22 @@ class Line:
             self.store.update_manifest(partial(undo, before, mine))
             raise
 
+    @contextmanager
+    def training_kept(self) -> Iterator[None]:
+        """Keep what the training was told while the steps before it are walked: a kill must not lose it."""
+        before, mine = self.store.update_manifest(self._with_training)
+        try:
+            yield
+        except (UsageError, MissingDependency):
+            self.store.update_manifest(partial(undo, before, mine))
+            raise
+
+    def _with_training(self, manifest: Manifest) -> Manifest:
+        check_format(self.store, manifest)
+        manifest = dict(current(self.store, manifest))
+        told = Telling(self.resolved, self.store.files.local, self.command)
+        return {**manifest, "format": FORMAT_VERSION, "rpo": __version__, **told.of_training(manifest)}
+
 
 def open_line(
     path: str | Path,

@@ -89,11 +89,12 @@ def require_models(line: Line, steps: Sequence[str]) -> None:
         "train": s.train.model is None and s.generate.generator is None and MODEL,
     }
     missing = [name for step, name in lacking.items() if step in steps and name]
-    if "generate" in steps and GENERATOR in missing and MODEL in missing:
+    every = tuple(missing)
+    if GENERATOR in missing and MODEL in missing:
         missing.remove(MODEL)  # which tunes that one
     if missing:
         raise NoModel(
-            missing,
+            every,
             f"no model is named for {', '.join(missing)}",
             f"--preset NAME (`rpo list presets`), an rpo.toml (`rpo init {line.store.url} --preset NAME`), "
             "or "

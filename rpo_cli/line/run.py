@@ -1,5 +1,7 @@
 """The steps of the line in order; each can be called again at any time and does only what is missing."""
 
+from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,6 +115,11 @@ def run(line: Line, until: str | None = None, *, shard: Shard | None = None) -> 
     if not _asked_for_pictures(line):
         steps = tuple(step for step in steps if step != "generate")
     preflight(line, steps)
+    with line.training_kept() if "train" in steps else nullcontext():
+        return _walked(line, steps, shard)
+
+
+def _walked(line: Line, steps: Sequence[str], shard: Shard | None) -> RunReport:
     stages = [run_stage(line, name, shard=shard) for name in steps if name in STAGES]
     pairs = train_report = sheet = None
     if "build-pairs" in steps:

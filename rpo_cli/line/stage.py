@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from rpo_cli import registry
 from rpo_cli.line.context import Line
 from rpo_cli.line.counters import counter_notes
+from rpo_cli.line.forewarned import warn_of_words
 from rpo_cli.line.hydrate import hydrate
-from rpo_cli.line.prompts import take_prompts
+from rpo_cli.line.prompts import live_prompts, take_prompts
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.work import Work, works
 from rpo_cli.protocols import Results, Task
@@ -107,11 +108,19 @@ def run_stage(
     with line.store.lock(name, shard), line.recorded():
         if name == "generate":
             take_prompts(line)
+            forewarn(line)
         for note in counter_notes(line) if name == "edit" else ():
             line.observer.note(note)
         started = time.monotonic()
         reports = [_run_work(line, work, shard, retry_rejects, limit) for work in works(line, name)]
     return _sum(name, reports, time.monotonic() - started)
+
+
+def forewarn(line: Line) -> None:
+    """Say what the generator will not understand, before it draws what is missing."""
+    (work,) = works(line, "generate") or (None,)
+    if work is not None and not work.keys <= line.store.keys(work.table):
+        warn_of_words(line, work.models[0], (prompt for _, prompt in live_prompts(line)))
 
 
 def _sum(name: str, reports: list[StageReport], seconds: float) -> StageReport:

@@ -8,6 +8,7 @@ from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.exchange.card import built
 from rpo_cli.exchange.dataset import sweep
 from rpo_cli.line.context import Line
+from rpo_cli.line.forewarned import warn_of_pairs
 from rpo_cli.line.numbers import with_numbers
 from rpo_cli.line.online import fine_tune_online, model_of, own_online_settings
 from rpo_cli.line.work import reward_models
@@ -56,6 +57,8 @@ def fine_tune(line: Line, start: Start | None = None) -> TrainReport:
     if launched().rank:
         return train_model(settings, **{**arguments, "observer": None})
     with line.store.lock(f"train-{settings.name}"), line.recorded(training=True):
+        if start is None and not (arguments["out"] / "done.json").exists():
+            warn_of_pairs(line, settings, training_rows(arguments["dataset"]))
         return train_model(settings, **arguments)
 
 
