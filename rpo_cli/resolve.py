@@ -18,7 +18,7 @@ from rpo_cli.errors import UsageError
 from rpo_cli.recipes.training import kin
 from rpo_cli.scopes import CRITIC, HANGS, METHOD, NAME, Scope, Values, misfits, scope_of
 from rpo_cli.settings_checks import EARLIER, RUN_FILE, SERVERS, Origins, checked, default_of, setting_names
-from rpo_cli.settings_said import fell, in_force, overridden, taken_back, text_of, unused
+from rpo_cli.settings_said import expanded, fell, in_force, overridden, taken_back, text_of, unused
 
 NO_PRESET = "none"
 SECTIONS = tuple(Settings.model_fields)
@@ -109,7 +109,7 @@ def resolve(
         options: dotted name → value; None means not given.
         preset: name of one; a `preset = "..."` line in a file counts too, then that of earlier commands.
         earlier: what earlier commands on this run were told.
-        unset: names of settings for which what earlier commands were told is taken back.
+        unset: settings, sections or "all", for which what earlier commands were told is taken back.
         uses: sections that the command works with: names of a registry that only others name are told, not
             refused.
 
@@ -118,6 +118,7 @@ def resolve(
         UsageError: a file that cannot be read, or an unknown preset.
     """
     earlier = earlier or Earlier()
+    unset = list(expanded(unset))
     own = read_toml(run_file) if run_file else {}
     config = read_toml(config_file) if config_file else {}
     named = (preset, config.pop("preset", None), own.pop("preset", None), earlier.preset, NO_PRESET)

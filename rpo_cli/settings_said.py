@@ -4,9 +4,11 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rpo_cli.errors import UsageError
+from rpo_cli.errors import UsageError, nearest
 from rpo_cli.scopes import Values, scope_of
 from rpo_cli.settings_checks import EARLIER, RUN_FILE, Origins, setting_names
+
+ALL = "all"
 
 
 def fell(origin: str, hung_on: str, before: str, after: str, names: Sequence[str]) -> str:
@@ -14,10 +16,23 @@ def fell(origin: str, hung_on: str, before: str, after: str, names: Sequence[str
     return f"not used: {', '.join(names)} ({origin}), which {verb} for {hung_on} {before}, not {after}"
 
 
-def taken_back(unset: Sequence[str], run: Values, training: Values, origins: Origins) -> Iterator[str]:
+def expanded(unset: Sequence[str]) -> Iterator[str]:
+    """The names of settings that are taken back: of a section, or of "all", every one.
+
+    Raises:
+        UsageError: no such setting.
+    """
     for name in unset:
-        if name not in setting_names():
-            raise UsageError(f"--unset {name}: no such setting", "`rpo settings RUN` lists them")
+        names = [each for each in setting_names() if name in (each, each.partition(".")[0], ALL)]
+        if not names:
+            close = nearest(name, setting_names())
+            raise UsageError(f"--unset {name}: no such setting{close}", "`rpo settings RUN` lists them")
+        yield from names
+
+
+def taken_back(unset: Sequence[str], run: Values, training: Values, origins: Origins) -> Iterator[str]:
+    """A word on a setting that nobody was told, where one alone is taken back."""
+    for name in unset if len(unset) == 1 else ():
         if name not in run and name not in training:
             where = origins.get(name, "default")
             yield f"--unset {name}: no earlier command was given it; it is from: {where}"

@@ -28,6 +28,6 @@ def export(
     from rpo_cli.line.exporting import export as write
 
     say = step.console(context)
-    line = open_line(run, create=False, observer=say.observer())
+    line = open_line(run, create=False, observer=say.observer(), uses=())
     reports.exported(say, write(line, format, out))
     onward.status(say, run)

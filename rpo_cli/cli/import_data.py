@@ -99,5 +99,5 @@ def _withdraw(context: typer.Context, run: str, name: str) -> None:
     from rpo_cli.line.withdrawing import withdraw
 
     say = step.console(context)
-    reports.withdrawn(say, withdraw(open_line(run, create=False, observer=say.observer()), name))
+    reports.withdrawn(say, withdraw(open_line(run, create=False, observer=say.observer(), uses=()), name))
     onward.status(say, run)

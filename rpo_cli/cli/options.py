@@ -132,7 +132,7 @@ Unset = Annotated[
     list[str] | None,
     typer.Option(
         metavar="SECTION.KEY",
-        help="Take back what an earlier command was told; repeatable.",
+        help="Take back what earlier commands were told; a section or all, too; repeatable.",
         show_default=False,
     ),
 ]

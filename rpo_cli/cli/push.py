@@ -30,6 +30,6 @@ def push(
     from rpo_cli.line.pushing import push as upload
 
     say = step.console(context)
-    line = open_line(run, create=False, observer=say.observer())
+    line = open_line(run, create=False, observer=say.observer(), uses=())
     reports.pushed(say, upload(line, repo_id, public=public, accept_license=accept_license))
     onward.status(say, run)

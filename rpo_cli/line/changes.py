@@ -1,11 +1,14 @@
 """What a rebuilt dataset takes from those that stood on the one before: said with numbers, never asked."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rpo_cli.line.advice import evaluated
 from rpo_cli.line.contenders import finished, trained_on
 from rpo_cli.line.context import Line
 from rpo_cli.line.held_out import IN_PASSING, dataset_files
+from rpo_cli.stages.split import split_of
 from rpo_cli.train.data import is_made_on
 
 
@@ -15,15 +18,18 @@ class Before:
 
     pairs: frozenset[str]
     trainings: tuple[str, ...]
+    val_fraction: float
 
 
 def before_build(line: Line) -> Before:
     """Reads light columns; of datasets too large to be looked at in passing no trainings are told."""
-    return Before(_pairs(line), tuple(_standing(line)))
+    pairs = line.store.read_manifest().get("settings", {}).get("pairs", {})
+    fraction = pairs.get("val_fraction", line.settings.pairs.val_fraction)
+    return Before(_pairs(line), tuple(_standing(line)), fraction)
 
 
 def changes_since(line: Line, before: Before) -> Iterator[str]:
-    """A line for a dataset that has become smaller, and one for each training on other pairs than now."""
+    """Lines: a smaller dataset, trainings on other pairs, evaluations on prompts held out no more."""
     now = _pairs(line)
     gone, new = len(before.pairs - now), len(now - before.pairs)
     if len(now) < len(before.pairs):
@@ -34,6 +40,18 @@ def changes_since(line: Line, before: Before) -> Iterator[str]:
                 f"training '{name}' was made on the dataset before: {gone:,} of its {len(before.pairs):,} "
                 f"pairs are gone, {new:,} are new"
             )
+    fraction = line.settings.pairs.val_fraction
+    for name in evaluated(line) if fraction != before.val_fraction else ():
+        texts = _held_out(line, name, before.val_fraction)
+        if moved := sum(split_of(text, fraction) == "train" for text in texts):
+            yield f"evaluation '{name}': {moved:,} of its {len(texts):,} prompts are held out no more"
+
+
+def _held_out(line: Line, name: str, fraction: float) -> list[str]:
+    """Prompts of an evaluation that were held out from training."""
+    lines = line.store.files.read(f"eval/{name}/prompts.jsonl").decode().splitlines()
+    texts = [json.loads(text)["prompt"] for text in lines]
+    return [text for text in texts if split_of(text, fraction) == "validation"]
 
 
 def _pairs(line: Line) -> frozenset[str]:

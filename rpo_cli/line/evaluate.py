@@ -161,10 +161,21 @@ def _measured(line: Line, name: str, plan: _Plan) -> Evaluation:
     known = read_json(line.store, place)
     if known.get("fingerprint") == fingerprint:
         return Evaluation(str(path), known, skipped=True)
+    if known:
+        line.say(_replaced(name, known, plan))
     results = _results(line, name, plan, rejected, fingerprint)
     text = json.dumps(results, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
     line.store.files.write(place, text.encode())
     return Evaluation(str(path), results)
+
+
+def _replaced(name: str, known: dict[str, Any], plan: _Plan) -> str:
+    """What an evaluation of the same name measured before, and what it measures now."""
+    models = [", ".join(row["label"] for row in known.get("settings", ()))]
+    models.append(", ".join(setting.label for setting in plan.settings))
+    prompts = [known.get("prompts", {}).get("count", 0), len(plan.prompts.texts)]
+    told = [f"{count:,} prompts, {labels}" for count, labels in zip(prompts, models, strict=True)]
+    return f"evaluation '{name}' is replaced: it was of {told[0]}; it is of {told[1]}"
 
 
 def _fingerprint(plan: _Plan) -> str:

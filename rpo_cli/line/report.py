@@ -80,7 +80,7 @@ def write_report(
         UsageError: no run, no pairs yet, a filter's reward or gate that is none, or `out` holds files that
             are not a report's.
     """
-    line = open_line(path, observer=observer, create=False)
+    line = open_line(path, observer=observer, create=False, uses=())
     store = line.store
     folder = store.path(FOLDER) if out is None else Path(out)
     refuse_foreign(folder)

@@ -29,6 +29,10 @@ from rpo_cli.line.work import (
 
 STEPS = ("generate", "critique", "edit", "build-pairs", "train")
 IMPORTED = ("images", "critiques", "preferences")
+MIXED = (
+    "Models of a closed world and others were let judge each other's pictures (`run.mix`): such verdicts "
+    "say little."
+)
 ROLES = {"generate": "generator", "critique": "critic", "edit": "editor"}
 
 
@@ -38,8 +42,8 @@ def build_pairs(line: Line) -> PairsReport:
         raise UsageError("no reward is set", "pass --reward NAME=FOLDER; see `rpo list rewards`")
     with line.store.lock("build-pairs"):
         inputs = _inputs(line)
+        before = before_build(line)
         with line.recorded():
-            before = before_build(line)
             found = build_dataset(line.store, line.settings.pairs, **inputs, observer=line.observer)
             for text in changes_since(line, before) if found.fresh else ():
                 line.say(text)
@@ -73,7 +77,7 @@ def _inputs(line: Line) -> dict[str, Any]:
     return {
         "live": live,
         "models": named,
-        "notes": line.resolved.notes,
+        "notes": (*line.resolved.notes, *([MIXED] if line.settings.run.mix else ())),
         "imports": told_sources(line),
     }
 

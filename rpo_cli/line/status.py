@@ -92,7 +92,7 @@ class RunStatus:
 
 def status(path: str | Path) -> RunStatus:
     """Count the rows of a run by stage; reads key columns only and loads no model."""
-    line = open_line(path, create=False)
+    line = open_line(path, create=False, uses=())
     files = line.store.files
     stages = [*_imports(line), *(_stage(line, name) for name in TABLES)]
     current = is_current(line)
@@ -189,7 +189,7 @@ def groups(found: list[Work]) -> set[str]:
 
 def prune(path: str | Path) -> dict[str, int]:
     """Drop the rows of older settings; returns how many rows each table lost."""
-    line = open_line(path, create=False)
+    line = open_line(path, create=False, uses=())
     dropped = {}
     for name, table in TABLES.items():
         with line.store.lock(name):

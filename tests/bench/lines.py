@@ -13,7 +13,6 @@ from rpo_cli.line.context import Line
 from rpo_cli.line.work import live_images
 from rpo_cli.pictures import decode
 from rpo_cli.shapes.prompts import prompts
-from rpo_cli.store import open_store
 from tests.bench.cells import cell
 
 SIDES = ("jpg_0", "jpg_1")
@@ -32,18 +31,15 @@ def prompt_file(work: Path, split: str, count: int, seed: int) -> Path:
 def dataset_line(data: Table, work: Path, options: Table | None = None) -> Line:
     """The run that the table [data] of a protocol describes, with more options, and no others.
 
-    An option stays in force for its run, so those of the arm before are forgotten first: otherwise an arm
-    that names none would be built with the gates and rewards of its neighbour.
+    What the data is stays with its run, so what the arm before was told is taken back.
     """
     folder = work / "data"
-    if (folder / "run.json").is_file():
-        store = open_store(folder)
-        store.write_manifest({**store.read_manifest(), "options": {}})
     named = {
         "prompts.file": str(prompt_file(work, data["split"], data["prompts"], data["prompt_seed"])),
         "run.seed": data["run_seed"],
     }
-    return open_line(folder, {**named, **data["options"], **(options or {})}, preset="shapes")
+    told = {**named, **data["options"], **(options or {})}
+    return open_line(folder, told, preset="shapes", unset=["all"])
 
 
 def data_inputs(data: Table, work: Path) -> Table:

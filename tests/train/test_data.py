@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.data import Pair, fingerprint, pictures, read_pairs
+from rpo_cli.train.data import Pair, fingerprint, is_made_on, pictures, read_pairs
 
 
 def sha(data: bytes) -> str:
@@ -141,3 +141,23 @@ def test_no_training_split_is_a_usage_error_with_a_hint(tiny, row, tmp_path, spl
     with pytest.raises(UsageError, match="no training pairs") as caught:
         fingerprint(tmp_path)
     assert "rpo build-pairs" in caught.value.hint
+
+
+def test_what_reviewers_say_of_pairs_is_no_part_of_what_a_training_takes(tiny, row, tmp_path):
+    """Nor is a training invalid that an earlier version has made on the same files."""
+    for name, said in (("a", None), ("b", "a")):
+        rows = [{**each, "human_label": said} for each in tiny.bright_beats_dark(2, 0)]
+        tiny.write_split(tmp_path / name, "train", rows)
+    files = sorted((tmp_path / "a" / "data").iterdir())
+    digest = hashlib.sha256(f"train {hashlib.sha256(files[0].read_bytes()).hexdigest()}\n".encode())
+
+    assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b")
+    assert is_made_on(tmp_path / "a", fingerprint(tmp_path / "b"))
+    assert is_made_on(tmp_path / "a", digest.hexdigest()[:32])
+    assert not is_made_on(tmp_path / "b", digest.hexdigest()[:32])
+
+
+def test_a_label_is_part_of_what_a_training_takes(tiny, row, tmp_path):
+    for name, label in (("a", 1.0), ("b", 0.0)):
+        tiny.write_split(tmp_path / name, "train", [row(label_0=label)])
+    assert fingerprint(tmp_path / "a") != fingerprint(tmp_path / "b")
