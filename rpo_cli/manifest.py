@@ -45,7 +45,7 @@ class Shape(BaseModel):
     options: dict[str, Any] = Field(default={}, description="setting → value")
     given: Names = Field(default={}, description="setting → which command was given it, and when")
     trainings: dict[str, dict[str, dict[str, Any]]] = Field(
-        default={}, description="training → options, given, beside: setting → value"
+        default={}, description="training → options, given, beside, origins: setting → value"
     )
     evaluations: dict[str, dict[str, Any]] = Field(
         default={}, description="evaluation → option → what it was asked with"

@@ -34,11 +34,13 @@ class Told:
         options: dotted name → value.
         given: dotted name → which command was given it, and when.
         beside: the settings that others hang on, as they were then.
+        origins: where those were from; what a preset names is the same model wherever it lies now.
     """
 
     options: Values = field(default_factory=dict)
     given: Mapping[str, str] = field(default_factory=dict)
     beside: Values = field(default_factory=dict)
+    origins: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -139,7 +141,8 @@ def resolve(
     )
     training = earlier.trainings.get(str(name or default_of(NAME)), Told())
     before = [
-        _Layer(EARLIER, _without(told.options, unset), told.beside) for told in (earlier.run, training)
+        _Layer(EARLIER, _without(told.options, unset), _beside(told, files[0]))
+        for told in (earlier.run, training)
     ]
     layers = [*files, *before, *asked]
     values, origins, fallen = _standing(layers, uses)
@@ -216,6 +219,12 @@ def _astray(layers: Sequence[_Layer]) -> Iterator[str]:
     for layer in layers:
         if layer.origin != "option":
             yield from astray(layer.values, layer.origin)
+
+
+def _beside(told: Told, preset: _Layer) -> dict[str, Any]:
+    same = {name for name, origin in told.origins.items() if origin == preset.origin}
+    named = {name: preset.values[name] for name in same & preset.values.keys()}
+    return {**told.beside, **named}
 
 
 def _without(options: Values, unset: Sequence[str]) -> dict[str, Any]:

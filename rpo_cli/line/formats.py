@@ -16,7 +16,7 @@ from rpo_cli.manifest import OPTIONS, TRAININGS, Manifest
 from rpo_cli.records import FORMAT_VERSION, row_seed
 from rpo_cli.resolve import PARENTS
 from rpo_cli.scopes import NAME, scope_of
-from rpo_cli.settings_checks import setting_names
+from rpo_cli.settings_checks import default_of, setting_names
 from rpo_cli.stages.generate import ImageTask
 from rpo_cli.stages.opponents import loser_key
 from rpo_cli.store import Store
@@ -69,11 +69,14 @@ def current(store: Store, manifest: Manifest) -> Manifest:
         for key, value in keys.items()
         if (name := f"{section}.{key}") in PARENTS
     }
-    trainings = {str(options.get(NAME, "default")): {OPTIONS: last, "beside": parents}} if last else {}
+    origins = {name: origin for name, origin in manifest.get("origins", {}).items() if name in PARENTS}
+    about = {"beside": parents, "origins": origins}
+    trainings = {str(options.get(NAME, "default")): {OPTIONS: last, **about}} if last else {}
+    seed = manifest.get("settings", {}).get("run", {}).get("seed", 0)
     for name in trainings_of(store):
-        said = _settings_of(store, name)
+        said = _settings_of(store, name, seed)
         beside = parents | {key: said[key] for key in PARENTS & said.keys()}
-        trainings[name] = {OPTIONS: said or last, "beside": beside}
+        trainings[name] = {OPTIONS: said or last, "beside": beside, "origins": origins}
     return {**manifest, OPTIONS: kept, **({TRAININGS: trainings} if trainings else {})}
 
 
@@ -83,19 +86,21 @@ def trainings_of(store: Store) -> list[str]:
     return sorted({name.split("/")[1] for name in found if name.count("/") == 2})
 
 
-def _settings_of(store: Store, name: str) -> dict[str, Any]:
-    """What the folder of a training says of its settings."""
+def _settings_of(store: Store, name: str, seed: int) -> dict[str, Any]:
+    """What the folder of a training says of its settings, beside their defaults.
+
+    Args:
+        seed: of the run, which is the training's where it has none of its own.
+    """
     try:
         saved = json.loads(store.files.read(f"train/{name}/settings.json"))
     except ValueError:
         return {}
     said = saved.get("identity", {}) if isinstance(saved, dict) else {}
-    own = {key: value for key, value in said.items() if f"train.{key}" in setting_names()}
-    return {
-        f"train.{key}": value
-        for key, value in own.items()
-        if key not in ("seed", "model", "dataset", "embedder")
-    }
+    own = {f"train.{key}": value for key, value in said.items() if f"train.{key}" in setting_names()}
+    unsaid = {"train.model", "train.dataset", "train.embedder"}  # of these it tells hashes
+    unsaid |= {"train.seed"} if said.get("seed") == seed else set()
+    return {key: value for key, value in own.items() if key not in unsaid and value != default_of(key)}
 
 
 def losers_to_rekey(store: Store, manifest: Manifest) -> Iterator[tuple[str, dict[str, str]]]:

@@ -2,7 +2,7 @@
 
 options             what the data is: dotted name → value, each given by some command
 given               which command was given it, and when
-trainings           name → {options, given, beside}: of a training; beside: what its settings hang on
+trainings           name → {options, given, beside, origins}: of a training; beside: what they hang on
 settings, origins   all settings as the last command had them
 """
 
@@ -25,12 +25,14 @@ def earlier_of(manifest: Manifest, run: Path | None) -> Earlier:
     settings = manifest.get("settings", {})
     flat = {f"{section}.{key}": value for section, keys in settings.items() for key, value in keys.items()}
     beside = anchored({name: flat[name] for name in PARENTS if name in flat}, home)
-    told = Told(anchored(manifest.get(OPTIONS, {}), home), manifest.get(GIVEN, {}), beside)
+    origins = {name: origin for name, origin in manifest.get("origins", {}).items() if name in PARENTS}
+    told = Told(anchored(manifest.get(OPTIONS, {}), home), manifest.get(GIVEN, {}), beside, origins)
     trainings = {
         name: Told(
             anchored(said.get(OPTIONS, {}), home),
             said.get(GIVEN, {}),
             anchored(said.get("beside", {}), home),
+            said.get("origins", {}),
         )
         for name, said in manifest.get(TRAININGS, {}).items()
     }
@@ -83,7 +85,8 @@ class Telling:
         )
         values = self.resolved.settings.model_dump(mode="json")
         parents = {name: values[name.partition(".")[0]][name.partition(".")[2]] for name in sorted(PARENTS)}
-        mine = {OPTIONS: options, GIVEN: given, "beside": portable(parents, self.run)}
+        origins = {name: self.resolved.origins[name] for name in sorted(PARENTS)}
+        mine = {OPTIONS: options, GIVEN: given, "beside": portable(parents, self.run), "origins": origins}
         return {TRAININGS: {**manifest.get(TRAININGS, {}), name: mine}}
 
     def _merged(

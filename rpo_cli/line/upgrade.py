@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rpo_cli import __version__
-from rpo_cli.line.formats import code_unknown, format_of, losers_to_rekey
+from rpo_cli.line.formats import code_unknown, current, format_of, losers_to_rekey
 from rpo_cli.line.import_groups import upgrade_imports
 from rpo_cli.manifest import MANIFEST
 from rpo_cli.records import FORMAT_VERSION, TABLES, Image, Pair
@@ -70,7 +70,9 @@ def _upgraded(store: Store, dry_run: bool) -> Upgrade:
             rekeyed = sum(map(len, losers.values()))
             if not dry_run:
                 _rekey(store, losers)
-                store.update_manifest(lambda now: {**now, "format": FORMAT_VERSION, "rpo": __version__})
+                store.update_manifest(
+                    lambda now: {**current(store, now), "format": FORMAT_VERSION, "rpo": __version__}
+                )
     rows = {table: len(store.keys(table)) for table in TABLES}
     kept = {table: count for table, count in rows.items() if count}
     return Upgrade(store.url, before, FORMAT_VERSION, kept, rekeyed, again, notes)

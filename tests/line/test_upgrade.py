@@ -213,3 +213,50 @@ def test_what_a_run_of_before_wants_is_what_it_has(stand):
     upgrade(stand.run)
     wants = [work.generate_work(open_line(path)).keys for path in (stand.run, stand.run.with_name("copy"))]
     assert wants[0] == wants[1] == open_store(stand.run).keys("images")
+
+
+def of_format_2(run):
+    """A run whose options are all of the run, as they were before each belonged to somebody."""
+    run.mkdir()
+    options = {
+        "generate.steps": 9,
+        "run.device": "cpu",
+        "train.method": "ppod",
+        "train.name": "second",
+        "train.steps": 3,
+    }
+    settings = {"run": {"seed": 7}, "train": {"method": "ppod"}, "generate": {"generator": "/models/one"}}
+    manifest = {"format": 2, "preset": "none", "options": options, "settings": settings}
+    (run / "run.json").write_text(json.dumps(manifest))
+    for name, identity in (
+        ("first", {"method": "dpo", "beta": 50.0, "steps": 4, "rank": 16, "seed": 3, "dataset": "d"}),
+        ("second", {"method": "ppod", "beta": 9.0, "steps": 3, "seed": 7}),
+    ):
+        (run / "train" / name).mkdir(parents=True)
+        (run / "train" / name / "settings.json").write_text(json.dumps({"identity": identity}))
+
+
+def test_options_of_format_2_go_to_whom_they_belong(tmp_path):
+    """A training that is there goes on with the settings that its own folder holds."""
+    of_format_2(tmp_path / "run")
+    read = open_line(tmp_path / "run", {"train.name": "first"})
+
+    upgrade(tmp_path / "run")
+
+    manifest = open_store(tmp_path / "run").read_manifest()
+    assert manifest["options"] == {"generate.steps": 9}
+    first, second = (manifest["trainings"][name]["options"] for name in ("first", "second"))
+    assert first == {"train.beta": 50.0, "train.seed": 3, "train.steps": 4}
+    assert second == {"train.method": "ppod", "train.beta": 9.0, "train.steps": 3}
+    assert read.settings == open_line(tmp_path / "run", {"train.name": "first"}).settings
+    assert (read.settings.train.beta, read.settings.run.device) == (50.0, "auto")
+    other = open_line(tmp_path / "run", {"train.name": "third"}).settings.train
+    assert (other.method, other.steps) == ("dpo", 200)
+
+
+def test_a_run_of_format_2_is_written_to_as_it_is(tmp_path):
+    of_format_2(tmp_path / "run")
+    open_line(tmp_path / "run", {"train.name": "second"}).record()
+    manifest = open_store(tmp_path / "run").read_manifest()
+    assert (manifest["format"], manifest["options"]) == (FORMAT_VERSION, {"generate.steps": 9})
+    assert manifest["trainings"]["first"]["options"]["train.beta"] == 50.0
