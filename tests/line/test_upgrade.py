@@ -219,6 +219,7 @@ def of_format_2(run):
     """A run whose options are all of the run, as they were before each belonged to somebody."""
     run.mkdir()
     options = {
+        "generate.generator": "/models/one",
         "generate.steps": 9,
         "run.device": "cpu",
         "train.method": "ppod",
@@ -244,7 +245,7 @@ def test_options_of_format_2_go_to_whom_they_belong(tmp_path):
     upgrade(tmp_path / "run")
 
     manifest = open_store(tmp_path / "run").read_manifest()
-    assert manifest["options"] == {"generate.steps": 9}
+    assert manifest["options"] == {"generate.generator": "/models/one", "generate.steps": 9}
     first, second = (manifest["trainings"][name]["options"] for name in ("first", "second"))
     assert first == {"train.beta": 50.0, "train.seed": 3, "train.steps": 4}
     assert second == {"train.method": "ppod", "train.beta": 9.0, "train.steps": 3}
@@ -258,5 +259,5 @@ def test_a_run_of_format_2_is_written_to_as_it_is(tmp_path):
     of_format_2(tmp_path / "run")
     open_line(tmp_path / "run", {"train.name": "second"}).record()
     manifest = open_store(tmp_path / "run").read_manifest()
-    assert (manifest["format"], manifest["options"]) == (FORMAT_VERSION, {"generate.steps": 9})
+    assert (manifest["format"], len(manifest["options"])) == (FORMAT_VERSION, 2)
     assert manifest["trainings"]["first"]["options"]["train.beta"] == 50.0
