@@ -74,9 +74,9 @@ def current(store: Store, manifest: Manifest) -> Manifest:
     trainings = {str(options.get(NAME, "default")): {OPTIONS: last, **about}} if last else {}
     seed = manifest.get("settings", {}).get("run", {}).get("seed", 0)
     for name in trainings_of(store):
-        said = _settings_of(store, name, seed)
+        said = _settings_of(store, name)
         beside = parents | {key: said[key] for key in PARENTS & said.keys()}
-        trainings[name] = {OPTIONS: said or last, "beside": beside, "origins": origins}
+        trainings[name] = {OPTIONS: _given(said, seed) or last, "beside": beside, "origins": origins}
     return {**manifest, OPTIONS: kept, **({TRAININGS: trainings} if trainings else {})}
 
 
@@ -86,21 +86,23 @@ def trainings_of(store: Store) -> list[str]:
     return sorted({name.split("/")[1] for name in found if name.count("/") == 2})
 
 
-def _settings_of(store: Store, name: str, seed: int) -> dict[str, Any]:
-    """What the folder of a training says of its settings, beside their defaults.
-
-    Args:
-        seed: of the run, which is the training's where it has none of its own.
-    """
+def _settings_of(store: Store, name: str) -> dict[str, Any]:
+    """What the folder of a training says of its settings; of models and data it tells hashes, not names."""
     try:
         saved = json.loads(store.files.read(f"train/{name}/settings.json"))
     except ValueError:
         return {}
     said = saved.get("identity", {}) if isinstance(saved, dict) else {}
-    own = {f"train.{key}": value for key, value in said.items() if f"train.{key}" in setting_names()}
-    unsaid = {"train.model", "train.dataset", "train.embedder"}  # of these it tells hashes
-    unsaid |= {"train.seed"} if said.get("seed") == seed else set()
-    return {key: value for key, value in own.items() if key not in unsaid and value != default_of(key)}
+    own = {
+        f"train.{key}": value for key, value in said.items() if key not in ("model", "dataset", "embedder")
+    }
+    return {key: value for key, value in own.items() if key in setting_names()}
+
+
+def _given(said: Mapping[str, Any], seed: int) -> dict[str, Any]:
+    """Of them what is no default; a training without a seed of its own has the run's."""
+    unsaid = {"train.seed"} if said.get("train.seed") == seed else set()
+    return {key: value for key, value in said.items() if key not in unsaid and value != default_of(key)}
 
 
 def losers_to_rekey(store: Store, manifest: Manifest) -> Iterator[tuple[str, dict[str, str]]]:
