@@ -38,7 +38,7 @@ def doctor(context: typer.Context, json: o.Json = False, quiet: o.Quiet = False)
     say = step.console(context)
     say.result(found, table(["topic", "name", "found", ""], rows))
     refuse_wrong([finding for finding in found if finding.ok is False])
-    onward.tell(say, "rpo init demo")
+    onward.tell(say, "rpo run demo --preset shapes")
 
 
 def refuse_wrong(wrong: list[Finding]) -> None:

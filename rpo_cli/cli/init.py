@@ -11,7 +11,7 @@ from rpo_cli import registry, templates
 from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
 from rpo_cli.config import Settings
-from rpo_cli.resolve import resolve
+from rpo_cli.resolve import NO_PRESET, resolve
 from rpo_cli.scopes import TRUSTING
 
 LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
@@ -20,13 +20,13 @@ LIMITS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveM
 def init(
     context: typer.Context,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Made when there is none.")],
-    preset: Annotated[str, typer.Option(help="Settings to start from: `rpo list presets`.")] = "shapes",
+    preset: Annotated[str, typer.Option(help="Settings to start from: `rpo list presets`.")] = NO_PRESET,
     json: o.Json = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Write DIR/rpo.toml with every setting explained, and DIR/templates/ to edit; overwrites nothing.
 
-    Example: rpo init demo && rpo run demo
+    Example: rpo init demo --preset shapes && rpo run demo
     """
     registry.locate("presets", preset)
     files = {Path("rpo.toml"): toml(preset), **_templates()}
@@ -61,7 +61,8 @@ def toml(preset: str) -> str:
     values = resolve({}, preset=preset).settings.model_dump(mode="json")
     lines = [
         "# Settings of this run; an option on the command line wins over a line here.",
-        "# Every line that is commented out shows the value in force without it.",
+        "# Every line that is commented out shows the value in force without it. A path is relative to this",
+        '# file; KEY = "default" is the setting\'s own default, whatever the preset has.',
         f"preset = {json_text.dumps(preset)}",
     ]
     for section, table in values.items():
