@@ -61,8 +61,8 @@ def toml(preset: str) -> str:
     values = resolve({}, preset=preset).settings.model_dump(mode="json")
     lines = [
         "# Settings of this run; an option on the command line wins over a line here.",
-        "# Every line that is commented out shows the value in force without it. A path is relative to this",
-        '# file; KEY = "default" is the setting\'s own default, whatever the preset has.',
+        "# Every line that is commented out shows the value in force without it. A path is relative to",
+        '# this file; KEY = "default" is the setting\'s own default, whatever the preset has.',
         f"preset = {json_text.dumps(preset)}",
     ]
     for section, table in values.items():

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from rpo_cli.anchors import DEFAULT
 from rpo_cli.line.contenders import Contender
 from rpo_cli.line.context import Line
 from rpo_cli.line.work import required
@@ -86,6 +87,7 @@ def nested_line(line: Line, folder: Sequence[str], model: Contender, told: Mappi
         **told,
         **model.options,
     }
-    resolved = resolve(options, preset=line.resolved.preset)
+    said = {key: DEFAULT if value is None else value for key, value in options.items()}
+    resolved = resolve(said, preset=line.resolved.preset)
     store = open_store(line.store.path(*folder), create=True)
     return Line(store, resolved, Under(model.label, line.observer))

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from rpo_cli.anchors import DEFAULT
 from rpo_cli.errors import UsageError
 from rpo_cli.line.context import Line
 from rpo_cli.line.imports import import_groups, imported
@@ -107,7 +108,8 @@ def round_settings(line: Line, number: int, sampler: Path | None) -> dict[str, A
         "pairs.strategy": STRATEGY[losers],
         "pairs.min_margin": min_margin(line),
     }
-    return {name: value for name, value in (told | own).items() if value is not None}
+    said = {name: DEFAULT if value is None else value for name, value in told.items() if name not in own}
+    return said | {name: value for name, value in own.items() if value is not None}
 
 
 def losers_of(settings: TrainSettings) -> str:
