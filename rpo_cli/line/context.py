@@ -1,7 +1,7 @@
 """A run, opened: its store, its settings and the identities of its models."""
 
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -105,17 +105,18 @@ class Line:
 
         What is written into run.json meanwhile stays: hours may have passed.
         """
-        before, mine = self.store.update_manifest(partial(self._recorded, training, {}))
-        try:
+        with self._unless_refused(partial(self._recorded, training, {})):
             yield
-        except (UsageError, MissingDependency):
-            self.store.update_manifest(partial(undo, before, mine))
-            raise
 
     @contextmanager
     def training_kept(self) -> Iterator[None]:
         """Keep what the training was told while the steps before it are walked: a kill must not lose it."""
-        before, mine = self.store.update_manifest(self._with_training)
+        with self._unless_refused(self._with_training):
+            yield
+
+    @contextmanager
+    def _unless_refused(self, change: Callable[[Manifest], Manifest]) -> Iterator[None]:
+        before, mine = self.store.update_manifest(change)
         try:
             yield
         except (UsageError, MissingDependency):
