@@ -127,8 +127,10 @@ exporters = {
 }
 presets = {
     "shapes": "rpo_cli.shapes.preset:settings",
-    "paper": "rpo_cli.presets:paper",
-    "sd15": "rpo_cli.presets:sd15",
+    "paper": "rpo_cli.presets.paper:settings",
+    "sd15": "rpo_cli.presets.sd15:settings",
+    "sdxl": "rpo_cli.presets.sdxl:settings",
+    "sd3.5": "rpo_cli.presets.sd35:settings",
     "gpu": "rpo_cli.backends.critic_models:gpu_preset",
     "none": "rpo_cli.presets:none",
 }

@@ -50,7 +50,7 @@ UNIFIED_REWARD_8B = CriticModel(
     gigabytes=18,
 )
 LLAVA_CRITIC_7B = CriticModel(
-    summary="LLaVA-Critic-7B, the paper's: in LLaVA-NeXT's layout, which must be converted first.",
+    summary="LLaVA-Critic-7B, the paper's: in LLaVA-NeXT's layout, which nothing here loads.",
     source="Xiong et al. 2024, arXiv:2410.02712; https://huggingface.co/lmms-lab/llava-critic-7b",
     ref="lmms-lab/llava-critic-7b",
     license="Apache-2.0 (its card)",

@@ -133,8 +133,8 @@ class VllmServerCritic:
         if "LlavaQwenForCausalLM" in said:
             return RpoError(
                 f"{self._ref}: is in the layout of LLaVA-NeXT, which vLLM does not load",
-                "convert it to transformers' LLaVA-OneVision layout (transformers has "
-                "convert_llava_onevision_weights_to_hf.py), or take a lmms-lab/LLaVA-Critic-R1 model",
+                "take llava-hf/llava-onevision-qwen2-7b-ov-hf, which it was tuned from, or a "
+                "lmms-lab/LLaVA-Critic-R1 model",
             )
         return RpoError(f"the vLLM server {what}:\n{said}", f"the whole log: {log}")
 

@@ -11,6 +11,7 @@ from rpo_cli.cli.names import names_of
 from rpo_cli.cli.output import clean, room
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.presets import TABLES, explained
+from rpo_cli.presets.facts import facts_of
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.rewards import SCORERS
 
@@ -57,10 +58,10 @@ def item_of(kind: str, name: str) -> dict[str, Any]:
 
 
 def block(item: dict[str, Any]) -> str:
-    """Its lines, a title before each, folded to the terminal; the settings of a preset at last."""
+    """Its lines, a title before each, folded to the terminal; settings and facts of a preset at last."""
     lines = [f"{item['name']} ({item['kind']})"]
     for key, value in item.items():
-        if key not in ("kind", "name", "settings", "notes"):
+        if key not in ("kind", "name", "settings", "facts", "notes"):
             title = TITLES.get(key, key.replace("_", " "))
             lines += _folded(title, ", ".join(value) if isinstance(value, tuple) else str(value))
     lines += [""] if "settings" in item else []
@@ -68,6 +69,10 @@ def block(item: dict[str, Any]) -> str:
         lines += _folded("", f"{row['setting']} = {_short(row['value'])}", indent=0)
         origin = f"{row['whose']}: {row['why']}" if row["why"] else row["whose"]
         lines += _folded("", origin, indent=4)
+    lines += ["", "what it takes"] if "facts" in item else []
+    for fact in item.get("facts", ()):
+        lines += _folded("", f"{fact['what']}: {fact['value']}", indent=0)
+        lines += _folded("", fact["origin"], indent=4)
     for note in item.get("notes", ()):
         lines += ["", *_folded("", note, indent=0)]
     return "\n".join(lines)
@@ -139,7 +144,8 @@ def _preset(name: str, place: str) -> dict[str, Any]:
         for row in explained(name, settings)
     ]
     # the further notes of a table say what its rows say
-    return {"settings": rows, "notes": notes[:1] if name in TABLES else notes}
+    facts = [asdict(fact) for fact in facts_of(name, settings)]
+    return {"settings": rows, "facts": facts, "notes": notes[:1] if name in TABLES else notes}
 
 
 def _template(name: str, place: str) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def _loadable(line: Line, name: str, revision: str | None = None) -> ModelIdenti
         raise UsageError(
             f"{ref}: is in the layout of LLaVA-NeXT (LlavaQwenForCausalLM), which neither transformers nor "
             "vLLM loads",
-            "convert it with transformers' convert_llava_onevision_weights_to_hf.py, name the new folder",
+            "name the model that LLaVA-Critic was tuned from, llava-hf/llava-onevision-qwen2-7b-ov-hf, or "
+            "convert it with convert_llava_onevision_weights_to_hf.py of an older transformers",
         )
     return found
 

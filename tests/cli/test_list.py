@@ -123,6 +123,16 @@ def test_the_block_of_a_preset_has_every_setting_with_its_origin(rpo, name):
     assert all(f"\n{setting} = " in told for setting in flat)
 
 
+@pytest.mark.parametrize("name", ["paper", "sd15", "sdxl", "sd3.5", "shapes", "gpu"])
+def test_the_block_of_a_preset_ends_with_what_it_takes(rpo, name):
+    facts = json.loads(rpo("list", "presets", name, "--json").out)["facts"]
+    told = " ".join(rpo("list", "presets", name).out.partition("what it takes\n")[2].split())
+
+    assert {"memory: train", "disk for 1,000 prompts", "hours"} <= {fact["what"] for fact in facts}
+    assert all(f"{fact['what']}: {fact['value']}" in told for fact in facts)
+    assert all(" ".join(fact["origin"].split()) in told for fact in facts)
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

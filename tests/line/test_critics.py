@@ -34,7 +34,7 @@ def test_a_short_name_stands_for_a_hub_id(name, tmp_path):
     )
 
 
-def test_a_folder_in_llava_nexts_layout_is_refused_with_its_conversion(tmp_path):
+def test_a_folder_in_llava_nexts_layout_is_refused_with_a_model_that_loads(tmp_path):
     folder = tmp_path / "llava-critic-7b"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps({"architectures": ["LlavaQwenForCausalLM"]}))
@@ -42,7 +42,7 @@ def test_a_folder_in_llava_nexts_layout_is_refused_with_its_conversion(tmp_path)
     line = open_line(tmp_path / "run", {"critique.critic": str(folder)})
     with pytest.raises(UsageError, match="layout of LLaVA-NeXT") as caught:
         critic_identity(line)
-    assert "convert_llava_onevision_weights_to_hf.py" in caught.value.hint
+    assert "llava-hf/llava-onevision-qwen2-7b-ov-hf" in caught.value.hint
 
 
 def test_how_a_server_is_reached_makes_no_row_wanted_again_and_what_it_computes_with_does(tmp_path):
