@@ -27,6 +27,7 @@ from rpo_cli.cli.list import list_names
 from rpo_cli.cli.merge import merge
 from rpo_cli.cli.onward import ARGUMENTS
 from rpo_cli.cli.pairs import pairs
+from rpo_cli.cli.plan import plan
 from rpo_cli.cli.push import push
 from rpo_cli.cli.report import report
 from rpo_cli.cli.review.command import review
@@ -42,6 +43,7 @@ from rpo_cli.errors import Terminated
 COMMANDS: dict[str, Callable[..., None]] = {
     "run": run,
     "init": init,
+    "plan": plan,
     "generate": generate,
     "import": import_data,
     "critique": critique,

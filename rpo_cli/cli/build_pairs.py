@@ -58,7 +58,7 @@ def build_pairs(
     preflight(line, ["build-pairs"])
     require_rows(line, "build-pairs")
     if dry_run:
-        reports.plans(say, plan(line, ["score"]))
+        reports.plans(say, plan(line, ["score"], retry_rejects=retry_rejects))
         onward.again(context, say, ["--dry-run"])
     else:
         scores = run_stage(line, "score", retry_rejects=retry_rejects)

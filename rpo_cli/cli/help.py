@@ -49,6 +49,7 @@ PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.spl
 # command → what an ordinary call gives; the others show all that they have
 IN_SIGHT = {
     "run": "prompts limit generator critic editor reward until device preset set dry-run",
+    "plan": "prompts limit generator critic editor reward model until preset config set",
     "generate": "prompts limit generator images-per-prompt steps guidance batch-size device "
     "preset set dry-run",
     "import": "format split images column limit withdraw preset set",

@@ -60,9 +60,9 @@ def refuse_empty(reports: "Sequence[StageReport]", run: str) -> None:
 
 
 def plans(say: Output, found: "Sequence[StagePlan]") -> None:
-    header = ["stage", "wanted", "present", "rejected", "to make", "about", "models"]
+    header = ["stage", "wanted", "present", "rejected", "to make", "about", "counted from", "models"]
     rows = [
-        [p.stage, p.wanted, p.present, p.rejected, p.to_make, size(p.bytes), ", ".join(p.models)]
+        [p.stage, p.wanted, p.present, p.rejected, p.to_make, size(p.bytes), p.basis, ", ".join(p.models)]
         for p in found
     ]
     say.result(found, table(header, rows))

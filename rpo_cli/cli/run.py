@@ -1,6 +1,6 @@
 """`rpo run`: the whole line."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal
 
 import typer
 
@@ -8,8 +8,6 @@ from rpo_cli.cli import onward, reports, step
 from rpo_cli.cli import options as o
 
 Step = Literal["generate", "critique", "edit", "build-pairs", "train"]
-# the steps that make rows of a table, and the name that plans know them by
-STAGES = {"generate": "generate", "critique": "critique", "edit": "edit", "build-pairs": "score"}
 
 
 def run(
@@ -47,22 +45,18 @@ def run(
 
     Example: rpo run demo --preset shapes --prompts prompts/shapes.txt --limit 24
     """
-    from rpo_cli.line.plan import plan
+    from rpo_cli.line.forecast import forecast
+    from rpo_cli.line.preflight import preflight
     from rpo_cli.line.run import run as walk
+    from rpo_cli.line.run import steps_of
 
     say, part = step.console(context), o.shard_of(shard)
     line = step.opened(context, "run")
     if dry_run:
-        reports.plans(say, plan(line, stages(until)))
-        say.hint("a step is counted from the rows that are there before it, so later steps grow")
+        steps = steps_of(line, until)
+        preflight(line, steps)
+        reports.plans(say, forecast(line, steps))
         onward.again(context, say, ["--dry-run"])
     else:
         reports.whole(say, walk(line, until, shard=part), context.params["run"])
         onward.after(context, say, line, until or "train")
-
-
-def stages(until: Step | None) -> list[str]:
-    """The stages of the steps up to and with `until`, all when None."""
-    steps = get_args(Step)
-    last = steps.index(until) if until else len(steps)
-    return [STAGES[name] for name in steps[: last + 1] if name in STAGES]

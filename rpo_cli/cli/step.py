@@ -66,7 +66,7 @@ def stage(context: typer.Context, name: str) -> None:
     if name != "generate":
         require_rows(line, name)
     if params["dry_run"]:
-        reports.plans(say, plan(line, [name]))
+        reports.plans(say, plan(line, [name], shard=shard, retry_rejects=again))
         onward.again(context, say, ["--dry-run"])
     elif params["probe"]:
         reports.probed(say, probe(line, name, params["probe"]))

@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
 from rpo_cli.line.counters import counter_notes
-from rpo_cli.line.stage import run_stage
+from rpo_cli.line.stage import Shard, reject_reasons, run_stage, share_of
 from rpo_cli.line.work import Work, works
+
+COUNTED = "the rows before it"
 
 
 @dataclass(frozen=True)
@@ -14,16 +16,19 @@ class StagePlan:
     """What a stage would do now, from the rows that are there upstream.
 
     Attributes:
+        wanted, to_make: rows; None where nobody can tell yet.
         bytes: estimated size of the rows to make, from the rows that are there; None without any.
+        basis: what rows are counted from; see `forecast.py` for those whose pictures are not made yet.
     """
 
     stage: str
-    wanted: int
+    wanted: int | None
     present: int
     rejected: int
-    to_make: int
+    to_make: int | None
     models: list[str]
     bytes: int | None
+    basis: str = COUNTED
 
 
 @dataclass(frozen=True)
@@ -39,31 +44,54 @@ class Probe:
     remaining_bytes: int | None
 
 
-def plan(line: Line, names: list[str]) -> list[StagePlan]:
-    """One plan per model of the named stages; loads no model and writes nothing."""
+def plan(
+    line: Line, names: list[str], *, shard: Shard | None = None, retry_rejects: bool = False
+) -> list[StagePlan]:
+    """One plan per model of the named stages; loads no model and writes nothing.
+
+    Args:
+        shard, retry_rejects: see `run_stage`.
+    """
     if "generate" in names:
-        found = read_prompts(line.settings.prompts)
-        line.planned = sorted((prompt.prompt_id, prompt.prompt) for prompt in found)
+        take_planned(line)
     for note in counter_notes(line) if "edit" in names else ():
         line.observer.note(note)
-    return [_plan(line, work) for name in names for work in works(line, name)]
+    return [
+        plan_of(line, work, shard, retry_rejects=retry_rejects)
+        for name in names
+        for work in works(line, name)
+    ]
 
 
-def _plan(line: Line, work: Work) -> StagePlan:
-    present = len(work.keys & line.store.keys(work.table))
-    rejected = len(work.keys & line.store.rejected(work.name))
-    to_make = len(work.tasks) - len(
-        work.keys & (line.store.keys(work.table) | line.store.rejected(work.name))
-    )
+def take_planned(line: Line) -> None:
+    """Read the prompts that `generate` would take into the run, and take none."""
+    found = read_prompts(line.settings.prompts)
+    line.planned = sorted((prompt.prompt_id, prompt.prompt) for prompt in found)
+
+
+def plan_of(
+    line: Line, work: Work, shard: Shard | None = None, *, retry_rejects: bool = False
+) -> StagePlan:
+    """What a call of one model's stage would do now."""
+    share = share_of(line, work, shard, retry_rejects=retry_rejects)
     models = [f"{model.ref} ({model.revision[:16]})" for model in work.models]
-    size = _row_bytes(line, work.table)
-    estimate = round(size * to_make) if size is not None else None
-    return StagePlan(work.name, len(work.tasks), present, rejected, to_make, models, estimate)
+    rejected = sum(reject_reasons(line, work, share.keys).values())
+    to_make = len(share.missing)
+    return StagePlan(
+        work.name,
+        len(share.wanted),
+        len(share.present),
+        rejected,
+        to_make,
+        models,
+        size_of(line, work.table, to_make),
+    )
 
 
-def _row_bytes(line: Line, table: str) -> float | None:
-    rows = sum(line.store.counts(table).values())
-    return line.store.size(table) / rows if rows else None
+def size_of(line: Line, table: str, rows: int) -> int | None:
+    """Bytes of so many rows, by those that the table has; None where it has none."""
+    each = sum(line.store.counts(table).values())
+    return round(line.store.size(table) / each * rows) if each else None
 
 
 def probe(line: Line, name: str, rows: int) -> Probe:
@@ -71,7 +99,7 @@ def probe(line: Line, name: str, rows: int) -> Probe:
     report = run_stage(line, name, limit=rows)
     rate = report.rate or (report.made / report.seconds if report.made else 0.0)
     plans = plan(line, [name])
-    remaining = sum(item.to_make for item in plans)
+    remaining = sum(item.to_make or 0 for item in plans)
     sizes = [item.bytes for item in plans if item.bytes is not None]
     hours = remaining / rate / 3600 if rate else 0.0
     return Probe(name, report.made, report.seconds, rate, remaining, hours, sum(sizes) if sizes else None)

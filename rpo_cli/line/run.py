@@ -109,8 +109,12 @@ class RunReport:
     contact_sheet: Path | None
 
 
-def run(line: Line, until: str | None = None, *, shard: Shard | None = None) -> RunReport:
-    """Walk the line: generate, critique, edit, build-pairs, train; stop after `until`."""
+def steps_of(line: Line, until: str | None = None) -> tuple[str, ...]:
+    """The steps that `run` walks: without those that the run has no use for.
+
+    Raises:
+        UsageError: there is no such step.
+    """
     if until is not None and until not in STEPS:
         raise UsageError(f"'{until}' is no step{nearest(until, STEPS)}", f"one of {', '.join(STEPS)}")
     steps = STEPS[: STEPS.index(until) + 1] if until else STEPS
@@ -118,6 +122,12 @@ def run(line: Line, until: str | None = None, *, shard: Shard | None = None) -> 
         steps = tuple(step for step in steps if step not in ("critique", "edit"))
     if not _asked_for_pictures(line):
         steps = tuple(step for step in steps if step != "generate")
+    return steps
+
+
+def run(line: Line, until: str | None = None, *, shard: Shard | None = None) -> RunReport:
+    """Walk the line: generate, critique, edit, build-pairs, train; stop after `until`."""
+    steps = steps_of(line, until)
     preflight(line, steps)
     with line.training_kept() if "train" in steps else nullcontext():
         return _walked(line, steps, shard)

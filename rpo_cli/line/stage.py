@@ -145,25 +145,41 @@ def _run_work(
     line: Line, work: Work, shard: Shard | None, retry_rejects: bool, limit: int | None
 ) -> StageReport:
     started = time.monotonic()
-    wanted = [task for task in work.tasks if shard is None or int(task.key[:8], 16) % shard[1] == shard[0]]
-    keys = {task.key for task in wanted}
-    present = keys & line.store.keys(work.table)
-    done = present if retry_rejects else present | line.store.rejected(work.name)
-    missing = [task for task in wanted if task.key not in done][:limit]
+    share = share_of(line, work, shard, retry_rejects=retry_rejects)
+    missing = share.missing[:limit]
     committer = _Committer(line, work)
     if missing:
-        _make(line, work, missing, committer, total=len(wanted), present=len(present))
-    rejects = reject_reasons(line, work, keys)
+        _make(line, work, missing, committer, total=len(share.wanted), present=len(share.present))
+    rejects = reject_reasons(line, work, share.keys)
     return StageReport(
         work.name,
-        len(wanted),
-        len(present),
+        len(share.wanted),
+        len(share.present),
         committer.made,
         sum(rejects.values()),
         dict(rejects),
         time.monotonic() - started,
         committer.rate,
     )
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a call of a stage looks at, and what of it is to be made."""
+
+    wanted: list[Task]
+    keys: set[str]
+    present: set[str]
+    missing: list[Task]
+
+
+def share_of(line: Line, work: Work, shard: Shard | None = None, *, retry_rejects: bool = False) -> Share:
+    """The rows of a share of the keys; what was rejected before is missing only with `retry_rejects`."""
+    wanted = [task for task in work.tasks if shard is None or int(task.key[:8], 16) % shard[1] == shard[0]]
+    keys = {task.key for task in wanted}
+    present = keys & line.store.keys(work.table)
+    done = present if retry_rejects else present | line.store.rejected(work.name)
+    return Share(wanted, keys, present, [task for task in wanted if task.key not in done])
 
 
 def reject_reasons(line: Line, work: Work, keys: set[str]) -> Counter[str]:

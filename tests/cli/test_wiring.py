@@ -121,7 +121,8 @@ def test_edit_takes_a_grid_of_strengths(rpo, tmp_path, monkeypatch):
     monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps: None)
     monkeypatch.setattr("rpo_cli.line.preflight.require_rows", lambda line, step: None)
     monkeypatch.setattr(
-        "rpo_cli.line.plan.plan", lambda line, names: seen.append((line.settings.edit, names)) or []
+        "rpo_cli.line.plan.plan",
+        lambda line, names, **options: seen.append((line.settings.edit, names)) or [],
     )
 
     rpo("edit", tmp_path, "--guidance", 3, "--guidance", 7.5, "--mode", "each", "--dry-run")
@@ -131,21 +132,29 @@ def test_edit_takes_a_grid_of_strengths(rpo, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("until", "stages"),
+    ("words", "steps"),
     [
-        (["--until", "generate"], ["generate"]),
-        (["--until", "build-pairs"], ["generate", "critique", "edit", "score"]),
-        ([], ["generate", "critique", "edit", "score"]),
+        (["--until", "generate"], ("generate",)),
+        (["--until", "build-pairs"], ("generate", "critique", "edit", "build-pairs")),
+        ([], ("generate", "critique", "edit", "build-pairs", "train")),
+        (["--set", "pairs.strategy=seeds"], ("generate", "build-pairs", "train")),
     ],
 )
-def test_a_dry_run_plans_the_steps_that_a_run_would_walk(rpo, calls, tmp_path, monkeypatch, until, stages):
+def test_a_dry_run_plans_the_steps_that_a_run_would_walk(rpo, calls, tmp_path, monkeypatch, words, steps):
     planned = []
-    monkeypatch.setattr("rpo_cli.line.plan.plan", lambda line, names: planned.extend(names) or [])
+    monkeypatch.setattr("rpo_cli.line.forecast.forecast", lambda line, steps: planned.append(steps) or [])
 
-    assert rpo("run", tmp_path, *until, "--dry-run").code == 0
+    assert rpo("run", tmp_path, "--preset", "shapes", *words, "--dry-run").code == 0
 
-    assert planned == stages
+    assert planned == [steps]
     assert calls == []
+
+
+def test_a_dry_run_without_models_is_refused_as_the_run_would_be(rpo, tmp_path):
+    dry, real = (rpo("run", tmp_path / "run", *words) for words in (["--dry-run"], []))
+
+    assert (dry.code, dry.err) == (real.code, real.err)
+    assert dry.code == 2
 
 
 def test_prepare_says_what_is_encoded_and_trains_nothing(rpo, calls, monkeypatch, tmp_path):

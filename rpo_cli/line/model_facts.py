@@ -1,0 +1,107 @@
+"""What a model of a run weighs, and whether it is here: from files on this machine and tables alone."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from rpo_cli import registry
+from rpo_cli.backends.critic_models import CriticModel
+from rpo_cli.exchange.licences import declared, model_licence
+from rpo_cli.identity import COMMIT, CONFIGS, ModelIdentity
+from rpo_cli.line.critics import attribute_of
+from rpo_cli.recipes import RECIPES
+from rpo_cli.recipes.rewards import SCORERS
+from rpo_cli.recipes.weights import WEIGHTS
+
+PACKAGE = Path(__file__).parent.parent
+ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
+MAX_HEADER = 100 << 20  # bytes that the description of a safetensors file may have
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """One model of a run.
+
+    Attributes:
+        here: in a folder or in the hub's cache; None: behind a server, or a function.
+        bytes: of its weights on disk, or of the download where they are not here; None: not known.
+        memory: bytes of the weights alone, in the dtype of the settings.
+    """
+
+    role: str
+    ref: str
+    here: bool | None
+    bytes: int | None
+    license: str | None
+    memory: int | None
+
+
+def facts_of(role: str, model: ModelIdentity, dtype: str) -> ModelFacts:
+    """What is known of a model without asking anybody."""
+    if model.kind in ("served", "function"):
+        return ModelFacts(role, model.revision.removeprefix("served:"), None, None, None, None)
+    folder = Path(model.ref) if model.kind == "folder" else cached(model)
+    files = sorted(folder.rglob("*.safetensors")) if folder else []
+    known = WEIGHTS.get(model.ref)
+    if not files:
+        memory = known.memory(ITEMSIZE[dtype]) if known else None
+        return ModelFacts(role, model.ref, False, download_of(model.ref), licence_of(model.ref), memory)
+    size = sum(path.stat().st_size for path in files)
+    count = sum(map(numbers_in, files))
+    return ModelFacts(role, model.ref, True, size, licence_of(model.ref, folder), count * ITEMSIZE[dtype])
+
+
+def cached(model: ModelIdentity) -> Path | None:
+    """The folder of the hub's local cache that holds this commit; None where it holds none."""
+    from huggingface_hub import try_to_load_from_cache
+
+    if not COMMIT.fullmatch(model.revision):
+        return None
+    for name in CONFIGS:
+        place = try_to_load_from_cache(model.ref, name, revision=model.revision)
+        if isinstance(place, str):
+            return Path(place).parent
+    return None
+
+
+def numbers_in(file: Path) -> int:
+    """Numbers that a safetensors file holds, as it says itself; half its bytes where that is broken."""
+    try:
+        with file.open("rb") as opened:
+            length = int.from_bytes(opened.read(8), "little")
+            said = json.loads(opened.read(min(length, MAX_HEADER)))
+        return sum(prod(entry["shape"]) for name, entry in said.items() if name != "__metadata__")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return file.stat().st_size // 2
+
+
+def download_of(ref: str) -> int | None:
+    """Bytes that loading a hub id asks for, where a table knows it."""
+    if ref in WEIGHTS:
+        return WEIGHTS[ref].download
+    return next((model.gigabytes * 10**9 for model in _critics() if model.ref == ref), None)
+
+
+def licence_of(ref: str, folder: Path | None = None) -> str | None:
+    """As its card declares it, or as a table has it; None: nobody here knows."""
+    if Path(ref).is_dir() and Path(ref).resolve().is_relative_to(PACKAGE):
+        return "Apache-2.0"  # the embedded models come with this package
+    found = model_licence(ref)
+    if found is None and folder is not None:
+        found = declared(folder)
+    if found is None and ref in WEIGHTS:
+        found = WEIGHTS[ref].license
+    return found or next((license for name, license in _licences() if name == ref), None)
+
+
+def _licences() -> Iterator[tuple[str, str]]:
+    known = [model for table in RECIPES.values() for how in table.values() for model in how.models]
+    known += [model for how in SCORERS.values() for model in how.models]
+    yield from ((model.ref, model.license) for model in known)
+    yield from ((model.ref, model.license) for model in _critics())
+
+
+def _critics() -> Iterator[CriticModel]:
+    yield from map(attribute_of, registry.critic_models.values())
