@@ -128,6 +128,10 @@ def probed(say: Output, probe: "Probe") -> None:
         f"{probe.remaining:,} rows remain: "
         f"about {duration(3600 * probe.remaining_hours)}, {size(probe.remaining_bytes)}"
     )
+    if not probe.recorded:
+        rows = f"{2 * probe.full_round:,} row{'s' * (2 * probe.full_round > 1)}"
+        text += f"\na rate of {probe.rows:,} rows, fewer than two full rounds ({rows}), loading included"
+        text += ": not recorded"
     say.result(probe, text)
 
 

@@ -33,7 +33,13 @@ class StagePlan:
 
 @dataclass(frozen=True)
 class Probe:
-    """Measured rate of a stage and what the rest of it would take; loading the model is counted apart."""
+    """Rate of a stage and what the rest of it would take.
+
+    Attributes:
+        full_round: rows that are at work at a time.
+        recorded: whether the rate is one, without loading the model; else of fewer than two full rounds,
+            loading included, and the run keeps what it knew.
+    """
 
     stage: str
     rows: int
@@ -42,6 +48,8 @@ class Probe:
     remaining: int
     remaining_hours: float
     remaining_bytes: int | None
+    full_round: int = 1
+    recorded: bool = True
 
 
 def plan(
@@ -95,11 +103,15 @@ def size_of(line: Line, table: str, rows: int) -> int | None:
 
 
 def probe(line: Line, name: str, rows: int) -> Probe:
-    """Make `rows` rows of a stage (they are kept), then extrapolate from their rate without loading."""
+    """Make `rows` rows of a stage (they are kept), then extrapolate from their rate."""
     report = run_stage(line, name, limit=rows)
     rate = report.rate or (report.made / report.seconds if report.made else 0.0)
     plans = plan(line, [name])
     remaining = sum(item.to_make or 0 for item in plans)
     sizes = [item.bytes for item in plans if item.bytes is not None]
     hours = remaining / rate / 3600 if rate else 0.0
-    return Probe(name, report.made, report.seconds, rate, remaining, hours, sum(sizes) if sizes else None)
+    size = sum(sizes) if sizes else None
+    recorded = report.rate is not None
+    return Probe(
+        name, report.made, report.seconds, rate, remaining, hours, size, report.full_round, recorded
+    )

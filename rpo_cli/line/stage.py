@@ -4,7 +4,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import accumulate
+from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.line.context import Line
@@ -14,12 +17,13 @@ from rpo_cli.line.hydrate import hydrate
 from rpo_cli.line.prompts import live_prompts, take_prompts
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.work import Work, works
-from rpo_cli.protocols import Results, Task
+from rpo_cli.protocols import MakeStage, Results, Stage, Task
 from rpo_cli.records import Reject, Row
 
 STAGES = ("generate", "critique", "edit", "score")
 SECONDS_PER_PART = 30.0
 BYTES_PER_PART = 64 * 2**20
+ROUNDS = 2  # full ones that a rate takes: the first was begun before the clock
 Shard = tuple[int, int]
 
 
@@ -32,7 +36,8 @@ class StageReport:
         present: rows of them that were there before.
         made: rows made now.
         rejected: rejects of this stage, earlier ones too, by reason in `rejects`.
-        rate: rows per second after each worker's first batch, without loading; None without a second.
+        rate: rows per second after the first full round, without loading; None before the second.
+        full_round: rows that are at work at a time: of all requests in flight, or a batch of each worker.
     """
 
     stage: str
@@ -43,6 +48,7 @@ class StageReport:
     rejects: dict[str, int]
     seconds: float
     rate: float | None
+    full_round: int = 1
 
 
 @dataclass
@@ -54,7 +60,7 @@ class _Committer:
     rows: list[Row] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
     made: int = 0
-    workers: int = 1  # that the rows came from
+    full_round: int = 1  # rows that are at work at a time
     since: float = field(default_factory=time.monotonic)
     arrivals: list[tuple[float, int]] = field(default_factory=list)
     guard: threading.Lock = field(default_factory=threading.Lock)
@@ -77,10 +83,13 @@ class _Committer:
 
     @property
     def rate(self) -> float | None:
-        """Rows per second once every worker has made its first batch, which they all began before."""
-        rest = self.arrivals[self.workers :]
-        seconds = rest[-1][0] - self.arrivals[self.workers - 1][0] if rest else 0.0
-        return sum(rows for _, rows in rest) / seconds if seconds > 0 else None
+        """Rows per second after the first full round, all of it begun before; None of fewer than two."""
+        counts = list(accumulate(rows for _, rows in self.arrivals))
+        if not counts or counts[-1] < ROUNDS * self.full_round:
+            return None
+        first = next(place for place, count in enumerate(counts) if count >= self.full_round)
+        seconds = self.arrivals[-1][0] - self.arrivals[first][0]
+        return (counts[-1] - counts[first]) / seconds if seconds > 0 else None
 
     def flush(self) -> None:
         if self.rows:
@@ -138,6 +147,7 @@ def _sum(name: str, reports: list[StageReport], seconds: float) -> StageReport:
         rejects=dict(rejects),
         seconds=seconds,
         rate=1 / sum(1 / rate for rate in rates) * len(rates) if rates else None,
+        full_round=max((report.full_round for report in reports), default=1),
     )
 
 
@@ -160,6 +170,7 @@ def _run_work(
         dict(rejects),
         time.monotonic() - started,
         committer.rate,
+        committer.full_round,
     )
 
 
@@ -197,14 +208,30 @@ def _make(
     engine = registry.load("engines", run.engine)(line.observer.note, run)
     line.record(groups={work.name: work.group})
     line.observer.start(work.name, total, present)
+    seen: list[tuple[int, int]] = []
     try:
-        engine.run(work.stage, _without_rejects(hydrate(line, work, tasks), committer), committer)
-        committer.workers = engine.workers
+        make = partial(_watched, work.stage, seen)
+        engine.run(make, _without_rejects(hydrate(line, work, tasks), committer), committer)
+        lanes, batch = max(seen, default=(0, 1))
+        committer.full_round = lanes or batch * engine.workers
     finally:
         committer.flush()
         line.observer.finish()
     if committer.rate:
         keep_rate(line.store, work.name, committer.rate)
+
+
+def _watched(make: MakeStage, seen: list[tuple[int, int]], device: str, environment: str) -> Stage:
+    """A stage that notes into `seen` how many requests its backend has in flight, and its batch size."""
+    stage = make(device, environment)
+    seen.append((0, stage.batch_size))
+    return replace(stage, build=partial(_built, stage.build, stage.batch_size, seen))
+
+
+def _built(build: Callable[[], Any], batch: int, seen: list[tuple[int, int]]) -> Any:
+    backend = build()
+    seen.append((int(getattr(backend, "lanes", 0)), batch))
+    return backend
 
 
 def _without_rejects(items: Iterable[Task | Reject], sink: Callable[[Results], None]) -> Iterator[Task]:

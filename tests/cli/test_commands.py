@@ -150,6 +150,15 @@ def test_probe_makes_a_few_rows_and_extrapolates(rpo, place):
     assert (probe["rows"], probe["remaining"]) == (3, 1)
     assert probe["rows_per_second"] > 0
     assert len(open_store(place.run).keys("images")) == 3
+    assert probe["recorded"]
+
+
+def test_a_probe_of_few_rows_says_what_its_rate_is_and_keeps_none(rpo, place):
+    done = rpo("generate", place.run, *place.options, "--batch-size", 2, "--probe", 3)
+
+    said = "a rate of 3 rows, fewer than two full rounds (4 rows), loading included: not recorded"
+    assert done.out.splitlines()[1] == said
+    assert not (place.run / "logs" / "rates.json").exists()
 
 
 def test_shards_share_the_rows_and_merge_joins_them(rpo, place):

@@ -5,22 +5,66 @@ import pytest
 from rpo_cli import build_pairs, open_line, run_stage
 from rpo_cli.errors import RunLocked, UsageError
 from rpo_cli.line import training, work
+from rpo_cli.line.plan import probe
+from rpo_cli.line.rates import keep_rate, rates
 from rpo_cli.line.stage import _Committer
 from rpo_cli.store import open_store
 
 
 @pytest.mark.parametrize(
-    ("workers", "arrivals", "rate"),
+    ("full_round", "arrivals", "rate"),
     [
-        (1, [(10.0, 4)], None),
-        (1, [(10.0, 4), (12.0, 4)], 2.0),
+        (4, [(10.0, 4)], None),
+        (4, [(10.0, 4), (12.0, 4)], 2.0),
+        (4, [(10.0, 4), (12.0, 3)], None),  # the second round is not full
         # two workers, 4 rows in 2 seconds each: the first two batches were begun before the clock
-        (2, [(10.0, 4), (10.5, 4)], None),
-        (2, [(10.0, 4), (10.5, 4), (12.0, 4), (12.5, 4)], 4.0),
+        (8, [(10.0, 4), (10.5, 4)], None),
+        (8, [(10.0, 4), (10.5, 4), (12.0, 4), (12.5, 4)], 4.0),
+        # three requests in flight, a row each
+        (3, [(10.0, 1), (10.5, 1), (11.0, 1), (12.0, 1), (12.5, 1)], None),
+        (3, [(10.0, 1), (10.5, 1), (11.0, 1), (12.0, 1), (12.5, 1), (13.0, 1)], 1.5),
+        (1, [], None),
     ],
 )
-def test_the_pace_leaves_out_each_workers_first_batch(workers, arrivals, rate):
-    assert _Committer(None, None, arrivals=arrivals, workers=workers).rate == rate
+def test_the_pace_leaves_out_the_first_full_round_and_needs_a_second(full_round, arrivals, rate):
+    assert _Committer(None, None, arrivals=arrivals, full_round=full_round).rate == rate
+
+
+def test_a_rate_of_fewer_than_two_full_rounds_is_said_to_be_that_and_leaves_what_was_known(stand):
+    """24 rows, 8 a batch: 15 are no two full rounds, 16 are."""
+    keep_rate(stand.line().store, "generate", 3.0)
+
+    few = probe(stand.line(), "generate", 8)
+    ordinary = run_stage(stand.line(), "generate", limit=7)
+
+    assert (few.recorded, few.full_round, few.rows) == (False, 8, 8)
+    assert (ordinary.rate, ordinary.full_round) == (None, 8)
+    assert rates(stand.line().store) == {"generate": 3.0}
+
+
+def test_a_rate_of_two_full_rounds_is_recorded(stand):
+    found = probe(stand.line(), "generate", 16)
+
+    assert (found.recorded, found.full_round) == (True, 8)
+    assert rates(stand.line().store)["generate"] == pytest.approx(found.rows_per_second, rel=1e-3)
+
+
+def test_a_round_of_a_server_is_all_its_requests_in_flight(stand, monkeypatch):
+    """Whatever the batch size: requests are what is at work at a time."""
+    backend = work._backend
+
+    def served(*arguments, **options):
+        found = backend(*arguments, **options)
+        found.lanes = 5
+        return found
+
+    monkeypatch.setattr(work, "_backend", served)
+
+    few = probe(stand.line(), "generate", 9)
+    enough = probe(stand.line(), "generate", 10)
+
+    assert (few.full_round, few.recorded) == (5, False)
+    assert (enough.full_round, enough.recorded) == (5, True)
 
 
 def test_shards_of_a_stage_run_beside_each_other_and_make_every_row_once(stand):
