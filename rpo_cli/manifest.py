@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from rpo_cli import installing
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.locks import waiting_lock
 from rpo_cli.parts import Files
@@ -85,7 +86,7 @@ def _check(found: Manifest, where: str) -> None:
         raise UsageError(
             f"{where}: format {version}, written by a newer rpo ({found.get('rpo', 'unknown')}); this one "
             f"reads formats up to {FORMAT_VERSION}",
-            "upgrade rpo-cli: pip install -U rpo-cli",
+            installing.newer(),
         )
     try:
         Shape.model_validate(found)

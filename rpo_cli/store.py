@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from rpo_cli import manifest
 from rpo_cli.errors import RpoError, UsageError, nearest
+from rpo_cli.installing import newer
 from rpo_cli.locks import stage_lock
 from rpo_cli.manifest import MANIFEST, Manifest
 from rpo_cli.parts import Files, reading
@@ -73,7 +74,7 @@ class Store:
             file = pq.ParquetFile(self.files.source(name))
         version = (file.schema_arrow.metadata or {}).get(b"rpo_format", b"1")
         if int(version) > PART_VERSION:
-            raise RpoError(f"{self.files.join(name)}: written by a newer rpo", "upgrade rpo-cli")
+            raise RpoError(f"{self.files.join(name)}: written by a newer rpo", newer())
         return file
 
     def part_keys(self, table: str, part: Part) -> list[str]:

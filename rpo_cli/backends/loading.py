@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from rpo_cli import installing
 from rpo_cli.errors import MissingDependency, RpoError
 
 
@@ -58,7 +59,7 @@ def told(ref: str, kind: str, load: Callable[[], Any]) -> Any:
         package = error.name or ("torchvision" if "torchvision" in str(error).lower() else None)
         raise MissingDependency(
             f"{ref}: loading it needs {package or 'a package'}: {first_line(error)}",
-            f"pip install {package}" if package else "install what the message names",
+            installing.package(package) if package else "install what the message names",
         ) from error
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
         raise RpoError(

@@ -13,6 +13,7 @@ from PIL.Image import Image as Picture
 from PIL.Image import Resampling
 from transformers.utils import logging as transformers_logging
 
+from rpo_cli import installing
 from rpo_cli.backends.loading import first_line
 from rpo_cli.errors import MissingDependency, RpoError, UsageError, nearest
 
@@ -74,7 +75,7 @@ def _missing(model: str, error: ImportError) -> MissingDependency:
     package = error.name or ("torchvision" if "torchvision" in str(error).lower() else "a package")
     return MissingDependency(
         f"{model}: loading it needs {package}: {first_line(error)}",
-        f"pip install {package}; see `rpo list`",
+        f"{installing.package(package)}; see `rpo list`" if error.name else "see `rpo list`",
     )
 
 

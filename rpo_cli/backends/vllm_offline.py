@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from rpo_cli import installing
 from rpo_cli.backends.served import SAMPLING, TOP, yes_share
 from rpo_cli.backends.vllm_server import CPU_ENVIRONMENT, ENVIRONMENT, PICTURES, STRUCTURED
 from rpo_cli.errors import MissingDependency, RpoError
@@ -44,7 +45,7 @@ class VllmCritic:
         except ImportError as error:
             raise MissingDependency(
                 f"vLLM cannot be imported: {error}",
-                "pip install 'rpo-cli[vllm]', or take vllm-server with a Python that has it",
+                f"run rpo where vLLM is, or take vllm-server: {installing.own_environment()}",
             ) from error
         try:
             self._llm = LLM(

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rpo_cli import installing
 from rpo_cli.backends.http import BadAnswer, Endpoint, NoAnswer, fetch
 from rpo_cli.backends.processes import Server, start
 from rpo_cli.backends.served import ServedCritic
@@ -128,7 +129,7 @@ class VllmServerCritic:
         if "No module named 'vllm'" in said or "No module named vllm" in said:
             return MissingDependency(
                 f"{self._python} has no vLLM",
-                "install it into an environment of its own, then critique.server_python = its python",
+                installing.own_environment(),
             )
         if "LlavaQwenForCausalLM" in said:
             return RpoError(

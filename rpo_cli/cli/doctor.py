@@ -10,7 +10,7 @@ from typing import Any
 
 import typer
 
-from rpo_cli import __version__
+from rpo_cli import __version__, installing
 from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
 from rpo_cli.cli.output import size, table
@@ -32,7 +32,7 @@ def doctor(context: typer.Context, json: o.Json = False, quiet: o.Quiet = False)
 
     Example: rpo doctor --json
     """
-    found = [*packages(), *devices(), *models(), *disk(Path.cwd())]
+    found = [*packages(), *versions(), *devices(), *models(), *disk(Path.cwd())]
     words = {True: "ok", False: "WRONG", None: ""}
     rows = [[f.topic, f.name, f.found, words[f.ok]] for f in found]
     say = step.console(context)
@@ -50,9 +50,12 @@ def refuse_wrong(wrong: list[Finding]) -> None:
     """
     names = ", ".join(finding.name for finding in wrong)
     if any(finding.topic in ("package", "device") for finding in wrong):
-        raise MissingDependency(f"not usable: {names}", "pip install --upgrade rpo-cli")
+        raise MissingDependency(f"not usable: {names}", installing.again())
     if wrong:
-        raise RpoError(f"not usable: {names}", "reinstall rpo-cli; in a checkout: make shapes-models")
+        raise RpoError(
+            f"not usable: {names}",
+            installing.restored(),
+        )
 
 
 def packages() -> list[Finding]:
@@ -68,11 +71,20 @@ def packages() -> list[Finding]:
         extra = re.search(r"extra == ['\"](\w+)['\"]", requirement)
         installed = _version(name)
         if extra:
-            told = installed or f"missing: pip install 'rpo-cli[{extra[1]}]'"
+            told = installed or f"missing: {installing.extra(extra[1])}"
             found.append(Finding("extra", f"{extra[1]}: {name}", told))
         else:
             found.append(Finding("package", name, installed or "missing", installed is not None))
     return found
+
+
+def versions() -> list[Finding]:
+    """Which versions fit together, and which of them are here."""
+    tested = ", ".join(f"{name} {number}" for name, number in installing.TESTED.items())
+    return [
+        Finding("versions", "tested together", tested),
+        Finding("versions", "vLLM, in an environment of its own", installing.VLLM_FITS),
+    ]
 
 
 def _requirements() -> list[str]:

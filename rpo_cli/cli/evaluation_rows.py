@@ -121,7 +121,7 @@ def _span(found: Any) -> tuple[float | None, float | None, float | None]:
 
 
 def audited(results: Figures) -> list[Audited]:
-    """Of `rpo eval RUN --dataset`."""
+    """Of `rpo eval RUN --judge-labels`."""
     return [
         *_agreement("agreement", results["agreement"]),
         *_agreement("beside_people", results["beside_people"]),

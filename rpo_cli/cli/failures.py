@@ -8,6 +8,7 @@ from importlib.metadata import PackageNotFoundError, metadata
 
 import typer
 
+from rpo_cli import installing
 from rpo_cli.cli import output
 from rpo_cli.errors import RpoError, Terminated
 
@@ -62,4 +63,4 @@ def _install(package: str) -> str:
         extras = metadata("rpo-cli").get_all("Provides-Extra") or []
     except PackageNotFoundError:
         extras = []
-    return f"pip install 'rpo-cli[{package}]'" if package in extras else f"pip install {package}"
+    return installing.extra(package) if package in extras else installing.package(package)

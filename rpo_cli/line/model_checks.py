@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Literal
 
+from rpo_cli import installing
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.context import Line
@@ -72,7 +73,7 @@ def _installed(chosen: Chosen) -> None:
     if missing:
         raise MissingDependency(
             f"the backend '{chosen.name}' needs {', '.join(missing)}",
-            f"pip install {' '.join(missing)} that fits your torch; `rpo list` shows the others",
+            f"{installing.package(*missing)} (a release for your torch: `rpo doctor`); see `rpo list`",
         )
 
 

@@ -5,6 +5,7 @@ from functools import partial
 from importlib.util import find_spec
 from typing import Any
 
+from rpo_cli import installing
 from rpo_cli.config import Settings
 from rpo_cli.errors import MissingDependency, RpoError, SettingsError, UsageError
 from rpo_cli.exchange.prompts import read_prompts
@@ -168,7 +169,7 @@ def check_engine(name: str) -> None:
     if package and find_spec(package) is None:
         raise MissingDependency(
             f"run.engine: {name} needs the package {package}, which is not installed",
-            f"pip install 'rpo-cli[{package}]', or --engine local",
+            f"{installing.extra(package)}, or --engine local",
         )
 
 

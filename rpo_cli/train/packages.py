@@ -2,6 +2,7 @@
 
 from importlib.util import find_spec
 
+from rpo_cli import installing
 from rpo_cli.errors import MissingDependency
 from rpo_cli.train_settings import TrainSettings
 
@@ -22,4 +23,4 @@ def require_packages(settings: TrainSettings) -> None:
     missing = [name for name in wanted if find_spec(name) is None]
     if missing:
         why = "; ".join(f"{wanted[name]} needs {name}" for name in missing)
-        raise MissingDependency(f"not installed: {why}", f"pip install {' '.join(missing)}")
+        raise MissingDependency(f"not installed: {why}", installing.package(*missing))

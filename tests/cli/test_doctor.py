@@ -20,6 +20,15 @@ def test_packages_extras_devices_and_disk_are_told(rpo):
     assert any(topic == "disk" for topic, _ in found)
 
 
+def test_the_versions_that_fit_together_are_told_and_vllm_apart(rpo):
+    _, found = findings(rpo)
+
+    assert found["versions", "tested together"]["found"].startswith("torch 2.13.0, transformers 5.19.0")
+    assert "torch 2.13.0" in found["versions", "vLLM, in an environment of its own"]["found"]
+    if found["extra", "vllm: vllm"]["found"].startswith("missing"):
+        assert "--server-python" in found["extra", "vllm: vllm"]["found"]
+
+
 def test_a_missing_package_is_wrong_and_exits_3(rpo, monkeypatch):
     monkeypatch.setattr(
         doctor, "requires", lambda name: ["no-such-library>=1", "no-such-extra; extra == 'x'"]

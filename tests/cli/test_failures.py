@@ -10,6 +10,7 @@ import time
 import pytest
 import typer
 
+from rpo_cli import installing
 from rpo_cli.cli import app, failures
 from rpo_cli.errors import MissingDependency, RpoError, StorageError, Terminated, UsageError
 
@@ -21,7 +22,12 @@ CASES = [
     (
         ModuleNotFoundError("gone", name="vllm.engine"),
         3,
-        "error: the package 'vllm' is not installed\nhint: pip install 'rpo-cli[vllm]'\n",
+        f"error: the package 'vllm' is not installed\nhint: {installing.own_environment()}\n",
+    ),
+    (
+        ModuleNotFoundError("gone", name="ray.data"),
+        3,
+        f"error: the package 'ray' is not installed\nhint: {installing.extra('ray')}\n",
     ),
     (
         ModuleNotFoundError("gone", name="somelib"),

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from rpo_cli import installing
 from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
 from rpo_cli.cli.output import Output
@@ -110,7 +111,7 @@ def _installed() -> None:
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
         raise MissingDependency(
-            f"rpo review needs {' and '.join(missing)}, not installed", "pip install 'rpo-cli[review]'"
+            f"rpo review needs {' and '.join(missing)}, not installed", installing.extra("review")
         )
 
 

@@ -15,6 +15,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 import pytest
 
+from rpo_cli import installing
 from rpo_cli.cli.review import command
 from rpo_cli.store import open_store
 from tests.reviewed import make_run, verdicts
@@ -150,7 +151,7 @@ def test_a_missing_extra_is_told_with_the_line_that_installs_it(tmp_path, rpo, m
     monkeypatch.setattr(command, "find_spec", lambda name: None)
     done = rpo("review", tmp_path / "run")
 
-    assert (done.code, "pip install 'rpo-cli[review]'" in done.err) == (3, True)
+    assert (done.code, installing.extra("review") in done.err) == (3, True)
 
 
 def test_a_run_that_is_none_is_told(tmp_path, rpo):
