@@ -22,8 +22,9 @@ BYTES_PER_PIXEL = 1.5
 PNG = "1.5 bytes a pixel, as PNGs of generated pictures have (1.3 to 1.7)"
 FLAT = 0.55  # of 24 pictures of the preset shapes
 FLAT_PNG = "0.55 bytes a pixel, as 24 of this preset's pictures have"
-# bytes on the device by `rpo train --dry-run`'s own estimate, on the published configuration of the model
-DRY_RUN = "`rpo train --dry-run` on the model's published configuration, with these settings; an estimate"
+# bytes on the device, estimated as `rpo train --dry-run` does with the preset's settings, on an empty model
+# that has as many parameters as the published weights
+DRY_RUN = "estimated as `rpo train --dry-run` does, on an empty model of as many parameters"
 TRAINING = {
     "sd15": 5_640_000_000,
     "paper": 25_200_000_000,

@@ -1,7 +1,7 @@
 """Licence, download and parameters of the hub's models that presets name, each with its source.
 
 A download counts the safetensors files that loading asks the hub for. Nothing was downloaded where this was
-written: numbers are those of the hub's file lists, or parameters counted on a published configuration.
+written: numbers are those of the hub's file lists, or of parameters counted on an empty model.
 """
 
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class Weights:
         return self.parameters * itemsize
 
 
-_SD1 = "its file list: UNet 3.44 GB, safety checker 1.22, text encoder 0.49, VAE 0.33"
+_SD1 = "file lists of copies: UNet 3.44 GB, safety checker 1.22, text encoder 0.49, VAE 0.33"
 _QWEN3_VL = "the file list of a model tuned from it: 5.00 + 4.92 + 4.92 + 2.70 GB"
 
 WEIGHTS: dict[str, Weights] = {
@@ -41,7 +41,7 @@ WEIGHTS: dict[str, Weights] = {
         "CreativeML OpenRAIL++-M",
         13_900_000_000,
         3_470_000_000,
-        "its file list: UNet 10.3 GB, text encoders 2.78 and 0.49, VAE 0.33",
+        "its file list: UNet 10.3 GB, text encoder 2.78, VAE 0.33; the smaller encoder as SD 1.5's, 0.49",
         side=1024,
     ),
     "stabilityai/stable-diffusion-3.5-medium": Weights(
@@ -53,9 +53,9 @@ WEIGHTS: dict[str, Weights] = {
     ),
     "black-forest-labs/FLUX.2-klein-4B": Weights(
         "Apache-2.0",
-        16_000_000_000,
-        7_980_000_000,
-        "its file list: text encoder 8.05 GB; transformer 7.75 GB by its configuration; VAE 0.17 of a copy",
+        16_200_000_000,
+        8_110_000_000,
+        "its file list: text encoder 8.05 GB; VAE 0.17 of a copy; transformer about 8, the 4B of its name",
         side=1024,
     ),
     "Qwen/Qwen3-VL-8B-Instruct": Weights("Apache-2.0", 17_500_000_000, 8_770_000_000, _QWEN3_VL),
