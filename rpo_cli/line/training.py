@@ -113,7 +113,7 @@ def plan(line: Line) -> "TrainPlan":
     """
     from rpo_cli.train.plan import plan as plan_training
 
-    _refuse_online(line, "--plan")
+    _refuse_online(line, "--dry-run")
     open_store(line.store.url)
     settings = own_settings(line)
     model, revision = model_of(line, settings)
