@@ -5,7 +5,7 @@ from statistics import NormalDist
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 CELLS = 1_000_000
 
@@ -50,6 +50,58 @@ def crossed_bootstrap(
     tail = (1 - level) / 2
     low, high = np.quantile(np.concatenate(means), [tail, 1 - tail])
     return Interval(float(values.mean()), float(low), float(high))
+
+
+def crossed_difference(
+    table: ArrayLike, other: ArrayLike, *, level: float = 0.95, draws: int = 5_000, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap interval of the difference of the means of two (training seeds, prompts) tables.
+
+    Column p of both is one prompt, and a resample draws the same prompts for both: the difference is paired
+    by prompt. Training seeds are drawn apart, as two trainings have no more in common than their data.
+
+    Raises:
+        ValueError: tables of other prompts, an empty one, or a value that is not finite.
+    """
+    ours, theirs = crossed_means([table, other], draws=draws, seed=seed)
+    tail = (1 - level) / 2
+    low, high = np.quantile(ours - theirs, [tail, 1 - tail])
+    value = np.mean(np.asarray(table, dtype=np.float64)) - np.mean(np.asarray(other, dtype=np.float64))
+    return Interval(float(value), float(low), float(high))
+
+
+def crossed_means(
+    tables: Sequence[ArrayLike], *, draws: int = 5_000, seed: int = 0
+) -> list[NDArray[np.float64]]:
+    """(draws,) bootstrapped means of each (training seeds, prompts) table.
+
+    The prompts drawn are the same for all tables, the training seeds are drawn for each by itself.
+
+    Raises:
+        ValueError: tables of other prompts, an empty one, or a value that is not finite.
+    """
+    values = [np.asarray(table, dtype=np.float64) for table in tables]
+    if not values or any(
+        found.ndim != 2 or not found.size or not np.isfinite(found).all() for found in values
+    ):
+        raise ValueError("a crossed bootstrap needs non-empty tables of finite numbers")
+    prompts = values[0].shape[1]
+    if any(found.shape[1] != prompts for found in values):
+        raise ValueError("tables that are compared have the same prompts")
+    rng = np.random.default_rng(seed)
+    by_draw: list[list[NDArray[np.float64]]] = [[] for _ in values]  # each seed's mean over drawn prompts
+    chunk = max(1, CELLS // prompts)
+    for start in range(0, draws, chunk):
+        size = min(chunk, draws - start)
+        drawn = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=size)  # (size, prompts)
+        for parts, found in zip(by_draw, values, strict=True):
+            parts.append(drawn @ found.T / prompts)
+    means = []
+    for parts in by_draw:
+        whole = np.concatenate(parts)  # (draws, seeds)
+        seeds = rng.integers(whole.shape[1], size=whole.shape)
+        means.append(np.take_along_axis(whole, seeds, axis=1).mean(axis=1))
+    return means
 
 
 def bootstrap_ratio(

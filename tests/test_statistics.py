@@ -8,6 +8,8 @@ from rpo_cli.statistics import (
     bootstrap_ratio,
     cohen_kappa,
     crossed_bootstrap,
+    crossed_difference,
+    crossed_means,
     wilson,
     win_rate,
 )
@@ -124,3 +126,45 @@ def test_a_tie_is_half_a_win():
 def test_nonsense_is_refused(call):
     with pytest.raises(ValueError, match=r".+"):
         call()
+
+
+def test_settings_that_fail_on_the_same_prompts_are_told_apart_by_their_difference():
+    """The prompts' own spread cancels; a difference in one seed of two does not."""
+    hard = np.array([0.0, 1.0] * 40)
+    half_better = np.stack([hard, np.ones(80)])
+
+    assert crossed_difference([hard] * 3, [hard] * 2) == pytest.approx((0.0, 0.0, 0.0))
+    value, low, high = crossed_difference(half_better, [hard])
+    assert (value, low) == pytest.approx((0.25, 0.0))
+    assert 0.4 < high < 0.65
+
+
+def test_a_difference_over_seeds_alone_is_that_of_the_drawn_seeds():
+    """Seeds of 0 and 1 beside one of 0, on prompts that agree: drawn means 0, 1/2, 1 of 1/4, 1/2, 1/4."""
+    ours, theirs = [[0.0] * 9, [1.0] * 9], [[0.0] * 9]
+
+    assert crossed_difference(ours, theirs) == (0.5, 0.0, 1.0)
+    assert crossed_difference(ours, theirs, level=0.4) == (0.5, 0.5, 0.5)
+    assert crossed_difference(theirs, ours) == (-0.5, -1.0, 0.0)
+
+
+def test_the_training_seeds_of_two_settings_are_drawn_apart():
+    """Drawn together, equal tables would never differ; two seeds of 0 and 1 each differ by up to 1."""
+    table = [[0.0] * 9, [1.0] * 9]
+
+    assert crossed_difference(table, table)[1:] == (-1.0, 1.0)
+
+
+def test_draws_in_pieces_are_those_of_one_piece(monkeypatch):
+    tables = [np.random.default_rng(n).random((2, 30)) for n in range(2)]
+    whole = crossed_means(tables, draws=50)
+
+    monkeypatch.setattr("rpo_cli.statistics.CELLS", 200)
+
+    assert np.array_equal(crossed_means(tables, draws=50), whole)
+
+
+@pytest.mark.parametrize("other", [[[]], [[1.0]], [[1.0, math.nan]], [1.0, 2.0]])
+def test_tables_that_cannot_be_compared_are_refused(other):
+    with pytest.raises(ValueError, match="table"):
+        crossed_difference([[1.0, 2.0]], other)

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 
-from rpo_cli.statistics import crossed_bootstrap
+from rpo_cli.statistics import crossed_bootstrap, crossed_difference
 from tests.bench.arms import arm_dataset
 from tests.bench.cells import cell, find
 from tests.bench.forest import Row, forest
 from tests.bench.lines import Table, data_cell, dataset_line, labels, parquet_hash, sampling
-from tests.bench.tuned import compared_bootstrap, max_t, measure, tune
+from tests.bench.tuned import max_t, measure, tune
 
 PROTOCOL = Path(__file__).parent / "evidence.toml"
 PLOT = Path(__file__).parent / "results" / "evidence.svg"
@@ -179,8 +179,8 @@ def _row(name: str, base: Table, runs: list[Table]) -> tuple[Row, str]:
 def told_difference(arm: np.ndarray, other: np.ndarray) -> str:
     if not other.size:
         return "not run yet"
-    low, high = compared_bootstrap(arm, other)
-    return f"{100 * (arm.mean() - other.mean()):+.1f}, {100 * low:+.1f} to {100 * high:+.1f}"
+    value, low, high = (100 * number for number in crossed_difference(arm, other))
+    return f"{value:+.1f}, {low:+.1f} to {high:+.1f}"
 
 
 def rows_in(dataset: Path) -> int:

@@ -15,7 +15,7 @@ from tests.bench.curve import Point, curve
 from tests.bench.forest import Row, forest
 from tests.bench.lines import dataset_line, pictures_of
 from tests.bench.mismatched import changed, differences, of_another, of_changed
-from tests.bench.tuned import compared_bootstrap, max_t
+from tests.bench.tuned import max_t
 from tests.bench.variants import run_name
 
 DATA = {"split": "train", "prompts": 2, "prompt_seed": 0, "run_seed": 0, "options": {"run.threads": 1}}
@@ -31,17 +31,6 @@ def test_options_of_one_arm_are_gone_in_the_next(tmp_path: Path) -> None:
     assert after.pairs.min_margin == 0.5
     assert [one.partition("=")[0] for one in after.score.rewards] == ["clip", "vqascore"]
     assert after.run.threads == 1
-
-
-def test_arms_that_fail_on_the_same_prompts_are_told_apart_by_their_difference() -> None:
-    """The prompts' own spread cancels; a difference in one seed of two does not."""
-    hard = np.array([0.0, 1.0] * 40)
-    half_better = np.stack([hard, np.ones(80)])
-
-    assert compared_bootstrap(np.stack([hard] * 3), np.stack([hard] * 2)) == pytest.approx((0.0, 0.0))
-    low, high = compared_bootstrap(half_better, hard[None])
-    assert low == pytest.approx(0.0)
-    assert 0.4 < high < 0.65
 
 
 def test_a_difference_that_many_comparisons_would_show_by_chance_is_told_as_such() -> None:

@@ -9,6 +9,7 @@ from rpo_cli import open_line, registry, run_stage
 from rpo_cli.line.context import Line
 from rpo_cli.line.training import own_settings
 from rpo_cli.pictures import decode
+from rpo_cli.statistics import crossed_means
 from rpo_cli.train.run import Embedder, train
 from tests.bench.lines import ORACLE, Table, dataset_line, pictures_of, prompt_file
 
@@ -95,30 +96,6 @@ def _pixels(picture: bytes) -> np.ndarray:
     return np.asarray(decode(picture), dtype=np.float32) / 255
 
 
-def compared_bootstrap(arm: np.ndarray, other: np.ndarray, draws: int = 5_000) -> tuple[float, float]:
-    """95 % percentile interval of the difference of the means of two (training seeds, prompts) tables."""
-    ours, theirs = drawn_means([arm, other], draws)
-    low, high = np.quantile(ours - theirs, [0.025, 0.975])
-    return float(low), float(high)
-
-
-def drawn_means(tables: Sequence[np.ndarray], draws: int = 5_000) -> list[np.ndarray]:
-    """(draws,) bootstrapped means of each (training seeds, prompts) table.
-
-    All have the same prompts and start noise, so the prompts drawn are the same; the seeds of trainings on
-    different pairs have nothing in common and are drawn apart.
-    """
-    rng = np.random.default_rng(0)
-    prompts = tables[0].shape[1]
-    drawn = rng.multinomial(prompts, np.full(prompts, 1 / prompts), size=draws)  # (draws, prompts)
-    means = []
-    for table in tables:
-        by_draw = drawn @ table.T / prompts  # (draws, seeds): each seed's mean over the prompts drawn
-        seeds = rng.integers(len(table), size=by_draw.shape)
-        means.append(np.take_along_axis(by_draw, seeds, axis=1).mean(axis=1))
-    return means
-
-
 def max_t(tables: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]]) -> list[float]:
     """p of each pair's difference when all pairs are looked at (Westfall and Young 1993, single step).
 
@@ -128,7 +105,7 @@ def max_t(tables: Mapping[str, np.ndarray], pairs: Sequence[tuple[str, str]]) ->
     Args:
         tables: arm → (training seeds, prompts); pairs: arms that are compared, no arm with itself.
     """
-    means = dict(zip(tables, drawn_means([*tables.values()]), strict=True))
+    means = dict(zip(tables, crossed_means([*tables.values()]), strict=True))
     drawn = np.stack([means[one] - means[other] for one, other in pairs])  # (pairs, draws)
     found = np.array([tables[one].mean() - tables[other].mean() for one, other in pairs])
     errors = drawn.std(axis=1)
