@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from rpo_cli.line.run import run as run
     from rpo_cli.line.stage import run_stage as run_stage
     from rpo_cli.line.status import status as status
+    from rpo_cli.line.sweeping import sweep as sweep
     from rpo_cli.line.training import fine_tune as fine_tune
 
 __version__ = "0.1.0"
@@ -38,6 +39,7 @@ _WHERE = {
     "run": "rpo_cli.line.run",
     "run_stage": "rpo_cli.line.stage",
     "status": "rpo_cli.line.status",
+    "sweep": "rpo_cli.line.sweeping",
     "fine_tune": "rpo_cli.line.training",
 }
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "run",
     "run_stage",
     "status",
+    "sweep",
     "train_rounds",
 ]
 

@@ -19,6 +19,7 @@ from rpo_cli.records import FORMAT_VERSION
 
 MANIFEST = "run.json"
 OPTIONS, GIVEN, TRAININGS, EVALUATIONS = "options", "given", "trainings", "evaluations"
+SWEEPS = "sweeps"
 Manifest = dict[str, Any]
 Names = dict[str, str]
 RESTORE = "restore the file, or move it away and run the command again: the rows stay"
@@ -51,6 +52,7 @@ class Shape(BaseModel):
     evaluations: dict[str, dict[str, Any]] = Field(
         default={}, description="evaluation → option → what it was asked with"
     )
+    sweeps: dict[str, dict[str, Any]] = Field(default={}, description="sweep → what it was asked for")
     models: Names = Field(default={}, description="model → commit or hash")
     backends: Names = Field(default={}, description="model → a backend's name")
     versions: Names = Field(default={}, description="library → version")

@@ -35,6 +35,7 @@ from rpo_cli.cli.run import run
 from rpo_cli.cli.settings import settings
 from rpo_cli.cli.show import show
 from rpo_cli.cli.status import status
+from rpo_cli.cli.sweep import sweep
 from rpo_cli.cli.train import train
 from rpo_cli.cli.try_models import try_models
 from rpo_cli.cli.upgrade import upgrade
@@ -51,6 +52,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "build-pairs": build_pairs,
     "train": train,
     "eval": evaluate,
+    "sweep": sweep,
     "try": try_models,
     "status": status,
     "settings": settings,

@@ -34,7 +34,7 @@ PANELS = {
     "Objective": """
         method beta beta-from suggest-beta link pair-weight label-smoothing sft-weight group-size
         list-size clip ratio-base reference-every reference-draws embedder full rank text-encoder
-        learning-rate train-steps rounds global-batch
+        learning-rate train-steps sweep-steps rounds global-batch seeds
     """,
     "Hardware": """
         device workers threads processes engine batch-size dtype in-flight buckets shard probe
@@ -62,6 +62,7 @@ IN_SIGHT = {
     "pairs": "prompt flaw kind reward margin-below margin-above gate sort limit sheet json",
     "report": "prompt flaw kind reward margin-below margin-above gate limit out price-per-hour",
     "train": "method beta steps learning-rate rank dataset name batch-size device set dry-run",
+    "sweep": "method beta learning-rate seeds steps name prompts reward measure set dry-run",
     "eval": "adapter prompts limit images-per-prompt guidance reward measure judge-labels name device set",
 }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rpo_cli.evaluation.figures import RIGHT, Array, by_prompt
 from rpo_cli.statistics import crossed_difference
@@ -45,9 +46,9 @@ def differences(
 ) -> list[Difference]:
     """Every setting less the first one, in every figure.
 
-    The interval is `statistics.crossed_difference`: a percentile bootstrap that draws prompts, the same ones
-    for both settings, and training seeds, for each by itself. Start noises are not drawn: both sides have the
-    same, and each prompt counts by its mean over them.
+    The interval is `statistics.crossed_difference`: a percentile bootstrap that draws prompts, the same
+    for both settings, and training seeds, for each by itself. Start noises are not drawn: both sides have
+    the same, and each prompt counts by its mean over them.
 
     Args:
         rows: lines of an evaluation's pictures.jsonl.
@@ -96,7 +97,7 @@ def difference(
     figure: Figure, of: tuple[str, Sequence[Array]], less: tuple[str, Sequence[Array]]
 ) -> Difference:
     """One figure of two settings: label and the (prompts, start noises) table of each model."""
-    common = np.isfinite(np.stack([*of[1], *less[1]])).all(axis=0)
+    common: NDArray[np.bool_] = np.asarray(np.isfinite(np.stack([*of[1], *less[1]])).all(axis=0))
     told = (*figure, of[0], less[0])
     if not common.any():
         return Difference(*told, None, None, None, 0, 0, UNKNOWN)
@@ -105,7 +106,7 @@ def difference(
     return Difference(*told, value, low, high, ours.shape[1], int(common.sum()), verdict(low, high))
 
 
-def _means(tables: Sequence[Array], common: np.ndarray) -> Array:
+def _means(tables: Sequence[Array], common: NDArray[np.bool_]) -> Array:
     """(training seeds, prompts): of each model and prompt the mean over the start noises in common."""
     kept = common.any(axis=1)
     return np.stack([by_prompt(np.where(common, table, np.nan)[kept]) for table in tables])

@@ -138,11 +138,16 @@ def _check(plan: _Plan) -> None:
     for line in plan.lines.values():
         preflight(line, ["generate", "build-pairs"])
     if plan.measure is not None:
-        from PIL import Image
+        check_measure(plan.measure, plan.prompts.texts)
 
-        measure = registry.load("measures", plan.measure)
-        for text in plan.prompts.texts:
-            measure(Image.new("RGB", (64, 64)), text)
+
+def check_measure(name: str, prompts: Sequence[str]) -> None:
+    """Raises UsageError where there is no such measure, or it knows nothing of a prompt."""
+    from PIL import Image
+
+    measure = registry.load("measures", name)
+    for text in prompts:
+        measure(Image.new("RGB", (64, 64)), text)
 
 
 def _measured(line: Line, name: str, plan: _Plan) -> Evaluation:

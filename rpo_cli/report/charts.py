@@ -52,7 +52,7 @@ def bars(rows: Sequence[tuple[str, int]], *, title: str) -> Markup:
     """One bar per row under its label, the count written beside it."""
     highest = max([count for _, count in rows] + [1])
     body = "".join(
-        f'<text x="0" y="{n * BAR_ROW + 13}">{escape(_cut(label))}</text>'
+        f'<text x="0" y="{n * BAR_ROW + 13}">{escape(cut(label))}</text>'
         f'<text x="{WIDTH}" y="{n * BAR_ROW + 13}" text-anchor="end">{count:,}</text>'
         f'<rect class="track" x="0" y="{n * BAR_ROW + 18}" width="{WIDTH}" height="9"/>'
         f'<rect class="bar" x="0" y="{n * BAR_ROW + 18}" width="{_n(WIDTH * count / highest)}" height="9"/>'
@@ -73,8 +73,8 @@ def curves(series: Mapping[str, Points], *, title: str, unit: str = STEP) -> Mar
     every = [point for points in kept.values() for point in points]
     if not every:
         return Markup()
-    left, right = _range([x for x, _ in every])
-    low, high = _range([y for _, y in every])
+    left, right = ends([x for x, _ in every])
+    low, high = ends([y for _, y in every])
     body = _axes(left, right, low, high, unit)
     for n, (name, points) in enumerate(kept.items()):
         places = [
@@ -99,7 +99,7 @@ def _n(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
-def _cut(text: str, letters: int = LABEL) -> str:
+def cut(text: str, letters: int = LABEL) -> str:
     flat = " ".join(clean(text).split())
     return flat if len(flat) <= letters else f"{flat[: letters - 1]}…"
 
@@ -116,7 +116,7 @@ def _mark(x: float, word: str, anchor: str) -> str:
     place = {"end": x + 2, "middle": x, "start": x - 2}[anchor]
     return (
         f'<line class="mark" x1="{_n(x)}" x2="{_n(x)}" y1="{TOP - 2}" y2="{TOP + INNER_HEIGHT}"/>'
-        f'<text x="{_n(place)}" y="{TOP - 7}" text-anchor="{anchor}">{escape(_cut(word))}</text>'
+        f'<text x="{_n(place)}" y="{TOP - 7}" text-anchor="{anchor}">{escape(cut(word))}</text>'
     )
 
 
@@ -127,19 +127,19 @@ def _axes(left: float, right: float, low: float, high: float, unit: str, *, whol
     # steps are whole numbers; a short range keeps its fractions
     for x in np.unique(ticks.round()) if right - left >= TICKS and unit == STEP else ticks:
         place = LEFT + INNER_WIDTH * (x - left) / (right - left)
-        parts.append(f'<text x="{_n(place)}" y="{bottom + 14}" text-anchor="middle">{_tick(x)}</text>')
+        parts.append(f'<text x="{_n(place)}" y="{bottom + 14}" text-anchor="middle">{tick(x)}</text>')
     for y in (low, high) if whole else np.linspace(low, high, 3):
         place = bottom - INNER_HEIGHT * (y - low) / (high - low)
-        said = f"{int(y):,}" if whole else _tick(float(y))
+        said = f"{int(y):,}" if whole else tick(float(y))
         parts.append(f'<text x="{LEFT - 5}" y="{_n(place + 4)}" text-anchor="end">{said}</text>')
     middle = LEFT + INNER_WIDTH / 2
     parts.append(
-        f'<text x="{_n(middle)}" y="{bottom + 29}" text-anchor="middle">{escape(_cut(unit, 52))}</text>'
+        f'<text x="{_n(middle)}" y="{bottom + 29}" text-anchor="middle">{escape(cut(unit, 52))}</text>'
     )
     return "".join(parts)
 
 
-def _tick(value: float) -> str:
+def tick(value: float) -> str:
     """At most TICK characters, so that no sign is cut off at the edge: "-7.4e-4" for -0.000743."""
     if abs(value) < 1e-12:
         return "0"
@@ -150,7 +150,7 @@ def _tick(value: float) -> str:
     return f"{digits}e{int(power)}"
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
+def ends(values: Sequence[float]) -> tuple[float, float]:
     """Lowest and highest value, never equal."""
     low, high = min(values), max(values)
     pad = abs(low) * 0.05 or 0.5
@@ -183,5 +183,5 @@ def _key(name: str, number: int, count: int) -> str:
     x, y = LEFT + number * INNER_WIDTH / count, HEIGHT + 8
     return (
         f'<polyline class="line s{number % 4}" points="{_n(x)},{y} {_n(x + 26)},{y}"/>'
-        f'{_marker(x + 13, y, number)}<text x="{_n(x + 31)}" y="{y + 4}">{escape(_cut(name))}</text>'
+        f'{_marker(x + 13, y, number)}<text x="{_n(x + 31)}" y="{y + 4}">{escape(cut(name))}</text>'
     )
