@@ -7,15 +7,20 @@ the protocol, and dpo on labels by coin, on the dataset of methods.toml.
 import argparse
 import sys
 import tomllib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
+from rpo_cli import open_line
+from rpo_cli.line.sweep import Asked, trainings, variants
+from rpo_cli.line.sweep_checks import ready
+from rpo_cli.line.sweep_trainings import train_all
 from rpo_cli.statistics import crossed_bootstrap
 from tests.bench.arms import arm_dataset
 from tests.bench.cells import cell, find
 from tests.bench.lines import Table, data_cell, dataset_line, sampling
-from tests.bench.tuned import measure, tune
+from tests.bench.tuned import measure
 
 PROTOCOL = Path(__file__).parent / "methods.toml"
 RANDOM = "random-labels"
@@ -55,23 +60,40 @@ def fill(
     data_cell(protocol["data"], work)
     cell("methods", f"{split}-base", shared, lambda: measure(evaluation, work, split, "methods-base", None))
     for seed in seeds or protocol["train"]["seeds"]:
-        for method in names or methods(protocol):
-            name = f"{split}-{method}-{seed}"
-            cell(
-                "methods",
-                name,
-                {**shared, "method": method, "seed": seed},
-                lambda method=method, seed=seed, name=name: run(protocol, work, split, method, seed, name),
-            )
+        places = {
+            method: (f"{split}-{method}-{seed}", {**shared, "method": method, "seed": seed})
+            for method in names or methods(protocol)
+        }
+        missing = [method for method, place in places.items() if find("methods", *place) is None]
+        for method, adapter in trained(protocol, work, missing, seed).items():
+            name, inputs = places[method]
+            cell("methods", name, inputs, partial(measure, evaluation, work, split, name, adapter))
 
 
-def run(protocol: Table, work: Path, split: str, method: str, seed: int, name: str) -> Table:
-    """One training and what it made; a name of its own, so nothing of another cell is taken over."""
-    arm = {"name": "coin", "relabel": "coin"} if method == RANDOM else {"name": "all"}
-    dataset = arm_dataset(protocol["data"], work, arm)
-    chosen = {"train.method": "dpo" if method == RANDOM else method, "train.name": name}
-    adapter = tune(protocol["data"], work, dataset, {**protocol["train"]["options"], **chosen}, seed)
-    return measure(protocol["eval"], work, split, name, adapter)
+def trained(protocol: Table, work: Path, names: list[str], seed: int) -> dict[str, Path]:
+    """The adapters of one seed, by a sweep over the methods and another over dpo on coin labels."""
+    found: dict[str, Path] = {}
+    own = [name for name in names if name != RANDOM]
+    if RANDOM in names:
+        dataset = arm_dataset(protocol["data"], work, {"name": "coin", "relabel": "coin"})
+        found[RANDOM] = swept(protocol, work, dataset, "coin", ["dpo"], seed)["dpo"]
+    if own:
+        dataset = arm_dataset(protocol["data"], work, {"name": "all"})
+        found |= swept(protocol, work, dataset, "methods", own, seed)
+    return {name: found[name] for name in names}
+
+
+def swept(
+    protocol: Table, work: Path, dataset: Path, name: str, names: list[str], seed: int
+) -> dict[str, Path]:
+    """Method → its adapter, trained as `rpo sweep` trains: a process each, what is there is kept."""
+    told = {"train.dataset": str(dataset), "run.device": "cpu", "run.threads": 1}
+    line = open_line(work / "data", {**protocol["train"]["options"], **told}, create=False)
+    asked = Asked(methods=tuple(names), options=line.resolved.told("training", earlier=False))
+    grid = variants(asked)
+    wanted = trainings(name, grid, [seed])
+    train_all(line, ready(line, asked, grid), wanted)
+    return {each.variant.method: line.store.path("train", each.name, "adapter") for each in wanted}
 
 
 def table(protocol: Table, shared: Table) -> str:
