@@ -173,7 +173,7 @@ def _opened(context: typer.Context, say: Output) -> "Line":
         observer=say.observer(),
         create=False,
         rehash=params["rehash"],
-        uses=("train",),
+        uses=("train", "online", "rounds"),
         command="rpo sweep",
     )
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 FEW_SEEDS, FEW_PROMPTS = 5, 30  # below which an interval is rough
 RIGHT = "right"
+DIGITS = 3
 HOW = (
     "95 % intervals: a bootstrap that draws prompts, the same for both settings, and training seeds, for "
     "each setting by itself; paired by prompt and start noise. Each interval is for one difference alone: "
@@ -154,7 +155,12 @@ def _alone(sweep: "Sweep") -> Table:
 
 def _between(differences: "Sequence[Difference]") -> Table:
     rows = [
-        [one.name, f"{one.of} - {one.less}", *_span(_ends(one), signed=True), one.verdict]
+        [
+            one.name,
+            f"{one.of} - {one.less}",
+            *_span(_ends(one), signed=True, digits=_digits(one)),
+            one.verdict,
+        ]
         for one in differences
         if one.kind == "reward" or one.name == RIGHT
     ]
@@ -204,16 +210,23 @@ def _ends(one: "Difference") -> dict[str, float] | None:
     return {"value": one.value, "low": one.low, "high": one.high}
 
 
-def _span(found: Any, *, signed: bool = False) -> list[str]:
+def _digits(one: "Difference") -> int:
+    """As many that no end of an interval beside 0 reads as 0."""
+    ends = [abs(end) for end in (one.low, one.high) if end]
+    return DIGITS if all(end >= 0.5 / 10**DIGITS for end in ends) else 2 * DIGITS
+
+
+def _span(found: Any, *, signed: bool = False, digits: int = DIGITS) -> list[str]:
     if not found:
         return ["", ""]
-    value, low, high = (f"{found[key]:{'+' if signed else ''}.3f}" for key in ("value", "low", "high"))
+    sign = "+" if signed else ""
+    value, low, high = (f"{found[key]:{sign}.{digits}f}" for key in ("value", "low", "high"))
     return [value, f"[{low}, {high}]"]
 
 
 def _places(sweep: "Sweep") -> Iterator[str]:
     if sweep.curves is not None and sweep.plot is not None:
-        left = f"; not drawn: {', '.join(sweep.curves.left_out)}" if sweep.curves.left_out else ""
+        left = f"; without it: {', '.join(sweep.curves.left_out)}" if sweep.curves.left_out else ""
         yield folded(f"curves: {sweep.plot} ({sweep.curves.said}{left})")
     yield f"results: {sweep.path}"
 

@@ -18,7 +18,8 @@ DRAWN = {
     ("train", "winner_error"): "denoising error of winners in training",
     ("train", "loss"): "loss, each method's own: not to be compared between methods",
 }
-Series = list[tuple[float, float]]
+DRAW = "draw"  # stands for the split of what a round draws, whatever the kind of training
+Values = Mapping[tuple[str, str], Sequence[tuple[float, float]]]
 
 
 @dataclass(frozen=True)
@@ -45,29 +46,34 @@ def curves_of(store: Store, members: Mapping[str, Sequence[str]]) -> Curves | No
     Args:
         members: setting → names of its trainings.
     """
-    values = {each.name: each.values for each in trainings(store)}
+    values = {each.name: {**each.values, **_rewards(each.values)} for each in trainings(store)}
+    rewards = sorted({key for found in values.values() for key in found if key[0] == DRAW})
+    told = DRAWN | {key: f"mean {key[1]} reward of the pictures drawn" for key in rewards}
     best: Curves | None = None
-    for (split, name), said in [*DRAWN.items(), *_rewards(values)]:
+    for (split, name), said in told.items():
         found = {
             label: band
             for label, names in members.items()
             if len(band := _band([values.get(n, {}).get((split, name), []) for n in names])) > 1
         }
         if len(found) > (len(best.bands) if best else 0):
-            rounds = split == "rounds" or name == "reward_mean"
+            unit = ROUND if split == DRAW or name == "reward_mean" else STEP
             left = tuple(label for label in members if label not in found)
-            best = Curves(split, name, said, ROUND if rounds else STEP, found, left)
+            best = Curves(split, name, said, unit, found, left)
     return best
 
 
-def _rewards(values: Mapping[str, Mapping[tuple[str, str], object]]) -> list[tuple[tuple[str, str], str]]:
-    """The mean rewards that trainings in rounds have written."""
-    named = {key for found in values.values() for key in found if key[0] == "rounds"}
-    means = sorted(key for key in named if key[1].endswith("_mean"))
-    return [
-        (key, f"mean {key[1].removesuffix('_mean')} reward of the pictures that a round draws")
-        for key in means
-    ]
+def _rewards(values: Values) -> Values:
+    """The rewards of what was drawn in each round, which trainings of two kinds write by two names."""
+    return {
+        (DRAW, reward): points
+        for (split, name), points in values.items()
+        for marked, reward in (
+            (split == "rounds" and name.endswith("_mean"), name.removesuffix("_mean")),
+            (split == "train" and name.startswith("reward_"), name.removeprefix("reward_")),
+        )
+        if marked and reward not in ("mean", "std", "noise")
+    }
 
 
 def _band(series: Sequence[Sequence[tuple[float, float]]]) -> list[Band]:

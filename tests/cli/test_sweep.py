@@ -82,7 +82,7 @@ def test_a_sweep_is_told_in_tables_that_fit_80_columns(capsys):
     assert "-0.125 [-0.250, +0.000]  no" in out  # its verdict: no difference, in two lines of its cell
     assert "rejected: first-dpo-s0 3" in out
     assert "draws prompts, the same for both settings, and" in out
-    assert "not drawn: plackett-luce" in " ".join(out.split())
+    assert "without it: plackett-luce" in " ".join(out.split())
     assert out.endswith("results: run/sweep/first/results.json\n")
     assert "2 training seeds are few" in err
     assert "4 prompts are few" in err
@@ -97,6 +97,14 @@ def test_an_interval_that_contains_0_is_said_to_be_no_difference(capsys):
     assert "vqascore  kto - dpo  -0.125 [-0.250, +0.000]  no difference" in out
     assert "right     kto - dpo  +0.250 [+0.125, +0.500]  higher" in out
     assert "colour" not in out  # attributes stand in --json, md and csv
+
+
+def test_an_end_beside_0_never_reads_as_0(capsys):
+    near = replace(FOUND.differences[0], of="kto", value=0.002, low=0.0002, high=0.004, verdict="higher")
+
+    sweeps.found(Output("human"), replace(FOUND, differences=(near,)))
+
+    assert "+0.002000 [+0.000200, +0.004000]  higher" in capsys.readouterr().out
 
 
 def test_one_seed_is_said_to_tell_nothing_of_trainings(capsys):

@@ -348,8 +348,18 @@ def test_settings_without_a_common_number_are_told_and_those_without_any_give_no
     store = stand.line().store
 
     assert curves_of(store, {"dpo": ["a"], "online": ["b"]}).left_out == ("online",)
-    assert curves_of(store, {"online": ["b"]}).said == "mean clip reward of the pictures that a round draws"
+    assert curves_of(store, {"online": ["b"]}).said == "mean clip reward of the pictures drawn"
     assert curves_of(store, {"none": ["c"]}) is None
+
+
+def test_rewards_of_both_kinds_of_rounds_are_one_number(stand):
+    written(stand, "a", [*rows("train", "reward_clip", 3, 4), *rows("train", "reward_std", 1, 1)])
+    written(stand, "b", rows("rounds", "clip_mean", 4, 1))
+
+    found = curves_of(stand.line().store, {"ddpo": ["a"], "dpo": ["b"]})
+
+    assert (found.name, found.unit, found.left_out) == ("clip", "round", ())
+    assert [band.mean for band in found.bands["ddpo"]] == [3, 4]
 
 
 # --- processes -----------------------------------------------------------------------------------------
