@@ -94,7 +94,7 @@ def _axes(left: float, right: float, low: float, high: float, unit: str) -> list
         y = TOP + (bottom - TOP) * (high - value) / (high - low)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{edge}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y:.1f}" dy="4" text-anchor="end">{tick(value)}</text>')
-    for at in ticks(left, right):
+    for at in (at for at in ticks(left, right) if abs(at - round(at)) < 1e-9):  # steps are whole
         x = LEFT + (edge - LEFT) * (at - left) / (right - left)
         parts.append(f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle">{tick(at)}</text>')
     middle = (LEFT + edge) / 2
