@@ -314,7 +314,7 @@ def test_the_line_runs_on_imported_pairs_critiques_and_edits_both_sides_and_rela
     settings = {"edit.steps": 2, "edit.batch_size": 2, "critique.batch_size": 2, "score.batch_size": 4,
                 "pairs.min_margin": 0.0, "pairs.min_agreement": 0.0, "pairs.labels": "rewards"}  # fmt: skip
     bring(tmp_path / "run", write.root, settings)
-    report = run(open_line(tmp_path / "run"), until="build-pairs")
+    report = run(open_line(tmp_path / "run", preset="shapes"), until="build-pairs")
     assert [stage.stage for stage in report.stages] == ["critique", "edit", "score"]
     assert report.stages[0].wanted == 4
     kinds = {row["pair_kind"] for row in rows(tmp_path / "run", "pairs")}

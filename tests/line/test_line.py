@@ -317,7 +317,8 @@ def test_shards_share_the_work_without_overlap(tmp_path: Path) -> None:
 def test_sigterm_commits_what_is_whole_and_exits_143(tmp_path: Path) -> None:
     slow = {**SMALL, "generate.steps": 400, "run.rows_per_part": 1000}  # minutes of work, one part
     sets = [f"--set={name}={json.dumps(value)}" for name, value in slow.items() if name != "prompts.limit"]
-    command = [str(Path(sys.executable).parent / "rpo"), "generate", str(tmp_path / "run"), *sets]
+    command = [str(Path(sys.executable).parent / "rpo"), "generate", str(tmp_path / "run")]
+    command += ["--preset", "shapes", *sets]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     while not (tmp_path / "run/run.json").is_file() and process.poll() is None:
         time.sleep(0.2)
