@@ -89,7 +89,7 @@ def test_flux2_dev_draws_and_edits_from_its_folder(tmp_path):
     flux2_dev(tmp_path / "model")
     model = str(tmp_path / "model")
     asked = {"edit.editor": model, "generate.generator": model, "prompts.limit": 2}
-    preflight(open_line(tmp_path / "run", asked), ["generate", "edit"])
+    preflight(open_line(tmp_path / "run", asked, preset="shapes"), ["generate", "edit"])
     generator = registry.load("generators", "flux2")(model, steps=1, guidance=2.5, width=64, height=64)
     generator.setup()
     drawn = generator.generate(["a red circle", "a blue square"], [1, 2])
