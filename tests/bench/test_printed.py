@@ -1,4 +1,4 @@
-"""README prints the tables that its benches print of the committed cells, to the digit."""
+"""The page of what was measured prints the tables that its benches print of the committed cells, to the digit."""
 
 import re
 import tomllib
@@ -10,7 +10,9 @@ import pytest
 from tests.bench import evidence, guidance, methods, online
 from tests.bench.curve import curve
 
-README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").splitlines()
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "tests/bench/README.md").read_text(encoding="utf-8").splitlines()
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +38,15 @@ def check_printed(told: str) -> None:
     printed = tables(told.splitlines())
     assert printed
     for table in printed:
-        assert table in tables(README), "\n".join(["README lacks", *table])
+        assert table in tables(PAGE), "\n".join(["the page lacks", *table])
 
 
-def test_readme_prints_the_evidence_of_the_committed_cells(measured: evidence.Evidence) -> None:
+def test_the_page_prints_the_evidence_of_the_committed_cells(measured: evidence.Evidence) -> None:
     check_printed(measured.table())
 
 
 @pytest.mark.parametrize("bench", [methods, online], ids=["methods", "online"])
-def test_readme_prints_what_the_committed_cells_say(bench: ModuleType, tmp_path: Path) -> None:
+def test_the_page_prints_what_the_committed_cells_say(bench: ModuleType, tmp_path: Path) -> None:
     protocol = tomllib.loads(bench.PROTOCOL.read_text())
 
     check_printed(bench.table(protocol, bench.shared_inputs(protocol, tmp_path, "test")))
@@ -52,10 +54,10 @@ def test_readme_prints_what_the_committed_cells_say(bench: ModuleType, tmp_path:
 
 def test_the_committed_plot_of_the_evidence_is_that_of_its_cells(measured: evidence.Evidence) -> None:
     assert evidence.PLOT.read_text(encoding="utf-8") == measured.plot()
-    assert "](tests/bench/results/evidence.svg)" in "\n".join(README)
+    assert "](results/evidence.svg)" in "\n".join(PAGE)
 
 
-def test_readme_prints_the_guidance_curve_of_the_committed_cells(sampled: guidance.Guidance) -> None:
+def test_the_page_prints_the_guidance_curve_of_the_committed_cells(sampled: guidance.Guidance) -> None:
     told = sampled.table()
 
     check_printed(told)
@@ -64,17 +66,18 @@ def test_readme_prints_the_guidance_curve_of_the_committed_cells(sampled: guidan
 
 def test_the_committed_plot_of_the_guidance_curve_is_that_of_its_cells(sampled: guidance.Guidance) -> None:
     assert guidance.PLOT.read_text(encoding="utf-8") == curve(sampled.points(), guidance.UNIT)
-    assert "](tests/bench/results/guidance.svg)" in "\n".join(README)
+    assert "](results/guidance.svg)" in "\n".join(PAGE)
+    assert "](tests/bench/results/guidance.svg)" in README
 
 
-def test_readme_says_of_the_dev_prompts_what_their_cells_say(
+def test_the_page_says_of_the_dev_prompts_what_their_cells_say(
     measured: evidence.Evidence, sampled: guidance.Guidance
 ) -> None:
     """In a sentence: `line, counter` less `seeds`, in the evidence's cells and in the curve's."""
     dev = evidence.Evidence(measured.protocol, measured.work, "dev")
     (told,) = (line for line in dev.compared() if line.startswith("| line, counter |"))
     (at,) = (line for line in sampled.table().splitlines() if line.startswith("| 1.15 |"))
-    text = " ".join(README)
+    text = " ".join(PAGE)
 
     assert f"{as_said(told.split('|')[2])} with three seeds" in text
     assert f"{as_said(at.split('|')[-2])} with the curve's two" in text
@@ -85,14 +88,14 @@ def as_said(cell: str) -> str:
     return f"{points} [{low}, {high}]"
 
 
-def test_readme_names_the_best_share_of_the_base_and_of_an_arm(sampled: guidance.Guidance) -> None:
+def test_the_page_names_the_best_share_of_the_base_and_of_an_arm(sampled: guidance.Guidance) -> None:
     places = [(arm, at) for arm in sampled.arms for at in sampled.guidances]
     best = max(places, key=lambda place: sampled.right(place[1], place[0]).mean())
     base = max(sampled.of_base, key=lambda at: sampled.right(at).mean())
     shares = [sampled.right(base).mean(), sampled.right(best[1], best[0]).mean()]
     told = [f"{share:.3f}".lstrip("0") for share in shares]
 
-    text = " ".join(README)
+    text = " ".join(PAGE)
     assert f"base's best is {told[0]}, at {base:g};" in text
     assert f"an arm's best is `{best[0]['name']}` at {best[1]:g}, {told[1]}:" in text
 
@@ -101,6 +104,6 @@ def test_the_demo_is_measured_at_the_guidance_of_the_tables_and_at_the_bases_bes
     sampled: guidance.Guidance,
 ) -> None:
     best = max(sampled.of_base, key=lambda at: sampled.right(at).mean())
-    makefile = (Path(__file__).parents[2] / "Makefile").read_text(encoding="utf-8")
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
 
     assert f"--guidance {sampled.guidances[0]:g} --guidance {best:g}" in makefile
