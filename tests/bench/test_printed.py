@@ -1,4 +1,4 @@
-"""The page of what was measured prints the tables that its benches print of the committed cells, to the digit."""
+"""The page of what was measured prints the tables that its benches print of the committed cells."""
 
 import re
 import tomllib
@@ -13,6 +13,7 @@ from tests.bench.curve import curve
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "tests/bench/README.md").read_text(encoding="utf-8").splitlines()
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOLD = ("line", "seeds", "edits, unjudged")  # arms of the lines in README
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,23 @@ def test_the_page_prints_what_the_committed_cells_say(bench: ModuleType, tmp_pat
     protocol = tomllib.loads(bench.PROTOCOL.read_text())
 
     check_printed(bench.table(protocol, bench.shared_inputs(protocol, tmp_path, "test")))
+
+
+def test_the_lines_of_readme_say_what_the_tables_say(
+    measured: evidence.Evidence, sampled: guidance.Guidance
+) -> None:
+    (three,) = (line for line in sampled.table().splitlines() if line.startswith("| 3 |"))
+    cells = [three.split("|")[3], *("".join(gain_of(measured, arm)) for arm in TOLD)]
+    text = " ".join(README.split()).replace(" points [", " [")
+
+    assert [cell for cell in map(as_said, cells) if cell not in text] == []
+    assert all(f"{len(runs)} seeds" in text for arm, runs in measured.runs().items() if arm in TOLD)
+
+
+def gain_of(measured: evidence.Evidence, arm: str) -> list[str]:
+    """The difference and its interval in the row of an arm."""
+    (line,) = (line for line in measured.table().splitlines() if re.match(rf"\| {arm} \| \d+ \|", line))
+    return line.split("|")[5:7]
 
 
 def test_the_committed_plot_of_the_evidence_is_that_of_its_cells(measured: evidence.Evidence) -> None:
