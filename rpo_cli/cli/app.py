@@ -72,6 +72,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
+    epilog="Tutorial, recipes, methods, troubleshooting: rpo doctor says where these pages lie.",
     context_settings={"max_content_width": 100, "help_option_names": NAMES},
 )
 for _name, _command in COMMANDS.items():

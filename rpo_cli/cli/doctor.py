@@ -32,7 +32,7 @@ def doctor(context: typer.Context, json: o.Json = False, quiet: o.Quiet = False)
 
     Example: rpo doctor --json
     """
-    found = [*packages(), *versions(), *devices(), *models(), *disk(Path.cwd())]
+    found = [*packages(), *versions(), *devices(), *models(), *disk(Path.cwd()), *pages()]
     words = {True: "ok", False: "WRONG", None: ""}
     rows = [[f.topic, f.name, f.found, words[f.ok]] for f in found]
     say = step.console(context)
@@ -131,6 +131,12 @@ def _weights(path: str, entry: dict[str, Any], now: dict[str, Any] | None) -> Fi
         return Finding("model", path, "missing", False)
     same = now["sha256"] == entry["sha256"]
     return Finding("model", path, size(now["bytes"]) if same else "does not match the manifest", same)
+
+
+def pages() -> list[Finding]:
+    """Where the documentation lies."""
+    first = Path(__file__).parents[1] / "docs" / "README.md"
+    return [Finding("pages", str(first), "tutorial, recipes, methods, troubleshooting")]
 
 
 def disk(folder: Path) -> list[Finding]:
