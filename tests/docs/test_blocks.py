@@ -173,3 +173,6 @@ def test_tables_of_the_methods_are_those_of_the_registry():
     text = tables.PAGE.read_text(encoding="utf-8")
 
     assert tables.filled(text) == text, "python -m tests.docs.tables writes them"
+    count = len(registry.names("objectives"))
+    assert f"takes one of {count}." in text
+    assert f"[{count} training methods]" in TEXTS[README]

@@ -12,6 +12,6 @@ from tests.docs.rig import Rig
 def test_every_block_runs(page, tmp_path):
     fill(tmp_path / "hub")
     rig = Rig(tmp_path, tmp_path / "hub")
-    plant_vllm(rig.work / "vllm" / "bin" / "python")
+    plant_vllm(rig.work / "vllm-env" / "bin" / "python")
 
     rig.walk(page)
