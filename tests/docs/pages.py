@@ -2,7 +2,7 @@
 
 A mark is an HTML comment on the line before a block, which no reader sees:
 
-<!-- needs: hub -->      not run, its lines are only parsed; also gpu, browser, or merge (a command to come)
+<!-- needs: hub -->      not run, its lines are only parsed; also gpu or browser
 <!-- smaller: WORDS -->  the test adds these words to the block's first command, so that it is done sooner
 <!-- file: NAME -->      the block is the text of this file of the page's folder
 """
@@ -19,7 +19,7 @@ README = ROOT / "README.md"
 PAGES = [README, *sorted(DOCS.glob("*.md"))]
 MARK = re.compile(r"<!-- (needs|smaller|file): (.+?) -->")
 FENCE = "```"
-NEEDS = {"hub", "gpu", "browser", "merge"}
+NEEDS = {"hub", "gpu", "browser"}
 CODE = re.compile(r"\s+# exit (\d+)\b")
 
 

@@ -2,20 +2,18 @@
 
 import ast
 import re
-from itertools import pairwise
 
 import pytest
 import typer
 
 from rpo_cli import registry
-from rpo_cli.cli.app import COMMANDS, app
+from rpo_cli.cli.app import app
 from rpo_cli.cli.options import given
 from rpo_cli.resolve import resolve
 from tests.docs import tables
 from tests.docs.pages import DOCS, NEEDS, PAGES, README, ROOT, Block, blocks, calls
 from tests.docs.rig import is_said
 
-COMING = {"plan", "sweep"}  # commands of blocks that wait for a merge
 MOST_MARKED = 10
 # command → section of its options
 SECTIONS = {name: name for name in ("run", "generate", "critique", "edit", "train")} | {
@@ -38,35 +36,19 @@ def lines_of(found: list[Block]) -> list[tuple[Block, list[str]]]:
     ]
 
 
-def is_coming(words: list[str]) -> bool:
-    """Whether a call waits for a command or a preset that is not there yet."""
-    presets = [after for word, after in pairwise(words) if word == "--preset"]
-    return words[0] not in COMMANDS or not {*presets} <= registry.names("presets").keys()
-
-
 @pytest.mark.parametrize(
     ("block", "words"), [pytest.param(b, w, id=f"{b} {' '.join(w)}"[:80]) for b, w in lines_of(CONSOLE)]
 )
 def test_every_line_is_one_that_the_command_takes(block, words):
     """Its command, options, types and choices, and settings by name and value."""
-    if block.needs == "merge" and is_coming(words):
-        assert words[0] in {*COMING, *COMMANDS}
-        return
     name, *rest = words
     context = typer.main.get_command(app).commands[name].make_context(name, rest)
     if name in SECTIONS:
         resolve(given(SECTIONS[name], context.params), preset=context.params.get("preset"))
 
 
-def test_no_block_waits_for_a_command_that_is_there():
-    waiting = [block for block in ALL if block.needs == "merge"]
-    there = [block for block in waiting if not any(is_coming(words) for _, words in lines_of([block]))]
-
-    assert [str(block) for block in there] == [], "take its mark away: it can run"
-
-
 def test_at_most_ten_blocks_are_not_run():
-    marked = [block for block in ALL if block.needs and block.needs != "merge"]
+    marked = [block for block in ALL if block.needs]
 
     assert {block.needs for block in ALL if block.needs} <= NEEDS
     assert len(marked) <= MOST_MARKED, "\n".join(map(str, marked))
