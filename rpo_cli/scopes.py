@@ -49,6 +49,7 @@ HANGS: dict[tuple[str, ...], tuple[str, ...]] = {
         "revision backend steps guidance image_guidance scheduler controlnet control_scale strength area "
         "batch_size",
     ),
+    ("train.full",): _of("train", "learning_rate warmup_steps"),
     (REWARDS,): ("pairs.select_by", "pairs.reward_weights", "online.rewards"),
     (MODEL, GENERATOR): (
         *_of(

@@ -210,6 +210,7 @@ OTHER = {
     "score.rewards": ("clip=/models/other",),
     "train.model": "/models/other",
     "train.method": "ppod",
+    "train.full": True,
 }
 FIRST = {
     "generate.generator": "/models/one",
@@ -218,6 +219,7 @@ FIRST = {
     "score.rewards": ("clip=/models/one",),
     "train.model": "/models/one",
     "train.method": "rainbow",
+    "train.full": False,
 }
 SAMPLES = {
     "pairs.select_by": "clip",

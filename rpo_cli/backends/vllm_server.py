@@ -106,7 +106,8 @@ class VllmServerCritic:
         """This process's, without what is meant for it alone, and the server's key."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         defaults = {**ENVIRONMENT, **(CPU_ENVIRONMENT if self._device == "cpu" else {})}
-        return {**defaults, **kept, **ENVIRONMENT, "VLLM_API_KEY": key}
+        # not from the current folder, in which a folder "vllm" would stand for the package
+        return {**defaults, **kept, **ENVIRONMENT, "PYTHONSAFEPATH": "1", "VLLM_API_KEY": key}
 
     def _wait(self, root: str) -> None:
         assert self._server is not None

@@ -77,6 +77,8 @@ ASKED: dict[str, Any] = {
     "measure": None,
     "allow_training_prompts": False,
 }
+# options that are settings; of a run that asks servers, how these are reached
+SETTINGS = ("critic_url", "key_variable", "server_python", "device", "accept_license", "assign", "mix")
 Unset = Annotated[
     list[str] | None,
     typer.Option(
@@ -103,6 +105,9 @@ def evaluate(
     allow_training_prompts: AllowSeen = False,
     judge_labels: JudgeLabels = False,
     form: Form = None,
+    critic_url: o.CriticUrl = None,
+    key_variable: o.KeyVariable = None,
+    server_python: o.ServerPython = None,
     accept_license: o.AcceptLicense = None,
     device: o.Device = None,
     rehash: o.Rehash = False,
@@ -135,7 +140,7 @@ def _opened(context: typer.Context, say: Output) -> "Line":
     from rpo_cli.line.context import open_line
 
     params = context.params
-    named = {key: params[key] for key in ("device", "accept_license", "assign", "mix")}
+    named = {key: params[key] for key in SETTINGS}
     return open_line(
         params["run"],
         o.given("eval", named),

@@ -68,7 +68,9 @@ def try_models(
 
     say = step.console(context)
     told = o.given("try", {"device": device, "accept_license": accept_license, "assign": assign})
-    line = open_line(run, told, observer=say.observer(), create=False, rehash=rehash)
+    line = open_line(
+        run, told, observer=say.observer(), create=False, rehash=rehash, uses=("run", "generate")
+    )
     found = draw(
         line, prompts, names=name or (), seeds=images_per_prompt, seed=seed, guidance=guidance, out=out
     )

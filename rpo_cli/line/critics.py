@@ -2,13 +2,14 @@
 
 import shlex
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from shutil import which
 from typing import Any
 
-from rpo_cli import registry, templates
+from rpo_cli import installing, registry, templates
 from rpo_cli.config import CritiqueSettings
-from rpo_cli.errors import UsageError
+from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.identity import PICKLES, ModelIdentity, function, served
 from rpo_cli.line.context import Line
 from rpo_cli.recipes.rewards import SCORERS, Scorer
@@ -16,6 +17,7 @@ from rpo_cli.records import canonical_json
 
 SERVED = "openai"  # the backend whose model only its server knows
 OWN_SERVER = "vllm-server"
+IN_PROCESS = "vllm"
 # of the settings in [critique]: how a server is reached changes no row
 REACHED = frozenset(
     {"critic_url", "key_variable", "server_python", "server_args", "server_seconds"}
@@ -83,6 +85,7 @@ def check_reached(line: Line, backend: str) -> None:
 
     Raises:
         UsageError: a wrong URL, a key's variable that is not set, a Python that is not there.
+        MissingDependency: vLLM, where this Python is to run it.
     """
     s = line.settings.critique
     if backend == SERVED and s.critic_url:
@@ -91,6 +94,11 @@ def check_reached(line: Line, backend: str) -> None:
         endpoints(s.critic_url, s.key_variable)
     if backend == OWN_SERVER:
         check_python("critique.server_python", s.server_python, "vLLM")
+    here = backend == IN_PROCESS or (backend == OWN_SERVER and s.server_python is None)
+    if here and find_spec("vllm") is None:
+        raise MissingDependency(
+            f"'{backend}' needs vLLM, and this Python has none", installing.own_environment()
+        )
 
 
 def check_python(setting: str, python: str | None, package: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 from rpo_cli.anchors import DEFAULT
 from rpo_cli.line.contenders import Contender
 from rpo_cli.line.context import Line
+from rpo_cli.line.critics import REACHED
 from rpo_cli.line.work import required
 from rpo_cli.protocols import Observer
 from rpo_cli.records import row_seed
@@ -77,6 +78,9 @@ def nested_line(line: Line, folder: Sequence[str], model: Contender, told: Mappi
     """
     values = line.settings.model_dump(mode="json")
     options = {f"{section}.{key}": value for section in SHARED for key, value in values[section].items()}
+    options |= {
+        f"critique.{key}": values["critique"][key] for key in sorted(REACHED)
+    }  # of rewards that ask
     options = {key: value for key, value in options.items() if key not in OWN}
     if line.settings.train.model is not None or "generate.generator" in model.options:
         options["generate.revision"] = None  # it is the run's generator's

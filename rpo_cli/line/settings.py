@@ -62,8 +62,10 @@ def settings_of(line: Line, key: str | None = None) -> list[SettingValue]:
         section, _, field = name.partition(".")
         value, origin = values[section][field], line.resolved.origins[name]
         origin = line.resolved.given.get(name, origin) if origin == EARLIER else origin
-        if name in implied and (value is None or value == AUTO):
-            value, origin = implied[name]
+        if name in implied and (
+            value in (None, AUTO) or (section == "train" and implied[name][0] != value)
+        ):
+            value, origin = implied[name]  # a preset's rate is for methods on pairs
         parents = tuple(dict.fromkeys(parent for parents in hangs_on(name) for parent in parents))
         unit = UNITS.get(name, "")
         found.append(SettingValue(name, value, unit, origin, default_of(name), scope_of(name), parents))

@@ -57,8 +57,8 @@ def fine_tune(line: Line, start: Start | None = None) -> TrainReport:
     if launched().rank:
         return train_model(settings, **{**arguments, "observer": None})
     with line.store.lock(f"train-{settings.name}"), line.recorded(training=True):
-        if start is None and not (arguments["out"] / "done.json").exists():
-            warn_of_pairs(line, settings, training_rows(arguments["dataset"]))
+        if start is None and not line.store.files.exists(f"train/{settings.name}/done.json"):
+            warn_of_pairs(line, settings, training_rows(dataset_of(line, settings)))
         return train_model(settings, **arguments)
 
 
