@@ -10,6 +10,7 @@ from rpo_cli import registry
 from rpo_cli.cli.app import app
 from rpo_cli.cli.options import given
 from rpo_cli.resolve import resolve
+from rpo_cli.scopes import HANGS
 from tests.docs import tables
 from tests.docs.pages import DOCS, NEEDS, PAGES, README, ROOT, Block, blocks, calls
 from tests.docs.rig import is_said
@@ -158,3 +159,12 @@ def test_tables_of_the_methods_are_those_of_the_registry():
     count = len(registry.names("objectives"))
     assert f"takes one of {count}." in text
     assert f"[{count} training methods]" in TEXTS[README]
+
+
+def test_the_page_of_settings_says_of_everything_that_falls_with_what():
+    """A row for each entry of `scopes.HANGS`."""
+    page = TEXTS[DOCS / "runs-and-settings.md"]
+    table = page[page.index("## What falls with what") :].split("\n\n")[2]
+    rows = [row for row in table.splitlines() if row.startswith("| ")][1:]
+
+    assert len(rows) == len(HANGS)
