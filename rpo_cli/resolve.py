@@ -18,7 +18,16 @@ from rpo_cli.errors import UsageError
 from rpo_cli.recipes.training import kin
 from rpo_cli.scopes import CRITIC, HANGS, METHOD, NAME, Scope, Values, misfits, scope_of
 from rpo_cli.settings_checks import EARLIER, RUN_FILE, SERVERS, Origins, checked, default_of, setting_names
-from rpo_cli.settings_said import expanded, fell, in_force, overridden, taken_back, text_of, unused
+from rpo_cli.settings_said import (
+    expanded,
+    fell,
+    in_force,
+    other_preset,
+    overridden,
+    taken_back,
+    text_of,
+    unused,
+)
 
 NO_PRESET = "none"
 SECTIONS = tuple(Settings.model_fields)
@@ -147,11 +156,12 @@ def resolve(
     layers = [*files, *before, *asked]
     values, origins, fallen = _standing(layers, uses)
     _serve(values, origins)
-    settings, unknown = checked(values, origins, uses, list(_astray(layers)))
+    settings, unknown = checked(values, origins, uses, list(_astray(values, origins) if uses else ()))
     known = {**earlier.run.given, **training.given}
     given = {name: known.get(name, EARLIER) for name, origin in origins.items() if origin == EARLIER}
     said = [
         *fallen,
+        *other_preset(chosen, earlier.preset, preset),
         *taken_back(unset, earlier.run.options, training.options, origins),
         *overridden(files[1].values, values, origins, given),
         *unused(here, uses),
@@ -191,6 +201,8 @@ def _standing(layers: Sequence[_Layer], uses: Collection[str]) -> tuple[dict[str
 
 def _misfits(name: str, value: Any, below: Sequence[_Layer], now: Values) -> Iterator[tuple[str, Any, Any]]:
     layer = below[-1]
+    if name == "critique.backend" and layer.origin != EARLIER:
+        return  # a preset's server, say, serves any critic
     then = {parent: _highest(below, parent) for parent in PARENTS} | dict(layer.beside or {})
     if name == "train.beta" and layer.origin.startswith("preset "):
         # a preset's beta is one of DPO's kind: it counts for methods that have none of their own published
@@ -215,10 +227,10 @@ def _serve(values: dict[str, Any], origins: Origins) -> None:
             values[backend], origins[backend] = "openai", f"{section}.{url}"
 
 
-def _astray(layers: Sequence[_Layer]) -> Iterator[str]:
-    for layer in layers:
-        if layer.origin != "option":
-            yield from astray(layer.values, layer.origin)
+def _astray(values: Values, origins: Origins) -> Iterator[str]:
+    for name, value in values.items():
+        if origins[name] != "option":
+            yield from astray({name: value}, origins[name])
 
 
 def _beside(told: Told, preset: _Layer) -> dict[str, Any]:

@@ -8,6 +8,7 @@ A setting whose meaning hangs on another (`HANGS`) counts only beside the value 
 another model or method its number falls, and whoever runs the command is told.
 """
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -43,7 +44,7 @@ HANGS: dict[tuple[str, ...], tuple[str, ...]] = {
         "generate",
         "revision backend steps guidance width height scheduler lora denoiser batch_size",
     ),
-    (CRITIC,): _of("critique", "revision max_tokens server_args batch_size"),
+    (CRITIC,): _of("critique", "revision backend max_tokens server_args batch_size"),
     (EDITOR,): _of(
         "edit",
         "revision backend steps guidance image_guidance scheduler controlnet control_scale strength area "
@@ -103,11 +104,29 @@ def misfits(name: str, value: Any, then: Values, now: Values) -> Iterator[tuple[
         before, after = parent(then, parents), parent(now, parents)
         if name in NAMING:
             before, after = _rewards(value, before), _rewards(value, after)
-        if before != after and before is not None:
+        if before is not None and not _same(before, after):
             yield parents[0] if then.get(parents[0]) or now.get(parents[0]) else parents[-1], before, after
 
 
 def _rewards(value: Any, rewards: Any) -> list[str]:
     """Of NAME=MODEL entries those whose names the value names."""
-    asked = {str(item).partition("=")[0] for item in ([value] if isinstance(value, str) else value or ())}
-    return sorted(str(item) for item in rewards or () if str(item).partition("=")[0] in asked)
+    asked = {item.partition("=")[0] for item in _listed(value)}
+    return sorted(item for item in _listed(rewards) if item.partition("=")[0] in asked)
+
+
+def _listed(value: Any) -> list[str]:
+    """The texts of a list; a value of a wrong type has none, and is refused by its own check."""
+    items = [value] if isinstance(value, str) else value if isinstance(value, (list, tuple)) else ()
+    return [item for item in items if isinstance(item, str)]
+
+
+def _same(before: Any, after: Any) -> bool:
+    """Whether two values are one; of paths, whether they lead to one place."""
+    if (
+        isinstance(before, str)
+        and isinstance(after, str)
+        and os.path.isabs(before)
+        and os.path.isabs(after)
+    ):
+        return os.path.realpath(before) == os.path.realpath(after)
+    return bool(before == after)

@@ -16,6 +16,12 @@ def fell(origin: str, hung_on: str, before: str, after: str, names: Sequence[str
     return f"not used: {', '.join(names)} ({origin}), which {verb} for {hung_on} {before}, not {after}"
 
 
+def other_preset(chosen: str, earlier: str | None, asked: str | None) -> Iterator[str]:
+    """A file that names another preset than the one that earlier commands ran with."""
+    if asked is None and earlier is not None and earlier != chosen:
+        yield f"preset {chosen}, as a file says; earlier commands had {earlier}"
+
+
 def expanded(unset: Sequence[str]) -> Iterator[str]:
     """The names of settings that are taken back: of a section, or of "all", every one.
 

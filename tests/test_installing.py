@@ -45,7 +45,9 @@ def test_every_command_that_a_text_names_is_one_and_knows_the_options_beside_it(
                 continue
             known = {flag for param in commands[command].params for flag in param.opts}
             asked = {word.partition("=")[0].rstrip(",.;:") for word in rest if word.startswith("--")}
-            wrong += [(file, match[0], option) for option in sorted(asked - known - {"--help", "--help-all"})]
+            wrong += [
+                (file, match[0], option) for option in sorted(asked - known - {"--help", "--help-all"})
+            ]
     assert not wrong, wrong
 
 

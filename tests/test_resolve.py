@@ -229,6 +229,7 @@ SAMPLES = {
     "edit.area": 4096,
     "train.timestep_shift": "size",
     "edit.backend": "flux2",
+    "critique.backend": "vllm-server",
 }
 
 
@@ -339,3 +340,40 @@ def test_a_presets_number_for_its_own_model_counts_when_a_file_names_another_and
     assert (
         resolve({"generate.generator": own}, preset="shapes", run_file=file).settings.generate.steps == 24
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("train.method", ["a"]), ("online.rewards", 3), ("pairs.select_by", 3)),
+        *(("pairs.reward_weights", 3), ("score.rewards", 3), ("generate.generator", 3)),
+    ],
+)
+def test_a_value_of_a_wrong_type_is_one_of_the_mistakes(name, value):
+    (told,) = problems({name: value}, preset="shapes")
+    assert told.startswith(f"{name}: ")
+
+
+def test_a_file_that_names_another_preset_than_before_is_told(toml):
+    found = resolve({}, run_file=toml('preset = "shapes"\n'), earlier=Earlier(preset="paper"))
+    assert found.preset == "shapes"
+    assert "preset shapes, as a file says; earlier commands had paper" in found.said
+
+
+def test_a_backend_that_a_server_chose_falls_with_its_critic():
+    """Else a local critic could not be named again."""
+    served = resolve({"critique.critic_url": ("http://h/v1",), "critique.critic": "m"}).told()
+    assert served["critique.backend"] == "openai"
+    earlier = Earlier(Told(served, {}, {"critique.critic": "m"}))
+    assert (
+        resolve({"critique.critic": "/local"}, earlier=earlier).settings.critique.backend == "transformers"
+    )
+    assert resolve({}, earlier=earlier).settings.critique.backend == "openai"
+
+
+def test_a_model_reached_through_a_link_is_the_same_model(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    earlier = Earlier(Told({"generate.steps": 3}, {}, {"generate.generator": str(tmp_path / "real")}))
+    found = resolve({"generate.generator": str(tmp_path / "link")}, earlier=earlier)
+    assert found.settings.generate.steps == 3

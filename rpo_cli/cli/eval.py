@@ -76,6 +76,8 @@ ASKED: dict[str, Any] = {
     "reward": (),
     "measure": None,
     "allow_training_prompts": False,
+    "assign": (),
+    "mix": None,
 }
 # options that are settings; of a run that asks servers, how these are reached
 SETTINGS = ("critic_url", "key_variable", "server_python", "device", "accept_license", "assign", "mix")
@@ -137,10 +139,13 @@ def evaluate(
 
 def _opened(context: typer.Context, say: Output) -> "Line":
     """The run; settings that the command is given are of this evaluation, not of the run."""
+    from rpo_cli.line.asked import asked_before
     from rpo_cli.line.context import open_line
 
     params = context.params
+    asked = asked_before(params["run"], params["name"], tuple(params["unset"] or ()))
     named = {key: params[key] for key in SETTINGS}
+    named |= {key: named[key] or asked.get(key) for key in ("assign", "mix")}
     return open_line(
         params["run"],
         o.given("eval", named),
@@ -154,15 +159,15 @@ def _opened(context: typer.Context, say: Output) -> "Line":
 
 def _compared(context: typer.Context, say: Output, line: "Line") -> None:
     """Base against tuned models, as this call asks or as the evaluation was asked before."""
-    from rpo_cli.line.asked import asked_again, kept_asked
+    from rpo_cli.anchors import anchored
+    from rpo_cli.line.asked import asked_again, kept_asked, placed
     from rpo_cli.line.audit import probes
     from rpo_cli.line.evaluate import evaluate as compare
 
     params = context.params
     name, given = params["name"], {key: params[key] for key in ASKED if is_given(context, key)}
     given = {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
-    if "prompts" in given:
-        given["prompts"] = str(Path(given["prompts"]).absolute())
+    given = placed(line, given, Path(), anchored)
     asked = asked_again(line, name, given, ASKED, tuple(params["unset"] or ()))
     if asked["column"] and not asked["prompts"]:
         raise UsageError("--column names a column of --prompts", "pass --prompts FILE")

@@ -37,6 +37,7 @@ def opened(context: typer.Context, section: str, *, create: bool = True) -> "Lin
     """The run of a command, with its options as settings of `section`."""
     from rpo_cli.line.context import open_line
     from rpo_cli.resolve import SECTIONS
+    from rpo_cli.scopes import TRAINING
 
     params = context.params
     return open_line(
@@ -48,9 +49,14 @@ def opened(context: typer.Context, section: str, *, create: bool = True) -> "Lin
         rehash=bool(params.get("rehash")),
         create=create,
         unset=params.get("unset") or (),
-        uses=USES.get(section, SECTIONS),
+        uses=USES.get(section, SECTIONS) if _trains(params) else [s for s in SECTIONS if s not in TRAINING],
         command=f"rpo {context.command.name or context.info_name}",
     )
+
+
+def _trains(params: dict[str, Any]) -> bool:
+    """False for `rpo run --until` a step before the training."""
+    return params.get("until") in (None, "train")
 
 
 def stage(context: typer.Context, name: str) -> None:

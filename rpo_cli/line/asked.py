@@ -1,17 +1,22 @@
 """What an evaluation was asked with, by its name in run.json: without options it asks the same again."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rpo_cli.anchors import anchored, portable
-from rpo_cli.errors import MissingDependency, UsageError, nearest
+from rpo_cli.errors import MissingDependency, RunLocked, UsageError, nearest
+from rpo_cli.line.contenders import LABEL
 from rpo_cli.line.context import Line
 from rpo_cli.manifest import EVALUATIONS, Manifest, undo
+from rpo_cli.scopes import TRUSTING
+from rpo_cli.store import open_store
 
 # options whose value is a path, by the setting whose paths are of the same kind
+ADAPTER = "generate.lora"
 PLACES = {"prompts": "prompts.file", "reward": "score.rewards"}
 WHEN = "given"
 
@@ -47,12 +52,20 @@ def asked_again(
     return {**known, **earlier, **given}
 
 
+def asked_before(run: str, name: str, unset: tuple[str, ...]) -> dict[str, Any]:
+    """What the evaluation was asked with, before the run is opened; {} for a new one."""
+    saved = open_store(run).read_manifest().get(EVALUATIONS, {}).get(name, {})
+    return {option: value for option, value in saved.items() if option not in unset}
+
+
 @contextmanager
 def kept_asked(
     line: Line, name: str, options: Mapping[str, Any], known: Mapping[str, Any]
 ) -> Iterator[None]:
     """Keep what differs from the defaults for what follows; what is refused leaves no trace."""
     told = {option: value for option, value in options.items() if value != known[option]}
+    if "assign" in told:  # whom to trust is asked at every call
+        told["assign"] = [text for text in told["assign"] if text.partition("=")[0].strip() not in TRUSTING]
     said = _moved(told, line, portable)
     if any(value != value for values in said.values() if isinstance(values, list) for value in values):
         yield  # not a number: nothing that a file can hold, and refused by what follows
@@ -67,7 +80,7 @@ def kept_asked(
     before, mine = line.store.update_manifest(kept)
     try:
         yield
-    except (UsageError, MissingDependency):
+    except (UsageError, MissingDependency, RunLocked):
         line.store.update_manifest(partial(undo, before, mine))
         raise
 
@@ -75,13 +88,30 @@ def kept_asked(
 def _moved(options: Mapping[str, Any], line: Line, move: Any) -> dict[str, Any]:
     """Paths in the form that run.json keeps, or back."""
     home = line.store.files.local
-    if home is None:
-        return dict(options)
+    return dict(options) if home is None else placed(line, options, home, move)
+
+
+def placed(line: Line, options: Mapping[str, Any], base: Path, move: Any) -> dict[str, Any]:
+    """The options with each path of theirs changed by `anchors.anchored` or `portable`."""
+
+    def change(setting: str, value: Any) -> Any:
+        return move({setting: value}, base)[setting]
+
     found = dict(options)
     for option, setting in PLACES.items():
         if found.get(option):
-            found[option] = move({setting: found[option]}, home)[setting]
+            found[option] = change(setting, found[option])
+    if found.get("adapter"):
+        found["adapter"] = [_each(line, text, partial(change, ADAPTER)) for text in found["adapter"]]
     return found
+
+
+def _each(line: Line, text: str, change: Callable[[str], str]) -> str:
+    """LABEL=A,B or A, with every A changed that is no training of the run."""
+    label, equals, listed = text.rpartition("=")
+    refs = [ref.strip() for ref in listed.split(",")]
+    trained = {ref for ref in refs if LABEL.fullmatch(ref) and line.store.path("train", ref).is_dir()}
+    return label + equals + ",".join(ref if ref in trained else change(ref) for ref in refs)
 
 
 def _typed(option: str) -> str:

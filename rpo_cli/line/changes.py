@@ -34,11 +34,16 @@ def changes_since(line: Line, before: Before) -> Iterator[str]:
     gone, new = len(before.pairs - now), len(now - before.pairs)
     if len(now) < len(before.pairs):
         yield f"the dataset is smaller now: {len(now):,} pairs, {len(before.pairs):,} before"
-    if gone or new:
-        for name in before.trainings:
+    for name in before.trainings:
+        if gone or new:
             yield (
                 f"training '{name}' was made on the dataset before: {gone:,} of its {len(before.pairs):,} "
                 f"pairs are gone, {new:,} are new"
+            )
+        elif name not in _standing(line):
+            yield (
+                f"training '{name}' was made on the dataset before: its pairs are the same, their splits, "
+                "margins or weights are not"
             )
     fraction = line.settings.pairs.val_fraction
     for name in evaluated(line) if fraction != before.val_fraction else ():

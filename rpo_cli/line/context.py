@@ -12,7 +12,7 @@ from typing import Any
 from rpo_cli import __version__
 from rpo_cli.backends.processes import end_orphans
 from rpo_cli.config import Settings
-from rpo_cli.errors import MissingDependency, UsageError
+from rpo_cli.errors import MissingDependency, RunLocked, UsageError
 from rpo_cli.identity import ModelIdentity, identify
 from rpo_cli.line.formats import check_format, current
 from rpo_cli.line.telling import Telling, earlier_of
@@ -91,7 +91,7 @@ class Line:
         return manifest | {
             "format": FORMAT_VERSION,
             "rpo": __version__,
-            "preset": self.resolved.preset,
+            "preset": told.preset(manifest),
             **told.of_run(manifest),
             **(told.of_training(manifest) if training else {}),
             "models": {**manifest.get("models", {}), **models},
@@ -119,7 +119,7 @@ class Line:
         before, mine = self.store.update_manifest(change)
         try:
             yield
-        except (UsageError, MissingDependency):
+        except (UsageError, MissingDependency, RunLocked):
             self.store.update_manifest(partial(undo, before, mine))
             raise
 
@@ -160,7 +160,7 @@ def open_line(
     """
     # settings are checked before the directory is made: a typo leaves nothing behind
     there = open_store(path, create=True)
-    run_file = Path(path) / "rpo.toml"
+    run_file = (there.files.local or Path(path)) / "rpo.toml"
     resolved = resolve(
         options or {},
         preset=preset,

@@ -180,6 +180,8 @@ def _replaced(name: str, known: dict[str, Any], plan: _Plan) -> str:
     models.append(", ".join(setting.label for setting in plan.settings))
     prompts = [known.get("prompts", {}).get("count", 0), len(plan.prompts.texts)]
     told = [f"{count:,} prompts, {labels}" for count, labels in zip(prompts, models, strict=True)]
+    if told[0] == told[1]:
+        told[1] = "the same, by other settings, seeds or pictures"
     return f"evaluation '{name}' is replaced: it was of {told[0]}; it is of {told[1]}"
 
 

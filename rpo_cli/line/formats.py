@@ -28,6 +28,9 @@ NAMED = (
     ("score", "rewards", "rewards", "reward"),
 )
 
+HASHED = ("model", "dataset", "embedder", "rewards", "prompts")  # of these a training tells hashes
+IN_ROUNDS = "train."  # begins the settings of a training in rounds; others leave it out
+
 
 def format_of(manifest: Manifest) -> int:
     """The format of a run; those before there was a number are of format 1."""
@@ -76,7 +79,9 @@ def current(store: Store, manifest: Manifest) -> Manifest:
     for name in trainings_of(store):
         said = _settings_of(store, name)
         beside = parents | {key: said[key] for key in PARENTS & said.keys()}
-        trainings[name] = {OPTIONS: _given(said, seed) or last, "beside": beside, "origins": origins}
+        own = last if name == options.get(NAME, "default") else {}
+        given = {**own, **_given(said, seed)} or last
+        trainings[name] = {OPTIONS: given, "beside": beside, "origins": origins}
     return {**manifest, OPTIONS: kept, **({TRAININGS: trainings} if trainings else {})}
 
 
@@ -92,11 +97,15 @@ def _settings_of(store: Store, name: str) -> dict[str, Any]:
         saved = json.loads(store.files.read(f"train/{name}/settings.json"))
     except ValueError:
         return {}
-    said = saved.get("identity", {}) if isinstance(saved, dict) else {}
-    own = {
-        f"train.{key}": value for key, value in said.items() if key not in ("model", "dataset", "embedder")
+    saved = saved if isinstance(saved, dict) else {}
+    said = {key: value for key, value in saved.get("identity", {}).items() if key not in HASHED}
+    online = said.pop("online", {})
+    own = {key if key.startswith(IN_ROUNDS) else f"train.{key}": value for key, value in said.items()}
+    own |= {f"online.{key}": value for key, value in online.items()}
+    own |= {"train.rounds": saved["rounds"]} if "rounds" in saved else {}
+    return {
+        key: value for key, value in own.items() if key in setting_names() and scope_of(key) != "command"
     }
-    return {key: value for key, value in own.items() if key in setting_names()}
 
 
 def _given(said: Mapping[str, Any], seed: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ refused at the door (`line/model_checks.py`).
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from rpo_cli.line.context import Line
 from rpo_cli.line.critics import SERVED, code_said, required
 from rpo_cli.recipes import recipe, serving
 from rpo_cli.recipes.kinds import CONTROLNET, SD, Recipe
-from rpo_cli.settings_checks import AUTO, EARLIER
+from rpo_cli.scopes import GENERATOR, HANGS
+from rpo_cli.settings_checks import AUTO, EARLIER, default_of
 
 ONE_STEP = "one-step"
 # settings that not every model takes
@@ -81,6 +82,21 @@ def generator(line: Line) -> Chosen:
         options["lora_revision"] = adapter.commit  # what its key names, not a branch that moves
     models = tuple(found for found in (model, adapter, denoiser) if found is not None)
     return Chosen(name, how, options | {"revision": model.commit}, said, models)
+
+
+def drawn_by(line: Line, model: str, revision: str | None) -> Chosen:
+    """The generator of the run where it is `model`, else that model with its own numbers.
+
+    Raises:
+        UsageError: no such model.
+    """
+    s = line.settings
+    if model == s.generate.generator:
+        return generator(line)
+    own = {name.partition(".")[2]: default_of(name) for name in HANGS[(GENERATOR,)]}
+    other = s.generate.model_copy(update={**own, "generator": model, "revision": revision})
+    settings = s.model_copy(update={"generate": other})
+    return generator(replace(line, resolved=replace(line.resolved, settings=settings)))
 
 
 def editor(line: Line) -> Chosen:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from rpo_cli.anchors import DEFAULT
+from rpo_cli.errors import RpoError
 from rpo_cli.line.contenders import Contender
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import REACHED
@@ -12,7 +13,7 @@ from rpo_cli.line.work import required
 from rpo_cli.protocols import Observer
 from rpo_cli.records import row_seed
 from rpo_cli.resolve import resolve
-from rpo_cli.scopes import MODEL
+from rpo_cli.scopes import GENERATOR, HANGS, MODEL
 from rpo_cli.store import open_store
 
 # settings of the run that it shares; what makes the pictures and what scores them
@@ -54,11 +55,19 @@ def of_their_base(line: Line, models: Sequence[Contender]) -> Line:
         if told.options.get(MODEL) is not None
     }
     for model in sorted(named):
-        if tuned == {line.identity(model).revision}:
+        if tuned == {_revision(line, model)}:
             train = line.settings.train.model_copy(update={"model": model})
             settings = line.settings.model_copy(update={"train": train})
             return replace(line, resolved=replace(line.resolved, settings=settings))
     return line
+
+
+def _revision(line: Line, model: str) -> str | None:
+    """None where the model of some training is gone: those that are compared may have another."""
+    try:
+        return line.identity(model).revision
+    except RpoError:
+        return None
 
 
 def noise_seed(line: Line, seed: int | None) -> int:
@@ -82,8 +91,10 @@ def nested_line(line: Line, folder: Sequence[str], model: Contender, told: Mappi
         f"critique.{key}": values["critique"][key] for key in sorted(REACHED)
     }  # of rewards that ask
     options = {key: value for key, value in options.items() if key not in OWN}
-    if line.settings.train.model is not None or "generate.generator" in model.options:
+    if "generate.generator" in model.options:
         options["generate.revision"] = None  # it is the run's generator's
+    if line.settings.train.model not in (None, line.settings.generate.generator):
+        options |= dict.fromkeys(HANGS[(GENERATOR,)])  # numbers of another model
     options |= {
         "prompts.column": "prompt",
         "generate.generator": tuned_model(line),

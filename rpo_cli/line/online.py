@@ -10,7 +10,8 @@ from rpo_cli.errors import SettingsError, nearest
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import built_reward, reward_options, served_model
-from rpo_cli.line.models import generator
+from rpo_cli.line.forewarned import warn_of_words
+from rpo_cli.line.models import drawn_by
 from rpo_cli.line.prompts import live_prompts, parent_prompts, take_prompts
 from rpo_cli.line.work import required, reward_identity, reward_models
 from rpo_cli.protocols import Reward
@@ -87,6 +88,8 @@ def _prompts(line: Line) -> list[tuple[str, str]]:
         with line.store.lock("generate"):
             take_prompts(line)
         found = list(live_prompts(line))
+        model = line.identity(*model_of(line, line.settings.train))
+        warn_of_words(line, model, (text for _, text in found))
     return [(key, text) for key, text in found if split_of(text, fraction) == "train"]
 
 
@@ -131,7 +134,7 @@ def own_online_settings(line: Line) -> tuple[TrainSettings, OnlineSettings]:
     if origins["train.learning_rate"] in unsaid:
         own["learning_rate"] = objective.learning_rate
     settings = settings.model_copy(update=own)
-    sampled = generator(line).options
+    sampled = drawn_by(line, *model_of(line, settings)).options
     filled = {"steps": sampled["steps"], "guidance": sampled["guidance"] or 1.0}  # 1: without guidance
     online = line.settings.online
     online = online.model_copy(

@@ -19,7 +19,7 @@ from rpo_cli.line.models import editor, generator
 from rpo_cli.line.online import model_of
 from rpo_cli.line.training import own_settings
 from rpo_cli.line.work import critique_work, live_images, reward_identity, reward_models
-from rpo_cli.line.worlds import check_worlds
+from rpo_cli.line.worlds import check_worlds, refuse_worlds
 from rpo_cli.registry import APART, ENGINE_NEEDS, reward_templates
 from rpo_cli.scopes import CRITIC, EDITOR, GENERATOR, MODEL, REWARDS
 from rpo_cli.store import open_store
@@ -132,6 +132,7 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
         "rounds": [
             partial(_model, line, s.train.model or s.generate.generator, "generate.generator", _branch(s)),
             *([partial(_scheduler, s.generate.scheduler)] if s.generate.scheduler else []),
+            *_judges_of_training(line),
         ],
         "critique": [
             partial(check_reached, line, s.critique.backend),
@@ -149,7 +150,7 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
         "train": [
             partial(own_settings, line),
             partial(_trained, line),
-            *(_rewards(line) if is_online(s.train) else []),
+            *([*_rewards(line), *_judges_of_training(line)] if is_online(s.train) else []),
         ],
     }
 
@@ -201,6 +202,16 @@ def _fits(line: Line, role: str, models: Callable[[], Sequence[ModelIdentity]]) 
     if line.settings.run.mix or (generates(line) and line.settings.generate.generator is None):
         return
     check_worlds(line, role, models(), generator(line).models if generates(line) else ())
+
+
+def _judges_of_training(line: Line) -> list[Callable[[], None]]:
+    """Rewards beside the pictures that a training draws itself, whose model may not be the run's."""
+    return [partial(_judge_of_training, line, name, ref) for name, ref in reward_models(line)]
+
+
+def _judge_of_training(line: Line, name: str, ref: str) -> None:
+    model = line.identity(*model_of(line, line.settings.train))
+    refuse_worlds(line, REWARDS, [reward_identity(line, name, ref)[0]], [model])
 
 
 def _trained(line: Line) -> None:

@@ -21,6 +21,7 @@ from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer
 from rpo_cli.records import Image, ImageData, Row, canonical_json, content_key, row_seed
 from rpo_cli.resolve import resolve
+from rpo_cli.scopes import GENERATOR, HANGS
 from rpo_cli.stages.split import split_of
 from rpo_cli.store import open_store
 from rpo_cli.train_settings import TrainSettings
@@ -108,7 +109,12 @@ def round_settings(line: Line, number: int, sampler: Path | None) -> dict[str, A
         "pairs.strategy": STRATEGY[losers],
         "pairs.min_margin": min_margin(line),
     }
-    said = {name: DEFAULT if value is None else value for name, value in told.items() if name not in own}
+    others = HANGS[(GENERATOR,)] if model != s.generate.generator else ()  # numbers of another model
+    said = {
+        name: DEFAULT if value is None else value
+        for name, value in told.items()
+        if name not in own and name not in others
+    }
     return said | {name: value for name, value in own.items() if value is not None}
 
 

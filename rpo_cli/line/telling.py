@@ -51,6 +51,11 @@ class Telling:
     run: Path | None
     command: str
 
+    def preset(self, manifest: Manifest) -> str:
+        """This command's; one that another command has named since this one began stays."""
+        there, mine, read = manifest.get("preset"), self.resolved.preset, self.resolved.earlier.preset
+        return str(there) if there not in (None, read) and mine == read else mine
+
     def of_run(self, manifest: Manifest) -> dict[str, Any]:
         """Options of the run, and all settings; also what commands beside this one have recorded since."""
         settings = self.resolved.settings.model_dump(mode="json")
@@ -101,7 +106,9 @@ class Telling:
             for name, value in there.items()
             if name not in now and (name not in before or before[name] != value)
         }
-        options = {**mine, **others}
+        # what another command has taken back since, or let fall
+        gone = {name for name in mine if name not in now and name in before and name not in there}
+        options = {**{name: mine[name] for name in mine if name not in gone}, **others}
         when = f"{self.command}, {datetime.now().astimezone():%Y-%m-%d %H:%M}"
         given = {
             name: when if name in now and now[name] != there.get(name) else known.get(name, when)

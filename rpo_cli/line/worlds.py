@@ -61,7 +61,23 @@ def check_worlds(
         line.say(
             f"{role}: {told[0].ref} learned a closed world ({world}), and imported pictures are of another"
         )
-    if generates(line) and world != (drawing := _world(drawn)):
+    if generates(line):
+        refuse_worlds(line, role, models, drawn)
+
+
+def refuse_worlds(
+    line: Line, role: str, models: Sequence[ModelIdentity], drawn: Sequence[ModelIdentity]
+) -> None:
+    """The same where pictures are drawn for certain.
+
+    Raises:
+        UsageError: names both.
+    """
+    told = [model for model in models if model.kind in ("folder", "hub")]
+    if line.settings.run.mix or not told:
+        return
+    world, drawing = _world(told), _world(drawn)
+    if world != drawing:
         raise UsageError(f"{role}: {''.join(_clash(told[0], world, drawn[0], drawing))}", HINT)
 
 

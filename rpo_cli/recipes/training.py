@@ -129,7 +129,7 @@ def family_of_pipeline(name: str) -> str:
 
 def kin(method: str) -> str:
     """The method whose β a method takes."""
-    return "dpo" if method in AS_DPO else method
+    return "dpo" if isinstance(method, str) and method in AS_DPO else method
 
 
 def numbers_of(family: str, method: str, *, full: bool = False, beta: float | None = None) -> Numbers:

@@ -120,7 +120,7 @@ def test_the_block_of_a_preset_has_every_setting_with_its_origin(rpo, name):
     assert [row["setting"] for row in rows] == list(flat)
     assert [row["value"] for row in rows] == [list(v) if isinstance(v, tuple) else v for v in flat.values()]
     assert all(row["whose"] for row in rows)
-    assert all(f"\n{setting} = " in told for setting in flat)
+    assert all(f"\n{setting} =" in told for setting in flat)
 
 
 @pytest.mark.parametrize("name", ["paper", "sd15", "sdxl", "sd3.5", "shapes", "gpu"])

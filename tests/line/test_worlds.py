@@ -53,3 +53,16 @@ def test_each_role_is_refused_beside_pictures_of_another_world_unless_they_may_m
 def test_a_function_of_the_users_fits_any_world(tmp_path):
     options = {"score.rewards": (), "score.functions": ("mine=json:loads",)}
     preflight(open_line(tmp_path / "run", options, preset="shapes"), ["build-pairs"])
+
+
+@pytest.mark.parametrize("method", ["dpo", "ddpo"])
+def test_a_training_that_draws_with_a_model_of_its_own_is_judged_by_none_of_another_world(tmp_path, method):
+    other = tmp_path / "other"
+    shutil.copytree(MODELS / "text-to-image", other)
+    for weights in other.rglob("*.safetensors"):
+        weights.write_bytes(weights.read_bytes()[:-4] + b"\x00\x00\x01\x00")
+    options = {"train.model": str(other), "train.method": method, "train.rounds": 1}
+    steps = ["train"] if method == "ddpo" else ["rounds", "build-pairs", "train"]
+    with pytest.raises(UsageError, match=r"score\.rewards"):
+        preflight(open_line(tmp_path / "run", options, preset="shapes"), steps)
+    preflight(open_line(tmp_path / "run", {**options, "run.mix": True}, preset="shapes"), steps)
