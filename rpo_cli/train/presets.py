@@ -216,7 +216,7 @@ PPOD = Objective(
     contrast=pair,
     link="logistic",
     needs_reference=True,
-    default_beta=5e5,
+    default_beta=4e5,
     beta_unit=RATIO_UNIT,
     source="PPOD, ICLR 2024 submission; PPO's min per image, Schulman et al. 2017, arXiv:1707.06347",
     formula=(
@@ -227,7 +227,7 @@ PPOD = Objective(
     ),
     equation="ours, with PPO's min: arXiv:1707.06347, eq. 7",
     open=(*WEIGHTS, *LABELS, "link", "clip", "ratio_base", *MOVING),
-    clip=2e-6,  # β·2ϵ = 2: the logit's bound is that of SPO
+    clip=2.5e-6,  # β·2ϵ = 2: the logit's bound is that of SPO
 )
 
 PPOD_CLAMPED = Objective(
@@ -237,7 +237,7 @@ PPOD_CLAMPED = Objective(
     contrast=pair,
     link="logistic",
     needs_reference=True,
-    default_beta=5e5,
+    default_beta=4e5,
     beta_unit=RATIO_UNIT,
     source="Yang et al. 2023, arXiv:2311.13231; yk7333/d3po scripts/train.py; RockeyCoss/SPO",
     formula=(
@@ -248,5 +248,5 @@ PPOD_CLAMPED = Objective(
     ),
     equation="the clamp of yk7333/d3po scripts/train.py",
     open=(*WEIGHTS, *LABELS, "link", "clip", "ratio_base", *MOVING),
-    clip=2e-6,
+    clip=2.5e-6,
 )

@@ -77,17 +77,27 @@ def trained(protocol: Table, work: Path, names: list[str], seed: int) -> dict[st
     if RANDOM in names:
         dataset = arm_dataset(protocol["data"], work, {"name": "coin", "relabel": "coin"})
         found[RANDOM] = swept(protocol, work, dataset, "coin", ["dpo"], seed)["dpo"]
+    numbers = protocol["as_measured"]
     if own:
         dataset = arm_dataset(protocol["data"], work, {"name": "all"})
-        found |= swept(protocol, work, dataset, "methods", own, seed)
+        alike = [name for name in own if name not in numbers]
+        found |= swept(protocol, work, dataset, "methods", alike, seed) if alike else {}
+        for name in (name for name in own if name in numbers):
+            found |= swept(protocol, work, dataset, f"methods-{name}", [name], seed, numbers[name])
     return {name: found[name] for name in names}
 
 
 def swept(
-    protocol: Table, work: Path, dataset: Path, name: str, names: list[str], seed: int
+    protocol: Table,
+    work: Path,
+    dataset: Path,
+    name: str,
+    names: list[str],
+    seed: int,
+    numbers: Table | None = None,
 ) -> dict[str, Path]:
     """Method → its adapter, trained as `rpo sweep` trains: a process each, what is there is kept."""
-    told = {"train.dataset": str(dataset), "run.device": "cpu", "run.threads": 1}
+    told = {"train.dataset": str(dataset), "run.device": "cpu", "run.threads": 1, **(numbers or {})}
     line = open_line(work / "data", {**protocol["train"]["options"], **told}, create=False)
     asked = Asked(methods=tuple(names), options=line.resolved.told("training", earlier=False))
     grid = variants(asked)

@@ -14,7 +14,7 @@ from rpo_cli.line.training import _embedder, own_settings
     [
         *(("dpo", 500.0), ("ipo", 500.0), ("rank-dpo", 500.0)),
         *(("kto", 2000.0), ("npo", 1000.0), ("smpo", 2000.0), ("mapo", 1000.0), ("rainbow", 100.0)),
-        *(("dspo", 0.001), ("ppod", 5e5)),
+        *(("dspo", 0.001), ("ppod", 4e5)),
     ],
 )
 def test_a_presets_beta_is_for_methods_that_publish_none_of_their_own(tmp_path, method, beta):

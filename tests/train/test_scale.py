@@ -42,7 +42,7 @@ def test_the_start_line_says_what_others_would_write():
         "= 2500 without the ½ (diffusers-sd) = 0.3052 on summed errors (summed)"
     )
     assert "= 2500 without" in scale_line(DPO, 5000.0, SHAPE)
-    assert scale_line(PPOD, 5e5, SHAPE) == f"beta 500000: {PPOD.beta_unit}"
+    assert scale_line(PPOD, 4e5, SHAPE) == f"beta 400000: {PPOD.beta_unit}"
     assert scale_line(SFT, 0.0, SHAPE) == "no beta"
 
 

@@ -33,7 +33,7 @@ def test_two_methods_after_each_other_have_their_own_beta(pairs):
 
     assert (first.code, second.code) == (0, 0)
     assert (trained("first")["beta"], trained("first")["seed"]) == (5000, 3)
-    assert (trained("second")["beta"], trained("second")["seed"]) == (5e5, 7)
+    assert (trained("second")["beta"], trained("second")["seed"]) == (4e5, 7)
     assert "train.beta = 500.0 (preset shapes), which is for train.method dpo, not ppod" in second.err
     assert "nobody has published one for ppod on sd1" in second.err
     assert recorded()["options"].keys() == {"prompts.limit", "run.seed"}
