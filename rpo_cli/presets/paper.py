@@ -16,6 +16,12 @@ PAPER = (
         "lmms-lab/llava-critic-7b, inferred from the data sets on the first author's hub account in 2025: "
         "published in LLaVA-NeXT's layout, which neither transformers nor vLLM loads",
     ),
+    Chosen(
+        "critique.backend",
+        "vllm-server",
+        OURS,
+        "its processor needs torchvision, which vLLM's environment has",
+    ),
     Chosen("critique.template", "rpo", OURS, "in the style of the paper's overview figure"),
     Chosen("critique.single_turn", False, OURS, "the authors had a second model write the instructions"),
     Chosen("critique.max_instructions", 3, CODE),
