@@ -24,7 +24,10 @@ FLAT = 0.55  # of 24 pictures of the preset shapes
 FLAT_PNG = "0.55 bytes a pixel, as 24 of this preset's pictures have"
 # bytes on the device, estimated as `rpo train --dry-run` does with the preset's settings, on an empty model
 # that has as many parameters as the published weights
-DRY_RUN = "estimated as `rpo train --dry-run` does, on an empty model of as many parameters"
+DRY_RUN = (
+    "an estimate: `rpo train --dry-run` on an empty model whose configuration was not read from the hub; "
+    "only its number of parameters was compared"
+)
 TRAINING = {
     "sd15": 5_640_000_000,
     "paper": 25_200_000_000,
