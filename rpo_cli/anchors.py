@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-FILES = frozenset({"prompts.file", "train.dataset"})
+FILES = frozenset({"prompts.file", "prompts.leave_out", "train.dataset"})
 # a local folder where there is one of that name, else a hub id or a short name
 MODELS = frozenset(
     {"generate.generator", "generate.lora", "generate.denoiser", "critique.critic", "edit.editor"}
@@ -53,6 +53,8 @@ def _each(name: str, value: Any, change: Callable[[str], str]) -> Any:
     if isinstance(value, str):
         return change(value)
     if isinstance(value, (list, tuple)) and all(isinstance(item, str) for item in value):
+        if name in FILES:
+            return type(value)(map(change, value))
         parts = [item.partition("=") for item in value]
         return type(value)(f"{key}{equals}{change(ref) if equals else ref}" for key, equals, ref in parts)
     return value

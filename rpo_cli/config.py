@@ -47,10 +47,20 @@ class RunSettings(Section):
 class PromptSettings(Section):
     """`[prompts]`: where prompts come from."""
 
-    file: str | None = Field(default=None, description="txt (one a line), tsv, csv, jsonl, parquet.")
+    file: str | None = Field(default=None, description="txt (one a line), csv, tsv, json, jsonl, parquet.")
     dataset: str | None = Field(default=None, description="Any name `datasets.load_dataset` takes.")
     split: str = Field(default="train", description="Split of `dataset`.")
     column: str | None = Field(default=None, description="Column that holds the prompt.")
+    encoding: str | None = Field(default=None, description="Of a text file that is not UTF-8.")
+    delimiter: str | None = Field(
+        default=None, description="Of a csv or tsv: a character, comma, semicolon, tab or pipe."
+    )
+    quoting: Literal["rfc4180", "none"] | None = Field(
+        default=None, description="Of a csv or tsv; none: found by its own cells."
+    )
+    leave_out: tuple[str, ...] = Field(
+        default=(), description="Files of prompts that are kept out, in any spelling (a benchmark's)."
+    )
     limit: int | None = Field(default=None, ge=1, description="Only the first N prompts.")
 
 

@@ -188,6 +188,13 @@ class Preference(Row):
     row: int = Field(description="row of the source, from 0")
     source_id: str | None = Field(description="what the source calls this judgement")
     settings: str
+    share: float | None = Field(
+        default=None, description="of the votes that prefer a, where the source tells it"
+    )
+    standing: float | None = Field(
+        default=None, description="of picture a alone (b is the same): better ones higher"
+    )
+    rich: str | None = Field(default=None, description="JSON: what stood beside it in a dataset of rpo")
 
 
 class Claim(Row):
@@ -250,6 +257,12 @@ class Pair(Row):
     duplicate_of: str | None = None
     label: Literal["a", "b", "tie"] | None = Field(
         default=None, description="of an imported pair: the majority of the judgements it came with"
+    )
+    share: float | None = Field(
+        default=None, description="of an imported pair: the share of the judgements for a, in [0, 1]"
+    )
+    rich: str | None = Field(
+        default=None, description="of an imported pair: JSON of what stood beside it in a dataset of rpo"
     )
     people: Literal["a", "b", "tie", "reject"] | None = Field(
         default=None, description="what most reviewers of `rpo review` say; None: nobody has judged it"

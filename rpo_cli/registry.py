@@ -105,6 +105,7 @@ engines = {
 }
 ENGINE_NEEDS = {"ray": "ray"}  # engine → the package of its extra, which has the same name
 importers = {
+    "rpo": "rpo_cli.exchange.importers.rpo:open_rpo",
     "pickapic": "rpo_cli.exchange.importers.parquet:open_pickapic",
     "richhf": "rpo_cli.exchange.importers.richhf:open_richhf",
     "hpdv2": "rpo_cli.exchange.importers.rankings:open_hpdv2",
@@ -112,6 +113,9 @@ importers = {
     "open-image-preferences": "rpo_cli.exchange.importers.parquet:open_image_preferences",
     "imagefolder": "rpo_cli.exchange.importers.folders:open_imagefolder",
     "folders": "rpo_cli.exchange.importers.folders:open_folders",
+    "sidecar": "rpo_cli.exchange.importers.folders:open_sidecar",
+    "classes": "rpo_cli.exchange.importers.folders:open_classes",
+    "save-to-disk": "rpo_cli.exchange.importers.arrow:open_saved",
     "jsonl": "rpo_cli.exchange.importers.folders:open_jsonl",
     "webdataset": "rpo_cli.exchange.importers.webdataset:open_webdataset",
     "parquet": "rpo_cli.exchange.importers.parquet:open_table",

@@ -44,6 +44,7 @@ HANGS: dict[tuple[str, ...], tuple[str, ...]] = {
         "generate",
         "revision backend steps guidance width height scheduler lora denoiser batch_size",
     ),
+    ("prompts.file", "prompts.dataset"): _of("prompts", "column encoding delimiter quoting"),
     (CRITIC,): _of("critique", "revision backend max_tokens server_args batch_size"),
     (EDITOR,): _of(
         "edit",

@@ -204,6 +204,7 @@ def test_a_key_goes_only_to_the_servers_that_are_named_beside_it(toml):
 # --- what hangs on what ----------------------------------------------------------------------------------
 
 OTHER = {
+    "prompts.file": "/prompts/other.csv",
     "generate.generator": "/models/other",
     "critique.critic": "/models/other",
     "edit.editor": "/models/other",
@@ -213,6 +214,7 @@ OTHER = {
     "train.full": True,
 }
 FIRST = {
+    "prompts.file": "/prompts/one.csv",
     "generate.generator": "/models/one",
     "critique.critic": "/models/one",
     "edit.editor": "/models/one",

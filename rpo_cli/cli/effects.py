@@ -36,6 +36,7 @@ EFFECTS = {
     "train.beta": "Larger stays nearer the reference.",
     "train.link": "logistic pushes on, ipo seeks a margin, slic stops at one.",
     "train.pair_weight": "none: all teach alike.",
+    "train.soft_labels": "share: of the votes that a pair came with.",
     "train.label_smoothing": "Larger makes each pair teach less.",
     "train.sft_weight": "Larger keeps winners likely, and is nearer to sft.",
     "train.group_size": "Larger compares with more, and needs as many in a batch.",

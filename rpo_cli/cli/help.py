@@ -23,8 +23,9 @@ PANELS = {
         show-completion
     """,
     "Data": """
-        prompts column limit dataset labels judge-labels generator critic editor reward model adapter
-        mix images format split license withdraw until steps guidance image-guidance negative-prompt
+        prompts column encoding delimiter quoting map limit dataset labels judge-labels generator critic
+        editor reward model adapter mix images format split license withdraw until steps guidance
+        image-guidance negative-prompt
         width height lora images-per-prompt template single-turn max-instructions mode edits-per-image
         counter-edits strength strategy edits min-margin min-agreement min-change max-change
         min-hash-distance select-by keep-reversed max-pairs-per-prompt val-fraction use-verdicts measure
@@ -32,9 +33,9 @@ PANELS = {
         public summary reviewer repeat prune compact key
     """,
     "Objective": """
-        method beta beta-from suggest-beta link pair-weight label-smoothing sft-weight group-size
-        list-size clip ratio-base reference-every reference-draws embedder full rank text-encoder
-        learning-rate train-steps sweep-steps rounds global-batch seeds
+        method beta beta-from suggest-beta link pair-weight label-smoothing soft-labels sft-weight
+        group-size list-size clip ratio-base reference-every reference-draws embedder full rank
+        text-encoder learning-rate train-steps sweep-steps rounds global-batch seeds
     """,
     "Hardware": """
         device workers threads processes engine batch-size dtype in-flight buckets shard probe

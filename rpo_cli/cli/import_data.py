@@ -8,7 +8,18 @@ from rpo_cli.cli import onward, reports, step
 from rpo_cli.cli import options as o
 from rpo_cli.errors import UsageError
 
-READ = ("source", "format", "split", "images", "column", "license", "rows", "rehash", "preset", "config")
+# parameter → option; those of the first line are not named like options that stand for settings of a run
+READ = {
+    "rows": "limit",
+    "of_column": "column",
+    "of": "encoding",
+    "between": "delimiter",
+    "quotes": "quoting",
+    **{name: name for name in ("source", "format", "split", "images", "map", "license", "rehash")},
+    "preset": "preset",
+    "config": "config",
+    "assign": "set",
+}
 
 
 Source = Annotated[
@@ -30,7 +41,32 @@ Images = Annotated[
     str | None,
     typer.Option(metavar="DIR", help="Pictures of a source that has none.", show_default=False),
 ]
-Column = Annotated[str | None, typer.Option(help="Column that holds the prompt.", show_default=False)]
+Column = Annotated[
+    str | None, typer.Option("--column", help="Column that holds the prompt.", show_default=False)
+]
+Map = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ROLE=COLUMN",
+        help="What columns mean, comma-separated: caption, image, images, chosen, rejected, a, b, winner, "
+        "share, label_0, label, score, rank, model, id.",
+        show_default=False,
+    ),
+]
+Encoding = Annotated[
+    str | None,
+    typer.Option("--encoding", help="Of text and tables that are not UTF-8.", show_default=False),
+]
+Delimiter = Annotated[
+    str | None,
+    typer.Option(
+        "--delimiter", help="Of a csv or tsv: a character, comma, semicolon, tab, pipe.", show_default=False
+    ),
+]
+Quoting = Annotated[
+    str | None,
+    typer.Option("--quoting", help="Of a csv or tsv: rfc4180 or none.", show_default=False),
+]
 License = Annotated[str | None, typer.Option(help="Of the data; its own card says it.", show_default=False)]
 # not named `limit`, which stands for the setting prompts.limit
 Rows = Annotated[
@@ -50,7 +86,11 @@ def import_data(
     format: Format = None,
     split: Split = None,
     images: Images = None,
-    column: Column = None,
+    of_column: Column = None,
+    map: Map = None,
+    of: Encoding = None,
+    between: Delimiter = None,
+    quotes: Quoting = None,
     license: License = None,
     rows: Rows = None,
     withdraw: Withdraw = None,
@@ -70,8 +110,14 @@ def import_data(
         return
     if source is None:
         raise UsageError("no SOURCE is given", "rpo import RUN SOURCE, or rpo import RUN --withdraw SOURCE")
+    from rpo_cli.exchange.importers.layouts import read_map
     from rpo_cli.line.importing import import_source
 
+    columns = read_map(map or ())
+    if of_column is not None and "caption" in columns:
+        raise UsageError("--column and --map caption= both name the prompt's column", "give one of them")
+    if quotes not in (None, "rfc4180", "none"):
+        raise UsageError(f"--quoting {quotes}: not one of rfc4180, none", "leave it out: the rule finds it")
     line = step.opened(context, "import")
     found = import_source(
         line,
@@ -80,7 +126,11 @@ def import_data(
         limit=rows,
         split=split,
         images=images,
-        column=column,
+        column=of_column,
+        columns=columns,
+        encoding=of,
+        delimiter=between,
+        quoting=quotes,  # type: ignore[arg-type]
         license=license,
     )
     say = step.console(context)
@@ -89,7 +139,7 @@ def import_data(
 
 
 def _withdraw(context: typer.Context, run: str, name: str) -> None:
-    given = ["limit" if word == "rows" else word for word in (*READ, "assign") if context.params.get(word)]
+    given = [option for name, option in READ.items() if context.params.get(name)]
     if given:
         raise UsageError(
             f"--withdraw takes a source out and reads none: {', '.join(given)} cannot stand beside it",

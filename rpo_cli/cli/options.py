@@ -22,6 +22,9 @@ from rpo_cli.errors import UsageError
 SHARED = {
     "prompts": "prompts.file",
     "column": "prompts.column",
+    "encoding": "prompts.encoding",
+    "delimiter": "prompts.delimiter",
+    "quoting": "prompts.quoting",
     "limit": "prompts.limit",
     "seed": "run.seed",
     "device": "run.device",
@@ -138,6 +141,10 @@ Unset = Annotated[
 ]
 Mix = Annotated[bool | None, typer.Option("--mix", help=describe("run.mix"), show_default=False)]
 Prompts = Annotated[str | None, typer.Option(help=describe("prompts.file"), show_default=False)]
+Column = Annotated[str | None, setting("prompts.column")]
+Encoding = Annotated[str | None, setting("prompts.encoding")]
+Delimiter = Annotated[str | None, setting("prompts.delimiter")]
+Quoting = Annotated[str | None, setting("prompts.quoting")]
 Limit = Annotated[int | None, setting("prompts.limit")]
 Seed = Annotated[int | None, setting("run.seed")]
 Device = Annotated[str | None, setting("run.device")]

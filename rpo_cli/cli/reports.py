@@ -10,7 +10,7 @@ from rpo_cli.errors import RpoError
 if TYPE_CHECKING:
     from rpo_cli.line.dataset import PairsReport
     from rpo_cli.line.exporting import ExportReport
-    from rpo_cli.line.importing import ImportReport
+    from rpo_cli.line.import_report import ImportReport
     from rpo_cli.line.plan import Probe, StagePlan
     from rpo_cli.line.pushing import PushReport
     from rpo_cli.line.run import RunReport
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from rpo_cli.train.plan import TrainPlan
     from rpo_cli.train.probe import TrainProbe
     from rpo_cli.train.scale import BetaAdvice
+
+MOST = 20  # names that are told one by one
 
 
 def stage(say: Output, report: "StageReport", run: str) -> None:
@@ -72,19 +74,30 @@ def imported(say: Output, report: "ImportReport") -> None:
     """What a run has of a source; a failure when every row of it was rejected."""
     pairs = f"{report.judged:,} judged pairs, {report.ties:,} ties, {report.unanswered:,} without an answer"
     text = f"import: {report.source} as {report.format}: {report.images:,} pictures, {pairs}"
+    text += f", {report.alone:,} judged alone" if report.alone else ""
     text += f", {report.critiques:,} critiques" if report.critiques else ""
     text += f", {report.rejected:,} rejected ({counted(report.rejects)})" if report.rejected else ""
     changes = {"added": report.added, "changed": report.changed, "withdrawn": report.withdrawn}
     changed = ", ".join(f"{count:,} {name}" for name, count in changes.items())
-    text += f"\nrows: {changed if any(changes.values()) else 'nothing has changed'}"
+    rows = report.taken + report.rejected + report.left_out
+    text += f"\nrows: {rows:,}: {report.taken:,} taken, {report.rejected:,} rejected"
+    text += f", {report.left_out:,} left out (prompts.leave_out)" if report.left_out else ""
+    text += f"; {changed if any(changes.values()) else 'nothing has changed'}"
     text += f"; {report.doubled:,} say what another one says" if report.doubled else ""
     text += f"; {report.contradicted:,} pairs are judged both ways" if report.contradicted else ""
+    if report.unused:
+        text += f"\ncolumns that were not used: {_named(report.unused)} (--map gives a column a role)"
     say.result(report, f"{text}\nlicence of the data: {report.license}", essence=str(report.images))
     if not report.images:
         raise RpoError(
             f"import: no row of {report.source} was accepted ({counted(report.rejects) or 'it is empty'})",
             "the rejects table of the run has every row with its reason",
         )
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST:,} more" if len(names) > MOST else ""
+    return ", ".join(names[:MOST]) + more
 
 
 def withdrawn(say: Output, report: "Withdrawn") -> None:

@@ -20,7 +20,7 @@ USES = {
     "critique": (*DRAWN, "critique"),
     "edit": EDITED,
     "pairs": (*EDITED, "score", "pairs"),
-    "import": ("run",),
+    "import": ("run", "prompts"),
 }
 
 

@@ -49,6 +49,7 @@ def train(
     probe: Probe = None,
     link: Annotated[str | None, o.setting("train.link")] = None,
     pair_weight: Annotated[str | None, o.setting("train.pair_weight")] = None,
+    soft_labels: Annotated[str | None, o.setting("train.soft_labels")] = None,
     label_smoothing: Annotated[float | None, o.setting("train.label_smoothing")] = None,
     sft_weight: Annotated[float | None, o.setting("train.sft_weight")] = None,
     group_size: Annotated[int | None, o.setting("train.group_size")] = None,

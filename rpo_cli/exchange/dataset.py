@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rpo_cli.drafts import create, draft_of, make_folder, sync, write_whole
+from rpo_cli.exchange.rich import with_rich
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import EDITED, Pair, canonical_json
 
@@ -61,8 +62,13 @@ class SplitFiles:
     bytes: int
 
 
-def schema(rewards: Sequence[str]) -> pa.Schema:
-    """Columns and their exact types; `rewards` become the fields of `rewards_0/1`, if there are any."""
+def schema(rewards: Sequence[str], *, shares: bool = False) -> pa.Schema:
+    """Columns and their exact types.
+
+    Args:
+        rewards: become the fields of `rewards_0/1`, if there are any.
+        shares: a pair came with judgements, whose share for the first picture is told.
+    """
     scores = pa.struct([(name, pa.float64()) for name in rewards])
     text, number, whole = pa.string(), pa.float64(), pa.int64()
     pick_a_pic = [
@@ -86,6 +92,7 @@ def schema(rewards: Sequence[str]) -> pa.Schema:
         *([("rewards_0", scores), ("rewards_1", scores)] if rewards else []),
         *[("margin", number), ("agreement", number), ("dispersion", number), ("edit_strength", number)],
         *[("reversed", pa.bool_()), ("tries", whole), ("human_label", text), ("provenance", text)],
+        *([("share_0", number)] if shares else []),
     ]
     return pa.schema([*pick_a_pic, *rich])
 
@@ -144,7 +151,9 @@ def to_row(pair: Pair, a: Side, b: Side, examples: int) -> dict[str, Any]:
             f"rewards_{n}": rewards,
         }
     row["best_image_uid"] = row[f"image_{best}_uid"]
-    return row
+    if pair.share is not None:
+        row["share_0"] = round(pair.share if b_stands else 1 - pair.share, 12)
+    return row if pair.rich is None else with_rich(row, pair, b_stands)
 
 
 def _human(pair: Pair, b_stands: int) -> str | None:
@@ -181,7 +190,7 @@ def write_splits(
     folder: Path,
     pairs: Sequence[Pair],
     row_of: Callable[[Pair], dict[str, Any]],
-    rewards: Sequence[str],
+    columns: pa.Schema,
     *,
     rows_per_group: int = ROWS_PER_GROUP,
     bytes_per_file: int = BYTES_PER_FILE,
@@ -198,7 +207,7 @@ def write_splits(
         chosen = sorted((pair for pair in pairs if pair.split == split), key=lambda pair: pair.pair_id)
         if chosen:
             rows = map(row_of, chosen)
-            drafts = list(_drafts(data, rows, schema(rewards), rows_per_group, bytes_per_file))
+            drafts = list(_drafts(data, rows, columns, rows_per_group, bytes_per_file))
             found.append(_name(data, split, drafts, len(chosen)))
     return found
 

@@ -4,21 +4,24 @@ Everything in a source is untrusted: a path that stands in data leads to a regul
 own folder or to a rejected row, sizes are bounded before anything is read, and labels are checked.
 """
 
-import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.hub_folder import HubPath
+from rpo_cli.exchange.prompt_text import half_character, storable, trimmed, unfit
+from rpo_cli.exchange.text import NotText, decoded
 from rpo_cli.exchange.touched import state_of, touch_whole
+from rpo_cli.normal_form import normalised
 from rpo_cli.pictures import MAX_BYTES
 from rpo_cli.records import Flaw
 
 Choice = Literal["a", "b", "tie"]
 Place = Path | HubPath  # where a source is: on this machine, or on the hub, read where it lies
-MAX_CHARACTERS = 10_000  # of a prompt, as for prompts from a file
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//|[^,]*;base64,)")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -32,22 +35,33 @@ class Feedback:
 
 @dataclass(frozen=True)
 class Picture:
-    """Encoded bytes, as they stand in the source, and what the source calls the picture and its maker."""
+    """Encoded bytes, as they stand in the source, and what the source calls the picture and its maker.
+
+    `standing`: what was said of this picture alone, better ones higher; 1 and 0 for good and bad.
+    """
 
     data: bytes
     source_id: str | None = None
     model: str | None = None
     feedback: Feedback | None = None
+    standing: float | None = None
 
 
 @dataclass(frozen=True)
 class Vote:
-    """A judgement of two pictures of an entry, by place; `choice` None: asked, but no answer there."""
+    """A judgement of two pictures of an entry, by place; `choice` None: asked, but no answer there.
+
+    Attributes:
+        share: of the votes that prefer a, where the source tells it.
+        rich: JSON of what stands beside the judgement in a dataset of rpo.
+    """
 
     a: int
     b: int
     choice: Choice | None
     source_id: str | None = None
+    share: float | None = None
+    rich: str | None = None
 
 
 @dataclass(frozen=True)
@@ -86,12 +100,18 @@ class Options:
         split: only files of that split; None: those of "train" where there are any.
         images: folder of the pictures, for formats that come without them.
         column: the column of the prompt, where it is not found by its name.
+        columns: role → column, for tables that name things their own way (`layouts.ROLES`).
+        encoding, delimiter, quoting: of text and tables; None: UTF-8, and found by the rule.
     """
 
     asked: bool = False
     split: str | None = None
     images: Place | None = None
     column: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    encoding: str | None = None
+    delimiter: str | None = None
+    quoting: Literal["rfc4180", "none"] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,6 +126,8 @@ class Source:
         read: first row → the entries from that row on, in order of their row.
         rows: how many there are; None where only reading them would tell.
         note: what a user should know of what is read.
+        unused: columns that no entry is made of, told once the rows are read.
+        left: what lay beside the rows and was not read, told once they are read.
     """
 
     root: Place
@@ -116,76 +138,84 @@ class Source:
     license: str | None = None
     note: str = ""
     names: Sequence[str] = ()
+    unused: Callable[[], list[str]] = list
+    left: Callable[[], list[str]] = list
 
 
-def entries(rows: Iterator[tuple[int, Any]], make: Callable[[int, Any], Entry]) -> Iterator[Entry | Bad]:
-    """Each (row number, raw row) as an entry; whatever is wrong with a row stays in that row."""
+def entries(
+    rows: Iterator[tuple[int, Any]],
+    make: Callable[[int, Any], Entry],
+    where: Callable[[int], str] | None = None,
+) -> Iterator[Entry | Bad]:
+    """Each (row number, raw row) as an entry; whatever is wrong with a row stays in that row.
+
+    Args:
+        where: the file and line of a row, put before what is wrong with it.
+    """
     for number, raw in rows:
         try:
             if isinstance(raw, BadRow):
                 raise raw
-            yield make(number, raw)
+            entry = make(number, raw)
+            _storable(entry)
         except BadRow as bad:
-            yield Bad(number, bad.reason, bad.detail)
+            place = f"{where(number)}: " if where else ""
+            yield Bad(number, bad.reason, storable(place + bad.detail))
+        else:
+            yield entry
+
+
+def _storable(entry: Entry) -> None:
+    told = [text for one in entry.pictures for text in (one.source_id, one.model) if text]
+    told += [vote.source_id for vote in entry.votes if vote.source_id]
+    if wrong := next((wrong for text in told if (wrong := half_character(text))), None):
+        raise BadRow("bad_text", f"a name {wrong}")
+
+
+def text_of(data: bytes, name: str, encoding: str | None = None) -> str:
+    """The text of a caption's file.
+
+    Raises:
+        BadRow: it is not text of this encoding.
+    """
+    try:
+        return decoded(data, encoding)
+    except NotText as error:
+        raise BadRow("bad_text", f"{name}: {error}") from error
 
 
 def prompt_of(value: Any) -> str:
     """A prompt, trimmed.
 
     Raises:
-        BadRow: no text, or more than 10,000 characters.
+        BadRow: no text, one that cannot be stored, or more than 10,000 characters.
     """
-    if not isinstance(value, str) or not value.strip():
-        raise BadRow(
-            "no_prompt", f"the prompt is {'empty' if isinstance(value, str) else repr(value)[:80]}"
-        )
-    text = value.strip()
-    if len(text) > MAX_CHARACTERS:
-        raise BadRow("long_prompt", f"{len(text):,} characters, more than {MAX_CHARACTERS:,}")
-    if not text.isprintable() and "\0" in text:
-        raise BadRow("no_prompt", "the prompt holds NUL")
+    if (wrong := unfit(value)) is not None:
+        raise BadRow(*wrong)
+    text = trimmed(value)
+    if not normalised(text):
+        raise BadRow("no_prompt", "the prompt is empty")
     return text
 
 
-def choice_of(first: Any, second: Any = None) -> Choice | None:
-    """Labels of two sides (1/0 win, 0/1 loss, equal: tie) as a choice; None where there is no label.
+def encoded(value: Any, name: str, root: Place | None = None) -> bytes:
+    """The picture that a value means: bytes, or the struct<bytes, path> of `datasets`' Image feature.
+
+    Args:
+        root: folder that a path without bytes is relative to; None: paths are not read.
 
     Raises:
-        BadRow: a label that is no number in [0, 1].
+        BadRow: nothing there, too large, an address, or a path that leads to no file of the source.
     """
-    a, b = _share(first), _share(second)
-    if a is None and b is None:
-        return None
-    a, b = (1 - b if a is None and b is not None else a), (1 - a if b is None and a is not None else b)
-    assert a is not None
-    assert b is not None
-    return "tie" if a == b else "a" if a > b else "b"
-
-
-def _share(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
-    try:
-        number = float(value)
-    except (TypeError, ValueError) as error:
-        raise BadRow("bad_label", f"label {value!r:.80}") from error
-    if math.isnan(number):
-        return None
-    if not 0 <= number <= 1:
-        raise BadRow("bad_label", f"label {value!r:.80}, not in [0, 1]")
-    return number
-
-
-def encoded(value: Any, name: str) -> bytes:
-    """The bytes of a picture column: raw, or the struct<bytes, path> of `datasets`' Image feature.
-
-    Raises:
-        BadRow: nothing there, or too large.
-    """
-    data = value.get("bytes") if isinstance(value, Mapping) else value
-    if not isinstance(data, bytes) or not data:
-        raise BadRow("missing_image", f"{name}: no bytes")
-    return bounded(data, name)
+    if isinstance(value, Mapping):
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes) and value:
+        return bounded(value, name)
+    if isinstance(value, str) and ADDRESS.match(value):
+        raise BadRow("url", f"{value[:200]!r} is an address; nothing is fetched: download it first")
+    if isinstance(value, str) and value and root is not None:
+        return load(inside(root, value))
+    raise BadRow("missing_image", f"{name}: no bytes" + " and no path" * (root is not None))
 
 
 def bounded(data: bytes, name: str) -> bytes:

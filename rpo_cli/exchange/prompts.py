@@ -1,136 +1,135 @@
-"""Prompts in: a text file (one a line), TSV, CSV, JSONL, Parquet with a named column, or a dataset."""
+"""Prompts in: each text once; every row of a source is taken, rejected or left out for a reason.
 
-import csv
-import json
-from collections.abc import Iterable, Iterator
+A text stays as it is given, less outer white space and byte-order marks: it is the prompt's identity.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
-
-import pyarrow.parquet as pq
 
 from rpo_cli.config import PromptSettings
-from rpo_cli.errors import RpoError, UsageError, nearest
+from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.exchange.prompt_files import Placed, pick_column, read_values
+from rpo_cli.exchange.prompt_text import storable, trimmed, unfit
+from rpo_cli.normal_form import normalised
 from rpo_cli.records import Prompt, content_key
 
-SUFFIXES = {".txt", ".tsv", ".csv", ".jsonl", ".parquet"}
-MAX_CHARACTERS = 10_000
-LIKELY_COLUMNS = ("prompt", "caption", "text", "Prompt", "Caption", "Text")
+NAMED = 3  # rejects that are told one by one
 
 
-def read_prompts(settings: PromptSettings) -> list[Prompt]:
-    """The prompts of a run, in the order of their source, each text once, at most `limit`.
+@dataclass
+class PromptList:
+    """What a source of prompts holds.
+
+    Attributes:
+        prompts: in the order of their source, each text once, at most `limit`.
+        rows: of the source, as far as it was read.
+        left_out: reason → rows that are no prompt of the run.
+        rejected: where a row stands and what is wrong with it.
+        alike: where a prompt stands that differs from an earlier one in nothing that a reader sees; taken.
+        notes: how the source was read.
+        limited: the source was not read to its end.
+    """
+
+    source: str
+    prompts: list[Prompt] = field(default_factory=list)
+    rows: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    rejected: list[str] = field(default_factory=list)
+    alike: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    limited: bool = False
+
+    def said(self) -> list[str]:
+        """One line that counts every row, and lines for what a user should know."""
+        left = [f"{count:,} {reason}" for reason, count in sorted(self.left_out.items())]
+        rejected = [f"{len(self.rejected):,} rejected"] if self.rejected else []
+        counts = ", ".join([f"{len(self.prompts):,} taken", *rejected, *left])
+        rows = f"{'the first ' * self.limited}{self.rows:,} row{'s' * (self.rows != 1)}"
+        said = [*self.notes, f"{self.source}: {rows}: {counts}"]
+        if self.rejected:
+            said.append(f"{self.source}: no prompts: {_some(self.rejected)}")
+        if self.alike:
+            what = "differ from an earlier one in case, width, space or unseen characters alone"
+            said.append(f"{self.source}: {what}, and are taken: {_some(self.alike)}")
+        return said
+
+
+def _some(items: list[str]) -> str:
+    more = f" and {len(items) - NAMED:,} more" if len(items) > NAMED else ""
+    return "; ".join(items[:NAMED]) + more
+
+
+def read_prompts(settings: PromptSettings) -> PromptList:
+    """The prompts of a run.
 
     Raises:
-        UsageError: no source, a missing or empty file, an unknown column, a text over 10,000 characters.
+        UsageError: no source, a missing or empty file, an unknown column, or a file that no reading fits.
+        RpoError: the dataset cannot be opened.
     """
     if settings.file is not None:
-        texts, source = read_file(Path(settings.file), settings.column), Path(settings.file).name
+        source = storable(Path(settings.file).name)
+        values, notes = read_values(Path(settings.file), settings)
     elif settings.dataset is not None:
-        texts, source = _read_dataset(settings), settings.dataset
+        source, values, notes = settings.dataset, _read_dataset(settings), []
     else:
-        raise UsageError("no prompts given", "pass --prompts FILE (txt, tsv, csv, jsonl, parquet)")
-    prompts = []
-    for text in _distinct(texts):
-        if len(text) > MAX_CHARACTERS:
-            raise UsageError(
-                f"{source}: a prompt has {len(text):,} characters, more than {MAX_CHARACTERS:,}",
-                "check --column and the file's format",
-            )
-        prompts.append(Prompt(prompt_id=content_key("prompt", text), prompt=text, source=source))
-        if len(prompts) == settings.limit:
-            break
-    if not prompts:
-        raise UsageError(f"{source}: holds no prompt", "one prompt a line, or --column NAME for a table")
-    return prompts
-
-
-def _distinct(texts: Iterable[str]) -> Iterator[str]:
-    """Trimmed texts, without empty ones, each at its first place."""
-    seen: set[str] = set()
-    for raw in texts:
-        text = raw.strip()
-        if text and text not in seen:
-            seen.add(text)
-            yield text
-
-
-def read_file(path: Path, column: str | None) -> Iterator[str]:
-    if not path.is_file():
-        siblings = [str(p) for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise UsageError(f"{path}: no such file{nearest(str(path), siblings)}", "pass --prompts FILE")
-    if path.suffix not in SUFFIXES:
+        raise UsageError("no prompts given", "pass --prompts FILE (txt, tsv, csv, json, jsonl, parquet)")
+    found = PromptList(source, notes=notes)
+    _take(found, values, left_out(settings), settings.limit)
+    if not found.prompts:
+        counts = f" ({'; '.join(found.said())})" if found.rows else ""
         raise UsageError(
-            f"{path}: prompts cannot be read from '{path.suffix}'",
-            f"use one of {', '.join(sorted(SUFFIXES))}",
+            f"{source}: holds no prompts{counts}", "one prompt a line, or --column NAME for a table"
         )
-    if path.suffix == ".txt":
-        return iter(_text(path).splitlines())
-    return (str(row) for row in _column(_table(path), path, column))
+    return found
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: is not UTF-8 text", "convert it, e.g. with iconv") from error
+def left_out(settings: PromptSettings) -> dict[str, str]:
+    """Normal form of each prompt of `prompts.leave_out` → the list that it stands in.
+
+    Raises:
+        UsageError: a list is missing, or holds no prompts.
+    """
+    found: dict[str, str] = {}
+    for file in settings.leave_out:
+        own = read_prompts(PromptSettings(file=file))
+        for prompt in own.prompts:
+            found.setdefault(normalised(prompt.prompt), own.source)
+    return found
 
 
-def _table(path: Path) -> dict[str, list[Any]]:
-    if path.suffix == ".parquet":
-        return _parquet(path)
-    if path.suffix == ".jsonl":
-        rows = [_json_line(path, number, line) for number, line in enumerate(_text(path).splitlines(), 1)]
-    elif path.suffix == ".tsv":
-        # TSV has no quoting: csv's default would swallow a row of PartiPrompts that holds one quote
-        rows = list(csv.DictReader(_text(path).splitlines(), delimiter="\t", quoting=csv.QUOTE_NONE))
-    else:
-        rows = list(csv.DictReader(_text(path).splitlines()))
-    columns = sorted({str(key) for row in rows for key in row if key is not None})
-    return {column: [row.get(column) or "" for row in rows] for column in columns}
+def _take(found: PromptList, values: Placed, kept_out: dict[str, str], limit: int | None) -> None:
+    texts: set[str] = set()
+    forms: set[str] = set()
+    for place, value in values:
+        if len(found.prompts) == limit:
+            found.limited = True
+            return
+        found.rows += 1
+        if value is None:
+            found.left_out["without a value in the column"] += 1
+            continue
+        if (wrong := unfit(value)) is not None:
+            found.rejected.append(f"{place}: {wrong[1]}")
+            continue
+        text, form = trimmed(value), normalised(value)
+        if not form:
+            found.left_out["blank"] += 1
+        elif text in texts:
+            found.left_out["doubled"] += 1
+        elif form in kept_out:
+            found.left_out[f"in {kept_out[form]} (prompts.leave_out)"] += 1
+        else:
+            if form in forms:
+                found.alike.append(f"{place}: {text[:60]!r}")
+            texts.add(text)
+            forms.add(form)
+            key = content_key("prompt", text)
+            found.prompts.append(Prompt(prompt_id=key, prompt=text, source=found.source))
 
 
-def _json_line(path: Path, number: int, line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line or "{}")
-    except json.JSONDecodeError as error:
-        raise UsageError(f"{path}:{number}: not valid JSON: {error}", "one JSON object a line") from error
-    if not isinstance(row, dict):
-        raise UsageError(f"{path}:{number}: not a JSON object", "one JSON object a line")
-    return row
-
-
-def _parquet(path: Path) -> dict[str, list[Any]]:
-    try:
-        table = pq.read_table(path)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: not a readable Parquet file: {error}", "check the file") from error
-    return {name: table.column(name).to_pylist() for name in table.column_names}
-
-
-def _column(table: dict[str, list[Any]], path: Path, column: str | None) -> list[Any]:
-    if not table:
-        return []
-    return [value for value in table[pick_column(list(table), str(path), column)] if value is not None]
-
-
-def pick_column(columns: list[str], where: str, column: str | None) -> str:
-    """The named column, or the first likely one of `columns`."""
-    if column is None:
-        column = next((name for name in LIKELY_COLUMNS if name in columns), None)
-        if column is None:
-            raise UsageError(
-                f"{where}: which column holds the prompts? it has: {', '.join(columns)}",
-                "pass --column NAME",
-            )
-    if column not in columns:
-        raise UsageError(
-            f"{where}: no column '{column}'; it has: {', '.join(columns)}{nearest(column, columns)}",
-            "pass --column NAME",
-        )
-    return column
-
-
-def _read_dataset(settings: PromptSettings) -> Iterator[str]:
+def _read_dataset(settings: PromptSettings) -> Iterator[tuple[str, object]]:
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
@@ -144,4 +143,5 @@ def _read_dataset(settings: PromptSettings) -> Iterator[str]:
         ) from error
     column = pick_column(list(rows.column_names), settings.dataset, settings.column)
     # without the other columns no image or audio of the dataset is decoded
-    return (str(row[column]) for row in rows.select_columns([column]) if row[column] is not None)
+    chosen = rows.select_columns([column])
+    return ((f"row {number:,}", row[column]) for number, row in enumerate(chosen))

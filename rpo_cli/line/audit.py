@@ -33,12 +33,12 @@ from rpo_cli.line.context import Line
 from rpo_cli.line.evaluate import FOLDER, Evaluation, checked_name, read_json
 from rpo_cli.line.held_out import dataset_files
 from rpo_cli.line.reviews import rows_of
+from rpo_cli.normal_form import normalised
 from rpo_cli.parts import reading
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import content_key
 from rpo_cli.stages.gates import perceptual_hash
 from rpo_cli.stages.people import consensus, said_of
-from rpo_cli.stages.split import normalised
 from rpo_cli.store import Store
 
 RESULTS = "dataset.json"

@@ -12,9 +12,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from rpo_cli.config import PairSettings
 from rpo_cli.exchange.card import Facts, built, render
 from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, schema, sweep, write_splits
+from rpo_cli.exchange.rich import rewards_of
 from rpo_cli.line.shelf import PictureShelf
 from rpo_cli.line.sides import KEYS, Export, Live, light_rows, tell
 from rpo_cli.parts import told
@@ -128,8 +131,10 @@ def _build(
         _commit_pairs(store, pairs, build[:8])
         accepted = [pair for pair in pairs if pair.verdict == "accepted"]
         export = Export(shelf, accepted, tell(store, live, accepted), around["models"])
-        splits = write_splits(folder, accepted, export.row, rewards)
-        facts = _facts(build, pairs, splits, rewards, found.scales, _said(settings, live), around)
+        scored = sorted({*rewards, *rewards_of(accepted)})
+        columns = schema(scored, shares=any(pair.share not in (None, 0.0, 1.0) for pair in accepted))
+        splits = write_splits(folder, accepted, export.row, columns)
+        facts = _facts(build, pairs, splits, columns, found.scales, _said(settings, live), around)
         commit(folder, render(facts), splits)
 
 
@@ -192,7 +197,8 @@ def _said(settings: PairSettings, live: Live) -> dict[str, Any]:
     later = ("edits", "calibration", "selection", "reward_weights")
     fields = PairSettings.model_fields
     exclude |= {name for name in later if getattr(settings, name) == fields[name].default}
-    return settings.model_dump(mode="json", exclude=exclude)
+    shares = {"shares": 1} if "preferences" in live else {}  # judgements are told as shares since then
+    return settings.model_dump(mode="json", exclude=exclude) | shares
 
 
 def _present(folder: Path, build: str) -> set[str] | None:
@@ -260,7 +266,7 @@ def _facts(
     build: str,
     pairs: Sequence[Pair],
     splits: Sequence[SplitFiles],
-    rewards: Sequence[str],
+    columns: pa.Schema,
     scales: Mapping[str, Scale],
     settings: Mapping[str, Any],
     around: Mapping[str, Any],
@@ -269,8 +275,8 @@ def _facts(
         build=build,
         pairs=pairs,
         splits=splits,
-        columns=schema(rewards),
-        scales={name: (scales[name].sd, scales[name].basis) for name in rewards},
+        columns=columns,
+        scales={name: (scales[name].sd, scales[name].basis) for name in sorted(scales)},
         settings=settings,
         **around,
     )

@@ -13,8 +13,9 @@ from rpo_cli.exchange.card import built
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
 from rpo_cli.line.prompts import live_prompts
+from rpo_cli.normal_form import normalised
 from rpo_cli.records import content_key
-from rpo_cli.stages.split import normalised, split_of
+from rpo_cli.stages.split import split_of
 from rpo_cli.store import Store
 
 
@@ -56,7 +57,9 @@ def given_prompts(
             `allow_seen`.
     """
     found = read_prompts(PromptSettings(file=str(file), column=column, limit=limit))
-    texts = sorted((prompt.prompt for prompt in found), key=_order)
+    for text in found.said():
+        line.observer.note(text)
+    texts = sorted((prompt.prompt for prompt in found.prompts), key=_order)
     seen = training_prompts(line)
     overlap = [text for text in texts if normalised(text) in seen]
     if overlap and not allow_seen:

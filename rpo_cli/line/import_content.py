@@ -28,16 +28,17 @@ class Contents:
     """The content of a source that is being read, chunk by chunk.
 
     Attributes:
-        commits: of the datasets of the hub that it is read from; "" where all of it is on this machine.
-        far: all of it is on the hub, so that its commits are its content.
+        made: what rows hang on beside files: commits of datasets of the hub, an archive's hash, how they
+            are read.
+        apart: nothing but `made` is its content: all of it is on the hub, or was unpacked for now.
         folder: of the cache, a small file for each chunk.
         touched: what rows have been read from; emptied chunk by chunk.
         hashes: of files, as far as they are remembered.
     """
 
     source: Source
-    commits: str
-    far: bool
+    made: str
+    apart: bool
     folder: Path
     touched: list[Touched]
     hashes: FileHashes
@@ -50,8 +51,8 @@ class Contents:
 
     def unchanged(self, start: int, upto: int, ended: bool, content: str) -> bool:
         """Whether rows [start, upto) are still made of what has the hash `content`; reads no row."""
-        if self.far:
-            return content == self._digest([self.commits])
+        if self.apart:
+            return content == self._digest([self.made])
         known = _read(self.folder / f"{start}.json")
         count, files = known.get("count"), known.get("files")
         if self.hashes.rehash or known.get("content") != content:
@@ -64,8 +65,8 @@ class Contents:
 
     def of(self, start: int, upto: int, ended: bool) -> tuple[str, dict[str, Any]]:
         """The hash of what rows [start, upto), read just now, were made of, and what `remember` is told."""
-        if self.far:
-            return self._digest([self.commits]), {}
+        if self.apart:
+            return self._digest([self.made]), {}
         own = list(self._states)
         reached = [own.index(item.place) + 1 for item in self.touched if item.place in self._states]
         self._reached = max(self._reached, *reached, 0)
@@ -88,7 +89,7 @@ class Contents:
 
     def _names(self, start: int, upto: int, ended: bool) -> str:
         """Of the rows, where no file says which rows there are; at the end also that there are no more."""
-        return self._digest([self.commits, *self.source.names[start : None if ended else upto]])
+        return self._digest([self.made, *self.source.names[start : None if ended else upto]])
 
     def _tables(self, count: int) -> str:
         """Of the first files of the source."""

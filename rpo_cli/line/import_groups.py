@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rpo_cli.line.context import Line
-from rpo_cli.line.import_rows import judgement_key
+from rpo_cli.line.import_rows import KEYED, judgement_key
 from rpo_cli.line.imports import STAGE, Entries, entries, has_ledger, said_of, sources
 from rpo_cli.line.ledger import Ledger, blank
 from rpo_cli.line.taking import digest
@@ -19,10 +19,7 @@ from rpo_cli.store import Part, Store
 Keys = dict[str, set[str]]
 # what a row says; a judgement by the key that it has today, whichever way round its pictures stand
 SAID = ("prompts", "images", "critiques", "judgements")
-VOTE = (
-    *("preference_id", "prompt_id", "a_id", "b_id", "row"),
-    *("prompt", "a_sha256", "b_sha256", "choice", "source_id", "judged_by"),
-)
+VOTE = ("preference_id", "prompt_id", "a_id", "b_id", "row", *KEYED)
 
 
 def adopt(line: Line, key: str, about: dict[str, Any]) -> Entries:
@@ -72,7 +69,7 @@ def _rows(store: Store, group: str, about: dict[str, Any]) -> dict[int, Keys]:
     for row in _light(store, "preferences", VOTE, group):
         keys = found[row["row"]]
         keys["preferences"].add(row["preference_id"])
-        keys["judgements"].add(judgement_key(*(row[name] for name in VOTE[-6:])))
+        keys["judgements"].add(judgement_key(row))
         keys["images"] |= {row["a_id"], row["b_id"]}
         keys["prompts"].add(row["prompt_id"])
     for row in _light(store, "critiques", ["critique_id", "image_id"], group):
@@ -108,7 +105,7 @@ def upgrade_imports(store: Store, *, dry_run: bool = False) -> list[str]:
 def _rekey(store: Store, part: Part, dry_run: bool) -> int:
     """Write a part's rows under their keys of today, then drop it: a kill leaves both, to be done again."""
     rows = [row for row in store.part_rows("preferences", part) if isinstance(row, Preference)]
-    keys = [judgement_key(*(getattr(row, name) for name in VOTE[-6:])) for row in rows]
+    keys = [judgement_key({name: getattr(row, name) for name in KEYED}) for row in rows]
     changed = sum(row.preference_id != key for row, key in zip(rows, keys, strict=True))
     if changed and not dry_run:
         new = [row.model_copy(update={"preference_id": key}) for row, key in zip(rows, keys, strict=True)]

@@ -1,11 +1,13 @@
 """Entries of a source → rows of the tables. Keys are made of content: the same row never comes in twice."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from rpo_cli.errors import CorruptImage
-from rpo_cli.exchange.incoming import Bad, Choice, Entry, Feedback, Picture
+from rpo_cli.exchange.incoming import Bad, Choice, Entry, Feedback, Picture, Vote
 from rpo_cli.line.imports import STAGE
+from rpo_cli.normal_form import normalised
 from rpo_cli.pictures import decode, sha256
 from rpo_cli.records import Critique, Image, ImageData, Preference, Prompt, Reject, Row, content_key
 
@@ -20,13 +22,26 @@ def critique_key(image_id: str, text: str) -> str:
     return content_key(STAGE, image_id, text)
 
 
-def judgement_key(
-    prompt: str, a: str, b: str, choice: Choice | None, source_id: str | None, judged_by: str
-) -> str:
-    """The key of a judgement of the pictures with these hashes: the same with the sides swapped."""
-    first, second = sorted((a, b))
-    said = choice if a == first else SWAPPED.get(choice)
-    return content_key("preference", prompt, first, second, said, source_id, judged_by)
+def judgement_key(said: Mapping[str, Any]) -> str:
+    """The key of a judgement, from the columns KEYED of its row: the same with the sides swapped.
+
+    What only some judgements have (a share, a standing, what stood beside it) counts where it is there.
+    """
+    first, second = sorted((said["a_sha256"], said["b_sha256"]))
+    straight = said["a_sha256"] == first
+    choice = said["choice"] if straight else SWAPPED.get(said["choice"])
+    share, standing, rich = (said.get(name) for name in ("share", "standing", "rich"))
+    more: list[Any] = [] if share is None else [share if straight else 1 - share]
+    more += [] if standing is None else [["standing", standing]]
+    more += [] if rich is None else [rich]
+    names = (said["source_id"], said["judged_by"])
+    return content_key("preference", said["prompt"], first, second, choice, *names, *more)
+
+
+KEYED = (
+    *("prompt", "a_sha256", "b_sha256", "choice", "source_id", "judged_by"),
+    *("share", "standing", "rich"),
+)
 
 
 @dataclass(frozen=True)
@@ -37,11 +52,14 @@ class RowMaker:
     source: str
     settings: str
     judged_by: str
+    kept_out: Mapping[str, str]  # normal form of a prompt → the list that keeps it out
 
     def rows(self, entry: Entry | Bad) -> list[Row]:
         """Every row that an entry gives; one reject when a picture of it cannot be read."""
         if isinstance(entry, Bad):
             return [self._reject(entry)]
+        if self.kept_out and (where := self.kept_out.get(normalised(entry.prompt))) is not None:
+            return [self._reject(Bad(entry.row, "left_out", f"in {where}: {entry.prompt}"))]
         prompt_id = content_key("prompt", entry.prompt)
         try:
             pictures = [self._image(entry, prompt_id, picture) for picture in entry.pictures]
@@ -78,23 +96,35 @@ class RowMaker:
 
     def _preferences(self, entry: Entry, images: list[Image]) -> Iterator[Preference]:
         for vote in entry.votes:
-            a, b = images[vote.a], images[vote.b]
-            yield Preference(
-                preference_id=judgement_key(
-                    entry.prompt, a.sha256, b.sha256, vote.choice, vote.source_id, self.judged_by
-                ),
-                prompt_id=a.prompt_id,
-                prompt=entry.prompt,
-                a_id=a.image_id,
-                b_id=b.image_id,
-                a_sha256=a.sha256,
-                b_sha256=b.sha256,
-                choice=vote.choice,
-                judged_by="human" if self.judged_by == "human" else "source",
-                row=entry.row,
-                source_id=vote.source_id,
-                settings=self.settings,
-            )
+            yield self._preference(entry, images[vote.a], images[vote.b], vote)
+        for image, picture in zip(images, entry.pictures, strict=True):
+            if picture.standing is not None:
+                alone = Vote(0, 0, None, picture.source_id)
+                yield self._preference(entry, image, image, alone, picture.standing)
+
+    def _preference(
+        self, entry: Entry, a: Image, b: Image, vote: Vote, standing: float | None = None
+    ) -> Preference:
+        said = {
+            "prompt": entry.prompt,
+            "a_sha256": a.sha256,
+            "b_sha256": b.sha256,
+            "choice": vote.choice,
+            "source_id": vote.source_id,
+            "judged_by": "human" if self.judged_by == "human" else "source",
+            "share": vote.share,
+            "standing": standing,
+            "rich": vote.rich,
+        }
+        return Preference(
+            preference_id=judgement_key(said),
+            prompt_id=a.prompt_id,
+            a_id=a.image_id,
+            b_id=b.image_id,
+            row=entry.row,
+            settings=self.settings,
+            **said,
+        )
 
     def _critique(self, image: Image, said: Feedback) -> Critique:
         return Critique(

@@ -83,7 +83,9 @@ def _prompts(line: Line) -> list[tuple[str, str]]:
     """(prompt_id, prompt) of the training split; the first of several processes takes them into the run."""
     fraction = line.settings.pairs.val_fraction
     if launched().rank:  # its first process may be about to
-        found = [(prompt.prompt_id, prompt.prompt) for prompt in read_prompts(line.settings.prompts)]
+        found = [
+            (prompt.prompt_id, prompt.prompt) for prompt in read_prompts(line.settings.prompts).prompts
+        ]
     else:
         with line.store.lock("generate"):
             take_prompts(line)

@@ -74,7 +74,9 @@ def plan(
 def take_planned(line: Line) -> None:
     """Read the prompts that `generate` would take into the run, and take none."""
     found = read_prompts(line.settings.prompts)
-    line.planned = sorted((prompt.prompt_id, prompt.prompt) for prompt in found)
+    for text in found.said():
+        line.observer.note(text)
+    line.planned = sorted((prompt.prompt_id, prompt.prompt) for prompt in found.prompts)
 
 
 def plan_of(

@@ -12,7 +12,10 @@ def take_prompts(line: Line) -> None:
 
     A run that has prompts keeps them when its source is gone, unless the source is asked for again.
     """
-    prompts = read_prompts(line.settings.prompts)
+    found = read_prompts(line.settings.prompts)
+    for text in found.said():
+        line.observer.note(text)
+    prompts = found.prompts
     group = content_key("prompts", [prompt.prompt_id for prompt in prompts])[:8]
     if line.store.read_manifest().get("prompts", {}).get("group") == group:
         return
@@ -41,4 +44,4 @@ def parent_prompts(line: Line) -> list[str]:
     """
     if "prompts" in line.store.read_manifest():
         return [prompt for _, prompt in live_prompts(line)]
-    return sorted(prompt.prompt for prompt in read_prompts(line.settings.prompts))
+    return sorted(prompt.prompt for prompt in read_prompts(line.settings.prompts).prompts)

@@ -66,6 +66,7 @@ class Taking:
     ledger: Ledger
     present: dict[str, set[str]]
     read: int = 0
+    whole: bool = True  # every row of the source was read now
     before: dict[int, str] = field(default_factory=dict)
     after: dict[int, str] = field(default_factory=dict)
 
@@ -73,6 +74,7 @@ class Taking:
         """Read what has changed since the last time, all of it at first."""
         total = min(self.limit or self.source.rows or 0, self.source.rows or self.limit or 0)
         self.line.observer.start(STAGE, total, 0)
+        self.whole = self.limit is None
         start: int | None = 0
         try:
             while start is not None and not self._beyond(start):
@@ -103,6 +105,7 @@ class Taking:
         return claim if same else None
 
     def _pass(self, claim: Claim) -> int | None:
+        self.whole = False
         self.line.observer.advance(len(claim.rows), 0)
         if claim.ended:
             self._nothing(claim.start + 1)

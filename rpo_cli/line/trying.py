@@ -15,7 +15,7 @@ from PIL.Image import Image as Picture
 
 from rpo_cli.drafts import write_whole
 from rpo_cli.errors import CorruptImage, RpoError, UsageError
-from rpo_cli.exchange.prompts import MAX_CHARACTERS
+from rpo_cli.exchange.prompt_text import MAX_CHARACTERS
 from rpo_cli.line.contenders import BASE, Contender, contenders, finished, refuse_other_bases
 from rpo_cli.line.context import Line
 from rpo_cli.line.guidances import checked_guidances

@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rpo_cli.config import PairSettings
+from rpo_cli.normal_form import normalised
 from rpo_cli.records import Pair
 from rpo_cli.stages import opponents
 from rpo_cli.stages.gates import Difference
 from rpo_cli.stages.margins import Margin
 from rpo_cli.stages.pairs import Candidate
 from rpo_cli.stages.people import Said
-from rpo_cli.stages.split import normalised, split_of
+from rpo_cli.stages.split import split_of
 
 WON = {"seeds": "seed_won", "self": "given_won"}  # the one way in which a pair of this kind is accepted
 
@@ -210,5 +211,7 @@ def _row(
         split=split_of(pair.prompt, settings.val_fraction),
         duplicate_of=original if original != pair.pair_id else None,
         label=pair.label,
+        share=pair.share,
+        rich=pair.rich,
         people=said,
     )

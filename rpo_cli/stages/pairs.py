@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 from rpo_cli.config import PairSettings
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.records import content_key
-from rpo_cli.stages import opponents
+from rpo_cli.stages import imported, opponents
 from rpo_cli.stages.margins import (
     Margin,
     Scale,
@@ -33,7 +33,10 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("instruction", "attempt", "sha256", "purpose"),
     ),
     "rewards": ("prompt_id", "subject_sha256", "reward", "score"),
-    "preferences": ("prompt_id", "a_sha256", "b_sha256", "choice", "judged_by"),
+    "preferences": (
+        *("prompt_id", "a_sha256", "b_sha256", "choice", "judged_by"),
+        *("share", "standing", "rich", "preference_id"),
+    ),
 }
 Kind = Literal["edit", "counter", "seeds", "self", "import", "human"]
 Label = Literal["a", "b", "tie"]
@@ -67,6 +70,8 @@ class Candidate:
     dispersion: float | None
     scored: bool
     label: Label | None = None
+    share: float | None = None
+    rich: str | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,7 @@ class _World:
         b: Picture,
         tries: int,
         label: Label | None = None,
+        share: float | None = None,
         **made: str | None,
     ) -> Candidate:
         critique_id, instruction = made.get("critique_id"), made.get("instruction")
@@ -114,6 +120,8 @@ class _World:
             dispersion=self.dispersions.get(a.prompt_id),
             scored=self.scores.complete(rewards_a) and self.scores.complete(rewards_b),
             label=label,
+            share=share,
+            rich=made.get("rich"),
         )
 
 
@@ -137,7 +145,7 @@ def candidates(tables: Mapping[str, Rows], settings: PairSettings) -> Candidates
     if settings.strategy in opponents.STRATEGIES:
         found.update((pair.pair_id, pair) for pair in opponents.pairs(tables["images"], world))
     if settings.labels != "none":
-        found.update((pair.pair_id, pair) for pair in _imported_pairs(tables, world))
+        found.update((pair.pair_id, pair) for pair in imported.pairs(tables, world))
     return Candidates(tuple(found[key] for key in sorted(found)), world.scales)
 
 
@@ -263,33 +271,3 @@ def _seed_pairs(world: _World) -> Iterator[Candidate]:
             best = next(image for _, image in rated if image.sha256 != worst.sha256)
         a, b = sorted((worst, best))
         yield world.pair("seeds", a, b, len(rated))
-
-
-def _imported_pairs(tables: Mapping[str, Rows], world: _World) -> Iterator[Candidate]:
-    """Each two pictures that a source has judged, once, with the majority of the judgements; even: a tie.
-
-    Where people have voted, their votes alone count and the pair is of kind human.
-    """
-    votes: dict[tuple[str, frozenset[str]], list[Mapping[str, Any]]] = defaultdict(list)
-    for row in tables.get("preferences", ()):
-        votes[row["prompt_id"], frozenset((row["a_sha256"], row["b_sha256"]))].append(row)
-    for (prompt_id, sides), rows in votes.items():
-        first = {picture.sha256: picture for picture in reversed(world.images.get(prompt_id, []))}
-        if not sides <= first.keys():
-            continue
-        by_people = [row for row in rows if row["judged_by"] == "human"]
-        a, b = sorted((first[min(sides)], first[max(sides)]))
-        kind: Kind = "human" if by_people else "import"
-        yield world.pair(kind, a, b, 1, label=_majority(by_people or rows, a.sha256))
-
-
-def _majority(votes: Sequence[Mapping[str, Any]], a: str) -> Label | None:
-    """What most votes say of the picture with hash `a` and the other; None where no one has answered."""
-    leads = [
-        0 if vote["choice"] == "tie" else 1 if (vote["choice"] == "a") == (vote["a_sha256"] == a) else -1
-        for vote in votes
-        if vote["choice"] is not None
-    ]
-    if not leads:
-        return None
-    return "tie" if sum(leads) == 0 else "a" if sum(leads) > 0 else "b"

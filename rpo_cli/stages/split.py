@@ -1,14 +1,9 @@
 """Which split a prompt belongs to: a pure function of its text, the same in every run and everywhere."""
 
 import hashlib
-import unicodedata
 from typing import Literal
 
-
-def normalised(prompt: str) -> str:
-    """The prompt as the split sees it: NFKC, case folded, runs of white space as one space."""
-    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", prompt).casefold())
-    return " ".join(folded.split())
+from rpo_cli.normal_form import normalised
 
 
 def split_of(prompt: str, val_fraction: float) -> Literal["train", "validation"]:

@@ -23,6 +23,7 @@ HOW = {  # a column that only some objectives read → what fills it
     "dispersion": "`rpo build-pairs` writes it for prompts with two images and two rewards or more",
     "margin": "`rpo build-pairs` writes it; a dataset of human labels has none",
     "agreement": "`rpo build-pairs` writes it; a dataset of human labels has none",
+    "share_0": "a dataset has it where its pairs came with judgements of several, or with shares of votes",
 }
 UNREAD = frozenset({"human_label"})  # columns that no training takes
 BATCH_ROWS = 64  # rows in memory at a time
@@ -33,7 +34,8 @@ class Pair:
     """A labelled pair: SHA-256 of the encoded bytes of both sides, and the caption.
 
     The rest is None unless it was asked for: `dispersion` in [0, 1], 1 where the judges toss a coin;
-    `margin` in standard deviations of the rewards; `agreement`, the share of rewards that agree.
+    `margin` in standard deviations of the rewards; `agreement`, the share of rewards that agree; `share`,
+    that of the judgements that prefer the winner.
     """
 
     winner: str
@@ -42,6 +44,7 @@ class Pair:
     dispersion: float | None = None
     margin: float | None = None
     agreement: float | None = None
+    share: float | None = None
 
     @property
     def pictures(self) -> tuple[str, str]:
@@ -53,7 +56,7 @@ def read_pairs(dataset: Path, split: str, extra: Sequence[str] = ()) -> list[Pai
     """All pairs of a split, in file order; [] when the split has no file.
 
     Args:
-        extra: of dispersion, margin, agreement.
+        extra: of dispersion, margin, agreement, share_0.
 
     Raises:
         UsageError: a missing column, a tie, equal pictures, or a label, number or picture that is not
@@ -191,6 +194,9 @@ def _pair(row: dict[str, Any], where: str, extra: Sequence[str]) -> Pair:
     if winner == loser:
         raise UsageError(f"{where}: jpg_0 and jpg_1 are the same picture", "leave this pair out")
     numbers = {column: _number(row[column], column, where) for column in extra}
+    if "share_0" in numbers:
+        first = numbers.pop("share_0")
+        numbers["share"] = first if winner == digests[0] else 1 - first
     return Pair(winner, loser, row["caption"] or "", **numbers)
 
 

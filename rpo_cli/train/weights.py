@@ -22,6 +22,7 @@ COLUMNS = {
     "margin": "margin",
     "smooth-margin": "margin",
     "agreement": "agreement",
+    "share": "share_0",
 }
 CERTAIN = 1e-3  # dispersions are held this far from 0 and 1
 LIGHTEST, HEAVIEST = 0.2, 5.0
@@ -60,7 +61,9 @@ def pair_weight(kind: PairWeight, pair: Pair, scale: float) -> float:
 
 
 def soft_label(kind: SoftLabels, pair: Pair) -> float:
-    """Probability that the winner is the better one: the share of rewards that say so, or σ(margin)."""
+    """Probability that the winner is the better one: a share of rewards or of judges, or σ(margin)."""
+    if kind == "share":
+        return value_of(pair, "share")
     if kind == "margin":
         return 1 / (1 + math.exp(-value_of(pair, "margin")))
     return value_of(pair, "agreement") if kind == "agreement" else 1.0

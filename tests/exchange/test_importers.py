@@ -10,10 +10,11 @@ import pytest
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.exchange.importers.labels import shares
 from rpo_cli.exchange.importers.richhf import words
-from rpo_cli.exchange.importers.text import json_items
-from rpo_cli.exchange.incoming import Bad, BadRow, Entry, Options, choice_of, inside
-from rpo_cli.line.importing import _open as detect
+from rpo_cli.exchange.incoming import Bad, BadRow, Entry, Options, inside
+from rpo_cli.exchange.json_text import json_items
+from rpo_cli.line.import_source import _found as detect
 
 
 def read(path, format=None, start=0, **options):
@@ -148,7 +149,7 @@ def test_a_json_array_is_read_item_by_item_whatever_the_pieces(write, monkeypatc
     items = [{"n": n, "text": "x" * (n % 7) + '[{"\\u00e9'} for n in range(50)]
     path = write.file("a.json", json.dumps(items, indent=2))
     for piece in (1, 7, 1000):
-        monkeypatch.setattr("rpo_cli.exchange.importers.text.PIECE", piece)
+        monkeypatch.setattr("rpo_cli.exchange.json_text.PIECE", piece)
         assert list(json_items(path)) == list(enumerate(items))
     path.write_text(json.dumps(items)[:-10])
     with pytest.raises(UsageError, match="breaks off in item 49"):
@@ -312,7 +313,7 @@ def test_two_folders_pair_by_name(write):
     assert name == "folders"
     assert [picture.data for picture in entries[0].pictures] == [write.png(1), write.png(2)]
     assert (entries[0].prompt, votes(entries[0])) == ("p", [(0, 1, "a")])
-    assert reasons(entries) == {1: "missing_image", 2: "missing_image"}
+    assert reasons(entries) == {1: "missing_image", 2: "no_prompt"}
 
 
 # --- WebDataset ----------------------------------------------------------------------------------------
@@ -411,13 +412,13 @@ def test_a_picture_of_too_many_bytes_is_not_read(write, monkeypatch):
     ],
 )
 def test_labels_are_wins_losses_and_ties(labels, choice):
-    assert choice_of(*labels) == choice
+    assert shares(*labels) == (choice, None)
 
 
 @pytest.mark.parametrize("label", ["yes", 2, -0.1, [1]])
 def test_a_label_that_is_no_share_is_a_bad_row(label):
     with pytest.raises(BadRow):
-        choice_of(label)
+        shares(label)
 
 
 @pytest.mark.parametrize("name", registry.importers)

@@ -14,7 +14,10 @@ def texts(tmp_path):
 
     def call(name, content, **settings):
         (tmp_path / name).write_text(content, encoding="utf-8")
-        return [one.prompt for one in read_prompts(PromptSettings(file=str(tmp_path / name), **settings))]
+        return [
+            one.prompt
+            for one in read_prompts(PromptSettings(file=str(tmp_path / name), **settings)).prompts
+        ]
 
     return call
 
@@ -28,7 +31,7 @@ def test_a_prompts_id_hangs_on_its_text_alone(tmp_path):
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("one\n")
     first, second = (
-        read_prompts(PromptSettings(file=str(tmp_path / name)))[0] for name in ("a.txt", "b.txt")
+        read_prompts(PromptSettings(file=str(tmp_path / name))).prompts[0] for name in ("a.txt", "b.txt")
     )
     assert first.prompt_id == second.prompt_id == content_key("prompt", "one")
     assert (first.source, second.source) == ("a.txt", "b.txt")

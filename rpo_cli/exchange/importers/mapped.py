@@ -1,61 +1,15 @@
-"""Rows that are mappings of names to values, whatever file they stand in: which columns mean what."""
+"""Rows that are mappings of names to values, whatever file they stand in, as entries."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
-from rpo_cli.exchange.incoming import BadRow, Entry, Picture, Vote, choice_of, prompt_of
+from rpo_cli.exchange.importers.labels import blank, judged, number, shares, winner
+from rpo_cli.exchange.importers.layouts import Layout, judges
+from rpo_cli.exchange.importers.ranks import rank_votes
+from rpo_cli.exchange.incoming import BadRow, Choice, Entry, Picture, Vote, prompt_of
 
-PROMPTS = ("prompt", "caption", "text", "original_prompt")
-# (first, second, is the first the winner unless labels say otherwise)
-PAIRS = (
-    ("chosen", "rejected", True),
-    ("chosen_file_name", "rejected_file_name", True),
-    ("winner", "loser", True),
-    ("win", "lose", True),
-    ("image_0_file_name", "image_1_file_name", False),
-    ("jpg_0", "jpg_1", False),
-    ("image_0", "image_1", False),
-)
-SINGLES = ("file_name", "image", "image_path", "jpg", "path")
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Columns of the prompt and of one or two pictures; `missing` names what was not found."""
-
-    prompt: str
-    first: str
-    second: str | None
-    ranked: bool
-    missing: tuple[str, ...] = ()
-
-    def columns(self, present: Sequence[str]) -> list[str]:
-        """The columns of `present` that an entry is made of."""
-        told = ("label_0", "label_1", "model_0", "model_1", "image_0_uid", "image_1_uid", "ranking_id")
-        wanted = (self.prompt, self.first, self.second, *told, "model", "id")
-        return [name for name in dict.fromkeys(wanted) if name is not None and name in present]
-
-
-def layout_of(pictures: Sequence[str], others: Sequence[str], column: str | None = None) -> Layout:
-    """What the columns of a table mean.
-
-    Args:
-        pictures: names of columns that may hold a picture or its path.
-        others: the rest.
-    """
-    named = [*others, *pictures]
-    prompt = column or next((name for name in PROMPTS if name in named), "")
-    lacks = [] if prompt in named else [column or f"prompt (one of {', '.join(PROMPTS)})"]
-    for first, second, ranked in PAIRS:
-        if first in pictures and second in pictures:
-            if not ranked and "label_0" not in named:
-                lacks.append("label_0")
-            return Layout(prompt, first, second, ranked, tuple(lacks))
-    single = next((name for name in SINGLES if name in pictures), "")
-    if not single:
-        lacks.append(f"picture (one of {', '.join(SINGLES)}, or a pair such as chosen and rejected)")
-    return Layout(prompt, single, None, False, tuple(lacks))
+ALONE = ("label", "score", "rank")  # roles of what is said of one picture
 
 
 def to_entry(
@@ -70,23 +24,90 @@ def to_entry(
         BadRow: what is wrong with the row.
     """
     prompt = prompt_of(_value(raw, layout.prompt))
-    if layout.second is None:
-        name = raw.get("image_0_uid") or raw.get("id")
-        one = Picture(
-            picture(_value(raw, layout.first), layout.first), _text(name), _text(raw.get("model"))
+    say = {role: raw.get(column) for role, column in layout.told.items()}
+    if layout.many:
+        return _list(layout, picture, row, raw, prompt, say)
+    values = [picture(_value(raw, name), name) for name in layout.pictures]
+    if len(values) == 1:
+        name = _text(say.get("uid_a")) or _text(say.get("id"))
+        return Entry(
+            row, prompt, (Picture(values[0], name, _text(say.get("model")), standing=_alone(layout, say)),)
         )
-        return Entry(row, prompt, (one,))
-    labelled = raw.get("label_0") is not None or raw.get("label_1") is not None
-    choice = choice_of(raw.get("label_0"), raw.get("label_1")) if labelled or not layout.ranked else "a"
+    choice, share = _choice(layout, say, [raw.get(name) for name in layout.pictures])
     pictures = tuple(
-        Picture(
-            picture(_value(raw, name), name), _text(raw.get(f"image_{n}_uid")), _text(raw.get(f"model_{n}"))
-        )
-        for n, name in enumerate((layout.first, layout.second))
+        Picture(data, _text(say.get(f"uid_{side}")), _text(say.get(f"model_{side}")))
+        for data, side in zip(values, "ab", strict=True)
     )
-    return Entry(
-        row, prompt, pictures, (Vote(0, 1, choice, _text(raw.get("ranking_id") or raw.get("id"))),)
-    )
+    name = _text(say.get("ranking")) or _text(say.get("id"))
+    return Entry(row, prompt, pictures, (Vote(0, 1, choice, name, share),))
+
+
+def _list(
+    layout: Layout,
+    picture: Callable[[Any, str], bytes],
+    row: int,
+    raw: Mapping[str, Any],
+    prompt: str,
+    say: Mapping[str, Any],
+) -> Entry:
+    """All pictures of a list, and all pairs of their ranks."""
+    (column,) = layout.pictures
+    found = _value(raw, column)
+    if not isinstance(found, list | tuple) or not found:
+        raise BadRow("missing_image", f"{column}: no list of pictures")
+    name = _text(say.get("id"))
+    pictures = tuple(Picture(picture(one, column)) for one in found)
+    votes: tuple[Vote, ...] = ()
+    if "rank" in say and not blank(say["rank"]):
+        ranks = say["rank"]
+        if not isinstance(ranks, list | tuple):
+            raise BadRow("bad_label", f"rank: {ranks!r:.60}, no list of ranks")
+        votes = tuple(replace(vote, source_id=name) for vote in rank_votes(ranks, len(found)))
+    elif judges(say) and len(found) == 2:
+        choice, share = _choice(layout, say, [])
+        votes = (Vote(0, 1, choice, name, share),)
+    elif judges(say):
+        raise BadRow("bad_label", f"{column}: a winner of {len(found)} pictures")
+    return Entry(row, prompt, pictures, votes)
+
+
+def _choice(
+    layout: Layout, say: Mapping[str, Any], pictures: Sequence[Any]
+) -> tuple[Choice | None, float | None]:
+    for role, code in (("winner", layout.code), ("winner0", "0"), ("winner1", "1"), ("share", "share")):
+        if role in say:
+            value, column = say[role], layout.told[role]
+            if isinstance(value, str) and value and (named := _named(value, layout, pictures)):
+                return named, None
+            return winner(value, code, column)
+    labels = [say.get("label_0"), say.get("label_1")]
+    if not all(map(blank, labels)) or not layout.ranked:
+        return shares(*labels)
+    return "a", None
+
+
+def _named(value: str, layout: Layout, pictures: Sequence[Any]) -> Choice | None:
+    """The side whose column or whose own path a winner column names."""
+    sides: tuple[Choice, Choice] = ("a", "b")
+    for names in (layout.pictures, [name for name in pictures if isinstance(name, str)]):
+        if len(names) == 2 and names[0] != names[1] and value in names:
+            return sides[list(names).index(value)]
+    return None
+
+
+def _alone(layout: Layout, say: Mapping[str, Any]) -> float | None:
+    """Where one picture stands by what was said of it alone."""
+    for role in ALONE:
+        value = say.get(role)
+        if role not in say or blank(value):
+            continue
+        if role == "label":
+            return judged(value, layout.told[role])
+        found = number(value)
+        if found is None:
+            raise BadRow("bad_label", f"{layout.told[role]}: {value!r:.80} is no number")
+        return found if role == "score" else -found
+    return None
 
 
 def _value(raw: Mapping[str, Any], name: str) -> Any:
@@ -96,4 +117,4 @@ def _value(raw: Mapping[str, Any], name: str) -> Any:
 
 
 def _text(value: Any) -> str | None:
-    return None if value is None or value == "" else str(value)[:200]
+    return None if blank(value) else str(value)[:200]

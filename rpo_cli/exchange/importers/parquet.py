@@ -4,7 +4,7 @@ What is in memory at once is one page of each column: Arrow's own writer cuts pa
 group, whichever is less, however large their pictures are.
 """
 
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import replace
 from functools import partial
 from io import BytesIO
@@ -15,7 +15,9 @@ import pyarrow.parquet as pq
 
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.hub_folder import HubPath
-from rpo_cli.exchange.importers.mapped import layout_of, to_entry
+from rpo_cli.exchange.importers.labels import shares
+from rpo_cli.exchange.importers.layouts import coded, layout_of
+from rpo_cli.exchange.importers.mapped import to_entry
 from rpo_cli.exchange.incoming import (
     Entry,
     Options,
@@ -23,7 +25,6 @@ from rpo_cli.exchange.incoming import (
     Place,
     Source,
     Vote,
-    choice_of,
     encoded,
     entries,
     ordered,
@@ -36,6 +37,7 @@ BATCH = 16  # rows that are in memory at once: two pictures each
 BUFFER = 2**20  # bytes read ahead of a column, instead of a whole row group
 FAR_BUFFER = 2**22  # from the hub: fewer requests; smaller files come whole
 COUNTED = 8  # more files of the hub are not opened only to say how many rows there are
+FILE = "\0file"  # beside a row's columns: where it stands
 PICK_A_PIC = ("caption", "jpg_0", "jpg_1", "label_0")
 PICK_A_PIC_TOO = (
     *("label_1", "has_label", "image_0_uid", "image_1_uid"),
@@ -64,12 +66,13 @@ def open_pickapic(path: Place, options: Options) -> Source | None:
         read=lambda start: entries(rows_of(files, wanted, start), _pick),
         rows=count(files),
         note=note,
+        unused=lambda: [name for name in columns if name not in wanted],
     )
 
 
 def _pick(row: int, raw: dict[str, Any]) -> Entry:
     told = raw.get("has_label", True) is not False
-    choice = choice_of(raw["label_0"], raw.get("label_1")) if told else None
+    choice, share = shares(raw["label_0"], raw.get("label_1")) if told else (None, None)
     ranking = raw.get("ranking_id")
     return Entry(
         row,
@@ -82,7 +85,7 @@ def _pick(row: int, raw: dict[str, Any]) -> Entry:
             )
             for n in (0, 1)
         ),
-        (Vote(0, 1, choice, None if ranking is None else str(ranking)),),
+        (Vote(0, 1, choice, None if ranking is None else str(ranking), share),),
     )
 
 
@@ -105,31 +108,47 @@ def open_image_preferences(path: Place, options: Options) -> Source | None:
 
 
 def open_table(path: Place, options: Options) -> Source | None:
-    """Parquet with Image columns: a prompt with a picture, or with a chosen and a rejected one."""
+    """Parquet with pictures, lists of them or paths to them: one, or a chosen and a rejected one."""
     files, note = files_of(path, options)
-    schema = schema_of(files)
-    pictures = [field.name for field in schema if _is_picture(field.type)] if schema else []
-    others = [name for name in (schema.names if schema else ()) if name not in pictures]
-    layout = layout_of(pictures, others, options.column)
-    if layout.missing and not options.asked:
-        return None
+    source = typed_table(path, files, schema_of(files), partial(placed_rows, files), options)
+    return source and replace(source, rows=count(files), note="; ".join(filter(None, (note, source.note))))
+
+
+Rows = Callable[[Sequence[str], int], Iterator[tuple[int, dict[str, Any]]]]
+
+
+def typed_table(
+    path: Place, files: Sequence[Place], schema: pa.Schema | None, rows: Rows, options: Options
+) -> Source | None:
+    """A source of Arrow's columns, whose types say which of them hold pictures.
+
+    Args:
+        rows: (columns, first row) → (number, row with its file under FILE) from that row on.
+    """
+    names = list(schema.names) if schema else []
+    typed = [field.name for field in schema if _is_picture(field.type)] if schema else []
+    texts = [field.name for field in schema if _is_text(field.type)] if schema else []
+    layout = layout_of(typed, names, options)
+    if layout.missing and texts:  # a column of paths
+        paths = layout_of([*typed, *(name for name in texts if name != layout.prompt)], names, options)
+        layout = layout if paths.missing else paths
     if layout.missing:
-        raise _lacks(path, layout.missing, [*pictures, *others])
+        if options.asked or options.columns:
+            raise _lacks(path, layout.missing, names)
+        return None
+    layout, told = coded(layout, lambda column: (row[column] for _, row in rows([column], 0)))
+
+    def entry(row: int, raw: dict[str, Any]) -> Entry:
+        root = options.images or raw[FILE].parent
+        return to_entry(layout, lambda value, column: encoded(value, column, root), row, raw)
+
     return Source(
         root=path if path.is_dir() else path.parent,
         files=tuple(files),
         judged_by="source",
-        read=lambda start: entries(
-            rows_of(files, layout.columns([*pictures, *others]), start), partial(to_entry, layout, encoded)
-        ),
-        rows=count(files),
-        note=note,
-    )
-
-
-def _is_picture(kind: pa.DataType) -> bool:
-    return pa.types.is_binary(kind) or (
-        pa.types.is_struct(kind) and {field.name for field in kind} >= {"bytes"}
+        read=lambda start: entries(rows(layout.columns(names), start), entry),
+        note=told,
+        unused=lambda: layout.unused(names),
     )
 
 
@@ -140,6 +159,21 @@ def _lacks(path: Place, missing: Sequence[str], columns: Sequence[str]) -> Usage
         ", ".join(columns) or "nothing",
         "check the folder, or name another --format; see `rpo list importers`",
     )
+
+
+def _is_picture(kind: pa.DataType) -> bool:
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        return _is_picture(kind.value_type)
+    if pa.types.is_struct(kind):
+        return "bytes" in {field.name for field in kind}
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    """Whether a column holds texts, in any of Arrow's ways."""
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
 
 
 # --- files ---------------------------------------------------------------------------------------------
@@ -227,6 +261,18 @@ def rows_of(
                     for number, row in zip(numbers, _group(path, file, index, columns), strict=True)
                     if number >= start and (only is None or number in only)
                 )
+
+
+def placed_rows(
+    files: Sequence[Place], columns: Sequence[str], start: int = 0
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """`rows_of`, each row with the file that it stands in under the name FILE."""
+    base, ends = 0, []
+    for file in files:
+        base += _open(file).metadata.num_rows
+        ends.append((base, file))
+    for number, row in rows_of(files, columns, start):
+        yield number, {**row, FILE: next(file for end, file in ends if number < end)}
 
 
 def _group(

@@ -1,17 +1,17 @@
 """Human rankings of several pictures: HPDv2 and ImageRewardDB, as their raw files."""
 
 import zipfile
-from collections.abc import Iterator, Sequence
-from itertools import combinations, islice
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any
 
 from rpo_cli.errors import UsageError
+from rpo_cli.exchange.importers.labels import shares
 from rpo_cli.exchange.importers.parquet import columns_of, rows_of
-from rpo_cli.exchange.importers.text import json_items
+from rpo_cli.exchange.importers.ranks import rank_votes
 from rpo_cli.exchange.incoming import (
     BadRow,
-    Choice,
     Entry,
     Options,
     Picture,
@@ -19,13 +19,13 @@ from rpo_cli.exchange.incoming import (
     Source,
     Vote,
     bounded,
-    choice_of,
     entries,
     inside,
     load,
     prompt_of,
     refuse,
 )
+from rpo_cli.exchange.json_text import json_items
 from rpo_cli.exchange.touched import touch
 from rpo_cli.pictures import MAX_BYTES
 
@@ -64,7 +64,7 @@ def open_hpdv2(path: Place, options: Options) -> Source | None:
         root=root,
         files=(table,),
         judged_by="human",
-        read=lambda start: entries(islice(json_items(table), start, None), item),
+        read=lambda start: entries(islice(json_items(table, options.encoding), start, None), item),
         license="apache-2.0",
     )
 
@@ -96,20 +96,8 @@ def _votes(raw: dict[str, Any], count: int) -> Iterator[Vote]:
     preference = _list(raw, "human_preference")
     if count != 2 or len(preference) != 2:
         raise BadRow("bad_label", f"{count} pictures and {len(preference)} preferences")
-    yield Vote(0, 1, choice_of(*preference))
-
-
-def rank_votes(ranks: Sequence[Any], count: int) -> Iterator[Vote]:
-    """A vote for each two pictures; equal ranks are a tie.
-
-    Raises:
-        BadRow: another number of ranks than pictures, or a rank that is no number.
-    """
-    if len(ranks) != count or not all(type(rank) in (int, float) for rank in ranks):
-        raise BadRow("bad_label", f"{count} pictures and ranks {ranks!r:.100}")
-    for a, b in combinations(range(count), 2):
-        choice: Choice = "tie" if ranks[a] == ranks[b] else "a" if ranks[a] < ranks[b] else "b"
-        yield Vote(a, b, choice)
+    choice, share = shares(*preference)
+    yield Vote(0, 1, choice, share=share)
 
 
 def open_imagereward(path: Place, options: Options) -> Source | None:

@@ -1,0 +1,222 @@
+"""CSV and TSV by a rule, never by a guess: what a header and its rows say together, or an error.
+
+The delimiter is one that stands in the header (.csv: comma or semicolon; .tsv: tab; a header of one cell:
+the ending's own) and gives every row as many cells as the header has. Quotes are those of RFC 4180 where
+every quoted cell is well formed; a TSV in which one is not has no quoting at all.
+"""
+
+import csv
+import io
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from rpo_cli.errors import UsageError
+
+Quoting = Literal["rfc4180", "none"]
+Ends = Literal["\n", "\r"]
+QUOTINGS: dict[str, tuple[Quoting, ...]] = {".csv": ("rfc4180",), ".tsv": ("rfc4180", "none")}
+DELIMITERS = {".csv": (",", ";"), ".tsv": ("\t",)}
+NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
+SAYS = {char: name for name, char in NAMES.items()}
+# the csv module has no way to say "no limit" but a number, and one cell is never this large on purpose
+LONGEST = 2**30
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they were written.
+
+    Attributes:
+        header: names of the columns, less outer white space.
+        rows: (number of the line that a row begins on, its cells).
+        blank: lines without anything, which are no rows.
+        note: what a user should know of how it was read; "" for nothing.
+    """
+
+    header: tuple[str, ...]
+    rows: list[tuple[int, list[str]]]
+    blank: int = 0
+    note: str = ""
+
+    def mappings(self) -> Iterator[tuple[int, dict[str, str]]]:
+        """(line, column → cell); a column without a name is none."""
+        for line, cells in self.rows:
+            pairs = zip(self.header, cells, strict=True)
+            yield line, {name: cell for name, cell in pairs if name}
+
+
+class _Unfit(Exception):
+    """A reading that does not fit, and the line at which that shows."""
+
+    def __init__(self, line: int, why: str) -> None:
+        super().__init__(why)
+        self.line = line
+
+
+@dataclass(frozen=True)
+class _Reading:
+    delimiter: str
+    quoting: Quoting
+    ends: Ends
+
+
+def delimiter_of(name: str | None) -> str | None:
+    """A delimiter as a user names it: one character, or comma, semicolon, tab, pipe.
+
+    Raises:
+        UsageError: something else.
+    """
+    if name is None:
+        return None
+    char = NAMES.get(name, "\t" if name == r"\t" else name)
+    if len(char) != 1 or char in '"\r\n':
+        raise UsageError(f"--delimiter {name}: not one character", f"or one of {', '.join(NAMES)}")
+    return char
+
+
+def read_table(
+    text: str, where: str, ending: str, delimiter: str | None = None, quoting: Quoting | None = None
+) -> Table:
+    """The table in a text.
+
+    Args:
+        where: the file, for errors.
+        ending: ".csv" or ".tsv".
+        delimiter, quoting: what the user says; None: found by the rule.
+
+    Raises:
+        UsageError: no reading fits: with the line at fault; or two do, and say different things.
+    """
+    if not text.strip("\r\n"):
+        return Table((), [])
+    limit = csv.field_size_limit(LONGEST)
+    try:
+        return _read_table(text, where, ending, delimiter, quoting)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _read_table(
+    text: str, where: str, ending: str, delimiter: str | None, quoting: Quoting | None
+) -> Table:
+    fits: dict[_Reading, Table] = {}
+    unfit: list[tuple[_Reading, _Unfit]] = []
+    for reading in _readings(text, ending, delimiter, quoting):
+        if any(reading.ends == "\r" and other.ends == "\n" for other in fits):
+            continue  # a lone carriage return ends a line only where line feeds do not
+        try:
+            fits[reading] = _read(text, reading)
+        except _Unfit as error:
+            unfit.append((reading, error))
+    if not fits:
+        raise _refused(where, ending, unfit)
+    return _chosen(where, fits)
+
+
+def _readings(text: str, ending: str, delimiter: str | None, quoting: Quoting | None) -> Iterator[_Reading]:
+    lone = re.search(r"\r(?!\n)", text) is not None
+    both: tuple[Ends, ...] = ("\n", "\r") if lone else ("\n",)
+    for how in [quoting] if quoting else QUOTINGS[ending]:
+        for ends in both:
+            own = DELIMITERS[ending]
+            found = [char for char in own if _width(text, _Reading(char, how, ends)) > 1]
+            for char in [delimiter] if delimiter else found or own[:1]:
+                yield _Reading(char, how, ends)
+
+
+def _width(text: str, reading: _Reading) -> int:
+    """Cells of the header; 0 where it cannot be read so."""
+    try:
+        return next((len(cells) for _, cells in _records(text, reading) if cells), 0)
+    except _Unfit:
+        return 0
+
+
+def _read(text: str, reading: _Reading) -> Table:
+    records = _records(text, reading)
+    header, blank = [""], 0
+    for _, header in records:
+        if header:
+            break
+    names = tuple(name.strip() for name in header)
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise _Unfit(1, f"column '{twice}' stands twice in the header")
+    rows = []
+    for line, cells in records:
+        if not cells:
+            blank += 1
+        elif len(cells) != len(names):
+            raise _Unfit(line, f"{_cells(len(cells))}, the header has {len(names)}")
+        else:
+            rows.append((line, cells))
+    return Table(names, rows, blank)
+
+
+def _records(text: str, reading: _Reading) -> Iterator[tuple[int, list[str]]]:
+    """(line that it begins on, cells) of every record, blank lines too."""
+    reader = csv.reader(
+        _pieces(text, reading.ends),
+        delimiter=reading.delimiter,
+        quoting=csv.QUOTE_MINIMAL if reading.quoting == "rfc4180" else csv.QUOTE_NONE,
+        strict=True,
+    )
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _Unfit(line, _why(str(error))) from error
+        yield line, cells
+
+
+def _pieces(text: str, ends: str) -> Iterator[str]:
+    if ends == "\n":
+        return io.StringIO(text, newline="\n")
+    return (match[0] for match in re.finditer(r"[^\r]*\r|[^\r]+", text))
+
+
+def _why(said: str) -> str:
+    if "expected after" in said:
+        return "a quoted cell goes on after its closing quote"
+    if "unexpected end" in said:
+        return "a quote that opens here never closes"
+    if "new-line character" in said:
+        return "a carriage return inside a cell that is not quoted"
+    return said
+
+
+def _cells(count: int) -> str:
+    return "1 cell" if count == 1 else f"{count} cells"
+
+
+def _refused(where: str, ending: str, unfit: list[tuple[_Reading, _Unfit]]) -> UsageError:
+    """The reading that goes farthest says what is wrong."""
+    reading, error = max(unfit, key=lambda item: item[1].line)
+    char = SAYS.get(reading.delimiter, repr(reading.delimiter))
+    how = f"by {char}, {'quotes of RFC 4180' if reading.quoting == 'rfc4180' else 'no quoting'}"
+    return UsageError(
+        f"{where}:{error.line}: {error} (read {how})",
+        f"cells that hold {char}, quotes or line breaks stand in quotes, inner quotes doubled; "
+        f"or say how it is written: --delimiter {'|'.join(NAMES)}, --quoting rfc4180|none",
+    )
+
+
+def _chosen(where: str, fits: dict[_Reading, Table]) -> Table:
+    """The one table that fits; quotes before none. Of two delimiters that both fit we choose none."""
+    (first, table), *others = fits.items()
+    for reading, other in others:
+        if reading.delimiter != first.delimiter and reading.quoting == first.quoting:
+            raise UsageError(
+                f"{where}: both '{first.delimiter}' and '{reading.delimiter}' give every row as many cells",
+                "say which it is: --delimiter comma|semicolon",
+            )
+        if len(other.rows) != len(table.rows):
+            told = f"{where}: quotes are read as quotes, which makes {len(table.rows):,} rows"
+            told += f"; without quoting there are {len(other.rows):,}: --quoting none"
+            return Table(table.header, table.rows, table.blank, told)
+    return table

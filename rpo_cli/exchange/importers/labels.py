@@ -1,0 +1,203 @@
+"""What people write for "this one is better": words, places, shares of votes, judgements of one picture."""
+
+import math
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from rpo_cli.errors import UsageError
+from rpo_cli.exchange.incoming import BadRow, Choice
+
+# how a winner column is to be read: by its words; places from 0 or from 1; the share that prefers the first
+Code = Literal["words", "0", "1", "share"]
+FIRST = frozenset(
+    [
+        "a",
+        "left",
+        "l",
+        "first",
+        "chosen",
+        "image_0",
+        "image_a",
+        "image0",
+        "image_1st",
+        "jpg_0",
+        "model_a",
+        "option_a",
+        "response_a",
+    ]
+)
+SECOND = frozenset(
+    [
+        "b",
+        "right",
+        "r",
+        "second",
+        "rejected",
+        "image_1",
+        "image_b",
+        "image1",
+        "image_2nd",
+        "jpg_1",
+        "model_b",
+        "option_b",
+        "response_b",
+    ]
+)
+TIE = frozenset(["tie", "tied", "equal", "same", "draw", "both", "neither"])
+GOOD = frozenset(
+    [
+        "good",
+        "like",
+        "liked",
+        "desirable",
+        "yes",
+        "y",
+        "true",
+        "up",
+        "positive",
+        "accept",
+        "accepted",
+        "pass",
+        "win",
+    ]
+)
+BAD = frozenset(
+    [
+        "bad",
+        "dislike",
+        "disliked",
+        "undesirable",
+        "no",
+        "n",
+        "false",
+        "down",
+        "negative",
+        "reject",
+        "rejected",
+        "fail",
+        "lose",
+    ]
+)
+TELLS = {
+    "words": "left/right, a/b and the like",
+    "0": "the place of the better picture: 0 the first, 1 the second",
+    "1": "the place of the better picture: 1 the first, 2 the second",
+    "share": "the share of votes for the first picture",
+}
+
+
+def blank(value: Any) -> bool:
+    """Whether nothing stands there: no value, NaN, or an empty text."""
+    nan = isinstance(value, float) and math.isnan(value)
+    return value is None or nan or (isinstance(value, str) and not value.strip())
+
+
+def _folded(value: str) -> str:
+    return "_".join(value.strip().casefold().replace("-", " ").split())
+
+
+def number(value: Any) -> float | None:
+    """A number, or a text that is one; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        found = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return found if math.isfinite(found) else None
+
+
+def word(value: Any) -> Choice | None:
+    """The choice that a word says; None where it is none of ours."""
+    said = _folded(value) if isinstance(value, str) else ""
+    return "a" if said in FIRST else "b" if said in SECOND else "tie" if said in TIE else None
+
+
+def code_of(column: str, values: Iterable[Any]) -> Code:
+    """How a winner column is written, by all of its values.
+
+    Raises:
+        UsageError: numbers that could be read in two ways, or in none.
+    """
+    found = {float(n) for value in values if (n := number(value)) is not None}
+    if not found:
+        return "words"
+    if any(not n.is_integer() for n in found) and all(0 <= n <= 1 for n in found):
+        return "share"
+    if found in ({0.0}, {0.0, 1.0}):
+        return "0"
+    if found in ({2.0}, {1.0, 2.0}):
+        return "1"
+    shown = ", ".join(f"{n:g}" for n in sorted(found)[:5])
+    raise UsageError(
+        f"column '{column}': {shown} does not say which picture is better",
+        f"say how it counts: --map winner0={column} (0: the first), winner1={column} (1: the first), "
+        f"or share={column} (of votes for the first, 0 to 1)",
+    )
+
+
+def winner(value: Any, code: Code, column: str) -> tuple[Choice | None, float | None]:
+    """(choice, share of votes for the first where it is a share) of one value of a winner column.
+
+    Raises:
+        BadRow: a value that says none of these.
+    """
+    if blank(value):
+        return None, None
+    if (choice := word(value)) is not None:
+        return choice, None
+    found = number(value)
+    if code == "share" and found is not None:
+        return shares(found, None)
+    if code in ("0", "1") and found is not None and found - int(code) in (0, 1):
+        return ("a" if found == int(code) else "b"), None
+    raise BadRow("bad_label", f"{column}: {value!r:.80} does not say which picture is better")
+
+
+def shares(first: Any, second: Any = None) -> tuple[Choice | None, float | None]:
+    """Labels of two sides (1/0 win, 0/1 loss, equal: tie) as a choice, and the share of a, if it is soft.
+
+    A share of votes, .7 and .3, keeps its number; a word (left, b) is understood.
+
+    Raises:
+        BadRow: a label that is no number in [0, 1] and no word.
+    """
+    told = [word(value) for value in (first, second)]
+    if told[0] is not None and (told[1] is None or told[0] == told[1]):
+        return told[0], None
+    a, b = _share(first), _share(second)
+    if a is None and b is None:
+        return None, None
+    a, b = (1 - b if a is None and b is not None else a), (1 - a if b is None and a is not None else b)
+    assert a is not None
+    assert b is not None
+    choice: Choice = "tie" if a == b else "a" if a > b else "b"
+    hard = choice == "tie" or {a, b} == {0.0, 1.0}
+    return choice, None if hard else a / (a + b)
+
+
+def _share(value: Any) -> float | None:
+    if blank(value):
+        return None
+    said = {"true": True, "false": False}.get(_folded(value)) if isinstance(value, str) else value
+    found = float(said) if isinstance(said, bool) else number(value)
+    if found is None or not 0 <= found <= 1:
+        raise BadRow("bad_label", f"label {value!r:.80}, neither in [0, 1] nor left/right, a/b")
+    return found
+
+
+def judged(value: Any, column: str) -> float | None:
+    """1 for a good picture, 0 for a bad one, None where nobody has judged it.
+
+    Raises:
+        BadRow: a value that says neither.
+    """
+    if blank(value):
+        return None
+    said = _folded(value) if isinstance(value, str) else ""
+    found = float(value) if isinstance(value, bool) else number(value)
+    if said in GOOD or found == 1:
+        return 1.0
+    if said in BAD or found in (0, -1):
+        return 0.0
+    raise BadRow("bad_label", f"{column}: {value!r:.80} says neither good nor bad")

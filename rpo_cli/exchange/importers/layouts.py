@@ -1,0 +1,196 @@
+"""Which columns of a table mean what: by what the user says, else by their names."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rpo_cli.errors import UsageError, nearest
+from rpo_cli.exchange.importers.labels import (
+    TELLS,
+    Code,
+    code_of,
+)
+from rpo_cli.exchange.incoming import Options
+
+PROMPTS = ("prompt", "caption", "text", "original_prompt")
+# (first, second, is the first the winner unless labels say otherwise)
+PAIRS = (
+    ("chosen", "rejected", True),
+    ("chosen_file_name", "rejected_file_name", True),
+    ("winner", "loser", True),
+    ("win", "lose", True),
+    ("image_0_file_name", "image_1_file_name", False),
+    ("jpg_0", "jpg_1", False),
+    ("image_0", "image_1", False),
+)
+SINGLES = ("file_name", "image", "image_path", "jpg", "path")
+MANY = ("images",)
+# what `--map ROLE=COLUMN` may name, and what a column of that role holds
+ROLES = {
+    "caption": "the prompt",
+    "image": "one picture, or its path",
+    "images": "a list of pictures, or of their paths",
+    "chosen": "the first picture, which is better unless winner, label_0 or share says otherwise",
+    "rejected": "the second picture",
+    "a": "the first picture",
+    "b": "the second picture",
+    "winner": "which is better: left/right, a/b, 0/1, or the share of votes for the first",
+    "winner0": "which is better: 0 the first, 1 the second",
+    "winner1": "which is better: 1 the first, 2 the second",
+    "share": "the share of votes for the first, 0 to 1",
+    "label_0": "1 where the first is better, 0 where the second is, or a share",
+    "label_1": "the same of the second",
+    "rank": "of a list of pictures: their ranks; of one picture: its rank; 1 is best",
+    "score": "of one picture: a number, better ones higher",
+    "label": "of one picture: good or bad",
+    "model": "what made the picture",
+    "model_a": "what made the first",
+    "model_b": "what made the second",
+    "id": "what the source calls the row",
+}
+SAME = {"prompt": "caption", "text": "caption", "left": "a", "right": "b", "first": "a", "second": "b"}
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Columns of the prompt and of pictures, and of what was said of them.
+
+    Attributes:
+        pictures: one column or two.
+        many: the one column holds a list of pictures.
+        ranked: the first of two is better unless a judgement says otherwise.
+        told: role → column, of those of ROLES that say more.
+        code: how the winner column is written.
+        missing: what was not found.
+    """
+
+    prompt: str
+    pictures: tuple[str, ...]
+    many: bool = False
+    ranked: bool = False
+    told: Mapping[str, str] = field(default_factory=dict)
+    code: Code = "words"
+    missing: tuple[str, ...] = ()
+
+    @property
+    def used(self) -> list[str]:
+        """The columns that an entry is made of."""
+        return list(dict.fromkeys([self.prompt, *self.pictures, *self.told.values()]))
+
+    def columns(self, present: Sequence[str]) -> list[str]:
+        """The columns of `present` that an entry is made of."""
+        return [name for name in self.used if name in present]
+
+    def unused(self, present: Iterable[str]) -> list[str]:
+        """The columns of `present` that no entry is made of."""
+        return [name for name in present if name not in self.used]
+
+
+def read_map(texts: Iterable[str]) -> dict[str, str]:
+    """Role → column of `--map ROLE=COLUMN,ROLE=COLUMN` options.
+
+    Raises:
+        UsageError: a role that is none, or named twice.
+    """
+    found: dict[str, str] = {}
+    for part in (part for text in texts for part in text.split(",")):
+        role, equals, column = part.partition("=")
+        role = SAME.get(role.strip(), role.strip())
+        if not equals or not column.strip() or role not in ROLES:
+            raise UsageError(
+                f"--map {part}: not ROLE=COLUMN{nearest(role, list(ROLES))}",
+                f"a role is one of {', '.join(ROLES)}",
+            )
+        if role in found:
+            raise UsageError(f"--map: {role} is named twice: {found[role]}, {column}", "name it once")
+        found[role] = column.strip()
+    return found
+
+
+def layout_of(pictures: Sequence[str], others: Sequence[str], options: Options | None = None) -> Layout:
+    """What the columns of a table mean: what the user says, else by their names.
+
+    Args:
+        pictures: names of columns that may hold a picture or its path.
+        others: the rest.
+
+    Raises:
+        UsageError: a column that the user names is not there.
+    """
+    options = options or Options()
+    named = list(dict.fromkeys([*others, *pictures]))
+    for role, column in options.columns.items():
+        if named and column not in named:
+            raise UsageError(
+                f"--map {role}={column}: no such column; the source has: {', '.join(named)}"
+                f"{nearest(column, named)}",
+                "name a column of the source",
+            )
+    given = dict(options.columns)
+    prompt = given.pop("caption", None) or options.column
+    prompt = prompt or next((name for name in PROMPTS if name in named), "")
+    lacks = [] if prompt in named else [prompt or f"prompt (one of {', '.join(PROMPTS)})"]
+    found = _pictures(pictures, given)
+    told = _told(named, given, found)
+    if not found.pictures:
+        lacks.append(
+            f"picture (one of {', '.join(SINGLES)}, or a pair such as chosen and rejected; "
+            "or --map image=COLUMN)"
+        )
+    elif len(found.pictures) == 2 and not found.ranked and not judges(told):
+        lacks.append("label_0")
+    return replace(found, prompt=prompt, told=told, missing=tuple(lacks))
+
+
+def _pictures(present: Sequence[str], given: dict[str, str]) -> Layout:
+    """The columns of pictures."""
+    for first, second, ranked in (("chosen", "rejected", True), ("a", "b", False)):
+        if first in given or second in given:
+            pair = tuple(given.pop(role) for role in (first, second) if role in given)
+            return Layout("", pair if len(pair) == 2 else (), ranked=ranked)
+    for role in ("images", "image"):
+        if role in given:
+            return Layout("", (given.pop(role),), many=role == "images")
+    for first, second, ranked in PAIRS:
+        if first in present and second in present:
+            return Layout("", (first, second), ranked=ranked)
+    for names, many in ((SINGLES, False), (MANY, True)):
+        if one := next((name for name in names if name in present), None):
+            return Layout("", (one,), many=many)
+    return Layout("", ())
+
+
+def _told(named: Sequence[str], given: Mapping[str, str], found: Layout) -> dict[str, str]:
+    """The columns beside the pictures: those that the user names, and those known by name."""
+    told = dict(given)
+    if len(found.pictures) == 2:
+        known = {name: name for name in ("label_0", "label_1")} if not judges(told) else {}
+        known |= {"model_a": "model_0", "model_b": "model_1"}
+        known |= {"uid_a": "image_0_uid", "uid_b": "image_1_uid", "ranking": "ranking_id", "id": "id"}
+    else:
+        known = {"uid_a": "image_0_uid", "id": "id", "model": "model"}
+    for role, column in known.items():
+        if column in named and column not in found.pictures:
+            told.setdefault(role, column)
+    return told
+
+
+def judges(told: Mapping[str, str]) -> bool:
+    """Whether a column says which of two pictures is better."""
+    return any(role in told for role in ("winner", "winner0", "winner1", "share", "label_0", "label_1"))
+
+
+def coded(layout: Layout, values: Callable[[str], Iterable[Any]]) -> tuple[Layout, str]:
+    """The layout with how its winner column is written, and a line that says so.
+
+    Args:
+        values: a column → all of its values.
+
+    Raises:
+        UsageError: numbers that could be read in two ways.
+    """
+    column = layout.told.get("winner")
+    if column is None:
+        return layout, ""
+    code = code_of(column, values(column))
+    return replace(layout, code=code), f"column '{column}' is read as {TELLS[code]}"

@@ -1,0 +1,142 @@
+"""JSON lines, and JSON arrays of any size, a piece at a time; what is no JSON is said with its line."""
+
+import json
+from collections.abc import Iterator
+from typing import IO, Any
+
+from rpo_cli.errors import UsageError
+from rpo_cli.exchange.incoming import BadRow, Place
+from rpo_cli.exchange.text import opened, refusal
+from rpo_cli.exchange.touched import touch
+
+PIECE = 2**20  # characters read at once
+MAX_ROW = 64 * 2**20  # characters of one row; more is no row of a data set
+_SPACE = " \t\r\n"
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object, whose names all differ: of two values of one name none is the right one."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' stands twice")
+    return found
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_once)
+_DECODER = json.JSONDecoder()
+
+
+def parsed(text: str) -> Any:
+    """A JSON document.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
+    try:
+        return _STRICT.decode(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def json_lines(path: Place, encoding: str | None = None) -> Iterator[tuple[int, Any]]:
+    r"""(line number from 0, document or BadRow) of every line that is not blank; lines end at \n or \r\n.
+
+    Raises:
+        UsageError: the file is not text of this encoding.
+    """
+    touch(path)
+    with opened(path, encoding) as file:
+        for number, line in enumerate(_strictly(path, file, encoding)):
+            if line.strip(_SPACE):
+                yield number, _document(line)
+
+
+def _strictly(path: Place, file: IO[str], encoding: str | None) -> Iterator[str]:
+    try:
+        yield from file
+    except UnicodeError as error:
+        raise refusal(path, encoding) from error
+
+
+def _document(line: str) -> Any:
+    try:
+        return parsed(line.strip(_SPACE))
+    except ValueError as error:
+        return BadRow("bad_json", str(error)[:200])
+
+
+def json_items(path: Place, encoding: str | None = None) -> Iterator[tuple[int, Any]]:
+    """(place, item) of a JSON array, without the whole array in memory.
+
+    Raises:
+        UsageError: no JSON array, one that breaks off or goes on after its end, or no text.
+    """
+    touch(path)
+    with opened(path, encoding) as file:
+        try:
+            yield from _items(path, file)
+        except UnicodeError as error:
+            raise refusal(path, encoding) from error
+
+
+def _items(path: Place, file: IO[str]) -> Iterator[tuple[int, Any]]:
+    text = _Ahead(path, file)
+    if text.next() != "[":
+        raise UsageError(f"{path}: not a JSON array", "check the file, or name another --format")
+    text.skip()
+    if text.next() == "]":
+        text.skip()
+        return text.end()
+    number = 0
+    while True:
+        yield number, text.document(number)
+        number += 1
+        mark = text.next()
+        if mark not in (",", "]"):
+            raise UsageError(f"{path}: no comma after item {number - 1:,}", "check the file")
+        text.skip()
+        if mark == "]":
+            return text.end()
+
+
+class _Ahead:
+    """The characters of a file, as many as are needed."""
+
+    def __init__(self, path: Place, file: IO[str]) -> None:
+        self._path, self._file, self._buffer = path, file, ""
+
+    def next(self) -> str:
+        """The next character that is no space, which stays; "" at the end."""
+        self._buffer = self._buffer.lstrip(_SPACE)
+        while not self._buffer:
+            piece = self._file.read(PIECE)
+            if not piece:
+                return ""
+            self._buffer = piece.lstrip(_SPACE)
+        return self._buffer[0]
+
+    def skip(self) -> None:
+        self._buffer = self._buffer[1:]
+
+    def end(self) -> None:
+        if self.next():
+            raise UsageError(f"{self._path}: goes on after the end of its array", "check the file")
+
+    def document(self, number: int) -> Any:
+        self.next()
+        while True:
+            try:
+                _, stop = _DECODER.raw_decode(self._buffer)
+                if stop < len(self._buffer):  # else a number might go on
+                    text, self._buffer = self._buffer[:stop], self._buffer[stop:]
+                    return _document(text)
+                error: Exception = ValueError("it does not end")
+            except (ValueError, RecursionError) as caught:
+                error = caught
+            piece = self._file.read(max(PIECE, len(self._buffer)))
+            if not piece or len(self._buffer) > MAX_ROW:
+                raise UsageError(
+                    f"{self._path}: breaks off in item {number:,}: {error}", "download it again"
+                ) from error
+            self._buffer += piece

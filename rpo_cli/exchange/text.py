@@ -1,0 +1,105 @@
+"""Text of files: UTF-8, with or without a mark, or what the user says; never a guess, never U+FFFD."""
+
+import codecs
+import io
+from typing import IO, TYPE_CHECKING
+
+from rpo_cli.errors import UsageError, nearest
+
+if TYPE_CHECKING:
+    from rpo_cli.exchange.incoming import Place
+
+MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF32_BE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+MARK = "\ufeff"
+HINT = "save it as UTF-8, or, where a command has it, --encoding NAME (cp1252, utf-16, shift_jis, ...)"
+
+
+class NotText(Exception):
+    """Bytes that are not the text they should be; says which line and byte."""
+
+
+def known_encoding(name: str | None) -> None:
+    """Refuse a name that is no encoding of text.
+
+    Raises:
+        UsageError: with the nearest name.
+    """
+    try:
+        "".encode(name or "utf-8")
+    except LookupError as error:
+        usual = ["utf-8", "utf-16", "utf-32", "cp1252", "latin-1", "shift_jis", "gb18030", "big5", "euc-kr"]
+        raise UsageError(
+            f"--encoding {name}: no encoding that Python knows{nearest(str(name), usual)}",
+            f"for example {', '.join(usual[1:6])}",
+        ) from error
+
+
+def decoded(data: bytes, encoding: str | None = None) -> str:
+    """The text of some bytes, without its byte-order mark.
+
+    Args:
+        encoding: of the bytes; None: UTF-8.
+
+    Raises:
+        NotText: the line and byte that are at fault, or the encoding that the first bytes name.
+    """
+    if encoding is None and (named := next((name for mark, name in MARKS if data.startswith(mark)), None)):
+        raise NotText(f"is {named}, as its first bytes say, not UTF-8")
+    try:
+        text = data.decode(encoding or "utf-8")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        wanted = (encoding or "utf-8").upper()
+        raise NotText(
+            f"line {line:,}: byte {error.start:,} of the file (0x{data[error.start]:02x}) is not {wanted}"
+        ) from error
+    if (place := text.find("\0")) >= 0:
+        line = text.count("\n", 0, place) + 1
+        raise NotText(f"line {line:,}: holds a NUL character; it is no text, or UTF-16 without a mark")
+    return text.lstrip(MARK)
+
+
+def read_text(place: "Place", encoding: str | None = None) -> str:
+    """The text of a file.
+
+    Raises:
+        UsageError: the file cannot be read, or is not text of this encoding: with line and byte.
+    """
+    try:
+        return decoded(place.read_bytes(), encoding)
+    except NotText as error:
+        raise UsageError(f"{place}: {error}", HINT) from error
+    except OSError as error:
+        raise UsageError(f"{place}: {error.strerror}", "see that you may read it") from error
+
+
+def lines(text: str) -> list[str]:
+    r"""The lines of a text: they end with \n or \r\n, and with nothing else."""
+    found = text.split("\n")
+    if not found[-1]:
+        found.pop()
+    return [line.removesuffix("\r") for line in found]
+
+
+def opened(place: "Place", encoding: str | None = None) -> IO[str]:
+    r"""A file of text to be read piece by piece; lines end at \n alone, an error comes where it stands."""
+    file = place.open("rb")
+    start = file.read(4)
+    file.seek(0)
+    if encoding is None and any(start.startswith(mark) for mark, _ in MARKS):
+        encoding = "utf-8"  # the refusal of these bytes says what they are
+    return io.TextIOWrapper(file, encoding or "utf-8-sig", "strict", newline="\n")
+
+
+def refusal(place: "Place", encoding: str | None) -> UsageError:
+    """Why a file that broke off is no text, found by reading it whole."""
+    try:
+        read_text(place, encoding)
+    except UsageError as error:
+        return error
+    return UsageError(f"{place}: changed while it was read", "the same command reads it again")
