@@ -23,8 +23,6 @@ def unfit(value: Any) -> tuple[str, str] | None:
     length = len(trimmed(value)) if len(value) > MAX_CHARACTERS else 0
     if length > MAX_CHARACTERS:
         return "long_prompt", f"{length:,} characters, more than {MAX_CHARACTERS:,}"
-    if "\0" in value:
-        return "no_prompt", "the prompt holds a NUL character"
     half = half_character(value)
     return None if half is None else ("bad_text", f"the prompt {half}")
 

@@ -58,9 +58,8 @@ def decoded(data: bytes, encoding: str | None = None) -> str:
         raise NotText(
             f"line {line:,}: byte {error.start:,} of the file (0x{data[error.start]:02x}) is not {wanted}"
         ) from error
-    if (place := text.find("\0")) >= 0:
-        line = text.count("\n", 0, place) + 1
-        raise NotText(f"line {line:,}: holds a NUL character; it is no text, or UTF-16 without a mark")
+    if 4 * text.count("\0") > len(text):
+        raise NotText("every other character is NUL: it is UTF-16 or UTF-32 without a mark, or no text")
     return text.lstrip(MARK)
 
 

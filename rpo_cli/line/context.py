@@ -39,6 +39,7 @@ class Line:
     rehash: bool = False  # trust no remembered hash of a model's files
     command: str = "a program"  # that was given the options
     said: set[str] = field(default_factory=set)
+    nested: bool = False  # inside another run, which has told of the prompts
 
     @property
     def settings(self) -> Settings:

@@ -58,7 +58,7 @@ def given_prompts(
     """
     found = read_prompts(PromptSettings(file=str(file), column=column, limit=limit))
     for text in found.said():
-        line.observer.note(text)
+        line.say(text)
     texts = sorted((prompt.prompt for prompt in found.prompts), key=_order)
     seen = training_prompts(line)
     overlap = [text for text in texts if normalised(text) in seen]

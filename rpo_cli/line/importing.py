@@ -59,22 +59,14 @@ def import_source(
         UsageError: no source there, no format that fits, or columns that are missing.
         RpoError: the hub cannot be reached, or wants a login.
     """
-    pins: dict[str, str] = {}
     known_encoding(encoding)
     delimiter_of(delimiter)
     kept_out = left_out(line.settings.prompts)
+    pins: dict[str, str] = {}
     place = place_of(line, path, pins)
     pictures = None if images is None else place_of(line, images, pins)
-    options = Options(
-        asked=format is not None,
-        split=split,
-        images=pictures,
-        column=column,
-        columns=columns or {},
-        encoding=encoding,
-        delimiter=delimiter,
-        quoting=quoting,
-    )
+    how = (columns or {}, encoding, delimiter, quoting)
+    options = Options(format is not None, split, pictures, column, *how)
     with ExitStack() as stack:
         opened = open_source(stack, line, place, format, options)
         name, source = opened.name, opened.source

@@ -105,4 +105,4 @@ def nested_line(line: Line, folder: Sequence[str], model: Contender, told: Mappi
     said = {key: DEFAULT if value is None else value for key, value in options.items()}
     resolved = resolve(said, preset=line.resolved.preset)
     store = open_store(line.store.path(*folder), create=True)
-    return Line(store, resolved, Under(model.label, line.observer))
+    return Line(store, resolved, Under(model.label, line.observer), nested=True)

@@ -74,8 +74,8 @@ def plan(
 def take_planned(line: Line) -> None:
     """Read the prompts that `generate` would take into the run, and take none."""
     found = read_prompts(line.settings.prompts)
-    for text in found.said():
-        line.observer.note(text)
+    for text in () if line.nested else found.said():
+        line.say(text)
     line.planned = sorted((prompt.prompt_id, prompt.prompt) for prompt in found.prompts)
 
 

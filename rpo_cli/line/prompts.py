@@ -13,8 +13,8 @@ def take_prompts(line: Line) -> None:
     A run that has prompts keeps them when its source is gone, unless the source is asked for again.
     """
     found = read_prompts(line.settings.prompts)
-    for text in found.said():
-        line.observer.note(text)
+    for text in () if line.nested else found.said():
+        line.say(text)
     prompts = found.prompts
     group = content_key("prompts", [prompt.prompt_id for prompt in prompts])[:8]
     if line.store.read_manifest().get("prompts", {}).get("group") == group:

@@ -80,7 +80,7 @@ def open_round(line: Line, number: int, sampler: Path | None, *, create: bool = 
     store = open_store(round_folder(line, number), create=create)
     observer = InRound(line.observer, number, line.settings.train.rounds or number)
     # the commit of a model is the parent's: a branch that moves between rounds must not split a training
-    return Line(store, resolved, observer, identities=dict(line.identities))
+    return Line(store, resolved, observer, identities=dict(line.identities), nested=True)
 
 
 def round_settings(line: Line, number: int, sampler: Path | None) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def test_data_goes_to_stdout_and_progress_to_stderr(rpo, place):
     done = rpo("generate", place.run, *place.options)
 
     assert done.out.count("\n") == 1
-    assert done.err.splitlines()[0] == "generate 0/4"
+    assert done.err.splitlines()[:2] == ["prompts.txt: 2 rows: 2 taken", "generate 0/4"]
     assert done.err.splitlines()[-2].endswith("done")
     assert done.err.splitlines()[-1].startswith("next: rpo critique ")
 

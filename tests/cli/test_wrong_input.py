@@ -36,7 +36,7 @@ USAGE = [
     ),
     (["generate", "RUN", *MODEL, "--prompts", "empty.txt"], ["empty.txt", "holds no prompt"]),
     (["generate", "RUN", *MODEL, "--prompts", "latin1.txt"], ["latin1.txt", "UTF-8"]),
-    (["generate", "RUN", *MODEL, "--prompts", "table.tsv"], ["table.tsv", "object, subject", "--column"]),
+    (["generate", "RUN", *MODEL, "--prompts", "table.tsv"], ["table.tsv", "subject, object", "--column"]),
     (
         ["generate", "RUN", *MODEL, "--prompts", "table.tsv", "--column", "subjct"],
         ["did you mean 'subject'"],
