@@ -117,6 +117,7 @@ importers = {
     "classes": "rpo_cli.exchange.importers.folders:open_classes",
     "save-to-disk": "rpo_cli.exchange.importers.arrow:open_saved",
     "jsonl": "rpo_cli.exchange.importers.folders:open_jsonl",
+    "table": "rpo_cli.exchange.importers.folders:open_table_of_paths",
     "webdataset": "rpo_cli.exchange.importers.webdataset:open_webdataset",
     "parquet": "rpo_cli.exchange.importers.parquet:open_table",
 }

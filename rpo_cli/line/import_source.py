@@ -20,7 +20,7 @@ from rpo_cli.line.context import Line
 from rpo_cli.line.imports import sources
 from rpo_cli.records import canonical_json
 
-GENERIC = ("parquet", "jsonl")  # asked last: others know better what such a file is
+GENERIC = ("parquet", "jsonl", "table")  # asked last: others know better what such a file is
 HOW = ("encoding", "delimiter", "quoting")
 READING = "reading 2"  # raised when the same files give other rows: then every import reads anew once
 

@@ -48,7 +48,9 @@ def test_import_as_json_counts_what_came_in(rpo, tmp_path, folders):
 def test_an_import_says_what_has_changed(rpo, tmp_path, folders):
     first = rpo("import", tmp_path / "run", folders).out
     assert "rows: 2: 2 taken, 0 rejected; 2 added, 0 changed, 0 withdrawn" in first
-    assert "rows: 2: 2 taken, 0 rejected; nothing has changed" in rpo("import", tmp_path / "run", folders).out
+    assert (
+        "rows: 2: 2 taken, 0 rejected; nothing has changed" in rpo("import", tmp_path / "run", folders).out
+    )
     (folders / "win" / "a.txt").write_text("another prompt")
     (folders / "win" / "b.png").unlink()
     (folders / "lose" / "b.png").unlink()

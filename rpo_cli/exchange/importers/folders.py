@@ -55,7 +55,7 @@ def open_imagefolder(path: Place, options: Options) -> Source | None:
         if options.asked:
             raise refuse(path, f"none of {', '.join(METADATA)}", listing(path), HINT)
         return None
-    source = of_tables(tables, top, options)
+    source = of_tables(tables, top, options, folder=True)
     return _noted(source, note)
 
 
@@ -77,14 +77,23 @@ def _metadata(path: Place, *, deep: bool = True) -> list[Place]:
 
 
 def open_jsonl(path: Place, options: Options) -> Source | None:
-    """JSON lines, a JSON list, CSV or TSV with paths: a prompt with a picture, or with two, per row."""
+    """JSON lines with paths: a prompt with a picture, or with chosen and rejected, per line."""
     if path.is_dir():
         found = ordered(path.glob("*.jsonl"))
         own = path / f"{options.split or 'train'}.jsonl"
         path = own if own in found else found[0] if len(found) == 1 else path
-    if not path.is_file() or path.suffix.lower() not in (*JSON, ".csv", ".tsv"):
+    return _one_table(path, options, (".jsonl", ".ndjson"))
+
+
+def open_table_of_paths(path: Place, options: Options) -> Source | None:
+    """CSV, TSV or a JSON list with paths: a prompt with a picture, or with two, per row."""
+    return _one_table(path, options, (".csv", ".tsv", ".json"))
+
+
+def _one_table(path: Place, options: Options, endings: tuple[str, ...]) -> Source | None:
+    if not path.is_file() or path.suffix.lower() not in endings:
         if options.asked:
-            raise refuse(path, "not one .jsonl, .json, .csv or .tsv file", listing(path), HINT)
+            raise refuse(path, f"not one {' or '.join(endings)} file", listing(path), HINT)
         return None
     return of_tables([path], path.parent, options)
 

@@ -57,14 +57,12 @@ def open_rpo(path: Place, options: Options) -> Source | None:
         return None
     sided = [f"{name}_{n}" for name in SIDED for n in (0, 1)]
     wanted = [name for name in dict.fromkeys((*OURS, *WHOLE, *NEEDED, *sided)) if name in columns]
-    other = _other(folder, options)
     return Source(
         root=path,
         files=tuple(files),
         judged_by="source",
         read=lambda start: entries(rows_of(files, wanted, start), _entry),
         rows=count(files),
-        note=f"reading split {options.split or 'train'}; others: --split {other}" if other else "",
         unused=lambda: [name for name in columns if name not in wanted and name not in DERIVED],
     )
 
@@ -77,7 +75,7 @@ DERIVED = (
 
 
 def _files(folder: Place, options: Options) -> list[Place]:
-    """The data files of the build that the card names; all of a split's where it names none."""
+    """The data files of the build that the card names; a prompt is of the same split everywhere."""
     if folder.is_file():
         return [folder] if folder.suffix == ".parquet" else []
     card = folder / "README.md"
@@ -85,14 +83,7 @@ def _files(folder: Place, options: Options) -> list[Place]:
     found = ordered((folder / "data").glob("*.parquet")) if (folder / "data").is_dir() else []
     if named:
         found = [file for file in found if f"data/{file.name}" in named]
-    split = options.split or "train"
-    return [file for file in found if file.name.startswith(f"{split}-")]
-
-
-def _other(folder: Place, options: Options) -> str:
-    if options.split or not (folder / "data").is_dir():
-        return ""
-    return "validation" if any((folder / "data").glob("validation-*.parquet")) else ""
+    return [file for file in found if not options.split or file.name.startswith(f"{options.split}-")]
 
 
 def _entry(row: int, raw: dict[str, Any]) -> Entry:

@@ -1,7 +1,7 @@
 """Tables of paths: CSV, TSV, JSON lines or list, Parquet, whose rows name pictures beside them."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -43,6 +43,7 @@ class Named:
     columns: dict[str, None] = field(init=False)
     note: str = ""
     used: set[str] = field(default_factory=set)
+    _read: dict[str, None] = field(default_factory=dict)  # columns that entries were made of
     _line: str = ""
 
     def __post_init__(self) -> None:
@@ -85,14 +86,24 @@ class Named:
 
     def unused(self) -> list[str]:
         """Columns of the rows read so far that no entry is made of."""
-        return self.layout.unused(self.columns)
+        return [name for name in self.layout.unused(self.columns) if name not in self._read]
 
     def where(self) -> str:
         """File and line of the row that was read last."""
         return f"{self.table.name}:{self._line}"
 
     def entry(self, row: int, raw: dict[str, Any]) -> Entry:
-        return to_entry(self.layout, self._picture, row, raw)
+        return to_entry(self._layout_of(raw), self._picture, row, raw)
+
+    def _layout_of(self, raw: dict[str, Any]) -> Layout:
+        """The table's; that of a row's own columns where it has none of the table's pictures."""
+        if any(name in raw for name in self.layout.pictures):
+            return self.layout
+        own = layout_of(list(raw), [], replace(self.options, columns={}))
+        if own.missing:
+            return self.layout
+        self._read |= dict.fromkeys(own.used)
+        return own
 
     def _picture(self, value: Any, column: str) -> bytes:
         root = self.options.images or self.table.parent
@@ -109,8 +120,11 @@ def _is_list(table: Place, encoding: str | None) -> bool:
             return False  # reading it says what is wrong
 
 
-def of_tables(tables: list[Place], root: Place, options: Options) -> Source:
+def of_tables(tables: list[Place], root: Place, options: Options, *, folder: bool = False) -> Source:
     """The rows of one table after another, each with pictures relative to its own folder.
+
+    Args:
+        folder: the tables tell of all pictures beside them.
 
     Raises:
         UsageError: a table that cannot be read, or that lacks a column.
@@ -139,7 +153,7 @@ def of_tables(tables: list[Place], root: Place, options: Options) -> Source:
         read=read,
         note="; ".join(dict.fromkeys(notes)),
         unused=lambda: list(dict.fromkeys(name for one in found for name in one.unused())),
-        left=partial(_unnamed, found, options),
+        left=partial(_unnamed, found, options) if folder else list,
     )
 
 

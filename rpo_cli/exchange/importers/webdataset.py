@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import RpoError
@@ -107,16 +107,27 @@ def _values(file: Place, options: Options, column: str) -> Iterator[Any]:
 
 
 def _holds_folders(file: Place) -> bool:
-    """Whether a tar of this machine holds a folder of another layout: a table, or winners and losers."""
+    """Whether a tar of this machine is a packed folder: a table, winners and losers, or samples torn apart.
+
+    What stands in no order (`tar` takes a folder's files as they come) is read as a folder, unpacked.
+    """
     if not isinstance(file, Path):
         return False
-    sides = set()
+    sides, keys, last = set(), set[str](), ""
     with suppress(tarfile.TarError, OSError, EOFError), tarfile.open(file, "r:*") as tar:
         for member in islice(tar, LISTED):
-            *folders, name = PurePosixPath(member.name).parts or ("",)
+            folder, _, name = member.name.rpartition("/")
+            stem, _, rest = name.partition(".")
             if name in METADATA:
                 return True
-            sides |= {side for side, names in (("w", WINNERS), ("l", LOSERS)) if {*folders} & {*names}}
+            for side, names in (("w", WINNERS), ("l", LOSERS)):
+                sides |= {side} if {*folder.split("/")} & {*names} else set()
+            key = f"{folder}/{stem}"
+            if not member.isdir() and not _stray(member, rest):
+                if key != last and key in keys:
+                    return True
+                keys.add(key)
+                last = key
     return len(sides) == 2
 
 
@@ -155,7 +166,7 @@ def _groups(tar: tarfile.TarFile, left: Counter[str]) -> Iterator[list[tuple[str
             continue
         folder, _, file = member.name.rpartition("/")
         stem, _, rest = file.partition(".")
-        if stray := _stray(member, folder, rest):
+        if stray := _stray(member, rest):
             left[stray] += 1
             continue
         if group and f"{folder}/{stem}" != key:
@@ -166,7 +177,7 @@ def _groups(tar: tarfile.TarFile, left: Counter[str]) -> Iterator[list[tuple[str
     yield from _whole(group, left)
 
 
-def _stray(member: tarfile.TarInfo, folder: str, rest: str) -> str:
+def _stray(member: tarfile.TarInfo, rest: str) -> str:
     """What a member is that is no part of a sample; "" for one that is."""
     hidden = any(part.startswith((".", "__MACOSX")) for part in member.name.removeprefix("./").split("/"))
     if hidden or not member.isfile():
@@ -221,7 +232,7 @@ def _value(
     text = text_of(data, member.name[:200], encoding)
     if ending == "json" and not name:
         return _json(text)
-    return {name or "caption": text}
+    return {name or ("caption" if ending == "txt" else ending): text}
 
 
 def _json(text: str) -> dict[str, Any]:
