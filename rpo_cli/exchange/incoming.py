@@ -154,8 +154,9 @@ def entries(
     """
     for number, raw in rows:
         try:
-            if isinstance(raw, BadRow):
-                raise raw
+            for value in (raw, *(raw.values() if isinstance(raw, dict) else ())):
+                if isinstance(value, BadRow):
+                    raise value
             entry = make(number, raw)
             _storable(entry)
         except BadRow as bad:

@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rpo_cli.config import PromptSettings
 from rpo_cli.errors import UsageError, nearest
+from rpo_cli.exchange.columns import BROKEN, first_line, plain_rows
 from rpo_cli.exchange.delimited import DELIMITERS, delimiter_of, read_table
 from rpo_cli.exchange.incoming import BadRow
 from rpo_cli.exchange.json_text import json_items, json_lines
@@ -98,10 +98,11 @@ def _is_list(path: Path, encoding: str | None) -> bool:
 def _parquet(path: Path, column: str | None) -> Placed:
     try:
         names = pq.read_schema(path).names
-        name = pick_column(names, str(path), column) if names else None
-        values = pq.read_table(path, columns=[name])[0].to_pylist() if name else []
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
+        name = pick_column(names, str(path), column) if names else ""
+        batches = pq.read_table(path, columns=[name]).to_batches() if name else []
+        values = [row[name] for batch in batches for row in plain_rows(batch)]
+    except BROKEN as error:
+        reason = first_line(error)
         raise UsageError(f"{path}: not a readable Parquet file: {reason}", "check the file") from error
     return ((f"row {number:,}", value) for number, value in enumerate(values))
 

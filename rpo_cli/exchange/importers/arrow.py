@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.exchange.columns import BROKEN, first_line, plain_rows
 from rpo_cli.exchange.importers.parquet import FILE, typed_table
 from rpo_cli.exchange.incoming import BadRow, Options, Place, Source, inside, refuse
 from rpo_cli.exchange.touched import touch
@@ -75,10 +76,12 @@ def _files(folder: Place) -> list[Place]:
 
 def _stream(path: Place, file: Any) -> pa.RecordBatchStreamReader:
     try:
-        return pa.ipc.open_stream(file)
-    except (OSError, pa.ArrowException) as error:
+        stream = pa.ipc.open_stream(file)
+        list(stream.schema.names)  # which need not be text in a damaged file
+        return stream
+    except BROKEN as error:
         raise UsageError(
-            f"{path}: no readable Arrow stream: {str(error).splitlines()[0]}", "save it again"
+            f"{path}: no readable Arrow stream: {first_line(error)}", "save it again"
         ) from error
 
 
@@ -91,19 +94,20 @@ def _rows(
         with path.open("rb") as file:
             try:
                 for batch in _stream(path, file):
+                    batch.validate(full=True)  # a damaged offset would be read as an address
                     for first in range(0, batch.num_rows, BATCH):
                         part = batch.slice(first, BATCH)
                         if number + part.num_rows > start:
-                            rows = part.select(list(columns)).to_pylist()
+                            rows = plain_rows(part.select(list(columns)))
                             yield from (
                                 (number + n, {**row, FILE: path})
                                 for n, row in enumerate(rows)
                                 if number + n >= start
                             )
                         number += part.num_rows
-            except (OSError, pa.ArrowException) as error:
+            except BROKEN as error:
                 raise RpoError(
-                    f"{path}: breaks off at row {number:,}: {str(error).splitlines()[0]}",
+                    f"{path}: breaks off at row {number:,}: {first_line(error)}",
                     "save it again; the rows before are kept",
                 ) from error
 

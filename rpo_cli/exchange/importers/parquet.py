@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.exchange.columns import BROKEN, first_line, plain_rows
 from rpo_cli.exchange.hub_folder import HubPath
 from rpo_cli.exchange.importers.labels import shares
 from rpo_cli.exchange.importers.layouts import coded, layout_of
@@ -222,13 +223,16 @@ def count(files: Sequence[Place]) -> int | None:
 def _open(file: Place) -> pq.ParquetFile:
     try:
         if isinstance(file, HubPath) and file.stat().st_size <= FAR_BUFFER:
-            return pq.ParquetFile(BytesIO(file.read_bytes()))
-        if isinstance(file, HubPath):
-            return pq.ParquetFile(file.open("rb", 0), pre_buffer=False, buffer_size=FAR_BUFFER)
-        return pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER)
-    except (OSError, pa.ArrowException) as error:
+            found = pq.ParquetFile(BytesIO(file.read_bytes()))
+        elif isinstance(file, HubPath):
+            found = pq.ParquetFile(file.open("rb", 0), pre_buffer=False, buffer_size=FAR_BUFFER)
+        else:
+            found = pq.ParquetFile(file, pre_buffer=False, buffer_size=BUFFER)
+        list(found.schema_arrow.names)  # which need not be text in a damaged file
+        return found
+    except BROKEN as error:
         raise UsageError(
-            f"{file}: no readable Parquet file: {str(error).splitlines()[0]}", "download it again"
+            f"{file}: no readable Parquet file: {first_line(error)}", "download it again"
         ) from error
 
 
@@ -280,9 +284,9 @@ def _group(
 ) -> Iterator[dict[str, Any]]:
     try:
         for batch in file.iter_batches(BATCH, row_groups=[index], columns=columns, use_threads=False):
-            yield from batch.to_pylist()
-    except (OSError, pa.ArrowException) as error:
+            yield from plain_rows(batch)
+    except BROKEN as error:
         raise RpoError(
-            f"{path}: breaks off in row group {index}: {str(error).splitlines()[0]}",
+            f"{path}: breaks off in row group {index}: {first_line(error)}",
             "download it again; the rows before are kept",
         ) from error

@@ -1,0 +1,31 @@
+"""Arrow's columns as Python values, of damaged files too."""
+
+from typing import Any
+
+import pyarrow as pa
+
+from rpo_cli.exchange.incoming import BadRow
+
+# what reading a damaged file raises: names that are no UTF-8, numbers too large among them
+BROKEN = (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException)
+
+
+def plain_rows(batch: pa.RecordBatch) -> list[dict[str, Any]]:
+    """The rows of a batch; a text that is no UTF-8 is a BadRow in its place."""
+    try:
+        return list(batch.to_pylist())
+    except UnicodeDecodeError:
+        names = batch.schema.names
+        return [{name: _plain(batch[name][n], name) for name in names} for n in range(batch.num_rows)]
+
+
+def _plain(value: pa.Scalar, name: str) -> Any:
+    try:
+        return value.as_py()
+    except UnicodeDecodeError as error:
+        return BadRow("bad_text", f"{name}: byte {error.start} of the text is not UTF-8")
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error says; its name where it says nothing."""
+    return next(iter(str(error).splitlines()), type(error).__name__)
