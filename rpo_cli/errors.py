@@ -5,7 +5,8 @@ RpoError                 1   the work failed
 │   └── SettingsError    2   several wrong settings, reported together
 ├── MissingDependency    3   something is not installed
 ├── RunLocked            1   another process works on this run and stage
-├── CorruptImage         1   bytes that are no whole PNG, JPEG or WebP of a sane size
+├── CorruptImage         1   bytes that are no whole picture of a format that is read and a sane size
+│   └── OtherFormat      1   a known format that is not read, or not here
 └── StorageError         1   the disk is full, or the run directory cannot be written
 
 Terminated             143   SIGTERM: no error; what is whole is committed on the way out
@@ -65,6 +66,10 @@ class RunLocked(RpoError):
 
 class CorruptImage(RpoError):
     """The bytes are no picture we read; inside a stage this becomes a reject of one row."""
+
+
+class OtherFormat(CorruptImage):
+    """The bytes are of a format that is known and not read."""
 
 
 class StorageError(RpoError):

@@ -5,34 +5,19 @@ The Arrow schema of a table is derived from its row in `store.py`. A key (the fi
 with a default to the row of the stage that makes it; readers of older parts fill the default.
 """
 
-import hashlib
-import json
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT_VERSION = 3  # of run.json; an older run is read, see `line/formats.py`
+from rpo_cli.keys import KEY_VERSION as KEY_VERSION
+from rpo_cli.keys import canonical_json as canonical_json
+from rpo_cli.keys import content_key as content_key
+from rpo_cli.keys import row_seed as row_seed
+from rpo_cli.keys import seen_as as seen_as
+
+FORMAT_VERSION = 4  # of run.json; an older run is read, see `line/formats.py`
 PART_VERSION = 2  # of the parts of tables
-KEY_VERSION = 1  # raised only where every key must become another
 EDITED = ("edit", "counter")  # kinds of pair whose side b is an edit of side a
-# made once: keys are many, and `json.dumps` would make an encoder for each
-_JSON = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-
-
-def canonical_json(value: Any) -> str:
-    """JSON with sorted keys and no spaces: equal values give equal text."""
-    return _JSON.encode(value)
-
-
-def content_key(*parts: Any) -> str:
-    """The key of a row: 32 hex digits of SHA-256 over the canonical JSON of `parts`."""
-    return hashlib.sha256(canonical_json([KEY_VERSION, *parts]).encode()).hexdigest()[:32]
-
-
-def row_seed(run_seed: int, *parts: Any) -> int:
-    """A row's own seed in [0, 2**31), from the run's seed and what the row is; never from a counter."""
-    digest = hashlib.sha256(canonical_json([run_seed, *parts]).encode()).digest()
-    return int.from_bytes(digest[:4], "big") >> 1
 
 
 class Row(BaseModel):
@@ -81,6 +66,9 @@ class Image(Row):
     source_id: str | None = Field(default=None, description="what its source calls an imported picture")
     source_model: str | None = Field(default=None, description="what its source says has made it")
     against: str | None = Field(default=None, description="sha256 of the winner that it is to lose to")
+    decoding: str | None = Field(default=None, description="how its colours become sRGB, if they are not")
+    profile: str | None = Field(default=None, description="another colour profile in its file, if any")
+    several: bool | None = Field(default=None, description="its file holds more frames or pages")
 
 
 class Flaw(BaseModel):

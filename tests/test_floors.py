@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parent.parent / "rpo_cli"
-WORDS = {"errors", "records", "protocols", "registry"}
+WORDS = {"errors", "keys", "records", "protocols", "registry"}
 WORK = {"stages", "backends", "train", "engines", "exchange", "evaluation", "report", "shapes"}
 FLOORS = {**dict.fromkeys(WORDS, 1), **dict.fromkeys(WORK, 3), "line": 4, "cli": 5}  # other files: PAPER, 2
 PAPER = 2

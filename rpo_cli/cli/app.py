@@ -1,5 +1,6 @@
 """Assembles `rpo`: the commands, the global options, and the one place where every failure is told."""
 
+import logging
 import os
 import signal
 import sys
@@ -139,6 +140,7 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 def _hush_libraries() -> None:
     """Our own progress and errors are what a user reads; RPO_DEBUG=1 lets the libraries speak."""
     warnings.simplefilter("ignore")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # a broken picture is a reject that says why
     for name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY", "DATASETS_VERBOSITY"):
         os.environ.setdefault(name, "error")
     for name in ("HF_DATASETS_DISABLE_PROGRESS_BARS", "TQDM_DISABLE"):

@@ -7,22 +7,24 @@ own folder or to a rejected row, sizes are bounded before anything is read, and 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PureWindowsPath
 from typing import Any, Literal
 
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.hub_folder import HubPath
+from rpo_cli.exchange.places import Place as Place
+from rpo_cli.exchange.places import below as below
+from rpo_cli.exchange.places import holds, meant, other_spelling
 from rpo_cli.exchange.prompt_text import half_character, storable, trimmed, unfit
 from rpo_cli.exchange.text import NotText, decoded
 from rpo_cli.exchange.touched import state_of, touch_whole
 from rpo_cli.normal_form import normalised
+from rpo_cli.picture_formats import ENDINGS, OTHERS
 from rpo_cli.pictures import MAX_BYTES
 from rpo_cli.records import Flaw
 
 Choice = Literal["a", "b", "tie"]
-Place = Path | HubPath  # where a source is: on this machine, or on the hub, read where it lies
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//|[^,]*;base64,)")
-PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+# of files to look at as pictures: those that are not read are rejects that say so
+PICTURES = (*ENDINGS, *OTHERS)
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Picture:
     """Encoded bytes, as they stand in the source, and what the source calls the picture and its maker.
 
     `standing`: what was said of this picture alone, better ones higher; 1 and 0 for good and bad.
+    `name`: of its file, for messages only.
     """
 
     data: bytes
@@ -45,6 +48,7 @@ class Picture:
     model: str | None = None
     feedback: Feedback | None = None
     standing: float | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)
@@ -199,11 +203,12 @@ def prompt_of(value: Any) -> str:
     return text
 
 
-def encoded(value: Any, name: str, root: Place | None = None) -> bytes:
+def encoded(value: Any, name: str, root: Place | None = None, within: Place | None = None) -> bytes:
     """The picture that a value means: bytes, or the struct<bytes, path> of `datasets`' Image feature.
 
     Args:
         root: folder that a path without bytes is relative to; None: paths are not read.
+        within: the source, where it is more than that folder.
 
     Raises:
         BadRow: nothing there, too large, an address, or a path that leads to no file of the source.
@@ -215,7 +220,7 @@ def encoded(value: Any, name: str, root: Place | None = None) -> bytes:
     if isinstance(value, str) and ADDRESS.match(value):
         raise BadRow("url", f"{value[:200]!r} is an address; nothing is fetched: download it first")
     if isinstance(value, str) and value and root is not None:
-        return load(inside(root, value))
+        return load(inside(root, value, within=within))
     raise BadRow("missing_image", f"{name}: no bytes" + " and no path" * (root is not None))
 
 
@@ -225,43 +230,40 @@ def bounded(data: bytes, name: str) -> bytes:
     return data
 
 
-def inside(root: Place, name: Any, *folders: str) -> Place:
+def inside(root: Place, name: Any, *folders: str, within: Place | None = None) -> Place:
     """The regular file that a name in data means, below `root` or below one of its `folders`.
 
+    Args:
+        name: relative to `root`, or absolute; "." and ".." count, both kinds of separator do.
+        within: what must hold the file, where that is more than `root`: the source as the user named it.
+
     Raises:
-        BadRow: an absolute name, a drive, "..", a NUL, a link that leads out, or no file at all.
+        BadRow: a name or a link that leads out of the source, a drive, a NUL, or no file at all.
     """
     if not isinstance(name, str) or not name:
         raise BadRow("missing_image", f"no file name but {name!r:.80}")
-    parts = PureWindowsPath(name)  # knows both kinds of separator, drives and UNC names
-    if "\0" in name or parts.drive or parts.root or ".." in parts.parts:
-        raise BadRow("unsafe_path", f"{name[:200]!r} leads out of the source")
-    home = root.resolve()
-    for base in (home, *(home / folder for folder in folders)):
-        place = base.joinpath(*parts.parts)
+    told, home, base = repr(name[:200]), (within or root).resolve(), root.resolve()
+    places = meant(base, home, name, folders)
+    if isinstance(places, str):
+        raise BadRow("unsafe_path", f"{told} {places}")
+    for place in places:
         try:
-            if below(place.resolve(), home) is None:
-                raise BadRow("unsafe_path", f"{name[:200]!r} is a link that leads out of the source")
+            if not holds(home, place.resolve()):
+                raise BadRow("unsafe_path", f"{told} is a link that leads out of the source")
             if place.is_file():
                 return place
+            if (spelt := other_spelling(place, home)) is not None and holds(home, spelt.resolve()):
+                return spelt
         except OSError as error:  # a name that is too long, a loop of links
-            raise BadRow("missing_image", f"{name[:200]!r}: {error.strerror}") from error
-    raise BadRow("missing_image", f"{name[:200]!r}: no such file in the source")
+            raise BadRow("missing_image", f"{told}: {error.strerror}") from error
+        except UnicodeEncodeError as error:
+            raise BadRow("bad_text", f"{told} {half_character(name)}") from error
+    raise BadRow("missing_image", f"{told}: no such file in the source")
 
 
 def ordered(places: Iterable[Place]) -> list[Place]:
     """In the order of their names, the same on the hub as on this machine."""
     return sorted(places, key=lambda place: place.parts)
-
-
-def below(place: Place, root: Place) -> str | None:
-    """The name of a place within a folder; None outside it."""
-    if isinstance(place, HubPath) and isinstance(root, HubPath):
-        inner, outer = place.path, root.path
-        return str(inner.relative_to(outer)) if inner.is_relative_to(outer) else None
-    if isinstance(place, Path) and isinstance(root, Path):
-        return str(place.relative_to(root)) if place.is_relative_to(root) else None
-    return None
 
 
 def load(path: Place) -> bytes:

@@ -180,12 +180,15 @@ def _around(store: Store, live: Live, **said: Any) -> dict[str, Any]:
 
 
 def _fingerprint(store: Store, settings: PairSettings, live: Live, around: Mapping[str, Any]) -> str:
-    """Of all that the build depends on; a row's key stands for the row."""
+    """Of all that the build depends on; a row's key stands for the row, but for how it is decoded."""
+    decoded = light_rows(store, "images", live["images"], ["decoding"]).values()
+    converted = sorted(f"{row['image_id']} {row['decoding']}" for row in decoded if row["decoding"])
     keys = {
         table: hashlib.sha256("\n".join(sorted(store.keys(table) & live[table])).encode()).hexdigest()
         for table in sorted(live)
     }
-    said = canonical_json([KEY_VERSION, _said(settings, live), keys, around])
+    parts = [KEY_VERSION, _said(settings, live), keys, around]
+    said = canonical_json([*parts, *([converted] if converted else [])])
     return hashlib.sha256(said.encode()).hexdigest()
 
 

@@ -1,8 +1,9 @@
 """What the keys of a run of an earlier rpo lack, told from its rows and its run.json.
 
 From format 1 to 2: the key of a loser of sapo holds the strength of its noise, which run.json tells;
-keys name distribution, name and version of code that is not ours, which no row tells. All others are as
-they were.
+keys name distribution, name and version of code that is not ours, which no row tells. From 3 to 4: the rows
+of imported pictures say which colour profile they are converted from, and keys of what is made from these
+say so too. All others are as they were.
 """
 
 import json
@@ -12,6 +13,7 @@ from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.errors import UsageError
+from rpo_cli.line.import_profiles import profiled
 from rpo_cli.manifest import OPTIONS, TRAININGS, Manifest
 from rpo_cli.records import FORMAT_VERSION, row_seed
 from rpo_cli.resolve import PARENTS
@@ -43,11 +45,14 @@ def check_format(store: Store, manifest: Manifest) -> None:
     Raises:
         UsageError: tells which.
     """
-    if not manifest or format_of(manifest) > 1:  # 2 to 3 changes no key
+    if not manifest or format_of(manifest) == FORMAT_VERSION:
         return
-    again = dict(code_unknown(store, manifest))
-    losers = sum(len(keys) for _, keys in losers_to_rekey(store, manifest))
-    again |= {"pictures with noise put on": losers} if losers else {}
+    again: dict[str, int] = {}
+    if format_of(manifest) == 1:  # 2 to 3 changes no key
+        again |= code_unknown(store, manifest)
+        losers = sum(len(keys) for _, keys in losers_to_rekey(store, manifest))
+        again |= {"pictures with noise put on": losers} if losers else {}
+    again |= profiled(store, manifest)
     if again:
         listed = ", ".join(f"{count:,} {what}" for what, count in again.items())
         raise UsageError(
@@ -61,7 +66,7 @@ def current(store: Store, manifest: Manifest) -> Manifest:
 
     A training of before that is there goes on with the settings that its own folder holds.
     """
-    if not manifest or format_of(manifest) == FORMAT_VERSION:
+    if not manifest or format_of(manifest) >= 3:
         return manifest
     options = manifest.get(OPTIONS, {})
     kept = {name: value for name, value in options.items() if scope_of(name) == "run"}

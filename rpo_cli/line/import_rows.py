@@ -4,11 +4,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rpo_cli.errors import CorruptImage
+from rpo_cli.colours import decoding_of
+from rpo_cli.errors import CorruptImage, OtherFormat
 from rpo_cli.exchange.incoming import Bad, Choice, Entry, Feedback, Picture, Vote
 from rpo_cli.line.imports import STAGE
 from rpo_cli.normal_form import normalised
-from rpo_cli.pictures import decode, sha256
+from rpo_cli.pictures import read, sha256
 from rpo_cli.records import Critique, Image, ImageData, Preference, Prompt, Reject, Row, content_key
 
 SWAPPED: dict[Choice | None, Choice] = {"a": "b", "b": "a", "tie": "tie"}
@@ -64,7 +65,8 @@ class RowMaker:
         try:
             pictures = [self._image(entry, prompt_id, picture) for picture in entry.pictures]
         except CorruptImage as error:
-            return [self._reject(Bad(entry.row, "corrupt_image", error.message))]
+            reason = "other_format" if isinstance(error, OtherFormat) else "corrupt_image"
+            return [self._reject(Bad(entry.row, reason, error.message))]
         prompt = Prompt(prompt_id=prompt_id, prompt=entry.prompt, source=f"import {self.source}")
         said = [
             self._critique(image, picture.feedback)
@@ -75,7 +77,8 @@ class RowMaker:
 
     def _image(self, entry: Entry, prompt_id: str, picture: Picture) -> Image:
         content = sha256(picture.data)
-        width, height = decode(picture.data, picture.source_id or f"row {entry.row}").size
+        found = read(picture.data, picture.name or picture.source_id or f"row {entry.row}")
+        width, height = found.picture.size
         return Image(
             image_id=image_key(entry.prompt, content),
             prompt_id=prompt_id,
@@ -92,6 +95,9 @@ class RowMaker:
             kind="import",
             source_id=picture.source_id,
             source_model=picture.model,
+            decoding=decoding_of(found.profile),
+            profile=found.profile,
+            several=found.several or None,
         )
 
     def _preferences(self, entry: Entry, images: list[Image]) -> Iterator[Preference]:

@@ -10,9 +10,10 @@ from typing import Any
 from rpo_cli import registry
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.exchange.hub_folder import URIS, HubPath, open_repository, parse
-from rpo_cli.exchange.importers.folders import looks_like_classes
+from rpo_cli.exchange.importers.sidecar import looks_like_classes
 from rpo_cli.exchange.incoming import Options, Place, Source
 from rpo_cli.exchange.licences import declared
+from rpo_cli.exchange.places import cached_name
 from rpo_cli.exchange.unpack import is_archive, unpacked
 from rpo_cli.hashes import FileHashes, user_cache
 from rpo_cli.identity import HUB_ID
@@ -46,7 +47,8 @@ def _told(place: Place) -> str:
     """A source's name in rows and on cards."""
     if isinstance(place, HubPath):
         return "/".join([place.repository.id, *place.path.parts])
-    return place.resolve().name
+    own = place.parent.resolve() / place.name if place.is_symlink() else place.resolve()
+    return cached_name(own) or place.resolve().name
 
 
 @dataclass(frozen=True)

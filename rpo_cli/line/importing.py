@@ -20,6 +20,7 @@ from rpo_cli.line.context import Line
 from rpo_cli.line.formats import format_of
 from rpo_cli.line.import_content import Contents, cache_folder
 from rpo_cli.line.import_groups import adopt, upgrade_imports
+from rpo_cli.line.import_profiles import decoding_notes
 from rpo_cli.line.import_report import ImportReport, report_of, whole_of
 from rpo_cli.line.import_rows import RowMaker
 from rpo_cli.line.import_source import about_of, beside, key_of, made_by, moved, open_source, place_of
@@ -100,6 +101,8 @@ def import_source(
         line.record(imports={key: {**about, **whole_of(taking.ledger)}})
         left = [*opened.left, *(source.left() if taking.whole else ())]
         notes += _said(line, [f"{about['source']}: {note}" for note in left])
+        seen = {key for claim in taking.ledger for key in claim.images}
+        notes += _said(line, decoding_notes(line.store, seen))
         return report_of(line, taking, about, tuple(notes))
 
 

@@ -23,7 +23,12 @@ def judge_works(line: Line, reward: str, ref: str) -> list[work.Work]:
     if not work.wants_edits(line):
         return [of_images]
     edits = work._light(line, "edits", work.edit_work(line).keys, EDITED)
-    subjects = [_edit(row, firsts[row["prompt_id"]]) for row in edits if row["prompt_id"] in firsts]
+    decodings = {row["sha256"]: row["decoding"] for row in images}
+    subjects = [
+        _edit(row, firsts[row["prompt_id"]], decodings[row["image_sha256"]])
+        for row in edits
+        if row["prompt_id"] in firsts
+    ]
     return [of_images, _work(line, reward, ref, subjects, of_images)]
 
 
@@ -38,10 +43,13 @@ def _image(row: Mapping[str, Any], first: Mapping[str, Any]) -> verdicts.JudgeTa
         other_id=None if alone else first["image_id"],
         other_sha256="" if alone else first["sha256"],
         first_sha256=first["sha256"],
+        decoding=row["decoding"],
+        other_decoding=None if alone else first["decoding"],
+        first_decoding=first["decoding"],
     )
 
 
-def _edit(row: Mapping[str, Any], first: Mapping[str, Any]) -> verdicts.JudgeTask:
+def _edit(row: Mapping[str, Any], first: Mapping[str, Any], decoding: str | None) -> verdicts.JudgeTask:
     return verdicts.JudgeTask(
         "edit",
         row["edit_id"],
@@ -51,6 +59,8 @@ def _edit(row: Mapping[str, Any], first: Mapping[str, Any]) -> verdicts.JudgeTas
         other_id=row["image_id"],
         other_sha256=row["image_sha256"],
         first_sha256=first["sha256"],
+        other_decoding=decoding,
+        first_decoding=first["decoding"],
     )
 
 

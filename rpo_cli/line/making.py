@@ -55,9 +55,11 @@ def winners(line: Line) -> list[opponents.Winner]:
         UsageError: there are none.
     """
     given = imported(line, "images")
-    columns = ["image_id", "sha256", "prompt_id", "prompt", "against"]
+    columns = ["image_id", "sha256", "prompt_id", "prompt", "against", "decoding"]
     found = [
-        opponents.Winner(row["image_id"], row["sha256"], row["prompt_id"], row["prompt"])
+        opponents.Winner(
+            *(row["image_id"], row["sha256"], row["prompt_id"], row["prompt"]), decoding=row["decoding"]
+        )
         for row in line.store.columns("images", columns).to_pylist()
         if row["image_id"] in given and row["against"] is None
     ]

@@ -9,6 +9,7 @@ from typing import Any
 from rpo_cli.errors import UsageError
 from rpo_cli.line.work import settings_group
 from rpo_cli.parts import told
+from rpo_cli.picture_formats import HEIF, READ, format_of
 from rpo_cli.pictures import sha256
 from rpo_cli.records import Edit, Image, Row
 from rpo_cli.schema import key_of
@@ -29,7 +30,7 @@ STAGES = {"images": "generate", "critiques": "critique", "edits": "edit"}
 SHORTEST = 4  # letters of an id
 MENTIONED = 5  # rows that an ambiguous id is told to mean
 PLAIN = re.compile(r"[0-9A-Za-z_-]{1,64}", re.ASCII)
-MAGIC = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpg", b"RIFF": "webp"}
+SUFFIXES = {"JPEG": "jpg", "TIFF": "tif", "HEIF": "heic"}  # of other formats their name
 # columns that name other rows, light to read
 LINKS = {
     "images": ("image_id", "prompt_id", "sha256"),
@@ -237,7 +238,8 @@ def extract(found: Story, folder: Path) -> list[Path]:
         assert chapter.picture is not None
         # an id is data, and a file name must be none that leads elsewhere
         name = chapter.id if PLAIN.fullmatch(chapter.id) else sha256(chapter.id.encode())[:32]
-        suffix = next((kind for magic, kind in MAGIC.items() if chapter.picture.startswith(magic)), "bin")
+        format = format_of(chapter.picture)
+        suffix = SUFFIXES.get(format, format.lower()) if format in (*READ, HEIF) else "bin"
         file = folder / f"{chapter.kind}-{name}.{suffix}"
         with told(str(file)):
             folder.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 from rpo_cli import __version__
 from rpo_cli.line.formats import code_unknown, current, format_of, losers_to_rekey
 from rpo_cli.line.import_groups import upgrade_imports
+from rpo_cli.line.import_profiles import profiled, upgrade_profiles
 from rpo_cli.manifest import MANIFEST
 from rpo_cli.records import FORMAT_VERSION, TABLES, Image, Pair
 from rpo_cli.store import COMPACT, Store, open_store
@@ -64,12 +65,16 @@ def _upgraded(store: Store, dry_run: bool) -> Upgrade:
             for stage in () if dry_run else STAGES:
                 held.enter_context(store.lock(stage))
             manifest = store.read_manifest()
-            again = code_unknown(store, manifest)
+            again = profiled(store, manifest)
             notes = tuple(upgrade_imports(store, dry_run=dry_run))
-            losers = dict(losers_to_rekey(store, manifest))
+            losers: dict[str, dict[str, str]] = {}
+            if before < 3:
+                again = code_unknown(store, manifest) | again
+                losers = dict(losers_to_rekey(store, manifest))
             rekeyed = sum(map(len, losers.values()))
             if not dry_run:
                 _rekey(store, losers)
+                upgrade_profiles(store, manifest)
                 store.update_manifest(
                     lambda now: {**current(store, now), "format": FORMAT_VERSION, "rpo": __version__}
                 )

@@ -107,7 +107,7 @@ def generate_work(line: Line) -> Work:
 @once("images", "claims")
 def live_images(line: Line) -> list[dict[str, Any]]:
     """Light rows of the pictures that the settings want or that were imported, and that are there."""
-    columns = ["image_id", "sha256", "prompt_id", "prompt", "index"]
+    columns = ["image_id", "sha256", "prompt_id", "prompt", "index", "decoding"]
     wanted = generate_work(line).keys if generates(line) else set()
     return _light(line, "images", wanted | imported(line, "images"), columns)
 
@@ -179,17 +179,21 @@ def edit_work(line: Line) -> Work:
 
 def critiqued(line: Line) -> Iterator[edit.Critiqued]:
     """The live critiques, by key."""
-    images = {(row["sha256"], row["prompt_id"]): row["image_id"] for row in live_images(line)}
+    images = {(row["sha256"], row["prompt_id"]): row for row in live_images(line)}
     columns = ["critique_id", "image_sha256", "prompt_id", "prompt", "instructions"]
     for row in _light(line, "critiques", critique_work(line).keys, columns):
-        image_id = images[row["image_sha256"], row["prompt_id"]]
-        yield edit.Critiqued(**{**row, "instructions": tuple(row["instructions"]), "image_id": image_id})
+        image = images[row["image_sha256"], row["prompt_id"]]
+        told = {"image_id": image["image_id"], "decoding": image["decoding"]}
+        yield edit.Critiqued(**{**row, "instructions": tuple(row["instructions"]), **told})
 
 
 def score_works(line: Line) -> list[Work]:
     """One work per reward: every live picture, original or edited, under its prompt."""
     subjects = [
-        score.ScoreTask("image", row["image_id"], row["sha256"], row["prompt_id"], row["prompt"])
+        score.ScoreTask(
+            *("image", row["image_id"], row["sha256"], row["prompt_id"], row["prompt"]),
+            decoding=row["decoding"],
+        )
         for row in live_images(line)
     ]
     if wants_edits(line):

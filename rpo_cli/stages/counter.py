@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from rpo_cli.protocols import Task
-from rpo_cli.records import canonical_json, content_key, row_seed
+from rpo_cli.records import canonical_json, content_key, row_seed, seen_as
 from rpo_cli.stages.edit import Critiqued, EditTask
 
 POINTS = 16  # of an instruction on the ring: its share varies by a quarter
@@ -41,7 +41,8 @@ def wanted(
         for instruction in ring.draw(source, count, seed):
             made = (source.image_sha256, source.prompt, (instruction,))
             text, image = guidance[0], image_guidance[0]
-            key = content_key("counter-edit", *made, text, image, seed, settings)
+            shown = seen_as(source.image_sha256, source.decoding)
+            key = content_key("counter-edit", shown, *made[1:], text, image, seed, settings)
             own_seed = row_seed(seed, "counter-edit", *made)
             # its number among the draws may change with the ring, so it is no part of the row
             task = EditTask(source, (instruction,), 0, text, image, own_seed, purpose="counter")

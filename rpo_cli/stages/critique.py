@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rpo_cli.config import CritiqueSettings
 from rpo_cli.protocols import Conversation, Critic, Message, Reply, Results, Task
-from rpo_cli.records import Critique, Reject, content_key, row_seed
+from rpo_cli.records import Critique, Reject, content_key, row_seed, seen_as
 from rpo_cli.stages.replies import PLAIN, BadReply, Parsed, check_text, parse, schema
 from rpo_cli.stages.rubrics import Rubric
 from rpo_cli.templates import Templates
@@ -42,7 +42,7 @@ def wanted(
     settings: str,
     said: Mapping[tuple[str, str], str] | None = None,
 ) -> Iterator[Task]:
-    """One task per picture and prompt, from light image rows (image_id, sha256, prompt_id, prompt).
+    """One task per picture and prompt, from light image rows with `decoding`.
 
     Args:
         said: (sha256, prompt_id) → what people said of the picture.
@@ -52,7 +52,8 @@ def wanted(
         own = row_seed(seed, "critique", row["sha256"], row["prompt"])
         words = (said or {}).get((row["sha256"], row["prompt_id"]))
         theirs = () if words is None else (words,)
-        key = content_key("critique", row["sha256"], row["prompt"], own, settings, *theirs)
+        shown = seen_as(row["sha256"], row.get("decoding"))
+        key = content_key("critique", shown, row["prompt"], own, settings, *theirs)
         if key not in seen:
             seen.add(key)
             names = (row["image_id"], row["sha256"], row["prompt_id"], row["prompt"])

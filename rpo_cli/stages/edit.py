@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from rpo_cli.pictures import encode_png, sha256
 from rpo_cli.protocols import Editor, EditRequest, Refused, Results, Task
-from rpo_cli.records import Edit, ImageData, Reject, content_key, row_seed
+from rpo_cli.records import Edit, ImageData, Reject, content_key, row_seed, seen_as
 from rpo_cli.stages.generate import is_black
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ class Critiqued:
     prompt_id: str
     prompt: str
     instructions: tuple[str, ...]
+    decoding: str | None = None  # of the picture
 
 
 @dataclass(frozen=True)
@@ -58,9 +59,8 @@ def wanted(
     for source in critiques:
         for chain in chains(source.instructions, mode):
             for attempt, (draw, text, image) in enumerate(grid):
-                key = content_key(
-                    "edit", source.image_sha256, source.prompt, chain, draw, text, image, seed, settings
-                )
+                shown = seen_as(source.image_sha256, source.decoding)
+                key = content_key("edit", shown, source.prompt, chain, draw, text, image, seed, settings)
                 own_seed = row_seed(seed, source.image_sha256, chain, draw)
                 task = EditTask(source, chain, attempt, text, image, own_seed)
                 yield Task(key, source.critique_id, task)

@@ -23,6 +23,7 @@ class ImageTask:
     against: str | None = None
     strength: float | None = None
     picture: "Picture | None" = None
+    decoding: str | None = None  # of that winner
 
 
 def wanted(prompts: Iterable[tuple[str, str]], *, count: int, seed: int, settings: str) -> Iterator[Task]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rpo_cli.config import PairSettings
 from rpo_cli.protocols import Renoiser, Task
-from rpo_cli.records import content_key, row_seed
+from rpo_cli.records import content_key, row_seed, seen_as
 from rpo_cli.stages.generate import ImageTask
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ class Winner:
     sha256: str
     prompt_id: str
     prompt: str
+    decoding: str | None = None
 
 
 def wanted(
@@ -40,14 +41,18 @@ def wanted(
         for index in range(count):
             own = row_seed(seed, "loser", winner.prompt, winner.sha256, index)
             strength = strengths[row_seed(own, "strength") % len(strengths)] if strengths else None
-            task = ImageTask(winner.prompt_id, winner.prompt, index, own, winner.sha256, strength)
+            task = ImageTask(
+                *(winner.prompt_id, winner.prompt, index, own, winner.sha256, strength),
+                decoding=winner.decoding,
+            )
             yield Task(loser_key(task, seed=seed, settings=settings), winner.image_id, task)
 
 
 def loser_key(task: ImageTask, *, seed: int, settings: str) -> str:
     """The key of a loser's row."""
     drawn = () if task.strength is None else (task.strength,)
-    return content_key("loser", task.prompt, task.against, task.index, seed, settings, *drawn)
+    shown = None if task.against is None else seen_as(task.against, task.decoding)
+    return content_key("loser", task.prompt, shown, task.index, seed, settings, *drawn)
 
 
 def bucket(task: Task) -> Any:

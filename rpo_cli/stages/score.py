@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rpo_cli.protocols import Results, Reward, Task
-from rpo_cli.records import Reject, RewardScore, content_key
+from rpo_cli.records import Reject, RewardScore, content_key, seen_as
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -20,13 +20,15 @@ class ScoreTask:
     prompt_id: str
     prompt: str
     picture: "Picture | None" = None
+    decoding: str | None = None  # of the picture
 
 
 def wanted(subjects: Iterable[ScoreTask], *, reward: str, settings: str) -> Iterator[Task]:
     """One task per picture and prompt; the same picture under the same prompt is scored once."""
     seen: set[str] = set()
     for subject in subjects:
-        key = content_key("score", subject.sha256, subject.prompt, reward, settings)
+        shown = seen_as(subject.sha256, subject.decoding)
+        key = content_key("score", shown, subject.prompt, reward, settings)
         if key not in seen:
             seen.add(key)
             yield Task(key, subject.subject_id, subject)

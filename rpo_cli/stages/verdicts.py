@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli.protocols import Results, Reward, Task
-from rpo_cli.records import Reject, RewardScore, content_key
+from rpo_cli.records import Reject, RewardScore, content_key, seen_as
 from rpo_cli.stages.score import Finish, Given, ScoreTask
 
 if TYPE_CHECKING:
@@ -28,14 +28,20 @@ class JudgeTask(ScoreTask):
     other_sha256: str = ""
     first_sha256: str = ""
     other: "Picture | None" = None
+    other_decoding: str | None = None
+    first_decoding: str | None = None
 
 
 def wanted(subjects: Iterable[JudgeTask], *, reward: str, settings: str) -> Iterator[Task]:
     """One task per picture and comparison; what it is compared with is part of its key."""
     seen: set[str] = set()
     for subject in subjects:
-        against = [subject.other_sha256, subject.first_sha256]
-        key = content_key("judge", subject.sha256, subject.prompt, against, reward, settings)
+        against = [
+            seen_as(subject.other_sha256, subject.other_decoding),
+            seen_as(subject.first_sha256, subject.first_decoding),
+        ]
+        shown = seen_as(subject.sha256, subject.decoding)
+        key = content_key("judge", shown, subject.prompt, against, reward, settings)
         if key not in seen:
             seen.add(key)
             yield Task(key, subject.subject_id, subject)

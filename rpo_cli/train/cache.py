@@ -12,6 +12,7 @@ Mean and standard deviation are kept, so the loop can still sample the posterior
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -23,9 +24,10 @@ from PIL import ImageOps
 from PIL.Image import Image as Picture
 from torch import Tensor
 
+from rpo_cli.colours import told
 from rpo_cli.compute import run_halving
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.pictures import decode
+from rpo_cli.pictures import decode, read
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train.data import pictures
@@ -212,11 +214,14 @@ class Builder:
         return frames(sizes, (pair.pictures for pair in pairs), self._buckets)
 
     def _add_pictures(self, dataset: Path, lacking: dict[str, Frame], flip: bool) -> None:
+        profiles: Counter[str] = Counter()
         for block in _blocks(pictures(dataset, lacking.keys())):
+            found = [(sha, read(data, where), where) for sha, data, where in block]
+            profiles.update(one.profile for _, one, _ in found if one.profile is not None)
             named = [
                 (self._entry(sha, mirrored, lacking[sha]), picture, lacking[sha].bucket, where)
-                for sha, data, where in block
-                for upright in [decode(data, where)]
+                for sha, one, where in found
+                for upright in [one.picture]
                 for mirrored in sorted({False, flip})
                 for picture in [ImageOps.mirror(upright) if mirrored else upright]
             ]
@@ -226,6 +231,8 @@ class Builder:
                 tensors |= self._latents_of(list(items), bucket)
             self._latents.add(tensors)
             self._observer.advance(len(block), 0)
+        for note in told(profiles):
+            self._observer.note(note)
 
     def _latents_of(
         self, named: Sequence[tuple[str, Picture, Size, str]], bucket: Size

@@ -5,6 +5,7 @@ import json
 import pytest
 
 from rpo_cli import open_line
+from rpo_cli.records import FORMAT_VERSION
 
 COMMANDS = [
     ["status"],
@@ -57,11 +58,14 @@ def test_an_upgrade_says_what_was_kept_and_a_dry_run_changes_nothing(rpo, tmp_pa
     before = changed(tmp_path / "run", format=None)
     plan = rpo("upgrade", tmp_path / "run", "--dry-run")
     assert plan.code == 0
-    assert "format 1 to 3; kept: no rows, 0 of them under another key; to be made again: none" in plan.out
+    assert (
+        f"format 1 to {FORMAT_VERSION}; kept: no rows, 0 of them under another key; to be made again: none"
+        in plan.out
+    )
     assert (tmp_path / "run" / "run.json").read_bytes() == before
     (done,) = json.loads(rpo("upgrade", tmp_path / "run", "--json").out)
-    assert (done["before"], done["after"], done["rekeyed"], done["again"]) == (1, 3, 0, {})
-    assert "is of format 3 already" in rpo("upgrade", tmp_path / "run").out
+    assert (done["before"], done["after"], done["rekeyed"], done["again"]) == (1, FORMAT_VERSION, 0, {})
+    assert f"is of format {FORMAT_VERSION} already" in rpo("upgrade", tmp_path / "run").out
 
 
 def test_an_upgrade_of_no_run_is_refused(rpo, tmp_path):

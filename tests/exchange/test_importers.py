@@ -355,7 +355,6 @@ def test_a_tar_that_breaks_off_keeps_what_came_before(write):
 OUTSIDE = [
     "../secret.png",
     "a/../../secret.png",
-    "a/../inside.png",
     "/etc/hostname",
     "C:\\secret.png",
     "\\\\host\\share\\a.png",

@@ -362,9 +362,11 @@ INPUTS = {
     generate.ImageTask: (image_key, {
         "prompt": {"prompt": "a dog"}, "index": {"count": 2}, "prompt_id": NAMED, "seed": {"seed": 1},
         "against": Same("of losers, whose keys are tested below"), "strength": DERIVED, "picture": BYTES,
+        "decoding": Same("of the winner, whose key is tested below"),
     }),
     opponents.Winner: (loser_key, {
         "sha256": {"sha256": "t"}, "prompt": {"prompt": "a dog"}, "image_id": ID, "prompt_id": NAMED,
+        "decoding": {"decoding": "srgb-1"},
     }),
     critique.CritiqueTask: (critique_key, {
         "image_sha256": {"sha256": "t"}, "prompt": {"prompt": "a dog"}, "said": {"said": "too dark"},
@@ -374,6 +376,7 @@ INPUTS = {
         "image_sha256": {"image_sha256": "t"}, "prompt": {"prompt": "a dog"},
         "instructions": {"chain": ("Make it blue.",)}, "image_id": ID, "prompt_id": NAMED,
         "critique_id": Same("another critique that asks for the same edit: the same edit"),
+        "decoding": {"decoding": "srgb-1"},
     }),
     edit.EditTask: (edit_key, {
         "source": {"image_sha256": "t"}, "chain": {"chain": ("Make it blue.",)}, "attempt": {"attempts": 2},
@@ -383,11 +386,14 @@ INPUTS = {
     score.ScoreTask: (score_key, {
         "sha256": {"sha256": "t"}, "prompt": {"prompt": "a dog"}, "subject_id": ID, "prompt_id": NAMED,
         "subject": Same("an edit with an original's bytes scores as that"), "picture": BYTES,
+        "decoding": {"decoding": "srgb-1"},
     }),
     verdicts.JudgeTask: (judge_key, {
         "sha256": {"sha256": "t"}, "prompt": {"prompt": "a dog"}, "other_sha256": {"other_sha256": "v"},
         "first_sha256": {"first_sha256": "v"}, "subject_id": ID, "prompt_id": NAMED, "other_id": ID,
         "subject": Same("told by what it is compared with"), "picture": BYTES, "other": BYTES,
+        "decoding": {"decoding": "srgb-1"}, "other_decoding": {"other_decoding": "srgb-1"},
+        "first_decoding": {"first_decoding": "srgb-1"},
     }),
 }  # fmt: skip
 FIELDS = [(kind, name) for kind, (_, table) in INPUTS.items() for name in table]
@@ -407,6 +413,26 @@ def test_an_input_that_changes_a_row_changes_its_key(kind, name):
         assert key(**dict.fromkeys(places, "another")) == key()
     elif not isinstance(change, Same):
         assert key(**change) != key()
+
+
+AS_BEFORE = {
+    image_key: "cc28dadac48994d8c8a6e32136bd59ee",
+    loser_key: "459517ec8320522b14e9571466bf143a",
+    critique_key: "6025fc48dc15845bc7fd9b7964e99626",
+    edit_key: "ccf54e5ed5533bb55305034005864244",
+    score_key: "31ac48e45498ad57973ec6ae374bf310",
+    judge_key: "f77b483944d52cb42a208f74282cbc1c",
+}
+
+
+@pytest.mark.parametrize("key", AS_BEFORE)
+def test_keys_of_pictures_whose_colours_are_srgb_are_those_of_earlier_versions(key):
+    """As rpo made them of these inputs before there was more than one way to decode."""
+    assert key() == AS_BEFORE[key]
+
+
+def test_a_critiques_key_says_how_its_picture_is_decoded():
+    assert critique_key(decoding=None) == critique_key() != critique_key(decoding="srgb-1")
 
 
 @pytest.mark.parametrize("key", [image_key, loser_key, critique_key, edit_key, score_key, judge_key])

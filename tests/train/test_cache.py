@@ -10,7 +10,7 @@ import torch
 from PIL import Image, ImageOps
 
 from rpo_cli.errors import CorruptImage, RpoError
-from rpo_cli.pictures import decode
+from rpo_cli.pictures import decode, read
 from rpo_cli.protocols import Silent
 from rpo_cli.train.cache import Builder
 from rpo_cli.train.data import read_pairs
@@ -18,12 +18,14 @@ from rpo_cli.train.families import StableDiffusion1, to_pixels
 from rpo_cli.train.families.encoders import Encoders
 from rpo_cli.train.shelf import Shelf
 from tests.closeness import FORWARD, assert_close
+from tests.profiles import display_p3
 
 
 @pytest.fixture
 def build(model, tmp_path):
-    def call(dataset, *, identity="m", flip=False, drop_captions=False, folder="cache"):
-        builder = Builder(tmp_path / folder, StableDiffusion1(str(model)), identity, "cpu", Silent())
+    def call(dataset, *, identity="m", flip=False, drop_captions=False, folder="cache", observer=None):
+        family = StableDiffusion1(str(model))
+        builder = Builder(tmp_path / folder, family, identity, "cpu", observer or Silent())
         return builder.build(dataset, read_pairs(dataset, "train"), flip=flip, drop_captions=drop_captions)
 
     return call
@@ -81,14 +83,35 @@ def test_a_second_build_loads_no_encoder_and_gives_the_same(build, dataset, no_e
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
 
 
+def test_pictures_of_another_colour_profile_are_encoded_as_srgb_and_counted(build, dataset, tiny, tmp_path):
+    rows, told = tiny.bright_beats_dark(4, 0), []
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), (128, 64, 32)).save(buffer, format="PNG", icc_profile=display_p3())
+    rows[0]["jpg_0"] = buffer.getvalue()
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16), (138, 59, 21)).save(buffer, format="PNG")  # by hand: tests/test_colours.py
+    rows[1]["jpg_0"] = buffer.getvalue()
+    tiny.write_split(tmp_path / "theirs", "train", rows)
+    cache = build(tmp_path / "theirs", observer=Noting(told))
+    assert told == ["1 picture in another colour profile (Display P3) was read as sRGB"]
+    found, wanted = (cache.latent(sha(row["jpg_0"]), flip=False)[0] for row in rows[:2])
+    assert (found - wanted).abs().max() < 0.05 * wanted.abs().max()
+
+
+class Noting(Silent):
+    def __init__(self, told):
+        self.told = told
+
+    def note(self, text):
+        self.told.append(text)
+
+
 def test_only_what_is_missing_is_encoded(build, dataset, tiny, tmp_path, monkeypatch):
     build(dataset)
     new = tiny.bright_beats_dark(1, 300)
     tiny.write_split(tmp_path / "more", "train", [*tiny.bright_beats_dark(10, 0), *new])
     decoded = []
-    monkeypatch.setattr(
-        "rpo_cli.train.cache.decode", lambda data, where: decoded.append(data) or decode(data)
-    )
+    monkeypatch.setattr("rpo_cli.train.cache.read", lambda data, where: decoded.append(data) or read(data))
     build(tmp_path / "more")
     assert decoded == [new[0]["jpg_0"], new[0]["jpg_1"]]
 

@@ -1,16 +1,12 @@
-"""Pictures in folders: named by tables, beside their captions, by class, as winners and losers."""
+"""Pictures in folders: named by tables beside them, or as two folders of winners and losers."""
 
 import unicodedata
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
-from pathlib import PurePath
-from typing import Any
 
-from rpo_cli.exchange.importers.tables import HINT, JSON, of_tables
+from rpo_cli.exchange.importers.sidecar import CAPTIONS, Found, caption_of
+from rpo_cli.exchange.importers.tables import HINT, JSON, listing, of_tables
 from rpo_cli.exchange.incoming import (
-    PICTURES,
     BadRow,
     Entry,
     Options,
@@ -22,16 +18,13 @@ from rpo_cli.exchange.incoming import (
     entries,
     load,
     ordered,
-    prompt_of,
     refuse,
-    text_of,
 )
 from rpo_cli.exchange.prompt_text import storable
 
 METADATA = tuple(f"metadata.{ending}" for ending in ("jsonl", "csv", "parquet", "json", "tsv", "ndjson"))
 WINNERS = ("win", "w", "winner", "chosen", "preferred")
 LOSERS = ("lose", "l", "loser", "rejected", "unpreferred")
-CAPTIONS = (".txt", ".caption")
 
 
 def open_imagefolder(path: Place, options: Options) -> Source | None:
@@ -55,8 +48,7 @@ def open_imagefolder(path: Place, options: Options) -> Source | None:
         if options.asked:
             raise refuse(path, f"none of {', '.join(METADATA)}", listing(path), HINT)
         return None
-    source = of_tables(tables, top, options, folder=True)
-    return _noted(source, note)
+    return _noted(of_tables(tables, path, options, folder=True), note)
 
 
 def _noted(source: Source, note: str) -> Source:
@@ -98,134 +90,6 @@ def _one_table(path: Place, options: Options, endings: tuple[str, ...]) -> Sourc
     return of_tables([path], path.parent, options)
 
 
-# --- captions beside pictures --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Found:
-    """Pictures and captions of a folder and those below it, by path without the ending; and the rest."""
-
-    pictures: dict[str, list[Place]]
-    captions: dict[str, list[Place]]
-    others: int
-
-    @classmethod
-    def below(cls, top: Place) -> "_Found":
-        pictures: dict[str, list[Place]] = {}
-        captions: dict[str, list[Place]] = {}
-        others = 0
-        for file in ordered(file for file in top.rglob("*") if file.is_file()):
-            name = below(file, top)
-            if name is None or any(part.startswith((".", "__MACOSX")) for part in PurePath(name).parts):
-                continue
-            stem = unicodedata.normalize("NFC", name[: len(name) - len(file.suffix)])
-            ending = file.suffix.lower()
-            if ending in PICTURES:
-                pictures.setdefault(stem, []).append(file)
-            elif ending in CAPTIONS:
-                captions.setdefault(stem, []).append(file)
-            else:
-                others += 1
-        return cls(pictures, captions, others)
-
-    def one(self, stem: str) -> Place:
-        """The picture of a name.
-
-        Raises:
-            BadRow: there are several, or none.
-        """
-        found = self.pictures.get(stem, [])
-        if len(found) > 1:
-            names = ", ".join(file.name for file in found)
-            raise BadRow("doubled_name", f"{names}: which of these is meant?")
-        if not found:
-            raise BadRow("missing_image", f"{stem[:200]!r}: no picture of this name")
-        return found[0]
-
-    def told(self, used: Sequence[str]) -> list[str]:
-        """What was left out, in words."""
-        lone = len(self.captions.keys() - set(used))
-        said = [
-            (lone, "captions without a picture"),
-            (self.others, "files that are no pictures or captions"),
-        ]
-        return [f"{count:,} {what} were left out" for count, what in said if count]
-
-
-def _prompt(captions: Sequence[Place] | None, name: str, options: Options) -> str:
-    if not captions:
-        raise BadRow("no_prompt", f"{name}: no {' or '.join(CAPTIONS)} of this name")
-    if len(captions) > 1:
-        raise BadRow(
-            "doubled_name", f"{', '.join(file.name for file in captions)}: which of these is meant?"
-        )
-    return prompt_of(text_of(load(captions[0]), captions[0].name, options.encoding))
-
-
-def open_sidecar(path: Place, options: Options) -> Source | None:
-    """Pictures with a .txt or .caption of the same name beside each, in folders of any depth.
-
-    The layout of kohya's scripts and most captioning tools.
-
-    Source: https://github.com/kohya-ss/sd-scripts
-    """
-    found = _Found.below(path) if path.is_dir() else _Found({}, {}, 0)
-    if not found.pictures or not found.captions.keys() & found.pictures.keys():
-        if options.asked:
-            raise refuse(path, "no picture with a .txt or .caption of its name", listing(path), HINT)
-        return None
-
-    def picture(row: int, stem: str) -> Entry:
-        file = found.one(stem)
-        prompt = _prompt(found.captions.get(stem), file.name, options)
-        return Entry(row, prompt, (Picture(load(file), stem[:200]),))
-
-    return _by_name(path, found, sorted(found.pictures), picture)
-
-
-def open_classes(path: Place, options: Options) -> Source | None:
-    """Folders of pictures whose names are the prompts; only where --format says so."""
-    found = _Found.below(path) if path.is_dir() else _Found({}, {}, 0)
-    folders = Counter(stem.rpartition("/")[0].rpartition("/")[2] for stem in found.pictures)
-    if not folders or "" in folders:
-        if options.asked:
-            raise refuse(path, "no folders with pictures in them alone", listing(path), HINT)
-        return None
-    if not options.asked:
-        return None
-
-    def picture(row: int, stem: str) -> Entry:
-        prompt = prompt_of(stem.rpartition("/")[0].rpartition("/")[2])
-        return Entry(row, prompt, (Picture(load(found.one(stem)), stem[:200]),))
-
-    return _by_name(path, found, sorted(found.pictures), picture)
-
-
-def looks_like_classes(path: Place) -> bool:
-    """Whether a folder holds nothing but folders of pictures without captions."""
-    found = _Found.below(path) if path.is_dir() else _Found({}, {}, 0)
-    return bool(found.pictures) and not found.captions and all("/" in stem for stem in found.pictures)
-
-
-def _by_name(path: Place, found: _Found, stems: list[str], make: Any) -> Source:
-    names = [
-        " ".join(file.name for file in [*found.pictures.get(stem, []), *found.captions.get(stem, [])])
-        for stem in stems
-    ]
-    return Source(
-        root=path,
-        files=(),
-        judged_by="source",
-        read=lambda start: entries(islice(enumerate(stems), start, None), make),
-        rows=len(stems),
-        names=[storable(f"{stem} {name}") for stem, name in zip(stems, names, strict=True)],
-        left=lambda: found.told(stems),
-    )
-
-
-# --- winners and losers --------------------------------------------------------------------------------
-
-
 def open_folders(path: Place, options: Options) -> Source | None:
     """Two folders, win and lose: files of one name are a pair; a .txt of that name holds the prompt.
 
@@ -239,7 +103,7 @@ def open_folders(path: Place, options: Options) -> Source | None:
             wanted = f"no folder of {'/'.join(WINNERS)} and of {'/'.join(LOSERS)}"
             raise refuse(path, wanted, listing(path), HINT)
         return None
-    win, lose = (_Found.below(side) for side in sides if side is not None)
+    win, lose = (Found.below(side, odd=True) for side in sides if side is not None)
     shared = _shared(path)
     stems = sorted({*win.pictures, *lose.pictures})
 
@@ -248,7 +112,7 @@ def open_folders(path: Place, options: Options) -> Source | None:
         if gone:
             raise BadRow("missing_image", f"{stem[:200]!r} has no {gone[0]}")
         caption = win.captions.get(stem) or lose.captions.get(stem) or shared.get(stem)
-        prompt = _prompt(caption, stem[:200], options)
+        prompt = caption_of(caption, stem[:200], options)
         files = [side.one(stem) for side in (win, lose)]
         return Entry(
             row, prompt, tuple(Picture(load(file), _name(file, path)) for file in files), (Vote(0, 1, "a"),)
@@ -278,16 +142,10 @@ def _name(file: Place, top: Place) -> str:
     return (below(file, top) or file.name)[:200]
 
 
-def _both(stem: str, win: _Found, lose: _Found) -> str:
+def _both(stem: str, win: Found, lose: Found) -> str:
     sides = [[file.name for file in side.pictures.get(stem, [])] for side in (win, lose)]
     return storable(" ".join([stem, *("+".join(names) or "/" for names in sides)]))
 
 
 def _first(path: Place, names: tuple[str, ...]) -> Place | None:
     return next((path / name for name in names if (path / name).is_dir()), None)
-
-
-def listing(path: Place) -> str:
-    """The first names of a folder, for errors."""
-    names = sorted(item.name for item in path.iterdir()) if path.is_dir() else [path.name]
-    return ", ".join(names[:10]) or "nothing"

@@ -30,13 +30,13 @@ def to_entry(
     values = [picture(_value(raw, name), name) for name in layout.pictures]
     if len(values) == 1:
         name = _text(say.get("uid_a")) or _text(say.get("id"))
-        return Entry(
-            row, prompt, (Picture(values[0], name, _text(say.get("model")), standing=_alone(layout, say)),)
-        )
+        file, alone = _file(raw[layout.pictures[0]]), _alone(layout, say)
+        one = Picture(values[0], name, _text(say.get("model")), standing=alone, name=file)
+        return Entry(row, prompt, (one,))
     choice, share = _choice(layout, say, [raw.get(name) for name in layout.pictures])
     pictures = tuple(
-        Picture(data, _text(say.get(f"uid_{side}")), _text(say.get(f"model_{side}")))
-        for data, side in zip(values, "ab", strict=True)
+        Picture(data, _text(say.get(f"uid_{side}")), _text(say.get(f"model_{side}")), name=_file(raw[name]))
+        for data, side, name in zip(values, "ab", layout.pictures, strict=True)
     )
     name = _text(say.get("ranking")) or _text(say.get("id"))
     return Entry(row, prompt, pictures, (Vote(0, 1, choice, name, share),))
@@ -56,7 +56,7 @@ def _list(
     if not isinstance(found, list | tuple) or not found:
         raise BadRow("missing_image", f"{column}: no list of pictures")
     name = _text(say.get("id"))
-    pictures = tuple(Picture(picture(one, column)) for one in found)
+    pictures = tuple(Picture(picture(one, column), name=_file(one)) for one in found)
     votes: tuple[Vote, ...] = ()
     if "rank" in say and not blank(say["rank"]):
         ranks = say["rank"]
@@ -114,6 +114,12 @@ def _value(raw: Mapping[str, Any], name: str) -> Any:
     if name not in raw:
         raise BadRow("missing_column", f"no {name}")
     return raw[name]
+
+
+def _file(value: Any) -> str | None:
+    """What a cell calls the file of its picture: a path, or the path beside bytes."""
+    name = value.get("path") if isinstance(value, Mapping) else value
+    return name[:200] if isinstance(name, str) and name else None
 
 
 def _text(value: Any) -> str | None:

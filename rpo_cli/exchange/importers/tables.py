@@ -11,7 +11,6 @@ from rpo_cli.exchange.importers.layouts import Layout, coded, layout_of
 from rpo_cli.exchange.importers.mapped import to_entry
 from rpo_cli.exchange.importers.parquet import columns_of, rows_of
 from rpo_cli.exchange.incoming import (
-    PICTURES,
     Bad,
     BadRow,
     Entry,
@@ -27,6 +26,7 @@ from rpo_cli.exchange.incoming import (
 from rpo_cli.exchange.json_text import json_items, json_lines
 from rpo_cli.exchange.text import opened, read_text
 from rpo_cli.exchange.touched import touch
+from rpo_cli.picture_formats import ENDINGS
 
 JSON = (".json", ".jsonl", ".ndjson")
 LOOKED_AT = 20  # rows whose names say what the columns are
@@ -39,6 +39,7 @@ class Named:
 
     table: Place
     options: Options
+    source: Place  # which holds the pictures, beside the table or elsewhere
     layout: Layout = field(init=False)
     columns: dict[str, None] = field(init=False)
     note: str = ""
@@ -109,7 +110,8 @@ class Named:
         root = self.options.images or self.table.parent
         if isinstance(value, str):
             self.used.add(value)
-        return encoded(value, column, root)
+        within = self.source if self.options.images is None else None
+        return encoded(value, column, root, within)
 
 
 def _is_list(table: Place, encoding: str | None) -> bool:
@@ -129,7 +131,7 @@ def of_tables(tables: list[Place], root: Place, options: Options, *, folder: boo
     Raises:
         UsageError: a table that cannot be read, or that lacks a column.
     """
-    found = [Named(table, options) for table in tables]
+    found = [Named(table, options, root) for table in tables]
 
     def read(start: int) -> Iterator[Entry | Bad]:
         current = found[0]
@@ -174,4 +176,10 @@ def _unnamed(found: list[Named], options: Options) -> list[str]:
 
 
 def _files(folder: Place) -> Iterable[Place]:
-    return (file for file in ordered(folder.rglob("*")) if file.suffix.lower() in PICTURES)
+    return (file for file in ordered(folder.rglob("*")) if file.suffix.lower() in ENDINGS)
+
+
+def listing(path: Place) -> str:
+    """The first names of a folder, for errors."""
+    names = sorted(item.name for item in path.iterdir()) if path.is_dir() else [path.name]
+    return ", ".join(names[:10]) or "nothing"

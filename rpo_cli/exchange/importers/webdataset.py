@@ -32,14 +32,15 @@ from rpo_cli.exchange.incoming import (
 from rpo_cli.exchange.json_text import parsed
 from rpo_cli.exchange.touched import touch
 from rpo_cli.exchange.unpack import TARS
+from rpo_cli.picture_formats import ENDINGS, OTHERS
 from rpo_cli.pictures import MAX_BYTES
 
 HINT = "check the folder, or name another --format; see `rpo list importers`"
 MAX_TEXT = 2**20
 LOOKED_AT = 20  # samples that are looked at to see what their columns are
 LISTED = 10_000  # members that are looked at to see what a tar holds
-ENDINGS = tuple(ending.lstrip(".") for ending in PICTURES)
-READ = ("txt", "json", "cls", *ENDINGS)  # nothing else is looked at; a pickle is never opened
+SEEN = tuple(ending.lstrip(".") for ending in PICTURES)
+READ = ("txt", "json", "cls", *SEEN)  # nothing else is looked at; a pickle is never opened
 
 
 def open_webdataset(path: Place, options: Options) -> Source | None:
@@ -79,7 +80,7 @@ def open_webdataset(path: Place, options: Options) -> Source | None:
 
 
 def _columns(raw: dict[str, Any]) -> tuple[list[str], list[str]]:
-    pictures = [name for name, value in raw.items() if isinstance(value, bytes)]
+    pictures = [name for name, value in raw.items() if isinstance(value, dict)]
     return pictures, [name for name in raw if name not in pictures]
 
 
@@ -196,7 +197,7 @@ def _whole(
     group: list[tuple[str, tarfile.TarInfo]], left: Counter[str]
 ) -> Iterator[list[tuple[str, tarfile.TarInfo]]]:
     """The group, if a picture is in it."""
-    if any(rest.rpartition(".")[2].lower() in ENDINGS for rest, _ in group):
+    if any(rest.rpartition(".")[2].lower() in SEEN for rest, _ in group):
         yield group
     elif group:
         left["names without a picture"] += 1
@@ -204,10 +205,15 @@ def _whole(
 
 def _sample(tar: tarfile.TarFile, members: list[tuple[str, tarfile.TarInfo]], encoding: str | None) -> Any:
     found: dict[str, Any] = {}
+    split = [(rest.rpartition("."), member) for rest, member in members]
+    parted = [(name, ending.lower(), member) for (name, _, ending), member in split]
+    shown = {name for name, ending, _ in parted if f".{ending}" in ENDINGS}
     try:
-        for rest, member in members:
-            name, _, ending = rest.rpartition(".")
-            for column, value in _value(tar, member, name, ending.lower(), encoding).items():
+        for name, ending, member in parted:
+            # a drawing or video counts where no picture stands in its place, to be told as a reject
+            if f".{ending}" in OTHERS and name in shown:
+                continue
+            for column, value in _value(tar, member, name, ending, encoding).items():
                 if column in found:
                     raise BadRow(
                         "doubled_name", f"{member.name[:200]!r}: '{column}' stands twice in its sample"
@@ -222,13 +228,13 @@ def _value(
     tar: tarfile.TarFile, member: tarfile.TarInfo, name: str, ending: str, encoding: str | None
 ) -> dict[str, Any]:
     """One member as columns; the `txt` of a sample is its caption, the `json` of one is many columns."""
-    picture = ending in ENDINGS
+    picture = ending in SEEN
     if member.size > (MAX_BYTES if picture else MAX_TEXT):
         raise BadRow("too_large", f"{member.name[:200]!r}: {member.size:,} bytes")
     file = tar.extractfile(member)
     data = file.read() if file else b""
     if picture:
-        return {name or "jpg": data}
+        return {name or "jpg": {"bytes": data, "path": member.name}}
     text = text_of(data, member.name[:200], encoding)
     if ending == "json" and not name:
         return _json(text)
