@@ -112,7 +112,8 @@ def withdrawn(say: Output, report: "Withdrawn") -> None:
 def exported(say: Output, report: "ExportReport") -> None:
     rows = counted(report.rows) or "no rows"
     state = "written" if report.fresh else "was there already"
-    say.result(report, f"{report.format}: {rows}, {state}\n{report.path}", essence=report.path)
+    text = f"{report.format}: {rows}, {state}\n{report.account}\n{report.path}"
+    say.result(report, text, essence=report.path)
 
 
 def pushed(say: Output, report: "PushReport") -> None:

@@ -12,6 +12,8 @@ from rpo_cli.exchange.touched import touch
 PIECE = 2**20  # characters read at once
 MAX_ROW = 64 * 2**20  # characters of one row; more is no row of a data set
 _SPACE = " \t\r\n"
+# what JSON lets stand as it is and some readers of lines take for a line's end
+_ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\u0085\u2028\u2029"}
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -37,6 +39,11 @@ def parsed(text: str) -> Any:
         return _STRICT.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
+
+
+def json_line(value: Any) -> str:
+    """A value as one JSON line, keys in their order, which every reader takes for one line."""
+    return json.dumps(value, ensure_ascii=False).translate(_ENDS) + "\n"
 
 
 def json_lines(path: Place, encoding: str | None = None) -> Iterator[tuple[int, Any]]:

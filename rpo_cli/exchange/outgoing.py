@@ -7,18 +7,21 @@ bytes. Names of files are hashes: no text of a row is ever a path.
 import io
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
 from rpo_cli.exchange.card import built
+from rpo_cli.exchange.json_text import json_line
 from rpo_cli.pictures import sha256
 
 SPLITS = ("train", "validation")
 BATCH = 32  # rows in memory at once
+line = json_line  # what every exporter writes JSON lines with
 
 
 @dataclass(frozen=True)
@@ -52,17 +55,23 @@ class Built:
 
 @dataclass(frozen=True)
 class Job:
-    """What to write and where.
+    """What to write and where; whatever of the dataset is not written as it is, the exporter counts here.
 
     Attributes:
         ask: a prompt → the question that a critic is asked about a picture of it.
         count: told one row further; draws progress.
+        left_out: reason → rows that have no place in the format.
+        refused: reason → rows that the format's readers would not give back as they are.
+        changed: what a user should know of rows that are written → their number.
     """
 
     data: Built
     out: Path
     ask: Callable[[str], str]
     count: Callable[[], None]
+    left_out: Counter[str] = field(default_factory=Counter)
+    refused: Counter[str] = field(default_factory=Counter)
+    changed: Counter[str] = field(default_factory=Counter)
 
     def rows(self, split: str) -> Iterator[dict[str, Any]]:
         for row in self.data.rows(split):
@@ -70,7 +79,7 @@ class Job:
             yield row
 
 
-# an exporter returns what it has written: name → rows, and a text for the folder's README
+# an exporter returns what it has written: split → rows, and a text for the folder's README
 Exported = tuple[dict[str, int], str]
 
 
@@ -85,7 +94,10 @@ def pair_id(row: Mapping[str, Any]) -> str:
 
 
 def told(row: Mapping[str, Any]) -> dict[str, Any]:
-    """The rich columns of a pair as JSON, sides as `chosen` and `rejected`, without what is not known."""
+    """The rich columns of a pair as JSON, sides as `chosen` and `rejected`, without what is not known.
+
+    `share`: of the judgements that a pair came with, those for the chosen picture.
+    """
     first, second = best(row)
     said: dict[str, Any] = {
         name: row.get(name)
@@ -104,6 +116,8 @@ def told(row: Mapping[str, Any]) -> dict[str, Any]:
     if row.get("human_label") is not None:
         sides = {str(first): "chosen", str(second): "rejected"}
         said["human_label"] = sides.get(row["human_label"], row["human_label"])
+    if (share := row.get("share_0")) is not None:
+        said["share"] = share if first == 0 else round(1 - share, 12)
     known = {name: _known(value) for name, value in said.items()}
     return {name: value for name, value in known.items() if value not in (None, "", {})}
 
@@ -113,19 +127,14 @@ def _known(value: Any) -> Any:
     return {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else value
 
 
-def put(folder: Path, data: bytes) -> str:
-    """Write a picture under the hash of its bytes, once; returns its file name."""
-    name = f"{sha256(data)[:32]}.png"
+def put(folder: Path, data: bytes, caption: str = "") -> str:
+    """Write a picture under the hash of its bytes (and caption), once; returns its file name."""
+    name = f"{sha256(data + caption.encode())[:32]}.png"
     place = folder / name
     if not place.exists():
         folder.mkdir(parents=True, exist_ok=True)
         place.write_bytes(data)
     return name
-
-
-def line(value: Mapping[str, Any]) -> str:
-    """One JSON line, keys in their order."""
-    return json.dumps(value, ensure_ascii=False) + "\n"
 
 
 def member(tar: tarfile.TarFile, name: str, data: bytes) -> None:

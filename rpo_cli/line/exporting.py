@@ -1,8 +1,8 @@
 """export: the dataset of a run in the files that other tools read."""
 
-import re
+import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,42 @@ from rpo_cli.templates import Templates
 
 README = "README.md"
 MARK = "<!-- rpo export "
+COUNTS = "<!-- rpo counts "
+VERSION = 2  # of what exporters write; an export of another version is written anew
 
 
 @dataclass(frozen=True)
 class ExportReport:
-    """What was written: `rows` per split. `fresh`: something was written now."""
+    """What was written, and what was not.
+
+    Attributes:
+        rows: per split.
+        left_out, refused: reason → rows that are not there, having no place in the format, or because its
+            readers would not give them back as they are.
+        changed: what a user should know of rows that are there → their number.
+        fresh: something was written now.
+    """
 
     format: str
     path: str
     rows: dict[str, int]
     fresh: bool
+    left_out: dict[str, int]
+    refused: dict[str, int]
+    changed: dict[str, int]
+
+    @property
+    def account(self) -> str:
+        """Where every row went, in one line."""
+        written, gone = sum(self.rows.values()), {"left out": self.left_out, "refused": self.refused}
+        every = written + sum(sum(counts.values()) for counts in gone.values())
+        parts = [f"rows: {every:,}: {written:,} written"]
+        parts += [f"{sum(why.values()):,} {what} ({_reasons(why)})" for what, why in gone.items() if why]
+        return ", ".join(parts) + (f"; {_reasons(self.changed)}" if self.changed else "")
+
+
+def _reasons(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.items())
 
 
 def export(line: Line, format: str, out: Path | None = None) -> ExportReport:
@@ -50,9 +76,9 @@ def export(line: Line, format: str, out: Path | None = None) -> ExportReport:
     folder = line.store.path("export", format) if out is None else out
     code = registry.code_of("exporters", format)
     theirs = f" {code['distribution']} {code['version']}" if code else ""
-    mark = f"{MARK}{format} {data.build}{theirs} -->"
+    mark = f"{MARK}{format} {VERSION} {data.build}{theirs} -->"
     if (there := _there(folder)) == mark:
-        return ExportReport(format, str(folder), _counts(folder), fresh=False)
+        return ExportReport(format, str(folder), fresh=False, **_counts(folder))
     if there is None:
         raise UsageError(
             f"{folder}: is there already, and no export of rpo", "name an empty folder with --out"
@@ -68,9 +94,11 @@ def export(line: Line, format: str, out: Path | None = None) -> ExportReport:
         rows, text = exporter(job)
         line.observer.finish()
         sync_tree(draft)  # before the README, whose mark says that all of it is there
-        write_whole(draft / README, _readme(line, format, rows, text, mark).encode())
+        counts = [dict(+found) for found in (job.left_out, job.refused, job.changed)]
+        report = ExportReport(format, str(folder), rows, True, *counts)
+        write_whole(draft / README, _readme(line, report, text, mark).encode())
         _replace(draft, folder)
-    return ExportReport(format, str(folder), rows, fresh=True)
+    return report
 
 
 def _there(folder: Path) -> str | None:
@@ -106,21 +134,23 @@ def _ask(line: Line) -> Callable[[str], str]:
     return lambda prompt: template.fill(prompt=prompt, **limits)
 
 
-def _readme(line: Line, format: str, rows: dict[str, int], text: str, mark: str) -> str:
+def _readme(line: Line, report: ExportReport, text: str, mark: str) -> str:
     """A short card: licence and configurations for the hub, what is here, and the mark of the export."""
+    rows = report.rows
     card = line.store.path("dataset", README).read_text(encoding="utf-8")
     header = yaml.safe_load(card[4:].partition("\n---\n")[0])
     said = {name: header[name] for name in ("license", "pretty_name", "tags") if name in header}
-    said |= _configs(rows) if format == "pickapic" else {}
+    said |= _configs(rows) if report.format == "pickapic" else {}
     table = "\n".join(f"| {split} | {count:,} |" for split, count in rows.items())
     sources = "".join(
         f"- imported: {code(i['source'])}, licence {code(i['license'])}\n" for i in told_sources(line)
     )
     yaml_header = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
     return (
-        f"---\n{yaml_header}---\n\n# Preference pairs as {plain(format)}\n\n"
+        f"---\n{yaml_header}---\n\n# Preference pairs as {plain(report.format)}\n\n"
         f"Written by `rpo export`. {text}\n\n"
-        f"| split | rows |\n| --- | --- |\n{table}\n\n{sources}\n{mark}\n"
+        f"| split | rows |\n| --- | --- |\n{table}\n\n{report.account}\n\n"
+        f"{sources}\n{COUNTS}{_kept(report)} -->\n{mark}\n"
     )
 
 
@@ -140,9 +170,17 @@ def _configs(rows: dict[str, int]) -> dict[str, Any]:
     }
 
 
-def _counts(folder: Path) -> dict[str, int]:
-    text = (folder / README).read_text(encoding="utf-8")
-    return {
-        name: int(count.replace(",", ""))
-        for name, count in re.findall(r"^\| (\w+) \| ([\d,]+) \|$", text, re.M)
-    }
+COUNTED = ("rows", "left_out", "refused", "changed")
+
+
+def _kept(report: ExportReport) -> str:
+    """The counts of an export as JSON that may stand in a comment."""
+    return json.dumps({name: getattr(report, name) for name in COUNTED}).replace(">", "\\u003e")
+
+
+def _counts(folder: Path) -> dict[str, Any]:
+    """The counts of an export that is there."""
+    lines = (folder / README).read_text(encoding="utf-8").splitlines()
+    kept = next(text for text in reversed(lines) if text.startswith(COUNTS))
+    found = json.loads(kept.removeprefix(COUNTS).removesuffix(" -->"))
+    return {name: dict(found[name]) for name in COUNTED}

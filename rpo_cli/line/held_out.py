@@ -1,6 +1,5 @@
 """The prompts of an evaluation: those that the run has kept from training, or others of the user's."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ import pyarrow.parquet as pq
 from rpo_cli.config import PromptSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import built
+from rpo_cli.exchange.json_text import json_line
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
 from rpo_cli.line.prompts import live_prompts
@@ -102,5 +102,4 @@ def dataset_files(store: Store) -> list[Path]:
 
 def prompt_lines(prompts: Prompts) -> bytes:
     """The prompts as JSON lines, which keep what is inside a text."""
-    rows = [json.dumps({"prompt": text}, ensure_ascii=False) for text in prompts.texts]
-    return ("\n".join(rows) + "\n").encode()
+    return "".join(json_line({"prompt": text}) for text in prompts.texts).encode()

@@ -1,6 +1,5 @@
 """The numbers of one model's pictures, read from its nested run: scores, readings, looks."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +11,7 @@ from PIL.Image import Image as Picture
 from rpo_cli.errors import CorruptImage
 from rpo_cli.evaluation.figures import Measured, with_right
 from rpo_cli.evaluation.looks import Look, diversity, drift, look
+from rpo_cli.exchange.json_text import json_line
 from rpo_cli.line.context import Line
 from rpo_cli.line.prompts import live_prompts
 from rpo_cli.line.work import live_images, reward_models, score_works
@@ -110,8 +110,8 @@ def picture_lines(label: str, sheet: Sheet) -> str:
         told |= {"image_id": key, "scores": _at(sheet.measured.scores, row, index)}
         told |= {"drift": _at(sheet.measured.drift, row, index)}
         told |= {"right": {k: bool(v) for k, v in _at(sheet.measured.readings, row, index).items()}}
-        lines.append(json.dumps(told, ensure_ascii=False))
-    return "".join(f"{line}\n" for line in lines)
+        lines.append(json_line(told))
+    return "".join(lines)
 
 
 def _at(tables: Mapping[str, Array], row: int, index: int) -> dict[str, float]:

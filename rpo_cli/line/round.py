@@ -4,7 +4,6 @@ RUN/train/<name>/rounds/<k>/ is a run directory like any other, walked by the sa
 never reaches the tables or the dataset of RUN.
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -13,6 +12,7 @@ from typing import Any
 
 from rpo_cli.anchors import DEFAULT
 from rpo_cli.errors import UsageError
+from rpo_cli.exchange.json_text import json_line
 from rpo_cli.line.context import Line
 from rpo_cli.line.imports import import_groups, imported
 from rpo_cli.line.online import model_of
@@ -152,7 +152,7 @@ def seed_of(line: Line) -> int:
 
 def write_prompts(line: Line, prompts: Iterable[str]) -> None:
     """The list that every round reads."""
-    text = "".join(f"{json.dumps({'prompt': prompt}, ensure_ascii=False)}\n" for prompt in prompts)
+    text = "".join(json_line({"prompt": prompt}) for prompt in prompts)
     name = f"train/{line.settings.train.name}/rounds/{PROMPTS}"
     if not (line.store.files.exists(name) and line.store.files.read(name) == text.encode()):
         line.store.files.write(name, text.encode())

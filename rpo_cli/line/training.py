@@ -193,7 +193,7 @@ def dataset_of(line: Line, settings: TrainSettings) -> Path:
     if training_rows(folder) is None:
         raise UsageError(
             f"train.dataset: {folder} holds no pairs (data/train-*.parquet) and no judged pictures "
-            "(train/metadata.csv)",
+            "(train/metadata.jsonl or .csv)",
             "give a dataset folder, or what `rpo export RUN kto` wrote",
         )
     return folder

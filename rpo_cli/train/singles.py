@@ -1,24 +1,26 @@
 """Pictures that were judged one by one: what Diffusion-KTO trains on, with any number of good and bad ones.
 
-    DATASET/train/metadata.csv        file_name, caption, label (True or False)
-    DATASET/validation/metadata.csv   the same; may be absent
+    DATASET/train/metadata.jsonl        file_name, caption, label (true or false)
+    DATASET/validation/metadata.jsonl   the same; may be absent
 
-As `rpo export RUN kto` writes them, and as `datasets` reads them as an image folder.
+As `rpo export RUN kto` writes them, and as `datasets` reads them as an image folder; or metadata.csv.
 """
 
 import csv
 import hashlib
-from collections.abc import Iterator, Set
+import json
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rpo_cli.errors import UsageError
 
-TABLE = "metadata.csv"
+TABLES = ("metadata.jsonl", "metadata.csv")
 COLUMNS = ("file_name", "caption", "label")
+HINT = f"columns: {', '.join(COLUMNS)}"
 LABELS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 SPLITS = ("train", "validation")
-QUOTED = ("'=", "'+", "'-", "'@")  # how a caption begins that an export kept from spreadsheets
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,11 @@ class Single:
 
 def holds_singles(dataset: Path) -> bool:
     """Whether a folder holds pictures that were judged one by one."""
-    return (dataset / "train" / TABLE).is_file()
+    return _table(dataset, "train") is not None
+
+
+def _table(dataset: Path, split: str) -> Path | None:
+    return next((table for name in TABLES if (table := dataset / split / name).is_file()), None)
 
 
 def read_singles(dataset: Path, split: str) -> list[Single]:
@@ -54,7 +60,7 @@ def read_singles(dataset: Path, split: str) -> list[Single]:
             raise UsageError(
                 f"{where}: label is {row['label']!r}, neither 0 nor 1", "True or 1 for a good picture"
             )
-        item = Single(hashlib.sha256(path.read_bytes()).hexdigest(), _caption(row["caption"]), label)
+        item = Single(hashlib.sha256(path.read_bytes()).hexdigest(), row["caption"], label)
         before = seen.setdefault((item.picture, item.caption), where)
         if before != where:
             raise UsageError(f"{where}: the same picture and caption as {before}", "leave one of them out")
@@ -93,20 +99,45 @@ def count_singles(dataset: Path) -> int:
     return sum(1 for _ in _rows(dataset, "train"))
 
 
-def _rows(dataset: Path, split: str) -> Iterator[tuple[dict[str, str], Path, str]]:
+def _rows(dataset: Path, split: str) -> Iterator[tuple[dict[str, Any], Path, str]]:
     """(row, its picture's file, table and row number)."""
-    table = dataset / split / TABLE
-    if not table.is_file():
+    table = _table(dataset, split)
+    if table is None:
         return
+    for number, row in enumerate(_lines(table) if table.suffix == ".jsonl" else _cells(table)):
+        where = f"{split}/{table.name} row {number}"
+        if any(row[name] is None for name in COLUMNS):
+            raise UsageError(f"{where}: a value is missing", HINT)
+        yield row, _inside(table.parent, row["file_name"], where), where
+
+
+def _cells(table: Path) -> Iterator[dict[str, Any]]:
     with table.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        if absent := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-            raise UsageError(f"{table}: no column {', '.join(absent)}", f"columns: {', '.join(COLUMNS)}")
-        for number, row in enumerate(reader):
-            where = f"{split}/{TABLE} row {number}"
-            if any(row[name] is None for name in COLUMNS):
-                raise UsageError(f"{where}: a value is missing", f"columns: {', '.join(COLUMNS)}")
-            yield row, _inside(table.parent, row["file_name"], where), where
+        _complete(table, reader.fieldnames or ())
+        yield from reader
+
+
+def _lines(table: Path) -> Iterator[dict[str, Any]]:
+    with table.open(encoding="utf-8", newline="\n") as file:
+        for number, text in enumerate(file):
+            if not text.strip():
+                continue
+            try:
+                row: Any = json.loads(text)
+            except ValueError as error:
+                raise UsageError(
+                    f"{table}: line {number + 1}: {error}", "one JSON object a line"
+                ) from error
+            _complete(table, row if isinstance(row, dict) else ())
+            if not isinstance(row["caption"], str) or not isinstance(row["file_name"], str):
+                raise UsageError(f"{table}: line {number + 1}: file_name and caption are text", HINT)
+            yield {**row, "label": None if row["label"] is None else str(row["label"])}
+
+
+def _complete(table: Path, names: Collection[str]) -> None:
+    if absent := [name for name in COLUMNS if name not in names]:
+        raise UsageError(f"{table}: no column {', '.join(absent)}", HINT)
 
 
 def _inside(folder: Path, name: str, where: str) -> Path:
@@ -115,7 +146,3 @@ def _inside(folder: Path, name: str, where: str) -> Path:
     if not (path.is_relative_to(root) and path.is_file()):
         raise UsageError(f"{where}: no file {name!r} in {folder}", "file_name is relative to its table")
     return path
-
-
-def _caption(text: str) -> str:
-    return text[1:] if text.startswith(QUOTED) else text

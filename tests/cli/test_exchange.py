@@ -32,6 +32,13 @@ def test_import_build_and_export_are_three_commands(rpo, tmp_path, folders):
     assert json.loads(built.out)["pairs"]["accepted"] == 2
     written = rpo("export", run, "jsonl", "--quiet")
     assert written.out.strip() == str(run / "export" / "jsonl")
+    for fresh in (True, False):
+        said = json.loads(rpo("export", run, "trl", "--out", tmp_path / "trl", "--json").out)
+        assert said["fresh"] is fresh
+        assert (said["rows"], said["left_out"], said["refused"]) == ({}, {"without an edit": 2}, {})
+    told = rpo("export", run, "trl", "--out", tmp_path / "trl").out.splitlines()
+    assert told[0] == "trl: no rows, was there already"
+    assert told[1] == "rows: 2: 0 written, 2 left out (2 without an edit)"
     assert rpo("status", run).code == 0
     assert rpo("report", run).code == 0
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -155,8 +156,28 @@ def test_equal_datasets_give_equal_bytes_and_a_second_export_writes_nothing(tmp_
     assert tree(tmp_path / "first") == tree(tmp_path / "second")
     again = export(line, format, tmp_path / "first")
     assert (first.fresh, again.fresh) == (True, False)
-    assert again.rows == first.rows
+    assert replace(again, fresh=True) == first
     assert not [p for p in tmp_path.iterdir() if p.name.startswith(".first")]
+
+
+@pytest.mark.parametrize("format", registry.exporters)
+def test_every_row_of_a_dataset_is_written_left_out_or_refused(tmp_path, line, home, format):
+    report = export(line, format, tmp_path / "out")
+    held_out = len(of_split(home, "validation"))
+    left = {"of the validation split, for which SimpleTuner has no place": held_out}
+    assert report.left_out == (left if format == "simpletuner" else {})
+    assert not report.refused
+    rows = len(CAPTIONS) * (2 if format == "kto" else 1)
+    assert sum(report.rows.values()) + sum(report.left_out.values()) == rows
+    assert report.account.startswith(f"rows: {rows}: {sum(report.rows.values())} written")
+    assert report.account in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_an_export_of_an_older_rpo_is_written_anew(tmp_path, line):
+    export(line, "kto", tmp_path / "out")
+    card = tmp_path / "out" / "README.md"
+    card.write_text(card.read_text().replace("<!-- rpo export kto 2 ", "<!-- rpo export kto "))
+    assert export(line, "kto", tmp_path / "out").fresh
 
 
 @pytest.mark.parametrize("format", PAIRED)
@@ -336,16 +357,11 @@ def test_kto_reads_one_picture_a_row_with_a_boolean_label(tmp_path, line, home):
     rows = load_dataset("imagefolder", data_dir=path, split="train", cache_dir=str(tmp_path / "cache"))
     expected = set()
     for row in of_split(home, "train"):
-        # a caption that a spreadsheet would take for a formula is quoted
-        caption = f"'{row['caption']}" if row["caption"].startswith("=") else row["caption"]
-        expected |= {
-            (caption, row["jpg_0"], row["label_0"] == 1),
-            (caption, row["jpg_1"], row["label_0"] == 0),
-        }
+        expected |= {(row["caption"], row[f"jpg_{n}"], row[f"label_{n}"] == 1) for n in (0, 1)}
     assert {(row["caption"], encode_png(row["image"]), row["label"]) for row in rows} == expected
     assert isinstance(rows[0]["label"], bool)
     singles = read_singles(Path(path), "train")  # what `rpo train --method kto --dataset` reads of it
-    names = {(caption.removeprefix("'"), sha256(data), label) for caption, data, label in expected}
+    names = {(caption, sha256(data), label) for caption, data, label in expected}
     assert {(item.caption, item.picture, item.good) for item in singles} == names
 
 
@@ -359,10 +375,16 @@ def test_a_picture_that_wins_and_loses_equally_often_is_no_label(tmp_path, write
     line = open_line(tmp_path / "run", {**ONLY, "pairs.val_fraction": 0.0})
     import_source(line, write.root)
     build_pairs(line)
-    path = Path(export(line, "kto").path)
-    table = (path / "train" / "metadata.csv").read_text().splitlines()
-    assert sorted(row.rpartition(",")[2] for row in table[1:]) == ['"False"', '"True"']
+    report = export(line, "kto")
+    path = Path(report.path)
+    table = [json.loads(text) for text in (path / "train" / "metadata.jsonl").read_text().splitlines()]
+    assert sorted(row["label"] for row in table) == [False, True]
     assert len(list((path / "train" / "images").iterdir())) == 2
+    assert report.left_out == {
+        "that win as often as they lose": 1,
+        "judged more than once, told in one row": 3,
+    }
+    assert report.account.startswith("rows: 6: 2 written, 4 left out (")  # 3 pairs judge two pictures each
 
 
 # --- SimpleTuner, image folders, JSON lines ------------------------------------------------------------
@@ -378,7 +400,9 @@ def test_simpletuner_pairs_two_folders_by_name(tmp_path, line, home):
     for row in of_split(home, "train"):
         name = json.loads(row["provenance"])["pair_id"]
         assert (win / f"{name}.png").read_bytes() == row["jpg_0" if row["label_0"] else "jpg_1"]
-        assert (win / f"{name}.txt").read_text().strip() == row["caption"]
+        for side in (win, lose):
+            assert (side / f"{name}.txt").read_bytes() == row["caption"].encode()
+    assert preferred["disable_multiline_split"] is rejected["disable_multiline_split"] is True
 
 
 def test_an_image_folder_gives_both_pictures_of_a_row_and_the_reasons(tmp_path, line, home):
@@ -420,6 +444,7 @@ def test_trl_gets_no_counter_edit_for_no_critique_has_asked_for_one(tmp_path, li
     counts, _ = registry.load("exporters", "trl")(job)
 
     assert counts == {"train": 1, "validation": 1}
+    assert job.left_out == {"counter-edits, which no critique of the picture asks for": len(CAPTIONS) - 2}
 
 
 def test_trl_reads_conversations_whose_picture_stands_on_the_side_of_the_prompt(tmp_path, line, home):

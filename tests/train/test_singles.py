@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -156,13 +157,44 @@ def test_judged_pictures_are_told_apart_by_picture_caption_and_label(tmp_path, t
     assert len({singles_fingerprint(tmp_path / name) for name in tables}) == 4
 
 
-def test_what_an_export_holds_is_read_back(tmp_path, tiny):
-    first, second = tiny.picture(1), tiny.picture(2)
-    write(tmp_path, "train", [(first, "'=a formula", "True"), (second, "'tis", "0")])
-    found = read_singles(tmp_path, "train")
-    assert [(item.caption, item.good) for item in found] == [("=a formula", True), ("'tis", False)]
-    assert all(isinstance(item, Single) and len(item.pictures) == 1 for item in found)
-    assert read_singles(tmp_path, "validation") == []
+def test_captions_are_read_as_they_stand_in_either_table(tmp_path, tiny):
+    captions = ["'=a formula", "'tis\na \u2028 line", "null"]
+    pictures = [(tiny.picture(n), caption, n % 2) for n, caption in enumerate(captions)]
+    write(tmp_path / "csv", "train", pictures)
+    write(tmp_path / "jsonl", "train", pictures)
+    (tmp_path / "jsonl" / "train" / "metadata.csv").unlink()
+    with (tmp_path / "jsonl" / "train" / "metadata.jsonl").open("w") as table:
+        for n, (_, caption, label) in enumerate(pictures):
+            row = {"file_name": f"images/{n}.png", "caption": caption, "label": bool(label)}
+            table.write(json.dumps(row, ensure_ascii=False) + "\n")
+    for name in ("csv", "jsonl"):
+        found = read_singles(tmp_path / name, "train")
+        assert [(item.caption, item.good) for item in found] == [
+            (caption, n % 2 == 1) for n, caption in enumerate(captions)
+        ]
+        assert all(isinstance(item, Single) and len(item.pictures) == 1 for item in found)
+        assert read_singles(tmp_path / name, "validation") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            '{"file_name": "images/0.png", "caption": 1, "label": true}',
+            "line 1: file_name and caption are text",
+        ),
+        ('{"file_name": "images/0.png", "caption": "a"}', "no column label"),
+        ('{"file_name": "images/0.png", "caption": "a", "label": null}', "row 0: a value is missing"),
+        ('{"file_name": "../0.png", "caption": "a", "label": true}', "row 0: no file"),
+        ("[1]", "no column file_name"),
+        ("{", "line 1: "),
+    ],
+)
+def test_a_wrong_json_line_is_told(tmp_path, tiny, text, said):
+    write(tmp_path, "train", [(tiny.picture(1), "a", True)])
+    (tmp_path / "train" / "metadata.jsonl").write_text(text + "\n")
+    with pytest.raises(UsageError, match=re.escape(said)):
+        read_singles(tmp_path, "train")
 
 
 @pytest.mark.parametrize("label", ["0.5", "", "good", "2"])

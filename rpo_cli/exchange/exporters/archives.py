@@ -36,7 +36,7 @@ def export_trl(job: Job) -> Exported:
 
     TRL's unpaired preferences (`prompt`, `completion`, `label`, `images`): pictures stand with the
     prompt. A critique is desirable when the edit it asked for beat the original. Pairs without an edit
-    and edits without a critique have nothing to say here.
+    and edits without a critique have nothing to say here, and are counted.
 
     Source: https://huggingface.co/docs/trl/dataset_formats
     """
@@ -54,11 +54,14 @@ def export_trl(job: Job) -> Exported:
 
 def _talk(job: Job, row: dict[str, Any]) -> dict[str, Any] | None:
     edited = row["edited"]
-    critique = None if edited is None else row[f"critique_{1 - edited}"]
-    asked_for = row["pair_kind"] != "counter"  # no critique of the picture asks for a counter-edit
-    if not critique or not row["instruction"] or not asked_for:
+    if nothing := _nothing_said(row):
+        job.left_out[nothing] += 1
         return None
-    asked = [{"type": "image", "text": None}, {"type": "text", "text": job.ask(row["caption"])}]
+    question = job.ask(row["caption"])
+    if row["caption"] not in question:
+        job.changed["prompts stand in their question with look-alikes of control tokens disarmed"] += 1
+    critique = row[f"critique_{1 - edited}"]
+    asked = [{"type": "image", "text": None}, {"type": "text", "text": question}]
     said = f"{critique.strip()}\n\nInstructions: {row['instruction']}"
     return {
         "images": [{"bytes": row[f"jpg_{1 - edited}"], "path": None}],
@@ -66,6 +69,16 @@ def _talk(job: Job, row: dict[str, Any]) -> dict[str, Any] | None:
         "completion": [{"role": "assistant", "content": [{"type": "text", "text": said}]}],
         "label": not row["reversed"],
     }
+
+
+def _nothing_said(row: dict[str, Any]) -> str:
+    """Why a pair says nothing of a critique; "" where it does."""
+    if row["edited"] is None:
+        return "without an edit"
+    if row["pair_kind"] == "counter":
+        return "counter-edits, which no critique of the picture asks for"
+    said = row[f"critique_{1 - row['edited']}"] and row["instruction"]
+    return "" if said else "without a critique and an instruction"
 
 
 def _trl_schema() -> pa.Schema:

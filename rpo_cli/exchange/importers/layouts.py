@@ -165,6 +165,8 @@ def _told(named: Sequence[str], given: Mapping[str, str], found: Layout) -> dict
     told = dict(given)
     if len(found.pictures) == 2:
         known = {name: name for name in ("label_0", "label_1")} if not judges(told) else {}
+        if found.ranked and not judges(told):
+            known |= {"share": "share"}  # of the votes for the chosen one, as our exports tell it
         known |= {"model_a": "model_0", "model_b": "model_1"}
         known |= {"uid_a": "image_0_uid", "uid_b": "image_1_uid", "ranking": "ranking_id", "id": "id"}
     else:

@@ -77,6 +77,8 @@ def _choice(
     for role, code in (("winner", layout.code), ("winner0", "0"), ("winner1", "1"), ("share", "share")):
         if role in say:
             value, column = say[role], layout.told[role]
+            if role == "share" and blank(value) and layout.ranked:
+                return "a", None  # nobody has counted votes of this pair
             if isinstance(value, str) and value and (named := _named(value, layout, pictures)):
                 return named, None
             return winner(value, code, column)

@@ -185,6 +185,8 @@ def files_of(path: Place, options: Options) -> tuple[list[Place], str]:
     if path.is_file():
         return ([path] if path.suffix == ".parquet" else []), ""
     found = ordered(file for file in path.rglob("*.parquet") if not file.name.startswith("."))
+    if not options.asked:  # of an image folder, whose splits are folders
+        found = [file for file in found if file.name != "metadata.parquet"]
     split = options.split or "train"
     chosen = [file for file in found if file.name.startswith(f"{split}-")]
     if options.split and found and not chosen:
