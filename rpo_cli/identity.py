@@ -10,18 +10,19 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
+from rpo_cli.adapters import ADAPTER, is_adapter
 from rpo_cli.errors import RpoError, UsageError, nearest
 from rpo_cli.hashes import FileHashes, file_hashes
+from rpo_cli.single_file import is_single_file, single_file
 
 RELEVANT = {".json", ".txt", ".safetensors", ".model", ".jinja"}
 PICKLES = {".bin", ".pt", ".ckpt", ".pth", ".pkl"}
 CONFIGS = ("model_index.json", "config.json", "adapter_config.json")
-ADAPTER = "pytorch_lora_weights.safetensors"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 SECONDS = 10.0  # that the hub may take to answer
 PICKLE = "a pickle can run code when it is loaded, so none is"
-SINGLE_FILE = "give a folder in Hugging Face's layout: the model's hub page, or diffusers' save_pretrained"
+SINGLE_FILE = "give a .safetensors file of a whole model, or a folder in Hugging Face's layout"
 
 
 @dataclass(frozen=True)
@@ -29,14 +30,15 @@ class ModelIdentity:
     """A model, told apart from every other content of the same name.
 
     Attributes:
-        revision: the commit (hub), or SHA-256 over the names and contents of a folder's relevant files.
+        revision: the commit (hub), or SHA-256 over the names and contents of a folder's relevant files. Of
+            a LoRA's file its SHA-256; of a model's file SHA-256 over that and over its configuration.
             Of a model behind a server somewhere nothing more is known than its name: "served:NAME". Of a
             function: "function:" and SHA-256 of its module's file, without what that imports.
         asked: the branch, tag or commit that was asked for; None: the default branch, or a folder.
     """
 
     ref: str
-    kind: Literal["folder", "hub", "served", "function"]
+    kind: Literal["folder", "file", "hub", "served", "function"]
     revision: str
     asked: str | None = None
 
@@ -49,6 +51,13 @@ class ModelIdentity:
     def commit(self) -> str | None:
         """What a loader must be given as `revision`, so that it loads what was identified."""
         return self.revision if self.kind == "hub" else None
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the configuration of a local model stands; None: it is not local, or a LoRA's file."""
+        if self.kind == "file":
+            return None if is_adapter(Path(self.ref)) else single_file(self.ref).config
+        return Path(self.ref) if self.kind == "folder" else None
 
 
 def served(name: str, ref: str | None = None) -> ModelIdentity:
@@ -91,7 +100,7 @@ def identify(
     """Identify a model without loading it.
 
     Args:
-        ref: a local folder, which wins, or a hub id "org/name".
+        ref: a local folder or .safetensors file, which wins, or a hub id "org/name".
         revision: branch, tag or commit of a hub id; a folder has none.
         cache: of file hashes, see `hashes.py`; None: the user's.
         pinned: `ModelIdentity.pin` → commit that this run resolved before; a moving branch stays there.
@@ -104,8 +113,10 @@ def identify(
     folder = Path(ref)
     if _is_folder(folder):
         return ModelIdentity(ref, "folder", _folder_hash(folder, cache, rehash))
+    if is_single_file(ref):
+        return ModelIdentity(ref, "file", _file_hash(folder, cache, rehash))
     if _exists(folder):
-        raise UsageError(f"{ref}: is a file, not a model folder{_why_not(folder)}", SINGLE_FILE)
+        raise UsageError(f"{ref}: is a file, not a model folder{_why_not(folder)}", _instead(folder))
     if not HUB_ID.fullmatch(ref) or ".." in ref or _near_folder(folder):
         raise UsageError(
             f"{ref}: no such model folder{_siblings(folder)}", "give a folder or a hub id org/name"
@@ -119,6 +130,27 @@ def identify(
 
 def _why_not(file: Path) -> str:
     return f", and pickled weights: {PICKLE}" if file.suffix in PICKLES else ""
+
+
+def _instead(file: Path) -> str:
+    if file.suffix not in PICKLES:
+        return SINGLE_FILE
+    made = file.with_suffix(".safetensors")
+    return f"rpo convert {shlex.quote(str(file))} {shlex.quote(str(made))}, and name that"
+
+
+def _file_hash(file: Path, cache: Path | None, rehash: bool) -> str:
+    """Of a LoRA its content; of a whole model also what configures it."""
+    with file_hashes(cache, rehash=rehash) as hashes:
+        own = _hash_of(file, hashes)
+        if is_adapter(file):
+            return own
+        config = single_file(str(file)).config
+        digest = hashlib.sha256(f"{own}\n".encode())
+        for path in sorted(path for path in config.rglob("*") if path.is_file()):
+            if path.suffix in RELEVANT and not _hidden(path, config):
+                digest.update(f"{path.relative_to(config).as_posix()}\0{_hash_of(path, hashes)}\n".encode())
+    return digest.hexdigest()
 
 
 def _is_folder(path: Path) -> bool:

@@ -11,6 +11,7 @@ from rpo_cli.backends.loading import first_line
 from rpo_cli.backends.pipelines import DTYPES, finished, generators, load_pipeline, resized, working_size
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import EditRequest
+from rpo_cli.published import part_loaded
 
 PIPELINE, IMG2IMG = "StableDiffusionControlNetPipeline", "StableDiffusionControlNetImg2ImgPipeline"
 
@@ -141,7 +142,11 @@ def _parts(controlnet: str | None, revision: str | None, dtype: str) -> dict[str
         return {}
     how: dict[str, Any] = {"revision": revision, "dtype": DTYPES[dtype], "use_safetensors": True}
     try:
-        found: Any = ControlNetModel.from_pretrained(controlnet, **how)
+        found: Any = part_loaded(
+            controlnet,
+            revision,
+            lambda told: ControlNetModel.from_pretrained(controlnet, **told, **how),
+        )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise RpoError(
             f"{controlnet}: cannot be loaded as a ControlNet: {first_line(error)}",

@@ -9,15 +9,7 @@ from PIL.Image import Image as Picture
 
 from rpo_cli.backends.pipelines import finished, generators, load_pipeline, resized, working_size
 from rpo_cli.protocols import EditRequest
-
-# of CosXL Edit, as its authors' demo makes it (huggingface.co/spaces/multimodalart/cosxl)
-EDM = {
-    "sigma_min": 0.002,
-    "sigma_max": 120.0,
-    "sigma_data": 1.0,
-    "prediction_type": "v_prediction",
-    "sigma_schedule": "exponential",
-}
+from rpo_cli.recipes.kinds import EDM
 
 
 class InstructPix2PixEditor:

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from PIL.Image import Image as Picture
 
-from rpo_cli.backends.pipelines import finished, generators, load_adapter, load_pipeline
+from rpo_cli.backends.lora import load_adapter
+from rpo_cli.backends.pipelines import finished, generators, load_pipeline
 
 
 class DiffusersGenerator:
@@ -51,11 +52,13 @@ class DiffusersGenerator:
         self._negative_prompt = negative_prompt
         self._lora, self._lora_revision = lora, lora_revision
         self._pipe: Any = None
+        self.notes: list[str] = []
 
     def setup(self) -> None:
         self._pipe = load_pipeline(**self._load)
         if self._lora is not None:
-            load_adapter(self._pipe, self._lora, self._load["model"], self._lora_revision)
+            model = self._load["model"]
+            self.notes = load_adapter(self._pipe, self._lora, model, self._lora_revision)
 
     @property
     def pipe(self) -> Any:

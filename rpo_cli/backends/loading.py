@@ -1,10 +1,15 @@
 """Loading a transformers model and its processor the safe way, with errors in two lines."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
+
+from diffusers.utils import logging as diffusers_logging
 
 from rpo_cli import installing
 from rpo_cli.errors import MissingDependency, RpoError
+from rpo_cli.published import part_loaded
 
 
 def load_model(
@@ -33,12 +38,15 @@ def load_model(
     """
     safe = {"revision": revision, "trust_remote_code": False}
     prepared = told(ref, kind, lambda: processor.from_pretrained(ref, **safe))
+
+    def load(also: dict[str, Any]) -> Any:
+        how = {"dtype": dtype, "use_safetensors": True, "output_loading_info": whole}
+        return model.from_pretrained(ref, **how, **also, **safe)
+
     weights = told(
         ref,
         kind,
-        lambda: model.from_pretrained(
-            ref, dtype=dtype, use_safetensors=True, output_loading_info=whole, **safe
-        ),
+        lambda: part_loaded(ref, revision, load),
     )
     if whole:
         weights, said = weights
@@ -67,6 +75,17 @@ def told(ref: str, kind: str, load: Callable[[], Any]) -> Any:
             "the folder must hold config.json, a processor and safetensors weights; see `rpo doctor`, and "
             "`rpo convert` for pickled weights",
         ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without diffusers' log: what matters of it is said in our own words."""
+    level = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        diffusers_logging.set_verbosity(level)
 
 
 def first_line(error: Exception) -> str:

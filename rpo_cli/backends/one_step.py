@@ -8,7 +8,8 @@ from diffusers import DDPMScheduler
 from diffusers.utils.torch_utils import randn_tensor
 from PIL.Image import Image as Picture
 
-from rpo_cli.backends.pipelines import finished, generators, load_adapter, load_pipeline
+from rpo_cli.backends.lora import load_adapter
+from rpo_cli.backends.pipelines import finished, generators, load_pipeline
 from rpo_cli.errors import UsageError
 
 
@@ -62,13 +63,15 @@ class OneStepGenerator:
         self._size = width, height
         self._lora, self._lora_revision, self._timestep = lora, lora_revision, timestep
         self._pipe: Any = None
+        self.notes: list[str] = []
 
     def setup(self) -> None:
         self._pipe = load_pipeline(**self._load)
         # DDPM's last step returns the predicted x_0; the model's own scheduler may not take a timestep
         self._pipe.scheduler = DDPMScheduler.from_config(self._pipe.scheduler.config, clip_sample=False)
         if self._lora is not None:
-            load_adapter(self._pipe, self._lora, self._load["model"], self._lora_revision)
+            model = self._load["model"]
+            self.notes = load_adapter(self._pipe, self._lora, model, self._lora_revision)
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Picture | None]:

@@ -14,8 +14,10 @@ from PIL.Image import Resampling
 from transformers.utils import logging as transformers_logging
 
 from rpo_cli import installing
-from rpo_cli.backends.loading import first_line
+from rpo_cli.backends.loading import first_line, quiet
 from rpo_cli.errors import MissingDependency, RpoError, UsageError, nearest
+from rpo_cli.published import OPTIONAL, pipeline_loaded
+from rpo_cli.single_file import is_single_file, single_file
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -35,7 +37,7 @@ def load_pipeline(
     """The pipeline that the folder's own `model_index.json` names, on its device, without progress bars.
 
     Args:
-        model: a diffusers folder or a hub id.
+        model: a diffusers folder, a checkpoint in one file, or a hub id.
         scheduler: a diffusers scheduler class to use instead of the model's own.
         scheduler_config: what it is made with beside the configuration of the model's own.
         kind: the pipeline class to load the folder's parts into, where it is not the folder's own.
@@ -50,10 +52,12 @@ def load_pipeline(
     transformers_logging.disable_progress_bar()
     scheduler_class = scheduler_named(scheduler) if scheduler else None
     own = _denoiser(Path(denoiser), DTYPES[dtype]) if denoiser else {}
+    given = {**own, **(parts or {})}
     try:
-        loader: Any = getattr(diffusers, kind)
-        pipe = loader.from_pretrained(
-            model, revision=revision, dtype=DTYPES[dtype], use_safetensors=True, **own, **(parts or {})
+        pipe = (
+            _from_file(model, dtype, kind, given)
+            if is_single_file(model)
+            else _from_folder(model, revision, dtype, kind, given)
         )
     except ImportError as error:
         raise _missing(model, error) from error
@@ -69,6 +73,26 @@ def load_pipeline(
     pipe.to(device)
     _channels_last(pipe, device)
     return pipe
+
+
+def _from_folder(model: str, revision: str | None, dtype: str, kind: str, parts: Mapping[str, Any]) -> Any:
+    loader: Any = getattr(diffusers, kind)
+    how = {"revision": revision, "dtype": DTYPES[dtype], "use_safetensors": True}
+
+    def load(place: str, told: dict[str, Any]) -> Any:
+        return loader.from_pretrained(place, **{**told, **how, **parts})
+
+    return pipeline_loaded(model, revision, load, DTYPES[dtype])
+
+
+def _from_file(model: str, dtype: str, kind: str, parts: Mapping[str, Any]) -> Any:
+    """A checkpoint in one file, into `kind` or the class that its configuration names."""
+    found = single_file(model)
+    loader: Any = getattr(diffusers, kind if kind != "DiffusionPipeline" else found.index["_class_name"])
+    how = {"config": str(found.config), "dtype": DTYPES[dtype], "local_files_only": True}
+    absent = dict.fromkeys(name for name in OPTIONAL if name in found.index)
+    with quiet():  # of weights that it keeps in float32, and none are
+        return loader.from_single_file(model, **{**absent, **how, **found.options, **parts})
 
 
 def _missing(model: str, error: ImportError) -> MissingDependency:
@@ -141,18 +165,3 @@ def finished(out: Any, size: tuple[int, int] | None = None) -> list[Picture | No
         None if flagged else resized(picture, size or picture.size)
         for picture, flagged in zip(pictures, flags, strict=True)
     ]
-
-
-def load_adapter(pipe: Any, ref: str, model: str, revision: str | None = None) -> None:
-    """Put a LoRA onto a pipeline.
-
-    Raises:
-        RpoError: it is none of this model.
-    """
-    try:
-        pipe.load_lora_weights(ref, use_safetensors=True, revision=revision)
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        raise RpoError(
-            f"{ref}: cannot be loaded as a LoRA of {model}: {first_line(error)}",
-            "give a folder that `rpo train` or diffusers wrote for this model",
-        ) from error

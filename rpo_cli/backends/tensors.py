@@ -1,10 +1,18 @@
 """Named tensors out of a model's safetensors, for heads that no library class knows."""
 
+from typing import Any
+
 from safetensors import safe_open
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
+from rpo_cli.published import part_loaded
+
 WEIGHTS = "model.safetensors"
+
+
+def _file(told: dict[str, Any]) -> str:
+    return f"model.{told['variant']}.safetensors" if told else WEIGHTS
 
 
 def holds(ref: str, revision: str | None, name: str) -> bool:
@@ -25,7 +33,7 @@ def tensors(ref: str, revision: str | None, beginning: str = "") -> dict[str, Te
         OSError: there is no model.safetensors.
         KeyError: no tensor of that name.
     """
-    place = cached_file(ref, WEIGHTS, revision=revision)
+    place = part_loaded(ref, revision, lambda told: cached_file(ref, _file(told), revision=revision))
     assert place is not None, "cached_file raises where there is none"
     with safe_open(place, framework="pt") as file:
         names = [name for name in file.keys() if name.startswith(beginning)]  # noqa: SIM118, no mapping

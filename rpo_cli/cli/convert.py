@@ -23,6 +23,14 @@ def convert(
             metavar="KEY", help="Where in a file its weights stand, e.g. model.ema.", show_default=False
         ),
     ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Of a model in one file: folder of a model of its kind, for what the file does not say.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be done; read no pickle.")
     ] = False,
@@ -31,17 +39,21 @@ def convert(
 ) -> None:
     """Make safetensors of pickled weights (.bin, .pt, .pth, .ckpt) without running what is in them.
 
+    Of a model in one .safetensors file it makes a folder in diffusers' layout.
+
     Example: rpo convert pytorch_model.bin model/model.safetensors
     """
     from rpo_cli.exchange.convert import convert as write
 
     say = step.console(context)
-    done = write(source, out, key=key, dry_run=dry_run, observer=say.observer())
+    done = write(source, out, key=key, config=config, dry_run=dry_run, observer=say.observer())
     say.result(done, _told(done), essence="" if dry_run else done.out)
 
 
 def _told(done: "Conversion") -> str:
     """A line per file, what is not in OUT with its reason, and where OUT is."""
+    if done.config is not None:
+        return f"{done.source}: configured as {done.config}\n{done.out}"
     lines = [f"would convert {old} to {new}" for old, new in done.pickles.items() if not done.converted]
     for each in done.converted:
         under = "" if each.key == "." else f", found under '{each.key}'"

@@ -11,6 +11,7 @@ from typing import Any
 
 from rpo_cli.errors import UsageError
 from rpo_cli.identity import PICKLES
+from rpo_cli.single_file import single_file
 
 SAFE = ".safetensors"
 MAX_FILES, MAX_BESIDE, MAX_INDEX = 10_000, 200 << 20, 64 << 20  # files of a folder, bytes of one
@@ -46,6 +47,8 @@ class Conversion:
         indexes: index of shards → its new name. `copied`: files that stay as they are.
         left_out: file → why it is not in OUT.
         converted: what became of each pickle; empty in a dry run.
+        config: of a model in one file, the folder or hub id that configures it; None: of pickles.
+        beside: the folder that was given for that.
     """
 
     source: str
@@ -55,9 +58,11 @@ class Conversion:
     copied: tuple[str, ...] = ()
     left_out: dict[str, str] = field(default_factory=dict)
     converted: tuple[Converted, ...] = ()
+    config: str | None = None
+    beside: str | None = None
 
 
-def planned(source: Path, out: Path) -> Conversion:
+def planned(source: Path, out: Path, config: Path | None = None) -> Conversion:
     """What would be done.
 
     Raises:
@@ -69,12 +74,20 @@ def planned(source: Path, out: Path) -> Conversion:
         )
         raise UsageError(f"{source}: no such file or folder", hint)
     refuse_there(out)
+    if source.suffix == SAFE and source.is_file() and out.suffix != SAFE:
+        used = single_file(str(source), config).source
+        return Conversion(str(source), str(out), {}, config=used, beside=str(config) if config else None)
+    if config is not None:
+        raise UsageError("--config: only of a model in one safetensors file", "leave it out")
     if source.is_dir():
         if out.resolve().is_relative_to(source.resolve()):
             raise UsageError(f"{out}: lies inside {source}", "name a folder beside it")
         return _planned_folder(source, out)
     if source.suffix == SAFE:
-        raise UsageError(f"{source}: is safetensors already", "use it as it is")
+        raise UsageError(
+            f"{source}: is safetensors already",
+            "use it as it is, or name a folder OUT for diffusers' layout",
+        )
     if out.suffix != SAFE:
         raise UsageError(f"{out}: of a single file OUT is a {SAFE} file", f"for example {out}/model{SAFE}")
     return Conversion(str(source), str(out), {source.name: out.name})

@@ -13,6 +13,7 @@ from rpo_cli.errors import RunLocked, UsageError
 from rpo_cli.exchange.conversion import Conversion, Converted, planned, refuse_there, shards_of
 from rpo_cli.parts import told
 from rpo_cli.protocols import Observer, Silent
+from rpo_cli.single_file import single_file
 
 
 def convert(
@@ -20,14 +21,18 @@ def convert(
     out: Path,
     *,
     key: str | None = None,
+    config: Path | None = None,
     dry_run: bool = False,
     observer: Observer | None = None,
 ) -> Conversion:
     """Convert a pickle to the file OUT, or every pickle of a model folder to the new folder OUT.
 
+    Of a model in one safetensors file OUT is a new folder in diffusers' layout.
+
     OUT appears whole or not at all, after every tensor was read back and compared.
 
     Args:
+        config: of a model in one file, folder of a model of its kind; None: as `single_file` finds it.
         key: where in each file the state dict stands, e.g. "model.state_dict"; None: the only one.
         dry_run: only say what would be done; no pickle is read.
 
@@ -36,19 +41,33 @@ def convert(
         RunLocked: another process converts to OUT.
         StorageError: OUT cannot be written.
     """
-    found = planned(source, out)
+    found = planned(source, out, config)
     if dry_run:
         return found
     observer = observer or Silent()
     with _draft(out) as draft:
-        observer.start("convert", len(found.pickles), 0)
-        result = _fill(found, draft, key, observer)
+        observer.start("convert", len(found.pickles) or 1, 0)
+        result = (
+            _fill(found, draft, key, observer)
+            if found.config is None
+            else _unpacked(found, draft, observer)
+        )
         observer.finish()
-        made = draft if source.is_dir() else draft / out.name
+        made = draft if source.is_dir() or found.config is not None else draft / out.name
         refuse_there(out)
         made.rename(out)
         _sync(out.parent)
     return result
+
+
+def _unpacked(found: Conversion, draft: Path, observer: Observer) -> Conversion:
+    from rpo_cli.exchange.model_folders import unpack  # diffusers
+
+    unpack(single_file(found.source, Path(found.beside) if found.beside else None), draft)
+    for path in sorted(path for path in draft.rglob("*") if path.is_file()):
+        _sync(path)
+    observer.advance(1, 0)
+    return found
 
 
 def _fill(found: Conversion, draft: Path, key: str | None, observer: Observer) -> Conversion:

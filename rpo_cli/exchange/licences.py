@@ -5,7 +5,9 @@ from pathlib import Path
 
 import yaml
 
+from rpo_cli.adapters import is_adapter
 from rpo_cli.exchange.incoming import Place
+from rpo_cli.single_file import is_single_file, single_file
 
 MAX_CARD = 1_000_000
 # known by name, because a hub id has no card at hand: as their cards stated when this was written (those of
@@ -56,4 +58,6 @@ def model_licence(ref: str) -> str | None:
     known = {name.lower() for name in NON_COMMERCIAL_MODELS}
     if ref.lower() in known:
         return "non-commercial"
+    if is_single_file(ref) and not is_adapter(Path(ref)):
+        return model_licence(single_file(ref).source)  # of the models that it is one of
     return declared(Path(ref)) if Path(ref).is_dir() else None

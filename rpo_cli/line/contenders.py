@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rpo_cli.adapters import ADAPTER, PEFT_CONFIG, adapter_file, is_adapter
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.identity import ADAPTER
 from rpo_cli.line.context import Line
+from rpo_cli.single_file import SUFFIX, is_single_file
 
 BASE = "base"
 # what `rpo train` leaves in RUN/train/<name>, and the setting that generates with it
 RESULTS = {"adapter": "generate.lora", "unet": "generate.denoiser", "transformer": "generate.denoiser"}
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
-HINT = "name a training of the run, or a folder that holds an adapter, a UNet or transformer, or a pipeline"
+HINT = "name a training of the run, a folder of an adapter, a UNet or transformer or a pipeline, or a file"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _twice(label: str, option: str) -> UsageError:
 def _contender(line: Line, ref: str, label: str, option: str) -> Contender:
     training = line.store.path("train", ref) if LABEL.fullmatch(ref) else None
     folder = training if training is not None and training.is_dir() else Path(ref)
-    name = folder.resolve().name
+    name = folder.resolve().name.removesuffix(SUFFIX)
     if name in RESULTS:
         name = folder.resolve().parent.name
     options = _options(line, ref, folder, option)
@@ -115,6 +116,8 @@ def _contender(line: Line, ref: str, label: str, option: str) -> Contender:
 
 def _options(line: Line, ref: str, folder: Path, option: str) -> dict[str, str]:
     """The setting that generates with what the folder holds."""
+    if is_single_file(ref):
+        return {"generate.lora" if is_adapter(folder) else "generate.generator": ref}
     if not folder.is_dir():
         known = [*finished(line)]
         raise UsageError(f"{option} {ref}: no such training or folder{nearest(ref, known)}", HINT)
@@ -127,10 +130,14 @@ def _options(line: Line, ref: str, folder: Path, option: str) -> dict[str, str]:
         ADAPTER: "generate.lora",
         "model_index.json": "generate.generator",
         "config.json": "generate.denoiser",
+        PEFT_CONFIG: "generate.lora",
     }
     for file, setting in kinds.items():
         if (folder / file).is_file():
             return {setting: str(folder)}
+    if any(folder.glob(f"*{SUFFIX}")):
+        adapter_file(str(folder))
+        return {"generate.lora": str(folder)}
     raise UsageError(f"{option} {ref}: holds none of {', '.join(kinds)}", HINT)
 
 

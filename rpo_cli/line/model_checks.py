@@ -1,17 +1,25 @@
 """What is refused of a model before it loads: settings, classes, packages, licences."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 from rpo_cli import installing
+from rpo_cli.adapters import adapter_file
+from rpo_cli.backends.lora_names import DENOISERS, ORIGINAL, match
+from rpo_cli.backends.lora_said import refuse
 from rpo_cli.errors import MissingDependency, UsageError
+from rpo_cli.headers import shapes
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import SERVED
+from rpo_cli.line.model_facts import cached
 from rpo_cli.line.models import ONE_STEP, OPTIONAL, Chosen, editor, generator, left_over, pipeline_index
+from rpo_cli.published import INDEX, published
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.kinds import CONTROLNET, CONTROLNET_IMG2IMG, SD
+from rpo_cli.single_file import single_file
 
 KINDS = {"generate": "generators", "edit": "editors"}
 
@@ -28,7 +36,10 @@ def check_generator(line: Line) -> None:
     _refuse(line, chosen, "generate")
     if chosen.name == ONE_STEP and s.steps not in (None, 1):
         raise UsageError(f"generate.steps: '{ONE_STEP}' takes one step, not {s.steps}", "leave it out")
-    check_licences(line, chosen.models)
+    check_models(line, chosen.models[:1], given=DENOISERS if s.denoiser else ())
+    check_models(line, chosen.models[1:])
+    if s.lora:
+        check_lora(line, chosen.models[0], s.lora)
 
 
 def check_editor(line: Line) -> None:
@@ -46,7 +57,8 @@ def check_editor(line: Line) -> None:
         _edits(chosen, s.controlnet)
     _installed(chosen)
     _refuse(line, chosen, "edit")
-    check_licences(line, chosen.models)
+    check_models(line, chosen.models[:1], given=("controlnet",) if s.controlnet else ())
+    check_models(line, chosen.models[1:])
 
 
 def _edits(chosen: Chosen, controlnet: str | None) -> None:
@@ -96,6 +108,74 @@ def _refuse(line: Line, chosen: Chosen, section: Literal["generate", "edit"]) ->
                 f"leave out {section}.{name}; `rpo list {KINDS[section]}` says what each takes",
             )
         line.observer.note(f"{told}; {value!r} of an earlier command is left out")
+
+
+def check_models(line: Line, models: Sequence[ModelIdentity], given: Collection[str] = ()) -> None:
+    """Refuse models whose folders lack parts or whose licence was not accepted; tell of the others.
+
+    Args:
+        given: parts that come from elsewhere.
+
+    Raises:
+        UsageError: names what is lacking, or the licence.
+    """
+    for model in models:
+        _files(line, model, given)
+    check_licences(line, models)
+
+
+def _files(line: Line, model: ModelIdentity, given: Collection[str]) -> None:
+    if model.kind == "file" and model.folder is not None:
+        line.say(f"{model.ref}: a single file, configured as {single_file(model.ref).source}")
+    elif model.kind == "folder":
+        found = published(Path(model.ref))
+        if lacking := [name for name in found.lacking if name not in given]:
+            raise UsageError(
+                f"{model.ref}: its {INDEX} names {', '.join(lacking)}, and the folder has none",
+                "download the model again, whole",
+            )
+        for text in found.said():
+            line.say(f"{model.ref}: {text}")
+    elif model.kind == "hub" and (folder := cached(model)) is not None and published(folder).variants:
+        line.say(f"{model.ref}: {published(folder).said()[0]}")
+
+
+def check_lora(line: Line, model: ModelIdentity, ref: str) -> None:
+    """Refuse a local LoRA of which nothing is for the model, as far as names and shapes on disk tell it.
+
+    What diffusers first has to translate is refused when it loads.
+
+    Raises:
+        UsageError: tells the prefixes seen and wanted, or whose shapes differ.
+    """
+    folder = model.folder if model.kind == "folder" else cached(model) if model.kind == "hub" else None
+    if not Path(ref).exists():
+        return
+    file = adapter_file(ref)
+    modules = _modules(folder) if folder is not None else {}
+    if not any(name in modules for name in DENOISERS):
+        return  # nothing here tells the layers
+    try:
+        held = shapes(file)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{file}: cannot be read as a LoRA: {error}", "download it again") from error
+    found = match(held, modules)
+    if found.unlike or not any(ORIGINAL.search(name) for name in found.unknown):
+        refuse(ref, found, model.ref)
+
+
+def _modules(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Layers of a pipeline's denoiser and text encoders by the headers of its weights."""
+    found: dict[str, dict[str, tuple[int, ...]]] = {}
+    for part in (*DENOISERS, "text_encoder", "text_encoder_2"):
+        for path in sorted((folder / part).glob("*.safetensors")):
+            try:
+                held = shapes(path)
+            except (OSError, ValueError):
+                return {}  # its loader tells best what is wrong
+            layers = {name.removesuffix(".weight"): shape for name, shape in held.items() if len(shape) > 1}
+            found.setdefault(part, {}).update(layers)
+    return found
 
 
 def check_licences(line: Line, models: Sequence[ModelIdentity]) -> None:

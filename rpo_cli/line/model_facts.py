@@ -1,14 +1,13 @@
 """What a model of a run weighs, and whether it is here: from files on this machine and tables alone."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
 
 from rpo_cli import registry
 from rpo_cli.backends.critic_models import CriticModel
 from rpo_cli.exchange.licences import declared, model_licence
+from rpo_cli.headers import numbers
 from rpo_cli.identity import COMMIT, CONFIGS, ModelIdentity
 from rpo_cli.line.critics import attribute_of
 from rpo_cli.recipes import RECIPES
@@ -17,7 +16,6 @@ from rpo_cli.recipes.weights import WEIGHTS
 
 PACKAGE = Path(__file__).parent.parent
 ITEMSIZE = {"float32": 4, "float16": 2, "bfloat16": 2}
-MAX_HEADER = 100 << 20  # bytes that the description of a safetensors file may have
 
 
 @dataclass(frozen=True)
@@ -42,8 +40,10 @@ def facts_of(role: str, model: ModelIdentity, dtype: str) -> ModelFacts:
     """What is known of a model without asking anybody."""
     if model.kind in ("served", "function"):
         return ModelFacts(role, model.revision.removeprefix("served:"), None, None, None, None)
-    folder = Path(model.ref) if model.kind == "folder" else cached(model)
+    folder = model.folder or cached(model)
     files = sorted(folder.rglob("*.safetensors")) if folder else []
+    if model.kind == "file":
+        files = [Path(model.ref), *files]
     known = WEIGHTS.get(model.ref)
     if not files:
         memory = known.memory(ITEMSIZE[dtype]) if known else None
@@ -69,11 +69,8 @@ def cached(model: ModelIdentity) -> Path | None:
 def numbers_in(file: Path) -> int:
     """Numbers that a safetensors file holds, as it says itself; half its bytes where that is broken."""
     try:
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            said = json.loads(opened.read(min(length, MAX_HEADER)))
-        return sum(prod(entry["shape"]) for name, entry in said.items() if name != "__metadata__")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return numbers(file)
+    except (OSError, ValueError):
         return file.stat().st_size // 2
 
 

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli import registry
+from rpo_cli.adapters import ADAPTER, adapter_file
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.identity import ModelIdentity, served
+from rpo_cli.identity import CONFIGS, ModelIdentity, served
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import SERVED, code_said, required
 from rpo_cli.recipes import recipe, serving
 from rpo_cli.recipes.kinds import CONTROLNET, SD, Recipe
 from rpo_cli.scopes import GENERATOR, HANGS
 from rpo_cli.settings_checks import AUTO, EARLIER, default_of
+from rpo_cli.single_file import single_file
 
 ONE_STEP = "one-step"
 # settings that not every model takes
@@ -63,7 +65,7 @@ def generator(line: Line) -> Chosen:
     name = backend_of(line, "generators", s.backend, model)
     how = recipe("generators", name)
     s = s.model_copy(update=dict.fromkeys(left_over(line, "generate", how)))
-    adapter = line.identity(s.lora) if s.lora else None
+    adapter = adapter_of(line)
     denoiser = line.identity(s.denoiser) if s.denoiser else None
     numbers = {
         "steps": s.steps if s.steps is not None else how.steps,
@@ -82,6 +84,17 @@ def generator(line: Line) -> Chosen:
         options["lora_revision"] = adapter.commit  # what its key names, not a branch that moves
     models = tuple(found for found in (model, adapter, denoiser) if found is not None)
     return Chosen(name, how, options | {"revision": model.commit}, said, models)
+
+
+def adapter_of(line: Line) -> ModelIdentity | None:
+    """The LoRA of [generate]: a folder of diffusers' or peft's names, a hub id, or a file of any name."""
+    ref = line.settings.generate.lora
+    if not ref:
+        return None
+    folder = Path(ref)
+    if folder.is_dir() and not any((folder / name).is_file() for name in (ADAPTER, *CONFIGS)):
+        return line.identity(str(adapter_file(ref)))
+    return line.identity(ref)
 
 
 def drawn_by(line: Line, model: str, revision: str | None) -> Chosen:
@@ -187,14 +200,15 @@ def backend_of(
 @cache
 def pipeline_index(model: ModelIdentity) -> dict[str, Any]:
     """model_index.json, with the denoiser's own configuration under "denoiser"; {} where there is none."""
-    index = _json(model, "model_index.json")
+    index = single_file(model.ref).index if model.kind == "file" else _json(model, "model_index.json")
     if index.get("_class_name") == "FluxPipeline":  # dev and schnell differ in nothing else
-        index["denoiser"] = _json(model, "transformer/config.json")
+        index = {**index, "denoiser": _json(model, "transformer/config.json")}
     return index
 
 
 def _json(model: ModelIdentity, name: str) -> dict[str, Any]:
-    place = Path(model.ref, name) if model.kind == "folder" else _downloaded(model, name)
+    folder = model.folder
+    place = folder / name if folder is not None else _downloaded(model, name)
     try:
         if place is None or place.stat().st_size > MAX_INDEX:
             return {}

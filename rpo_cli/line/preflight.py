@@ -14,7 +14,7 @@ from rpo_cli.line.context import Line
 from rpo_cli.line.counters import check_counter_edits
 from rpo_cli.line.critics import SERVED, check_python, check_reached, critic_identity, required
 from rpo_cli.line.imports import generates, labelled_only
-from rpo_cli.line.model_checks import check_editor, check_generator, check_licences
+from rpo_cli.line.model_checks import check_editor, check_generator, check_models
 from rpo_cli.line.models import editor, generator
 from rpo_cli.line.online import model_of
 from rpo_cli.line.training import own_settings
@@ -175,11 +175,21 @@ def check_engine(name: str) -> None:
 
 
 def _model(line: Line, ref: str | None, setting: str, revision: str | None) -> None:
-    check_licences(line, [line.identity(required(ref, setting), revision)])
+    check_models(line, [line.identity(required(ref, setting), revision)])
 
 
 def _critic(line: Line) -> None:
-    check_licences(line, [critic_identity(line)])
+    check_models(line, [_whole(critic_identity(line), CRITIC)])
+
+
+def _whole(model: ModelIdentity, setting: str) -> ModelIdentity:
+    """A model that transformers loads, which takes no single file."""
+    if model.kind == "file":
+        raise UsageError(
+            f"{setting}: {model.ref} is a file, not a model folder",
+            "give the folder with config.json that it belongs to",
+        )
+    return model
 
 
 def _rewards(line: Line) -> list[Callable[[], None]]:
@@ -192,8 +202,8 @@ def _reward(line: Line, name: str, ref: str) -> None:
         check_reached(line, line.settings.score.backend)
     if name in APART:
         check_python("score.python", line.settings.score.python, "torch and transformers")
-    found = reward_identity(line, name, ref)[0]
-    check_licences(line, [found])
+    found = _whole(reward_identity(line, name, ref)[0], REWARDS)
+    check_models(line, [found])
     _fits(line, REWARDS, lambda: [found])
 
 
@@ -218,8 +228,8 @@ def _trained(line: Line) -> None:
     """The model that is tuned, wherever it is named, and what measures likeness beside it."""
     train = line.settings.train
     model, revision = model_of(line, train)
-    others = [line.identity(train.embedder)] if train.embedder else []
-    check_licences(line, [line.identity(model, revision), *others])
+    others = [_whole(line.identity(train.embedder), "train.embedder")] if train.embedder else []
+    check_models(line, [line.identity(model, revision), *others])
 
 
 def _scheduler(name: str) -> None:

@@ -182,7 +182,7 @@ def _asked(
         if model.here is False:
             size = f", {model.bytes / 1e9:.3g} GB" if model.bytes else ", of unknown size"
             yield f"the hub: a download of {model.ref}{size}"
-        elif model.here and not Path(model.ref).is_dir():
+        elif model.here and not Path(model.ref).exists():
             commit = "of run.json's commit" if model.ref in pinned else "which commit it is"
             yield f"the hub: {model.ref}, {commit}; what is cached will do"
     busy = {plan.stage.partition(" ")[0] for plan in plans if plan.to_make != 0}

@@ -16,6 +16,7 @@ from rpo_cli.line.context import Line
 from rpo_cli.line.imports import generates, import_groups
 
 TABLES = {"shapes": Path(__file__).parent.parent / "shapes" / "manifest.json"}  # world → its weights
+LOADED = ("folder", "file", "hub")
 HINT = "name models that fit each other, or pass --mix if that is meant"
 
 
@@ -53,7 +54,7 @@ def check_worlds(
     Raises:
         UsageError: names both.
     """
-    told = [model for model in models if model.kind in ("folder", "hub")]  # of others nothing is known
+    told = [model for model in models if model.kind in LOADED]  # of others nothing is known
     if line.settings.run.mix or not told:
         return
     world = _world(told)
@@ -73,7 +74,7 @@ def refuse_worlds(
     Raises:
         UsageError: names both.
     """
-    told = [model for model in models if model.kind in ("folder", "hub")]
+    told = [model for model in models if model.kind in LOADED]
     if line.settings.run.mix or not told:
         return
     world, drawing = _world(told), _world(drawn)

@@ -63,3 +63,12 @@ KLEIN_BASES = (
     KnownModel("black-forest-labs/FLUX.2-klein-base-9B", "FLUX non-commercial"),
 )
 SD, SDXL, SD3 = "StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline"
+
+# of CosXL Edit, as its authors' demo makes it (huggingface.co/spaces/multimodalart/cosxl)
+EDM: dict[str, Any] = {
+    "sigma_min": 0.002,
+    "sigma_max": 120.0,
+    "sigma_data": 1.0,
+    "prediction_type": "v_prediction",
+    "sigma_schedule": "exponential",
+}

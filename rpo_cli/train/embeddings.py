@@ -17,6 +17,7 @@ from transformers import CLIPModel, CLIPProcessor
 from rpo_cli.errors import UsageError
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer
+from rpo_cli.published import part_loaded
 from rpo_cli.records import content_key
 from rpo_cli.train.cache import BLOCK, ENCODE_BATCH, prompt_name
 from rpo_cli.train.data import Pair, pictures
@@ -83,7 +84,11 @@ class _Clip:
         where: dict[str, Any] = {"revision": embedder.revision}
         try:
             self._processor: Any = CLIPProcessor.from_pretrained(embedder.model, **where)
-            self._model: Any = CLIPModel.from_pretrained(embedder.model, **where, **_SAFE)
+            self._model: Any = part_loaded(
+                embedder.model,
+                embedder.revision,
+                lambda told: CLIPModel.from_pretrained(embedder.model, **told, **where, **_SAFE),
+            )
         except (OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise UsageError(

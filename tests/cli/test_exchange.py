@@ -64,7 +64,7 @@ def test_an_import_says_what_has_changed(rpo, tmp_path, folders):
     said = json.loads(rpo("import", tmp_path / "run", folders, "--json").out)
     assert (said["added"], said["changed"], said["withdrawn"]) == (0, 1, 1)
     (folders / "win" / "a.txt").write_text("prompt a")
-    assert "rows: 0 added, 1 changed, 0 withdrawn" in rpo("import", tmp_path / "run", folders).out
+    assert "0 added, 1 changed, 0 withdrawn" in rpo("import", tmp_path / "run", folders).out
 
 
 def test_a_source_is_withdrawn_by_the_name_that_status_tells(rpo, tmp_path, folders):

@@ -11,6 +11,8 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from rpo_cli.errors import UsageError
+from rpo_cli.published import part_loaded, pipeline_loaded
+from rpo_cli.single_file import is_single_file, single_file
 from rpo_cli.train.families.encoders import Condition, Encoders, quiet
 
 T = TypeVar("T")
@@ -29,22 +31,29 @@ class Folder:
         Raises:
             UsageError: it is no diffusers model.
         """
+        if is_single_file(self.model):
+            return single_file(self.model).index
         found: dict[str, Any] = self.told(
             "model_index.json", lambda: DiffusionPipeline.load_config(self.model, revision=self.revision)
         )
         return found
 
+    @property
+    def configured(self) -> str:
+        """Where the configurations of its parts are."""
+        return str(single_file(self.model).config) if is_single_file(self.model) else self.model
+
     def config(self, part: str, loader: Any) -> dict[str, Any]:
         """The configuration of one part; `loader` is its class."""
         found: dict[str, Any] = self.told(
-            part, lambda: loader.load_config(self.model, subfolder=part, revision=self.revision)
+            part, lambda: loader.load_config(self.configured, subfolder=part, revision=self.revision)
         )
         return found
 
     def part(self, name: str, loader: Any) -> Any:
         """One small part, by `loader.from_pretrained`: a tokenizer, or a model's configuration."""
         return self.told(
-            name, lambda: loader.from_pretrained(self.model, subfolder=name, revision=self.revision)
+            name, lambda: loader.from_pretrained(self.configured, subfolder=name, revision=self.revision)
         )
 
     def vae_config(self) -> dict[str, Any]:
@@ -52,8 +61,17 @@ class Folder:
 
     def denoiser(self, part: str, loader: Any, dtype: torch.dtype) -> Any:
         """The denoiser in evaluation mode."""
-        how = {"use_safetensors": True, "dtype": dtype, "revision": self.revision}
-        return self.told(part, lambda: loader.from_pretrained(self.model, subfolder=part, **how)).eval()
+        if is_single_file(self.model):
+            how = {"config": self.configured, "subfolder": part, "dtype": dtype, "local_files_only": True}
+            how |= single_file(self.model).options
+            with quiet():  # of weights that it keeps in float32, and none are
+                return self.told(part, lambda: loader.from_single_file(self.model, **how)).eval()
+        how = {"use_safetensors": True, "dtype": dtype, "revision": self.revision, "subfolder": part}
+
+        def load(also: dict[str, Any]) -> Any:
+            return loader.from_pretrained(self.model, **how, **also)
+
+        return self.told(part, lambda: part_loaded(self.model, self.revision, load, part)).eval()
 
     def encoders(
         self,
@@ -71,10 +89,21 @@ class Folder:
             token_limits: by tokenizer, the tokens that count; 0: as many as the tokenizer says.
         """
         loader = getattr(diffusers, pipeline)
-        how = {"use_safetensors": True, "dtype": torch.float32, "revision": self.revision}
-        how |= dict.fromkeys(without)
+
+        how = {"dtype": torch.float32, **dict.fromkeys(without)}
+
+        def load(place: str, also: dict[str, Any]) -> Any:
+            told = {**also, **how, "use_safetensors": True, "revision": self.revision}
+            return loader.from_pretrained(place, **told)
+
+        def whole() -> Any:
+            if is_single_file(self.model):
+                where = {"config": self.configured, "local_files_only": True}
+                return loader.from_single_file(self.model, **where, **how)
+            return pipeline_loaded(self.model, self.revision, load, torch.float32)
+
         with quiet():  # diffusers warns that the safety checker is off
-            pipe = self.told("VAE and text encoders", lambda: loader.from_pretrained(self.model, **how))
+            pipe = self.told("VAE and text encoders", whole)
         limits = {
             name: limit or getattr(pipe, name).model_max_length
             for name, limit in token_limits.items()

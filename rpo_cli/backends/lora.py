@@ -1,0 +1,232 @@
+"""Putting a LoRA onto a pipeline: every layer counted, every number where it belongs.
+
+diffusers' own loader drops what it does not know with a warning in a log, or with none. So what a file
+holds is first matched with the model's layers (`lora_names.py`), then loaded under diffusers' names, then
+read back from the layers.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from rpo_cli.adapters import adapter_file, chosen, scaling_said
+from rpo_cli.backends.loading import first_line, quiet
+from rpo_cli.backends.lora_names import ORIGINAL, Matched, layers_of, match, stripped
+from rpo_cli.backends.lora_said import note_of, refuse
+from rpo_cli.errors import RpoError, UsageError
+
+NAME = "default_0"  # diffusers' for the first
+KOHYA = {"down": "lora_down.weight", "up": "lora_up.weight", "alpha": "alpha", "bias": "lora_up.bias"}
+SCALING = ("lora_alpha", "alpha_pattern", "use_rslora")  # of peft's configuration
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """One way to read a file: its tensors under some names, and which layers they are for."""
+
+    state: State
+    matched: Matched
+
+
+def load_adapter(pipe: Any, ref: str, model: str, revision: str | None = None) -> list[str]:
+    """Put a LoRA onto a pipeline.
+
+    Args:
+        ref: a file, a folder with one, or a hub id.
+
+    Returns:
+        A sentence where not all of it was read, else nothing.
+
+    Raises:
+        UsageError: nothing of it is for this model, or its shapes are another model's.
+        RpoError: it cannot be read or loaded.
+    """
+    try:
+        file = adapter_file(ref) if Path(ref).exists() else _downloaded(ref, revision)
+        state, said = load_file(file), scaling_said(file)
+    except (OSError, ValueError, SafetensorError) as error:
+        raise RpoError(
+            f"{ref}: cannot be read as a LoRA: {first_line(error)}", "download it again"
+        ) from error
+    if not hasattr(pipe, "load_lora_weights"):
+        raise UsageError(f"{model}: a {type(pipe).__name__} takes no LoRA", "leave the LoRA out")
+    reading = _best(pipe, state)
+    refuse(ref, reading.matched, model)
+    _load(pipe, ref, model, reading, said)
+    return note_of(ref, reading.matched)
+
+
+def _downloaded(ref: str, revision: str | None) -> Path:
+    """The LoRA of a hub id, in the hub's cache."""
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
+
+    from rpo_cli.adapters import ADAPTER, PEFT, PEFT_CONFIG
+
+    for name in (ADAPTER, PEFT):
+        cached = try_to_load_from_cache(ref, name, revision=revision)
+        if isinstance(cached, str):
+            return Path(cached)
+    try:
+        name = chosen(ref, HfApi().list_repo_files(ref, revision=revision))
+        if name == PEFT:
+            hf_hub_download(ref, PEFT_CONFIG, revision=revision)
+        return Path(hf_hub_download(ref, name, revision=revision))
+    except EntryNotFoundError as error:
+        raise UsageError(f"{ref}: its LoRA is not there: {first_line(error)}", "see its page") from error
+    except (HfHubHTTPError, OfflineModeIsEnabled) as error:
+        raise OSError(f"the hub does not give it: {first_line(error)}") from error
+
+
+def modules_of(pipe: Any) -> dict[str, dict[str, tuple[int, ...]]]:
+    """The layers of a pipeline's parts that can carry a LoRA, with the shapes of their weights."""
+    found = {}
+    for name in getattr(pipe, "_lora_loadable_modules", ()):
+        part = getattr(pipe, name, None)
+        if part is not None:
+            layers = ((place, getattr(layer, "weight", None)) for place, layer in part.named_modules())
+            found[name] = {
+                place: tuple(weight.shape)
+                for place, weight in layers
+                if weight is not None and weight.ndim > 1
+            }
+    return found
+
+
+def _best(pipe: Any, state: State) -> _Reading:
+    """The reading of which most is for this model: the names as they are, or as diffusers translates."""
+    modules = modules_of(pipe)
+    first = _reading(state, modules)
+    if not first.matched.unknown:
+        return first
+    layers, loose = layers_of(state)
+    plain = [*loose, *(key for layer in layers if layer.kind is None for key in layer.keys.values())]
+    given = {key: state[key] for key in plain}  # of a layer of another kind converters read a part
+    readings = [first]
+    for names in (given, _kohya(given)):
+        reading = _reading(_translated(pipe, names), modules)
+        reading.matched.unread.update(layer.kind for layer in layers if layer.kind is not None)
+        readings.append(reading)
+    return max(readings, key=lambda reading: len(reading.matched.found))
+
+
+def _reading(state: State, modules: Mapping[str, Mapping[str, tuple[int, ...]]]) -> _Reading:
+    shapes = {key: tuple(value.shape) for key, value in state.items()}
+    return _Reading(state, match(shapes, modules))
+
+
+def _translated(pipe: Any, state: State) -> State:
+    """The tensors under diffusers' names where the pipeline's own converters know theirs."""
+    whole = _converted(pipe, state)
+    if whole is not None:
+        return whole
+    layers, loose = layers_of(state)  # one that a converter does not know keeps its name
+    found = {key: state[key] for key in loose}
+    for layer in layers:
+        own = {key: state[key] for key in layer.keys.values()}
+        found |= _converted(pipe, own) or own
+    return found
+
+
+def _converted(pipe: Any, state: State) -> State | None:
+    how = {"unet_config": pipe.unet.config} if hasattr(pipe, "unet") else {"return_alphas": True}
+    try:
+        with quiet():
+            found = pipe.lora_state_dict(dict(state), **how)
+    except (ValueError, KeyError, IndexError, RuntimeError, AttributeError, TypeError):
+        return None  # a layout that they do not know
+    if not isinstance(found, tuple):
+        return dict(found)
+    alphas = found[1] or {}
+    numbers = {key: value for key, value in alphas.items() if key.endswith("alpha")}
+    return {**found[0], **{key: torch.as_tensor(value) for key, value in numbers.items()}}
+
+
+def _kohya(state: State) -> State:
+    """Names of a model's original layout behind any prefix, as kohya spells them."""
+    layers, loose = layers_of(state)
+    found = {key: state[key] for key in loose}
+    for layer in layers:
+        component, name = stripped(layer.name, "unet")
+        original = component == "unet" and ORIGINAL.search(name)
+        base = f"lora_unet_{name.replace('.', '_')}"
+        for part, key in layer.keys.items():
+            found[f"{base}.{KOHYA[part]}" if original else key] = state[key]
+    return found
+
+
+def _load(pipe: Any, ref: str, model: str, reading: _Reading, said: Mapping[str, Any]) -> None:
+    """Through the pipeline's own loader, under diffusers' names; then each layer is looked at."""
+    state, scales, wanted = {}, {}, {}
+    for (component, layer), found in reading.matched.found.items():
+        down, up = reading.state[found.keys["down"]], reading.state[found.keys["up"]]
+        state[f"{component}.{layer}.lora_A.weight"] = down
+        state[f"{component}.{layer}.lora_B.weight"] = up
+        if "bias" in found.keys:
+            state[f"{component}.{layer}.lora_B.bias"] = reading.state[found.keys["bias"]]
+        alpha = reading.state[found.keys["alpha"]].item() if "alpha" in found.keys else None
+        scales[component, layer] = _scale(alpha, len(down), component, layer, said)
+        wanted[component, layer] = (down, up)
+    try:
+        with quiet():  # diffusers misses layers of every part
+            pipe.load_lora_weights(state, adapter_name=NAME)
+    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
+        raise RpoError(
+            f"{ref}: cannot be loaded as a LoRA of {model}: {first_line(error)}",
+            "give a LoRA that was made for this model",
+        ) from error
+    arrived = _carrying(pipe)
+    for place, (down, up) in wanted.items():
+        tuned = arrived.pop(place, None)
+        if tuned is None or not (_same(tuned.lora_A[NAME], down) and _same(tuned.lora_B[NAME], up)):
+            raise _lost(ref, ".".join(place))
+        tuned.scaling[NAME] = scales[place]
+    if arrived:
+        raise _lost(ref, ".".join(next(iter(arrived))))
+
+
+def _carrying(pipe: Any) -> dict[tuple[str, str], Any]:
+    return {
+        (component, name): layer
+        for component in getattr(pipe, "_lora_loadable_modules", ())
+        if getattr(pipe, component, None) is not None
+        for name, layer in getattr(pipe, component).named_modules()
+        if isinstance(layer, BaseTunerLayer) and NAME in getattr(layer, "lora_A", ())
+    }
+
+
+def _same(factor: Any, given: Tensor) -> bool:
+    weight = factor.weight.detach()
+    return bool((weight.cpu() == given.to(weight.dtype)).all())
+
+
+def _lost(ref: str, layer: str) -> RpoError:
+    return RpoError(
+        f"{ref}: after loading, the layer {layer} is not what the file says",
+        "report this with the LoRA and the versions of diffusers and peft",
+    )
+
+
+def _scale(alpha: float | None, rank: int, component: str, layer: str, said: Mapping[str, Any]) -> float:
+    """What the product of both factors is multiplied by: alpha / rank, or alpha / √rank (rsLoRA)."""
+    told = {name: said.get(f"{component}.{name}", said.get(name)) for name in SCALING}
+    if alpha is None:
+        fitting = (
+            value
+            for pattern, value in (told["alpha_pattern"] or {}).items()
+            if re.match(rf"(.*\.)?({pattern})$", layer)
+        )
+        alpha = next(fitting, told["lora_alpha"])
+    if alpha is None:
+        return 1.0
+    return float(alpha) / (math.sqrt(rank) if told["use_rslora"] else rank)

@@ -1,0 +1,204 @@
+"""What of a model's files is read: weights of a variant where no others are, parts that may be absent.
+
+Repositories of half precision hold `*.fp16.safetensors` alone, and pipelines are often published without
+the safety checker that their index names.
+"""
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+INDEX = "model_index.json"
+# parts without which a pipeline draws the same pictures
+OPTIONAL = ("safety_checker", "feature_extractor", "image_encoder")
+_SHARD = r"(-\d{5}-of-\d{5})?"
+_WEIGHTS = re.compile(
+    rf"(diffusion_pytorch_model|model)(\.(?P<before>\w+))?{_SHARD}(\.(?P<after>\w+))?\.safetensors"
+)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a loader must know of a model's files beyond where they are.
+
+    Attributes:
+        variants: part ("" for a model without parts) → variant of its weights, where it has no plain ones.
+        both: parts that have plain weights, which are read, and those of a variant as well.
+        unused: optional parts that the index names and that are not there.
+        lacking: other such parts.
+    """
+
+    variants: dict[str, str] = field(default_factory=dict)
+    both: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+    lacking: tuple[str, ...] = ()
+
+    @property
+    def variant(self) -> str | None:
+        """What is given to a loader as `variant`; None where every part has plain weights."""
+        return next(iter(self.variants.values()), None)
+
+    def options(self, part: str) -> dict[str, Any]:
+        """What `from_pretrained` of one part is told beside its place."""
+        return {"variant": self.variants[part]} if part in self.variants else {}
+
+    def said(self) -> list[str]:
+        """A sentence for each thing that is not as the model's index has it."""
+        found = []
+        if self.variants:
+            parts = "" if "" in self.variants else f" of {', '.join(sorted(self.variants))}"
+            kinds = ", ".join(sorted(set(self.variants.values())))
+            found.append(f"its weights{parts} are of the variant {kinds}, and there are no others")
+        if self.unused:
+            found.append(f"its index names {', '.join(self.unused)}, not in the folder: loaded without")
+        return found
+
+
+def part_loaded(ref: str, revision: str | None, load: Callable[[dict[str, Any]], T], part: str = "") -> T:
+    """`load` of one part ("": a model without parts), told of the variant where there is no other.
+
+    A hub id is asked for its files only where it does not load without.
+    """
+    place = Path(ref)
+    if place.is_dir():
+        return load(published(place).options(part))
+    try:
+        return load({})
+    except (OSError, ValueError):
+        told = _of_hub(ref, revision).options(part)
+        if not told:
+            raise
+        return load(told)
+
+
+def pipeline_loaded(
+    ref: str, revision: str | None, load: Callable[[str, dict[str, Any]], T], dtype: Any
+) -> T:
+    """`load` of a pipeline's place, told of variants; optional parts that are absent are left out.
+
+    Args:
+        load: of a folder or hub id, and what `from_pretrained` is told beside.
+        dtype: of parts that are loaded here, since a pipeline would take the variant's weights of them.
+    """
+    place = Path(ref)
+    if place.is_dir():
+        return _from(place, published(place), load, dtype)
+    try:
+        return load(ref, {})
+    except (OSError, ValueError):
+        found = _of_hub(ref, revision)
+        if found.unused and (folder := _snapshot(ref, revision)) is not None:
+            return _from(folder, found, load, dtype)
+        if not found.variants:
+            raise
+        return load(ref, {"variant": found.variant})
+
+
+def _from(folder: Path, found: Published, load: Callable[[str, dict[str, Any]], T], dtype: Any) -> T:
+    told: dict[str, Any] = {}
+    if found.variants:
+        told = {"variant": found.variant, **_loaded(folder, found.both, dtype)}
+    if not found.unused:
+        return load(str(folder), told)
+    with _without(folder, found.unused) as view:
+        return load(str(view), told)
+
+
+@contextmanager
+def _without(folder: Path, parts: Iterable[str]) -> Iterator[Path]:
+    """The folder with an index that names no such parts: diffusers reads some that it is told to leave."""
+    with TemporaryDirectory(prefix="rpo-") as made:
+        view = Path(made)
+        for path in folder.iterdir():
+            if path.name != INDEX:
+                (view / path.name).symlink_to(path.resolve(), path.is_dir())
+        index = {**_index(folder), **{part: [None, None] for part in parts}}
+        (view / INDEX).write_text(json.dumps(index), encoding="utf-8")
+        yield view
+
+
+def _of_hub(ref: str, revision: str | None) -> Published:
+    """The same of a hub id; nothing where the hub does not tell its files."""
+    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        names = HfApi().list_repo_files(ref, revision=revision)
+        index = Path(hf_hub_download(ref, INDEX, revision=revision)) if INDEX in names else None
+    except (HfHubHTTPError, OfflineModeIsEnabled, EntryNotFoundError, OSError, ValueError):
+        folder = _snapshot(ref, revision)
+        return published(folder) if folder is not None else Published()
+    return of_names(names, _index(index.parent) if index else {})
+
+
+def _snapshot(ref: str, revision: str | None) -> Path | None:
+    """The folder of the hub's cache, where it holds this revision."""
+    from huggingface_hub import try_to_load_from_cache
+
+    for name in (INDEX, "config.json"):
+        found = try_to_load_from_cache(ref, name, revision=revision)
+        if isinstance(found, str):
+            return Path(found).parent
+    return None
+
+
+def _loaded(folder: Path, parts: Iterable[str], dtype: Any) -> dict[str, Any]:
+    index, found = _index(folder), {}
+    for part in parts:
+        library, name = index[part]
+        if library in ("diffusers", "transformers"):
+            kind: Any = getattr(import_module(library), name)
+            found[part] = kind.from_pretrained(folder, subfolder=part, dtype=dtype, use_safetensors=True)
+    return found
+
+
+def published(folder: Path) -> Published:
+    """What is to be known of a local folder."""
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    return of_names(names, _index(folder))
+
+
+def of_names(names: Iterable[str], index: dict[str, Any]) -> Published:
+    """The same of a list of files, as the hub gives it; `index` is model_index.json, {} without one."""
+    kinds: dict[str, set[str]] = {}
+    folders = set()
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        folders.add(folder.partition("/")[0])
+        if found := _WEIGHTS.fullmatch(file):
+            kinds.setdefault(folder, set()).add(found["before"] or found["after"] or "")
+    wanted = {name for name, value in index.items() if _is_part(value)}
+    parts = wanted if index else {""}
+    absent = sorted(wanted - folders)
+    variants = {part: _first(kinds[part]) for part in sorted(parts & kinds.keys()) if "" not in kinds[part]}
+    return Published(
+        variants,
+        tuple(sorted(part for part in parts & kinds.keys() if "" in kinds[part] and len(kinds[part]) > 1)),
+        tuple(name for name in absent if name in OPTIONAL),
+        tuple(name for name in absent if name not in OPTIONAL),
+    )
+
+
+def _is_part(value: Any) -> bool:
+    """Whether an entry of the index is [library, class] of a part that is there."""
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+
+
+def _first(kinds: set[str]) -> str:
+    return "fp16" if "fp16" in kinds else min(kinds)
+
+
+def _index(folder: Path) -> dict[str, Any]:
+    try:
+        found = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

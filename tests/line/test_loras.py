@@ -1,0 +1,114 @@
+"""A LoRA at the door: which file it is, what its key is, and what is refused before a model loads."""
+
+import json
+from hashlib import sha256
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from rpo_cli import open_line
+from rpo_cli.backends import pipelines
+from rpo_cli.errors import UsageError
+from rpo_cli.hashes import file_sha256
+from rpo_cli.line import model_checks, models
+from rpo_cli.line.contenders import contenders
+from rpo_cli.shapes.manifest import MODELS
+
+LAYER, WIDTH = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q", 120
+
+
+@pytest.fixture(autouse=True)
+def nothing_loads(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(pipelines, "load_pipeline", None)
+
+
+def lora(file, prefix="unet.", width=WIDTH):
+    file.parent.mkdir(parents=True, exist_ok=True)
+    layer = f"{prefix}{LAYER}"
+    save_file(
+        {f"{layer}.lora_A.weight": torch.ones(4, width), f"{layer}.lora_B.weight": torch.ones(WIDTH, 4)},
+        file,
+    )
+    return file
+
+
+def line(tmp_path, ref):
+    given = {"generate.generator": str(MODELS / "text-to-image"), "generate.lora": str(ref)}
+    return open_line(tmp_path / "run", given, preset="shapes")
+
+
+@pytest.mark.parametrize("prefix", ["unet.", "transformer.", "diffusion_model.", "base_model.model.", ""])
+def test_a_lora_of_this_model_passes_under_every_naming(tmp_path, prefix):
+    model_checks.check_generator(line(tmp_path, lora(tmp_path / "style_v10.safetensors", prefix)))
+
+
+@pytest.mark.parametrize("prefix", ["foo.bar.", "unet.nothing.", "lora_unet_nothing_"])
+def test_one_of_which_nothing_matches_is_refused_by_its_names(tmp_path, prefix):
+    file = lora(tmp_path / "x" / "style.safetensors", prefix)
+    for ref in (file, file.parent):
+        with pytest.raises(UsageError, match="none of its 1 layers") as caught:
+            model_checks.check_generator(line(tmp_path, ref))
+        assert prefix in caught.value.message.partition("names begin with ")[2]
+
+
+def test_one_of_another_models_sizes_is_refused(tmp_path):
+    with pytest.raises(UsageError, match=f"another shape than in .*{LAYER}"):
+        model_checks.check_generator(line(tmp_path, lora(tmp_path / "x.safetensors", width=64)))
+
+
+def test_names_of_a_models_original_code_are_left_to_its_loader(tmp_path):
+    file = lora(tmp_path / "x.safetensors", "lora_unet_input_blocks_4_1_")
+
+    model_checks.check_generator(line(tmp_path, file))
+
+
+def test_a_broken_file_and_one_without_a_lora_are_refused(tmp_path):
+    (tmp_path / "broken.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0[1, 2]  ")
+    with pytest.raises(UsageError, match="cannot be read"):
+        model_checks.check_generator(line(tmp_path, tmp_path / "broken.safetensors"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="holds no LoRA"):
+        model_checks.check_generator(line(tmp_path, tmp_path / "empty"))
+
+
+def test_a_file_of_any_name_is_known_by_its_content_alone_or_in_its_folder(tmp_path):
+    file = lora(tmp_path / "a" / "styleLora_v10.safetensors")
+    content = file_sha256(file)
+
+    assert models.adapter_of(line(tmp_path, file)).revision == content
+    assert models.adapter_of(line(tmp_path, file.parent)).revision == content
+    moved = file.rename(lora(tmp_path / "b" / "other.safetensors"))
+    assert models.adapter_of(line(tmp_path, moved)).revision == content
+
+
+def test_a_folder_of_diffusers_name_keeps_the_key_that_it_had(tmp_path):
+    """SHA-256 over names and contents, as rows of earlier versions have it."""
+    file = lora(tmp_path / "a" / "pytorch_lora_weights.safetensors")
+    text = f"pytorch_lora_weights.safetensors\0{file_sha256(file)}\n"
+
+    assert models.adapter_of(line(tmp_path, file.parent)).revision == sha256(text.encode()).hexdigest()
+
+
+def test_an_evaluation_takes_a_lora_or_a_model_in_a_file_of_any_name(stand, tmp_path):
+    style = lora(tmp_path / "style" / "v10.safetensors")
+    peft = lora(tmp_path / "peft" / "adapter_model.safetensors", "base_model.model.")
+    (peft.parent / "adapter_config.json").write_text(json.dumps({"lora_alpha": 4}))
+    save_file({"model.diffusion_model.input_blocks.0.0.weight": torch.ones(1)}, tmp_path / "sd.safetensors")
+    asked = [style, style.parent, peft.parent, tmp_path / "sd.safetensors"]
+    found, _ = contenders(stand.line(), [str(ref) for ref in asked])
+
+    assert [(model.label, *model.options.items()) for model in found] == [
+        ("v10", ("generate.lora", str(style))),
+        ("style", ("generate.lora", str(style.parent))),
+        ("peft", ("generate.lora", str(peft.parent))),
+        ("sd", ("generate.generator", str(tmp_path / "sd.safetensors"))),
+    ]
+
+
+def test_an_evaluation_of_a_folder_with_several_asks_for_one(stand, tmp_path):
+    lora(tmp_path / "many" / "a.safetensors"), lora(tmp_path / "many" / "b.safetensors")
+
+    with pytest.raises(UsageError, match=r"a\.safetensors, b\.safetensors"):
+        contenders(stand.line(), [str(tmp_path / "many")])
