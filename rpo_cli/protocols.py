@@ -54,6 +54,12 @@ class Backend(Protocol):
 
 
 class Generator(Backend, Protocol):
+    """One more thing that a generator, renoiser or editor may have:
+
+    `tokens_over(texts)`, of one whose text encoders read only so many tokens: for each text, by tokenizer,
+    how many are beyond; {} where all are read.
+    """
+
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> "list[Picture | None]":
         """One RGB picture per prompt; None where a safety checker blacked it out."""
 

@@ -18,6 +18,7 @@ from rpo_cli.keys import seen_as as seen_as
 FORMAT_VERSION = 4  # of run.json; an older run is read, see `line/formats.py`
 PART_VERSION = 2  # of the parts of tables
 EDITED = ("edit", "counter")  # kinds of pair whose side b is an edit of side a
+TRUNCATED = "tokenizer → tokens beyond what its text encoder reads; None: all is read, or it is not known"
 
 
 class Row(BaseModel):
@@ -69,6 +70,7 @@ class Image(Row):
     decoding: str | None = Field(default=None, description="how its colours become sRGB, if they are not")
     profile: str | None = Field(default=None, description="another colour profile in its file, if any")
     several: bool | None = Field(default=None, description="its file holds more frames or pages")
+    truncated: dict[str, float] | None = Field(default=None, description=TRUNCATED)
 
 
 class Flaw(BaseModel):
@@ -101,16 +103,17 @@ class Critique(Row):
 
 
 class Edit(Row):
-    """One attempt to mend one picture, or (`purpose` counter) to make it worse.
+    """One attempt to mend one picture, or (`purpose` counter) to make it worse, or (floor) neither.
 
-    A counter-edit follows an instruction that a critique of another prompt gave.
+    A counter-edit follows an instruction that a critique of another prompt gave. An edit of the floor
+    follows an empty one: what it changes is what the editor changes by itself.
     """
 
     table = "edits"
     edit_id: str
     image_id: str
     image_sha256: str = Field(description="of the picture that was edited; tables join on it")
-    critique_id: str = Field(description="of the picture; it did not ask for a counter-edit")
+    critique_id: str = Field(description="of the picture; it did not ask for a counter-edit; floor: empty")
     prompt_id: str
     prompt: str
     instruction: str
@@ -125,7 +128,8 @@ class Edit(Row):
     batch_size: int
     settings: str
     environment: str
-    purpose: Literal["answer", "counter"] = "answer"
+    purpose: Literal["answer", "counter", "floor"] = "answer"
+    truncated: dict[str, float] | None = Field(default=None, description=TRUNCATED)
 
 
 class RewardScore(Row):
@@ -254,6 +258,10 @@ class Pair(Row):
     )
     people: Literal["a", "b", "tie", "reject"] | None = Field(
         default=None, description="what most reviewers of `rpo review` say; None: nobody has judged it"
+    )
+    floor: float | None = Field(
+        default=None,
+        description="`change` that the editor of side b makes asked for nothing; None: unknown",
     )
 
 

@@ -72,6 +72,12 @@ class EditSettings(Section):
         le=100,
         description="More edits per picture, by instructions of other prompts' critiques: to be losers.",
     )
+    floor_pictures: int = Field(
+        default=16,
+        ge=0,
+        le=1000,
+        description="Pictures edited under an empty instruction; an edit that changed no more is no pair.",
+    )
     steps: int | None = Field(
         default=None, ge=1, le=1000, description="Denoising steps; none: the backend's."
     )

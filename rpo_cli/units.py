@@ -31,6 +31,7 @@ UNITS = {
     "critique.batch_size": "rows a call",
     "edit.edits_per_image": "edits a picture",
     "edit.counter_edits": "edits a picture",
+    "edit.floor_pictures": "pictures",
     "edit.steps": DENOISING,
     "edit.guidance": SCALE,
     "edit.image_guidance": SCALE,

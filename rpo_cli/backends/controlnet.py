@@ -9,6 +9,7 @@ from PIL.Image import Image as Picture
 
 from rpo_cli.backends.loading import first_line
 from rpo_cli.backends.pipelines import DTYPES, finished, generators, load_pipeline, resized, working_size
+from rpo_cli.backends.reading import tokens_over
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import EditRequest
 from rpo_cli.published import part_loaded
@@ -52,6 +53,10 @@ class ControlNetEditor:
     def setup(self) -> None:
         parts = _parts(self._controlnet, self._controlnet_revision, self._load["dtype"])
         self._pipe = load_pipeline(**self._load, kind=PIPELINE, parts=parts)
+
+    def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """See `protocols.Generator`."""
+        return tokens_over(self._pipe, texts)
 
     @torch.no_grad()
     def edit(
@@ -110,6 +115,10 @@ class ControlNetImg2ImgEditor:
     def setup(self) -> None:
         parts = _parts(self._controlnet, self._controlnet_revision, self._load["dtype"])
         self._pipe = load_pipeline(**self._load, kind=IMG2IMG, parts=parts)
+
+    def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """See `protocols.Generator`."""
+        return tokens_over(self._pipe, texts)
 
     @torch.no_grad()
     def edit(

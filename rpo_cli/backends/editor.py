@@ -8,6 +8,7 @@ from diffusers import EDMEulerScheduler
 from PIL.Image import Image as Picture
 
 from rpo_cli.backends.pipelines import finished, generators, load_pipeline, resized, working_size
+from rpo_cli.backends.reading import tokens_over
 from rpo_cli.protocols import EditRequest
 from rpo_cli.recipes.kinds import EDM
 
@@ -40,6 +41,10 @@ class InstructPix2PixEditor:
 
     def setup(self) -> None:
         self._pipe = load_pipeline(**self._load)
+
+    def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """See `protocols.Generator`."""
+        return tokens_over(self._pipe, texts)
 
     @torch.no_grad()
     def edit(
@@ -83,6 +88,10 @@ class XlInstructPix2PixEditor:
             self._pipe.is_cosxl_edit = True
             if self._load["scheduler"] is None and not isinstance(self._pipe.scheduler, EDMEulerScheduler):
                 self._pipe.scheduler = EDMEulerScheduler(**EDM)
+
+    def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """See `protocols.Generator`."""
+        return tokens_over(self._pipe, texts)
 
     @torch.no_grad()
     def edit(

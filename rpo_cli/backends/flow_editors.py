@@ -11,6 +11,7 @@ from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RES
 from PIL.Image import Image as Picture
 
 from rpo_cli.backends.pipelines import finished, generators, load_pipeline, resized, working_size
+from rpo_cli.backends.reading import tokens_over
 from rpo_cli.protocols import EditRequest
 
 KLEIN_AREA = 1024 * 1024  # pixels to which its pipeline shrinks larger pictures
@@ -46,6 +47,10 @@ class Flux2Editor:
 
     def setup(self) -> None:
         self._pipe = load_pipeline(**self._load)
+
+    def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """See `protocols.Generator`."""
+        return tokens_over(self._pipe, texts)
 
     @torch.no_grad()
     def edit(
@@ -104,6 +109,10 @@ class FluxKontextEditor:
 
     def setup(self) -> None:
         self._pipe = load_pipeline(**self._load)
+
+    def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """See `protocols.Generator`."""
+        return tokens_over(self._pipe, texts)
 
     @torch.no_grad()
     def edit(
@@ -164,6 +173,10 @@ class QwenImageEditor:
 
     def setup(self) -> None:
         self._pipe = load_pipeline(**self._load)
+
+    def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """See `protocols.Generator`."""
+        return tokens_over(self._pipe, texts)
 
     @torch.no_grad()
     def edit(

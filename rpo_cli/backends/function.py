@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image as Picture
 
+from rpo_cli.compute import is_out_of_memory
 from rpo_cli.errors import RpoError
 
 
@@ -36,9 +37,10 @@ class FunctionReward:
         module, _, name = self._place.partition(":")
         try:
             self._function = getattr(import_module(module), name)
-        except (ImportError, AttributeError) as error:
+        except Exception as error:  # whatever the user's own module raises
+            told = str(error) if isinstance(error, ImportError | AttributeError) else _told(error)
             raise RpoError(
-                f"score.functions: {self._place}: cannot be imported: {error}",
+                f"score.functions: {self._place}: cannot be imported: {told}",
                 "install its package, or put its folder on PYTHONPATH",
             ) from error
 
@@ -46,9 +48,18 @@ class FunctionReward:
         """What the function says; each picture is a copy, so that changing it changes nothing else.
 
         Raises:
-            RpoError: it gives something else than one number for each row.
+            RpoError: it raises, or gives something else than one number for each row.
         """
-        given = self._function(list(prompts), [image.convert("RGB").copy() for image in images])
+        copies = [image.convert("RGB").copy() for image in images]
+        try:
+            given = self._function(list(prompts), copies)
+        except Exception as error:  # the user's own: whatever it raises
+            if is_out_of_memory(error):
+                raise  # a smaller batch may fit
+            raise RpoError(
+                f"score.functions: {self._place} raised {_told(error)}",
+                "mend the function; RPO_DEBUG=1 shows its traceback",
+            ) from error
         try:
             found = np.asarray(given, dtype=np.float64)
         except (TypeError, ValueError) as error:
@@ -63,3 +74,9 @@ class FunctionReward:
             f"score.functions: {self._place} gave {given}",
             "return a list with one number for each prompt and picture",
         )
+
+
+def _told(error: Exception) -> str:
+    """Class and first line of what the user's code raised."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

@@ -8,6 +8,7 @@ from PIL.Image import Image as Picture
 
 from rpo_cli.backends.lora import load_adapter
 from rpo_cli.backends.pipelines import finished, generators, load_pipeline
+from rpo_cli.backends.reading import tokens_over
 
 
 class DiffusersGenerator:
@@ -64,6 +65,10 @@ class DiffusersGenerator:
     def pipe(self) -> Any:
         """The loaded pipeline; None before `setup`."""
         return self._pipe
+
+    def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """See `protocols.Generator`."""
+        return tokens_over(self._pipe, texts)
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Picture | None]:

@@ -9,10 +9,10 @@ from typing import Any
 
 from PIL.Image import Image as Picture
 
-from rpo_cli.backends.http import BadAnswer, Form
+from rpo_cli.backends.http import BadAnswer, Form, NoAnswer
 from rpo_cli.backends.pipelines import resized
 from rpo_cli.backends.servers import Servers, endpoints
-from rpo_cli.errors import CorruptImage
+from rpo_cli.errors import CorruptImage, RpoError
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.protocols import EditRequest, Refused
 
@@ -76,7 +76,17 @@ class HttpEditor:
                     return Refused(f"the server refuses: {error}")
                 self._unknown |= {named[0]}
                 continue
+            except RpoError as error:
+                if request.instruction or not _broke(error.__cause__):
+                    raise
+                # a server that breaks at an empty instruction would at every call
+                return Refused(f"the server fails: {error.message}")
             return _picture(answer, request.image.size)
+
+
+def _broke(cause: BaseException | None) -> bool:
+    """Whether a server answered that it failed, and not that it is busy or away."""
+    return isinstance(cause, NoAnswer) and not cause.unreachable and cause.why.startswith("HTTP 500")
 
 
 def form(fields: Mapping[str, str], picture: bytes) -> Form:

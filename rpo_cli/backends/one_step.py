@@ -10,6 +10,7 @@ from PIL.Image import Image as Picture
 
 from rpo_cli.backends.lora import load_adapter
 from rpo_cli.backends.pipelines import finished, generators, load_pipeline
+from rpo_cli.backends.reading import tokens_over
 from rpo_cli.errors import UsageError
 
 
@@ -72,6 +73,10 @@ class OneStepGenerator:
         if self._lora is not None:
             model = self._load["model"]
             self.notes = load_adapter(self._pipe, self._lora, model, self._lora_revision)
+
+    def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """See `protocols.Generator`."""
+        return tokens_over(self._pipe, texts)
 
     @torch.no_grad()
     def generate(self, prompts: Sequence[str], seeds: Sequence[int]) -> list[Picture | None]:

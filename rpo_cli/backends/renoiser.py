@@ -9,6 +9,7 @@ from PIL.Image import Image as Picture
 
 from rpo_cli.backends.generator import DiffusersGenerator
 from rpo_cli.backends.pipelines import generators
+from rpo_cli.backends.reading import tokens_over
 from rpo_cli.errors import RpoError
 
 
@@ -40,6 +41,10 @@ class DiffusersRenoiser:
                 "sapo needs one; spin makes its losers from noise alone",
             ) from error
         self._pipe.set_progress_bar_config(disable=True)
+
+    def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """See `protocols.Generator`."""
+        return tokens_over(self._pipe, texts)
 
     @torch.no_grad()
     def renoise(

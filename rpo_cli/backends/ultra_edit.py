@@ -13,6 +13,7 @@ from PIL.Image import Image as Picture
 from torch import Tensor
 
 from rpo_cli.backends.pipelines import generators, load_pipeline, resized, working_size
+from rpo_cli.backends.reading import tokens_over
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import EditRequest
 
@@ -61,6 +62,10 @@ class UltraEditEditor:
                 "give a model of UltraEdit's layout, e.g. BleachNick/SD3_UltraEdit_w_mask",
             )
         self._masked = taken == 3 * own
+
+    def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
+        """See `protocols.Generator`."""
+        return tokens_over(self._pipe, texts, longest=self._pipe.tokenizer_max_length)
 
     @torch.no_grad()
     def edit(

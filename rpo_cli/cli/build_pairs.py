@@ -39,6 +39,7 @@ def build_pairs(
     unset: o.Unset = None,
     mix: o.Mix = None,
     retry_rejects: o.RetryRejects = False,
+    allow_missing: o.AllowMissing = False,
     dry_run: o.DryRun = False,
     rehash: o.Rehash = False,
     json: o.Json = False,
@@ -61,6 +62,6 @@ def build_pairs(
         reports.plans(say, plan(line, ["score"], retry_rejects=retry_rejects))
         onward.again(context, say, ["--dry-run"])
     else:
-        scores = run_stage(line, "score", retry_rejects=retry_rejects)
-        reports.pairs(say, scores, build(line), run)
+        scores = run_stage(line, "score", retry_rejects=retry_rejects, allow_missing=allow_missing)
+        reports.pairs(say, scores, build(line, allow_missing=allow_missing), run)
         onward.after(context, say, line, "build-pairs")

@@ -22,6 +22,7 @@ EFFECTS = {
     "edit.guidance": "Larger follows the instruction more.",
     "edit.image_guidance": "Larger keeps more of the picture.",
     "edit.edits_per_image": "More to choose from; pairs.select_by chooses.",
+    "edit.floor_pictures": "0: pairs.min_change alone counts.",
     "edit.steps": "More are finer and take longer.",
     "edit.strength": "Less keeps more of the picture.",
     "edit.batch_size": "More are faster, as long as they fit.",

@@ -43,7 +43,7 @@ PANELS = {
     """,
     LAST: """
         backend reward-backend scheduler controlnet area attempts log export accept-license
-        allow-training-prompts retry-rejects rehash
+        allow-training-prompts allow-missing retry-rejects rehash
     """,
 }
 PANEL_OF = {name: panel for panel, names in PANELS.items() for name in names.split()}

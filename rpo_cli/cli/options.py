@@ -164,6 +164,10 @@ Shard = Annotated[
     typer.Option(metavar="I/N", help="Only share I of N of the rows, 0 <= I < N.", show_default=False),
 ]
 RetryRejects = Annotated[bool, typer.Option("--retry-rejects", help="Try rejected rows again.")]
+AllowMissing = Annotated[
+    bool,
+    typer.Option("--allow-missing", help="Go on where a reward gives no scores; the pairs tell how many."),
+]
 AcceptLicense = Annotated[
     bool | None,
     typer.Option("--accept-license", help=describe("run.accept_license"), show_default=False),

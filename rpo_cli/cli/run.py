@@ -39,6 +39,7 @@ def run(
     unset: o.Unset = None,
     mix: o.Mix = None,
     shard: o.Shard = None,
+    allow_missing: o.AllowMissing = False,
     dry_run: o.DryRun = False,
     rehash: o.Rehash = False,
     json: o.Json = False,
@@ -61,5 +62,6 @@ def run(
         reports.plans(say, forecast(line, steps))
         onward.again(context, say, ["--dry-run"])
     else:
-        reports.whole(say, walk(line, until, shard=part), context.params["run"])
+        made = walk(line, until, shard=part, allow_missing=allow_missing)
+        reports.whole(say, made, context.params["run"])
         onward.after(context, say, line, until or "train")

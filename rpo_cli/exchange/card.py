@@ -15,7 +15,7 @@ import pyarrow as pa
 import yaml
 
 from rpo_cli.exchange.dataset import SplitFiles
-from rpo_cli.exchange.reasons import REASONS
+from rpo_cli.exchange.reasons import REASONS, floor_told
 from rpo_cli.records import Pair
 
 SIZES = (
@@ -62,6 +62,7 @@ class Facts:
         settings: name → value of the pair settings.
         notes: what the preset has to say about itself.
         imports: source, format and license of each source of imported rows.
+        floors: what the editor changes when asked for nothing, by its guidances.
     """
 
     build: str
@@ -77,6 +78,7 @@ class Facts:
     notes: Sequence[str] = ()
     license: str = "unknown"
     imports: Sequence[Mapping[str, str]] = ()
+    floors: Sequence[float] = ()
 
 
 def render(facts: Facts) -> str:
@@ -225,7 +227,8 @@ def _pair_counts(facts: Facts) -> list[str]:
         (verdict, kind, code(reason), REASONS.get(reason, ""), f"{count:,}")
         for (verdict, kind, reason), count in sorted(counted.items())
     ]
-    return ["## Pairs", _table(("verdict", "kind", "reason", "meaning", "pairs"), rows)]
+    table = _table(("verdict", "kind", "reason", "meaning", "pairs"), rows)
+    return ["## Pairs", table, *floor_told(facts.floors)]
 
 
 def _margins(facts: Facts) -> list[str]:

@@ -1,5 +1,7 @@
 """Why a candidate is in the dataset or not, in the words of its card."""
 
+from collections.abc import Sequence
+
 REASONS = {
     "edit_won": "the edit beat its original",
     "reversed": "the original beat its edit",
@@ -10,6 +12,7 @@ REASONS = {
     "loser_won": "the picture made to lose scores at least as well",
     "unscored": "a reward is missing for a side",
     "unchanged": "the edit changed too little",
+    "below_floor": "it changed no more than its editor does when asked for nothing",
     "too_different": "the two pictures differ too much",
     "near_duplicate": "their perceptual hashes are too close",
     "inside_band": "the margin is too small to call",
@@ -28,3 +31,13 @@ REASONS = {
     "people_tie": "reviewers prefer neither",
     "people_reject": "reviewers find neither of use",
 }
+
+
+def floor_told(floors: Sequence[float]) -> list[str]:
+    """What the editor changes by itself, at each of its guidances; nothing where that is not known."""
+    told = ", ".join(f"{floor:.3g}" for floor in floors)
+    text = (
+        f"Asked for nothing, the editor changes a picture by {told} (mean difference of pixels, 0 to 1): "
+        "an edit that changed no more is `below_floor`."
+    )
+    return [text] if floors else []

@@ -8,7 +8,6 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,13 @@ from rpo_cli.config import PairSettings
 from rpo_cli.exchange.card import Facts, built, render
 from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, schema, sweep, write_splits
 from rpo_cli.exchange.rich import rewards_of
+from rpo_cli.line.differences import differences_of
+from rpo_cli.line.edit_floor import measured
 from rpo_cli.line.shelf import PictureShelf
 from rpo_cli.line.sides import KEYS, Export, Live, light_rows, tell
 from rpo_cli.parts import told
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED, KEY_VERSION, Edit, Image, Pair, canonical_json
-from rpo_cli.stages.gates import Difference, measure
 from rpo_cli.stages.judge import judge
 from rpo_cli.stages.margins import Scale
 from rpo_cli.stages.pairs import COLUMNS, Candidate, candidates
@@ -31,12 +31,14 @@ from rpo_cli.stages.people import VERDICT_COLUMNS, Said, consensus, said_of
 from rpo_cli.store import Store
 
 ROWS_PER_PART = 10_000
-CHUNK = 64
 
 
 @dataclass(frozen=True)
 class PairsReport:
-    """What came of the candidates; `accepted` counts `reversed` in. `fresh`: something was written."""
+    """What came of the candidates; `accepted` counts `reversed` in. `fresh`: something was written.
+
+    `floors`: what the editor changes when asked for nothing, one of each pair of guidances, ascending.
+    """
 
     candidates: int
     accepted: int
@@ -46,6 +48,7 @@ class PairsReport:
     validation: int
     path: str
     fresh: bool = True
+    floors: tuple[float, ...] = ()
 
 
 def build_dataset(
@@ -58,6 +61,7 @@ def build_dataset(
     observer: Observer,
     license: str = "unknown",
     imports: Sequence[Mapping[str, str]] = (),
+    floor: Set[str] = frozenset(),
 ) -> PairsReport:
     """Candidate pairs, gates, verdicts, pairs/ and dataset/.
 
@@ -68,21 +72,22 @@ def build_dataset(
         notes: what the preset has to say about its models, for the card's known limits.
         license: a license of the hub's list, for the card.
         imports: source, format and license of each source of imported rows, for the card.
+        floor: keys of the edits under an empty instruction that current settings want.
 
     Raises:
         UsageError: `select_by` names a reward that has scored nothing.
     """
     folder = store.path("dataset")
     around = _around(store, live, **_card_says(models, notes, license, imports))
-    build = _fingerprint(store, settings, live, around)
+    build = _fingerprint(store, settings, live, around, floor)
     group = build[:8]
     files = _present(folder, build)
     if files is None:
-        _build(store, settings, live, around, build, observer)
+        _build(store, settings, live, around, build, floor, observer)
     else:
         sweep(folder, files)
     store.prune("pairs", {group})
-    rows = store.columns("pairs", ["verdict", "reason", "split"], group=group).to_pylist()
+    rows = store.columns("pairs", ["verdict", "reason", "split", "floor"], group=group).to_pylist()
     return _report(rows, folder, fresh=files is None)
 
 
@@ -95,10 +100,11 @@ def is_built(
     notes: Sequence[str],
     license: str = "unknown",
     imports: Sequence[Mapping[str, str]] = (),
+    floor: Set[str] = frozenset(),
 ) -> bool:
     """Whether `build_dataset` with these arguments would write nothing; reads key columns only."""
     around = _around(store, live, **_card_says(models, notes, license, imports))
-    return _present(store.path("dataset"), _fingerprint(store, settings, live, around)) is not None
+    return _present(store.path("dataset"), _fingerprint(store, settings, live, around, floor)) is not None
 
 
 def _card_says(
@@ -114,6 +120,7 @@ def _build(
     live: Live,
     around: Mapping[str, Any],
     build: str,
+    floor: Set[str],
     observer: Observer,
 ) -> None:
     tables = {
@@ -126,7 +133,8 @@ def _build(
     folder = store.path("dataset")
     with PictureShelf() as shelf, told(str(folder)):
         _fill(shelf, store, found.pairs)
-        differences = _measured(found.pairs, shelf, observer)
+        floors = measured(store, floor)
+        differences = differences_of(found.pairs, shelf, observer, tables["edits"], floors)
         pairs = judge(found.pairs, differences, settings, _people(store, live, found.pairs))
         _commit_pairs(store, pairs, build[:8])
         accepted = [pair for pair in pairs if pair.verdict == "accepted"]
@@ -134,7 +142,8 @@ def _build(
         scored = sorted({*rewards, *rewards_of(accepted)})
         columns = schema(scored, shares=any(pair.share not in (None, 0.0, 1.0) for pair in accepted))
         splits = write_splits(folder, accepted, export.row, columns)
-        facts = _facts(build, pairs, splits, columns, found.scales, _said(settings, live), around)
+        card = {**around, "floors": sorted(set(floors.by.values()))}
+        facts = _facts(build, pairs, splits, columns, found.scales, _said(settings, live), card)
         commit(folder, render(facts), splits)
 
 
@@ -150,6 +159,7 @@ def _report(rows: Sequence[Mapping[str, Any]], folder: Path, *, fresh: bool) -> 
         validation=splits["validation"],
         path=str(folder),
         fresh=fresh,
+        floors=tuple(sorted({row["floor"] for row in rows} - {None})),
     )
 
 
@@ -179,13 +189,18 @@ def _around(store: Store, live: Live, **said: Any) -> dict[str, Any]:
     }
 
 
-def _fingerprint(store: Store, settings: PairSettings, live: Live, around: Mapping[str, Any]) -> str:
+def _fingerprint(
+    store: Store, settings: PairSettings, live: Live, around: Mapping[str, Any], floor: Set[str]
+) -> str:
     """Of all that the build depends on; a row's key stands for the row, but for how it is decoded."""
     decoded = light_rows(store, "images", live["images"], ["decoding"]).values()
     converted = sorted(f"{row['image_id']} {row['decoding']}" for row in decoded if row["decoding"])
+    tables: dict[str, Set[str]] = {table: store.keys(table) & live[table] for table in sorted(live)}
+    if there := floor & store.keys("edits"):
+        tables["floor"] = there  # without any it is the build of a run that has none
     keys = {
-        table: hashlib.sha256("\n".join(sorted(store.keys(table) & live[table])).encode()).hexdigest()
-        for table in sorted(live)
+        name: hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()
+        for name, found in tables.items()
     }
     parts = [KEY_VERSION, _said(settings, live), keys, around]
     said = canonical_json([*parts, *([converted] if converted else [])])
@@ -241,19 +256,6 @@ def _pictures(store: Store, table: str, keys: Set[str]) -> Iterator[tuple[str, b
     for row in store.fetch(table, keys):
         assert isinstance(row, Image | Edit)
         yield row.sha256, row.image.bytes
-
-
-def _measured(
-    pairs: Sequence[Candidate], shelf: PictureShelf, observer: Observer
-) -> list[Difference | None]:
-    observer.start("build-pairs", len(pairs), 0)
-    values = measure(((pair.a.sha256, pair.b.sha256) for pair in pairs), shelf)
-    measured: list[Difference | None] = []
-    while chunk := list(islice(values, CHUNK)):
-        measured += chunk
-        observer.advance(len(chunk), chunk.count(None))
-    observer.finish()
-    return measured
 
 
 def _commit_pairs(store: Store, pairs: Sequence[Pair], group: str) -> None:

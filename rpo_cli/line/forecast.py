@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rpo_cli.line.context import Line
+from rpo_cli.line.edit_floor import floor_size
 from rpo_cli.line.plan import StagePlan, plan_of, size_of, take_planned
-from rpo_cli.line.work import Work, critique_work, edit_work, wants_edits, works
+from rpo_cli.line.work import Work, critique_work, edit_work, floor_tasks, wants_edits, works
 
 # what rows are counted from; the first is exact, the others are yields that nobody has measured yet
 PROMPTS = "the prompts"
@@ -56,15 +57,25 @@ def _stage(line: Line, name: str, coming: _Coming) -> list[StagePlan]:
         plans = [_more(line, name, plan, coming.images, A_PICTURE) for plan in plans]
         coming.critiques = sum(map(kept, plans))
     elif name == "edit":
-        each, basis = edits_each(line)
-        plans = [_more(line, name, plan, round(coming.critiques * each), basis) for plan in plans]
-        coming.edits = sum(map(kept, plans))
+        plans = [_edits(line, plan, coming) for plan in plans]
     else:
         plans = [
             _more(line, name, plan, seen, SUBJECTS)
             for plan, seen in zip(plans, _subjects(line, found, coming), strict=True)
         ]
     return plans
+
+
+def _edits(line: Line, plan: StagePlan, coming: _Coming) -> StagePlan:
+    """Edits and, beside any, the pictures of the floor, which no later stage sees."""
+    each, basis = edits_each(line)
+    more = round(coming.critiques * each)
+    floor = {task.key for task in floor_tasks(line)}
+    missing = len(floor - line.store.keys("edits") - line.store.rejected("edit"))
+    edits = replace(plan, to_make=(plan.to_make or 0) - missing)
+    coming.edits = kept(_more(line, "edit", edits, more, basis))
+    later = floor_size(line, coming.images) - len(floor) if more or plan.wanted else 0
+    return _more(line, "edit", plan, more + later, basis)
 
 
 def kept(plan: StagePlan) -> int:

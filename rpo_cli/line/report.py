@@ -12,6 +12,7 @@ from typing import Any
 
 from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.line.context import Line, open_line
+from rpo_cli.line.edit_floor import floor_edits, taking_part
 from rpo_cli.line.imports import import_groups, imported, rejects_of
 from rpo_cli.line.pair_filter import PairFilter, Sift
 from rpo_cli.line.provenance import provenance, trainings
@@ -149,7 +150,7 @@ def _stages(line: Line) -> list[StageRow]:
             rejects.setdefault(row["stage"], Counter())[row["reason"]] += 1
     stages, foreign, paces = _imported(line), import_groups(line), rates(store)
     for stage, table in TABLES.items():
-        counts = {group: n for group, n in store.counts(table).items() if group not in foreign}
+        counts = {group: n for group, n in taking_part(store, table).items() if group not in foreign}
         mine = {name: group for name, group in groups.items() if name.partition(" ")[0] == stage}
         stale = sum(counts.values()) - sum(counts.get(group, 0) for group in mine.values())
         for number, (name, group) in enumerate(sorted(mine.items())):
@@ -262,7 +263,8 @@ def _pictures(line: Line) -> tuple[int, int]:
         for group in sorted(live):
             rows = line.store.columns(table, [key_of(table), "sha256"], group=group)
             keys, hashes = (column.to_pylist() for column in rows.columns)
-            both = zip(keys, hashes, strict=True)
+            apart = floor_edits(line.store, group) if table == "edits" else set()
+            both = (item for item in zip(keys, hashes, strict=True) if item[0] not in apart)
             found += [sha for key, sha in both if group not in foreign or key in given]
     return len(found), len(set(found))
 

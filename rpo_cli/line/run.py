@@ -11,12 +11,14 @@ from rpo_cli.line.changes import before_build, changes_since
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import served_model
 from rpo_cli.line.dataset import PairsReport, build_dataset, is_built
+from rpo_cli.line.edit_floor import floor_keys, floor_notes
 from rpo_cli.line.imports import generates, import_groups, imported, labelled_only, told_sources
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.reviews import standing_keys
 from rpo_cli.line.sheet import draw_contact_sheet
 from rpo_cli.line.stage import STAGES, Shard, StageReport, run_stage
 from rpo_cli.line.training import TrainReport, fine_tune
+from rpo_cli.line.unscored import missing_notes, require_scores
 from rpo_cli.line.work import (
     critique_work,
     edit_work,
@@ -36,10 +38,18 @@ MIXED = (
 ROLES = {"generate": "generator", "critique": "critic", "edit": "editor"}
 
 
-def build_pairs(line: Line) -> PairsReport:
-    """Candidate pairs, verdicts and the dataset from the tables and scores that are there: no model."""
+def build_pairs(line: Line, *, allow_missing: bool = False) -> PairsReport:
+    """Candidate pairs, verdicts and the dataset from the tables and scores that are there: no model.
+
+    Args:
+        allow_missing: also where a reward gave many scores that are no numbers (`require_scores`).
+
+    Raises:
+        RpoError: it did, and that is not allowed.
+    """
     if not line.settings.score.named and not labelled_only(line):
         raise UsageError("no reward is set", "pass --reward NAME=FOLDER; see `rpo list rewards`")
+    require_scores(line, allow_missing=allow_missing)
     with line.store.lock("build-pairs"):
         inputs = _inputs(line)
         before = before_build(line)
@@ -47,7 +57,21 @@ def build_pairs(line: Line) -> PairsReport:
             found = build_dataset(line.store, line.settings.pairs, **inputs, observer=line.observer)
             for text in changes_since(line, before) if found.fresh else ():
                 line.say(text)
+            for text in _floor_notes(line, found):
+                line.say(text)
+            if unscored := found.dropped.get("unscored"):
+                line.say(f"{unscored:,} of {found.candidates:,} candidates lack a score: dropped")
             return found
+
+
+def _floor_notes(line: Line, found: PairsReport) -> list[str]:
+    """The edit floor, or why there is none."""
+    if not wants_edits(line):
+        return []
+    told = ", ".join(f"{floor:.3g}" for floor in found.floors)
+    few = found.dropped.get("below_floor", 0)
+    more = f"edit floor: asked for nothing, the editor changes {told} of a picture (mean of pixels, 0 to 1)"
+    return [f"{more}; {few:,} edits changed no more"] if found.floors else list(floor_notes(line))
 
 
 def dataset_is_current(line: Line) -> bool:
@@ -77,8 +101,13 @@ def _inputs(line: Line) -> dict[str, Any]:
     return {
         "live": live,
         "models": named,
-        "notes": (*line.resolved.notes, *([MIXED] if line.settings.run.mix else ())),
+        "notes": (
+            *line.resolved.notes,
+            *([MIXED] if line.settings.run.mix else ()),
+            *missing_notes(line),
+        ),
         "imports": told_sources(line),
+        "floor": floor_keys(line) if wants_edits(line) else frozenset(),
     }
 
 
@@ -125,20 +154,26 @@ def steps_of(line: Line, until: str | None = None) -> tuple[str, ...]:
     return steps
 
 
-def run(line: Line, until: str | None = None, *, shard: Shard | None = None) -> RunReport:
-    """Walk the line: generate, critique, edit, build-pairs, train; stop after `until`."""
+def run(
+    line: Line, until: str | None = None, *, shard: Shard | None = None, allow_missing: bool = False
+) -> RunReport:
+    """Walk the line: generate, critique, edit, build-pairs, train; stop after `until`.
+
+    Args:
+        allow_missing: see `run_stage` and `build_pairs`.
+    """
     steps = steps_of(line, until)
     preflight(line, steps)
     with line.training_kept() if "train" in steps else nullcontext():
-        return _walked(line, steps, shard)
+        return _walked(line, steps, shard, allow_missing)
 
 
-def _walked(line: Line, steps: Sequence[str], shard: Shard | None) -> RunReport:
+def _walked(line: Line, steps: Sequence[str], shard: Shard | None, allow_missing: bool) -> RunReport:
     stages = [run_stage(line, name, shard=shard) for name in steps if name in STAGES]
     pairs = train_report = sheet = None
     if "build-pairs" in steps:
-        stages.append(run_stage(line, "score", shard=shard))
-        pairs = build_pairs(line)
+        stages.append(run_stage(line, "score", shard=shard, allow_missing=allow_missing))
+        pairs = build_pairs(line, allow_missing=allow_missing)
         sheet = draw_contact_sheet(line)
     if "train" in steps:
         train_report = _train(line)

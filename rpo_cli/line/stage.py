@@ -10,6 +10,8 @@ from itertools import accumulate
 from typing import Any
 
 from rpo_cli import registry
+from rpo_cli.errors import RpoError
+from rpo_cli.line import truncated
 from rpo_cli.line.context import Line
 from rpo_cli.line.counters import counter_notes
 from rpo_cli.line.forewarned import warn_of_words
@@ -106,6 +108,7 @@ def run_stage(
     shard: Shard | None = None,
     retry_rejects: bool = False,
     limit: int | None = None,
+    allow_missing: bool = False,
 ) -> StageReport:
     """Make the missing rows of generate, critique, edit or score.
 
@@ -113,6 +116,10 @@ def run_stage(
         shard: (i, n) with 0 <= i < n: only the keys of that share, for several machines on one run.
         retry_rejects: try again what was rejected before.
         limit: make at most this many rows now.
+        allow_missing: go on to the next reward where a scorer fails, and say so.
+
+    Raises:
+        RpoError: a model failed; of a reward it tells how many rows it has scored.
     """
     with line.store.lock(name, shard), line.recorded():
         if name == "generate":
@@ -121,8 +128,40 @@ def run_stage(
         for note in counter_notes(line) if name == "edit" else ():
             line.observer.note(note)
         started = time.monotonic()
-        reports = [_run_work(line, work, shard, retry_rejects, limit) for work in works(line, name)]
+        run_work = partial(_score_work, allow_missing) if name == "score" else _run_work
+        reports = [run_work(line, work, shard, retry_rejects, limit) for work in works(line, name)]
+        for told in truncated.truncated_notes(line, name) if reports else ():
+            line.observer.note(told)
     return _sum(name, reports, time.monotonic() - started)
+
+
+def _score_work(
+    allow_missing: bool,
+    line: Line,
+    work: Work,
+    shard: Shard | None,
+    retry_rejects: bool,
+    limit: int | None,
+) -> StageReport:
+    """`_run_work` of a reward; a scorer that fails is told with what it has scored."""
+    try:
+        return _run_work(line, work, shard, retry_rejects, limit)
+    except RpoError as error:
+        if type(error) is not RpoError:  # a wrong setting, a lock, a full disk: no scorer's fault
+            raise
+        share = share_of(line, work, shard)
+        told = f"{work.name} failed with {len(share.present):,} of {len(share.wanted):,} rows scored"
+        if not allow_missing:
+            hint = f"{error.hint}; rpo build-pairs and rpo run go on without these scores: --allow-missing"
+            raise RpoError(f"{told}: {error.message}", hint) from error
+        line.observer.note(f"{told}, going on without the others: {error.message}")
+        return _reported(line, work, share)
+
+
+def _reported(line: Line, work: Work, share: "Share") -> StageReport:
+    rejects = reject_reasons(line, work, share.keys)
+    wanted, present = len(share.wanted), len(share.present)
+    return StageReport(work.name, wanted, present, 0, rejects.total(), dict(rejects), 0.0, None)
 
 
 def forewarn(line: Line) -> None:

@@ -5,7 +5,7 @@ so rows of older settings or prompts never reach a later stage.
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial, wraps
 from typing import Any, TypeVar
 
@@ -19,7 +19,7 @@ from rpo_cli.line.imports import generates, imported, people_said
 from rpo_cli.line.making import making
 from rpo_cli.protocols import Stage, Task
 from rpo_cli.records import canonical_json, content_key
-from rpo_cli.stages import counter, critique, edit, generate, score
+from rpo_cli.stages import counter, critique, edit, floor, generate, score
 
 Made = TypeVar("Made")
 
@@ -177,6 +177,36 @@ def edit_work(line: Line) -> Work:
     )
 
 
+def edits_and_floor(line: Line) -> Work:
+    """All that the edit stage makes: the edits, and beside any the pictures edited for the floor."""
+    work = edit_work(line)
+    return replace(work, tasks=[*work.tasks, *floor_tasks(line)])
+
+
+@once("images", "critiques", "claims")
+def floor_tasks(line: Line) -> list[Task]:
+    """Pictures to edit under an empty instruction; none where nothing is to be edited."""
+    s = line.settings.edit
+    if not s.floor_pictures or not edit_work(line).tasks:
+        return []
+    chosen = models.editor(line)
+    pictures = (
+        edit.Critiqued(
+            *("", row["image_id"], row["sha256"], row["prompt_id"], row["prompt"], ()), row["decoding"]
+        )
+        for row in live_images(line)
+    )
+    found = floor.wanted(
+        pictures,
+        count=s.floor_pictures,
+        guidance=chosen.guidance,
+        image_guidance=chosen.image_guidance,
+        seed=line.settings.run.seed,
+        settings=canonical_json(chosen.said),
+    )
+    return list(found)
+
+
 def critiqued(line: Line) -> Iterator[edit.Critiqued]:
     """The live critiques, by key."""
     images = {(row["sha256"], row["prompt_id"]): row for row in live_images(line)}
@@ -254,7 +284,7 @@ def works(line: Line, name: str) -> list[Work]:
         return score_works(line)
     if name == "generate" and not generates(line):
         return []
-    return [{"generate": generate_work, "critique": critique_work, "edit": edit_work}[name](line)]
+    return [{"generate": generate_work, "critique": critique_work, "edit": edits_and_floor}[name](line)]
 
 
 def _backend(kind: str, name: str, model: str, **options: Any) -> Any:

@@ -23,6 +23,7 @@ VERDICTS = {
     "counter_lost": "original beats counter-edit",
     "counter_won": "dropped: counter-edit leads",
     "unchanged": "dropped: nothing changed",
+    "below_floor": "dropped: no more than unasked",
     "too_different": "dropped: changed too much",
     "near_duplicate": "dropped: near-duplicate",
     "inside_band": "dropped: too close to call",

@@ -5,16 +5,21 @@ from dataclasses import dataclass
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
+from rpo_cli.compute import is_out_of_memory
 from rpo_cli.pictures import encode_png, sha256
 from rpo_cli.protocols import Editor, EditRequest, Refused, Results, Task
 from rpo_cli.records import Edit, ImageData, Reject, content_key, row_seed, seen_as
+from rpo_cli.stages.cuts import Cut, uncut, with_cuts
 from rpo_cli.stages.generate import is_black
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
+    Edited = Picture | Refused | Cut | None
+
 Mode = Literal["joined", "each", "sequence"]
-Purpose = Literal["answer", "counter"]
+Purpose = Literal["answer", "counter", "floor"]
+NO_FLOOR = "no_floor"  # reason of a reject: an editor makes nothing of an empty instruction
 
 
 @dataclass(frozen=True)
@@ -78,14 +83,26 @@ def chains(instructions: Sequence[str], mode: Mode) -> list[tuple[str, ...]]:
 
 
 def bucket(task: Task) -> Any:
-    """Edits of one batch share size, guidance and the length of their chain."""
+    """Edits of one batch share size, guidance and length of chain; those of the floor go apart."""
     want: EditTask = task.payload
     assert want.picture is not None
-    return want.picture.size, want.guidance, want.image_guidance, len(want.chain)
+    return want.picture.size, want.guidance, want.image_guidance, len(want.chain), want.purpose == "floor"
 
 
-def step(tasks: Sequence[Task], editor: Editor, batch_size: int) -> "list[Picture | Refused | None]":
-    """Edit one batch, padded to `batch_size`; a link that is blacked out or refused ends its chain."""
+def step(tasks: Sequence[Task], editor: Editor, batch_size: int) -> "list[Edited]":
+    """Edit one batch, padded to `batch_size`; a link that is blacked out or refused ends its chain.
+
+    What an editor raises of an empty instruction is its refusal of it, unless memory ran out.
+    """
+    try:
+        return _edited(tasks, editor, batch_size)
+    except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        if tasks[0].payload.purpose != "floor" or is_out_of_memory(error):
+            raise
+        return [Refused(f"{type(error).__name__}: {error}")] * len(tasks)
+
+
+def _edited(tasks: Sequence[Task], editor: Editor, batch_size: int) -> "list[Edited]":
     wants: list[EditTask] = [task.payload for task in tasks]
     padded = [*wants, *[wants[-1]] * (batch_size - len(wants))]
     first = padded[0]
@@ -101,7 +118,7 @@ def step(tasks: Sequence[Task], editor: Editor, batch_size: int) -> "list[Pictur
         pictures = [
             new if _drawn(old) is not None else old for old, new in zip(pictures, edited, strict=True)
         ]
-    return pictures[: len(tasks)]
+    return with_cuts(editor, [want.chain for want in wants], pictures[: len(tasks)])
 
 
 def _drawn(output: "Picture | Refused | None") -> "Picture | None":
@@ -115,24 +132,15 @@ class Finish:
     settings: str
     environment: str
 
-    def __call__(
-        self, tasks: Sequence[Task], pictures: "Sequence[Picture | Refused | None]", batch_size: int
-    ) -> Results:
+    def __call__(self, tasks: Sequence[Task], pictures: "Sequence[Edited]", batch_size: int) -> Results:
         return [self._row(task, picture, batch_size) for task, picture in zip(tasks, pictures, strict=True)]
 
-    def _row(self, task: Task, output: "Picture | Refused | None", batch_size: int) -> Edit | Reject:
+    def _row(self, task: Task, edited: "Edited", batch_size: int) -> Edit | Reject:
         want: EditTask = task.payload
+        output, over = uncut(edited)
         picture = _drawn(output)
         if is_black(picture):
-            said = output.detail if isinstance(output, Refused) else "; ".join(want.chain)
-            return Reject(
-                key_of=task.key,
-                stage="edit",
-                input_id=want.source.critique_id,
-                reason="refused" if isinstance(output, Refused) else "black_image",
-                detail=said[:2000],
-                settings=self.settings,
-            )
+            return self._reject(task, output)
         assert picture is not None
         data = encode_png(picture)
         return Edit(
@@ -155,4 +163,20 @@ class Finish:
             settings=self.settings,
             environment=self.environment,
             purpose=want.purpose,
+            truncated=over,
+        )
+
+    def _reject(self, task: Task, output: "Picture | Refused | None") -> Reject:
+        want: EditTask = task.payload
+        reason = "refused" if isinstance(output, Refused) else "black_image"
+        said = output.detail if isinstance(output, Refused) else "; ".join(want.chain)
+        if want.purpose == "floor":
+            reason, said = NO_FLOOR, said or reason
+        return Reject(
+            key_of=task.key,
+            stage="edit",
+            input_id=task.input_id,
+            reason=reason,
+            detail=said[:2000],
+            settings=self.settings,
         )

@@ -22,10 +22,14 @@ GREY_SIDE = 32
 
 @dataclass(frozen=True)
 class Difference:
-    """Of a pair: mean absolute pixel difference in [0, 1], Hamming distance of hashes in [0, 64]."""
+    """Of a pair: mean absolute pixel difference in [0, 1], Hamming distance of hashes in [0, 64].
+
+    `floor`: the change that the editor of side b makes by itself (`floor.py`); None: not known, or no edit.
+    """
 
     change: float
     hash_distance: int
+    floor: float | None = None
 
 
 class Shelf(Protocol):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rpo_cli.pictures import encode_png, sha256
 from rpo_cli.protocols import Generator, Results, Task
 from rpo_cli.records import Image, ImageData, Reject, content_key, row_seed
+from rpo_cli.stages.cuts import Cut, uncut, with_cuts
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -42,13 +43,13 @@ def bucket(task: Task) -> None:
     """All pictures of a run have one size."""
 
 
-def step(tasks: Sequence[Task], generator: Generator, batch_size: int) -> "list[Picture | None]":
+def step(tasks: Sequence[Task], generator: Generator, batch_size: int) -> "list[Picture | Cut | None]":
     """Generate one batch, padded to `batch_size` with copies of its last task."""
     padded = [*tasks, *[tasks[-1]] * (batch_size - len(tasks))]
     pictures = generator.generate(
         [task.payload.prompt for task in padded], [task.payload.seed for task in padded]
     )
-    return pictures[: len(tasks)]
+    return with_cuts(generator, [[task.payload.prompt] for task in tasks], pictures[: len(tasks)])
 
 
 @dataclass(frozen=True)
@@ -59,12 +60,13 @@ class Finish:
     environment: str
 
     def __call__(
-        self, tasks: Sequence[Task], pictures: "Sequence[Picture | None]", batch_size: int
+        self, tasks: Sequence[Task], pictures: "Sequence[Picture | Cut | None]", batch_size: int
     ) -> Results:
         return [self._row(task, picture, batch_size) for task, picture in zip(tasks, pictures, strict=True)]
 
-    def _row(self, task: Task, picture: "Picture | None", batch_size: int) -> Image | Reject:
+    def _row(self, task: Task, output: "Picture | Cut | None", batch_size: int) -> Image | Reject:
         want: ImageTask = task.payload
+        picture, over = uncut(output)
         if is_black(picture):
             return Reject(
                 key_of=task.key,
@@ -90,6 +92,7 @@ class Finish:
             settings=self.settings,
             environment=self.environment,
             against=want.against,
+            truncated=over,
         )
 
 

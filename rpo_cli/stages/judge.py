@@ -90,6 +90,7 @@ def _outside(pair: Candidate, difference: Difference, settings: PairSettings) ->
     gates = (
         ("unscored", not pair.scored),
         ("unchanged", difference.change < settings.min_change or pair.a.sha256 == pair.b.sha256),
+        ("below_floor", difference.floor is not None and difference.change <= difference.floor),
         ("too_different", difference.change > settings.max_change),
         ("near_duplicate", difference.hash_distance < settings.min_hash_distance),
         *_ensemble(margin, settings),
@@ -214,4 +215,5 @@ def _row(
         share=pair.share,
         rich=pair.rich,
         people=said,
+        floor=difference.floor,
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rpo_cli.config import PairSettings
 from rpo_cli.protocols import Renoiser, Task
 from rpo_cli.records import content_key, row_seed, seen_as
+from rpo_cli.stages.cuts import Cut, with_cuts
 from rpo_cli.stages.generate import ImageTask
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def bucket(task: Task) -> Any:
     return task.payload.picture.size, task.payload.strength
 
 
-def step(tasks: Sequence[Task], renoiser: Renoiser, batch_size: int) -> "list[Picture | None]":
+def step(tasks: Sequence[Task], renoiser: Renoiser, batch_size: int) -> "list[Picture | Cut | None]":
     """Re-noise one batch, padded to `batch_size` with copies of its last task."""
     asked = [task.payload for task in [*tasks, *[tasks[-1]] * (batch_size - len(tasks))]]
     pictures = renoiser.renoise(
@@ -69,7 +70,7 @@ def step(tasks: Sequence[Task], renoiser: Renoiser, batch_size: int) -> "list[Pi
         [one.seed for one in asked],
         strength=asked[0].strength,
     )
-    return pictures[: len(tasks)]
+    return with_cuts(renoiser, [[task.payload.prompt] for task in tasks], pictures[: len(tasks)])
 
 
 def pairs(images: Iterable[Mapping[str, Any]], world: "_World") -> "Iterator[Candidate]":

@@ -30,7 +30,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "critiques": ("critique_id", "prompt_id", "image_sha256", "instructions"),
     "edits": (
         *("edit_id", "prompt_id", "image_sha256", "critique_id"),
-        *("instruction", "attempt", "sha256", "purpose"),
+        *("instruction", "attempt", "sha256", "purpose", "guidance", "image_guidance"),
     ),
     "rewards": ("prompt_id", "subject_sha256", "reward", "score"),
     "preferences": (
@@ -258,12 +258,15 @@ def _choose(edits: Sequence[Picture], scores: Scores, select_by: str | None) -> 
 
 
 def _seed_pairs(world: _World) -> Iterator[Candidate]:
-    """The best and the worst image of each prompt that has two different ones."""
+    """The best and the worst image of each prompt with two different ones; else two that lack scores."""
     for found in world.images.values():
         scored = _scored(world.scores, found)
         places = standings([rewards for _, rewards in scored], world.scales, world.weights)
         rated = [(place, image) for place, (image, _) in zip(places, scored, strict=True)]
         if len({image.sha256 for _, image in rated}) < 2:
+            different = sorted({image.sha256: image for image in reversed(found)}.values())
+            if len(different) > 1:  # to be dropped as unscored, and counted
+                yield world.pair("seeds", different[0], different[1], len(rated))
             continue
         worst = min(rated, key=lambda item: item[0])[1]
         best = max(rated, key=lambda item: item[0])[1]

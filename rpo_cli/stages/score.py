@@ -11,6 +11,8 @@ from rpo_cli.records import Reject, RewardScore, content_key, seen_as
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
+NO_NUMBER = "score_not_finite"  # reason of a reject
+
 
 @dataclass(frozen=True)
 class ScoreTask:
@@ -86,7 +88,7 @@ class Finish:
                 key_of=task.key,
                 stage=f"score {self.reward}",
                 input_id=want.subject_id,
-                reason="score_not_finite",
+                reason=NO_NUMBER,
                 detail=f"{self.reward} gave {score}",
                 settings=self.settings,
             )

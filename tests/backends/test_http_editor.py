@@ -163,3 +163,25 @@ def test_a_stage_makes_every_row_once_and_keeps_refusals_as_rejects(server):
         expected = ImageOps.invert(picture(int(key.removeprefix("key"))))
         assert np.array_equal(np.asarray(Image.open(io.BytesIO(row.image.bytes))), np.asarray(expected))
         assert (row.guidance, row.image_guidance) == (None, None)
+
+
+@pytest.mark.parametrize("status", [400, 422, 500])
+def test_a_server_that_will_not_edit_for_nothing_refuses_that_row_alone(server, status):
+    answer = {"error": {"message": "prompt must not be empty"}}
+    server.faults[:] = [(status, answer)] * 3
+    found = one(opened(server, tries=3), instruction="")
+    assert isinstance(found, Refused)
+    assert "prompt must not be empty" in found.detail
+
+
+@pytest.mark.parametrize("fault", ["drop", (503, {}), (429, {})])
+def test_a_server_that_is_away_or_busy_refuses_nothing(server, fault):
+    server.faults[:] = [fault] * 2
+    with pytest.raises(RpoError, match="without an answer"):
+        one(opened(server, tries=2), instruction="")
+
+
+def test_a_server_that_fails_at_an_instruction_leaves_the_row_missing(server):
+    server.faults[:] = [(500, {})] * 2
+    with pytest.raises(RpoError, match="without an answer"):
+        one(opened(server, tries=2), instruction="make it red")

@@ -30,6 +30,7 @@ SWITCHES = {
         "assign",
         "shard",
         "retry_rejects",
+        "allow_missing",
         "dry_run",
         "rehash",
         "probe",

@@ -50,7 +50,8 @@ def test_run_hands_on_settings_last_step_and_shard(rpo, calls, tmp_path):
 
     ((name, settings, arguments, options),) = calls
     assert (done.code, done.out) == (0, f"{tmp_path}\n")
-    assert (name, arguments, options) == ("run", ("edit",), {"shard": (1, 4)})
+    assert (name, arguments) == ("run", ("edit",))
+    assert options == {"shard": (1, 4), "allow_missing": False}
     assert (settings.prompts.limit, settings.run.seed) == (3, 5)
 
 
@@ -64,11 +65,24 @@ def test_build_pairs_scores_before_it_judges(rpo, calls, tmp_path, monkeypatch):
     assert json.loads(done.out)["pairs"]["accepted"] == 2
     assert (scored[0], scored[2:], judged[0]) == (
         "run_stage",
-        (("score",), {"retry_rejects": True}),
+        (("score",), {"retry_rejects": True, "allow_missing": False}),
         "build_pairs",
     )
     assert scored[1].score.rewards == ("clip=a", "vqascore=b")
     assert judged[1].pairs.strategy == "all"
+
+
+@pytest.mark.parametrize("command", ["build-pairs", "run"])
+def test_going_on_without_scores_is_asked_for_at_each_call(command, rpo, calls, tmp_path, monkeypatch):
+    monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps: None)
+    (tmp_path / "run.json").write_text("{}")
+    rpo(command, tmp_path, "--preset", "shapes", "--allow-missing", "--quiet")
+    first = [options["allow_missing"] for *_, options in calls]
+    calls.clear()
+    rpo(command, tmp_path, "--preset", "shapes", "--quiet")
+
+    assert set(first) == {True}
+    assert {options["allow_missing"] for *_, options in calls} == {False}
 
 
 def test_suggest_beta_proposes_and_trains_nothing(rpo, calls, monkeypatch, tmp_path):

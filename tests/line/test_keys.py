@@ -85,6 +85,7 @@ EDIT = {
     "mode": From({}, "each", "sequence"),
     "edits_per_image": MORE,
     "counter_edits": MORE,
+    "floor_pictures": MORE,
     "steps": 7,
     "guidance": (3.5,),
     "image_guidance": (1.25,),
@@ -223,11 +224,17 @@ def edit_row(task):
     )  # fmt: skip
 
 
-def keys(line, stage):
+def keys(line, stage, *, apart=False):
     if stage == "pairs":
         live = {"preferences": set(), "verdicts": set()}  # so that all settings have a say
         return {json.dumps(_said(line.settings.pairs, live), sort_keys=True)}
-    return {key for made in work.works(line, stage) for key in made.keys}
+    # what an editor makes of an empty instruction hangs on no mode
+    return {
+        task.key
+        for made in work.works(line, stage)
+        for task in made.tasks
+        if not (apart and getattr(task.payload, "purpose", None) == "floor")
+    }
 
 
 def both(place, stage, name):
@@ -237,7 +244,7 @@ def both(place, stage, name):
     if isinstance(change, From):
         beside = {f"{stage}.{key}": value for key, value in change.beside.items()}
         values = ({**beside, f"{stage}.{name}": value} for value in (change.first, change.second))
-        return [keys(opened(place, each), made) for each in values]
+        return [keys(opened(place, each), made, apart=name == "mode") for each in values]
     return [keys(opened(place, each), made) for each in ({}, {f"{stage}.{name}": change})]
 
 

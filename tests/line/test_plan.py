@@ -139,9 +139,10 @@ def test_without_rows_edits_are_counted_from_stated_yields(tmp_path: Path) -> No
     line = opened(tmp_path / "run", **options)
     ahead = {item.stage: item for item in forecast(line, steps_of(line, "build-pairs"))}
 
-    assert ahead["edit"].wanted == 6 * (2 * line.settings.critique.max_instructions + 1)
+    floor = 6  # a picture each, under an empty instruction
+    assert ahead["edit"].wanted == 6 * (2 * line.settings.critique.max_instructions + 1) + floor
     assert ahead["edit"].basis == AT_MOST.format(each=7)
-    assert ahead["score clip"].wanted == 6 + ahead["edit"].wanted
+    assert ahead["score clip"].wanted == 6 + ahead["edit"].wanted - floor
     assert ahead["score clip"].basis == SUBJECTS
 
 
@@ -174,7 +175,7 @@ def test_a_fresh_plan_asks_nobody_and_writes_nothing(tmp_path: Path, prompts: st
 
     steps = {item.stage: item for item in found.steps}
     assert list(steps) == ["generate", "critique", "edit", "score clip", "score vqascore", "pairs", "train"]
-    assert (steps["generate"].wanted, steps["critique"].wanted, steps["edit"].wanted) == (12, 12, 24)
+    assert (steps["generate"].wanted, steps["critique"].wanted, steps["edit"].wanted) == (12, 12, 36)
     assert steps["generate"].bytes == round(12 * 512 * 512 * 1.5)
     assert steps["generate"].seconds is None
     assert steps["generate"].time == f"unknown: rpo generate {tmp_path / 'run'} --probe K measures it"

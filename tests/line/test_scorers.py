@@ -154,6 +154,40 @@ def test_a_function_that_gives_no_scores_is_an_error_of_two_lines(mine, name, to
         backend.score(["a", "b"], [Image.new("RGB", (8, 8))] * 2)
 
 
+RAISING = {
+    "value": ("raise ValueError('too dark\\nand more')", "raised ValueError: too dark$"),
+    "key": ("return {}[0]", "raised KeyError: 0$"),
+    "bare": ("assert False", "raised AssertionError"),
+    "number": ("return [1 / 0]", "raised ZeroDivisionError: "),
+}
+
+
+@pytest.mark.parametrize("kind", RAISING)
+def test_whatever_a_function_raises_is_told_in_two_lines(mine, kind):
+    body, told = RAISING[kind]
+    mine.write_text(f"def bad(prompts, pictures):\n    {body}\n")
+    backend = built_reward("mine", "my_rewards_of_test:bad")
+    backend.setup()
+    with pytest.raises(RpoError, match=told) as caught:
+        backend.score(["a"], [Image.new("RGB", (8, 8))])
+    assert caught.value.message.startswith("score.functions: my_rewards_of_test:bad ")
+
+
+def test_a_function_without_memory_is_asked_again_with_fewer_rows(mine):
+    mine.write_text("def bad(prompts, pictures):\n    raise MemoryError\n")
+    backend = built_reward("mine", "my_rewards_of_test:bad")
+    backend.setup()
+    with pytest.raises(MemoryError):
+        backend.score(["a"], [Image.new("RGB", (8, 8))])
+
+
+@pytest.mark.parametrize("body", ["def bad(:", "raise OSError('no disk')", "1 / 0"])
+def test_a_module_that_cannot_be_run_is_told_in_two_lines(mine, body):
+    mine.write_text(f"{body}\n")
+    with pytest.raises(RpoError, match=r"cannot be imported: (SyntaxError|OSError|ZeroDivisionError)"):
+        built_reward("mine", "my_rewards_of_test:bad").setup()
+
+
 def test_a_run_directory_cannot_name_a_function(tmp_path, mine):
     run = tmp_path / "run"
     run.mkdir()

@@ -147,6 +147,7 @@ def test_an_edit_that_all_rewards_reject_is_reversed():
         ((4.0, -1.0), CHANGED, {}, "rewards_disagree"),
         ((-4.0, 1.0), CHANGED, {}, "rewards_disagree"),
         ((1.0, 1.0), Difference(0.0019, 10), {}, "unchanged"),
+        ((1.0, 1.0), Difference(0.1, 10, floor=0.1), {}, "below_floor"),
         ((1.0, 1.0), Difference(0.51, 10), {}, "too_different"),
         ((1.0, 1.0), Difference(0.1, 3), {"min_hash_distance": 4}, "near_duplicate"),
         ((1.0, 1.0), None, {}, "corrupt_image"),
@@ -168,6 +169,7 @@ def test_a_gate_lets_its_own_threshold_pass():
         world.only(Difference(0.25, 4), min_change=0.25, max_change=0.25, min_hash_distance=4).winner == "b"
     )
     assert world.only(min_margin=0.999).winner == "b"
+    assert world.only(Difference(0.1001, 10, floor=0.1)).winner == "b"
 
 
 def test_a_margin_of_exactly_min_margin_is_wide_enough():
@@ -324,6 +326,24 @@ def test_the_side_of_a_seed_pair_is_its_index_not_its_worth():
     world.image("p", 1, 0.0, 0.0)
     pair = next(pair for pair in world.pairs(strategy="seeds") if pair.prompt_id == "p")
     assert (pair.a_sha256, pair.winner, pair.reason) == ("p-0", "a", "seed_won")
+
+
+@pytest.mark.parametrize(
+    ("scores", "found"),
+    [
+        ([(), ()], ("p-0", "p-1", "unscored")),
+        ([(1.0, 1.0), (1.0,)], ("p-0", "p-1", "unscored")),
+        ([(), (1.0, 1.0), ()], ("p-0", "p-1", "unscored")),
+        ([(1.0, 1.0), (), (3.0, 3.0)], ("p-0", "p-2", "seed_won")),
+        ([()], None),
+    ],
+)
+def test_pictures_without_scores_are_a_candidate_that_is_counted(scores, found):
+    world = World()
+    for index, given in enumerate(scores):
+        world.image("p", index, *given)
+    pairs = [pair for pair in world.pairs(strategy="seeds") if pair.prompt_id == "p"]
+    assert [(pair.a_sha256, pair.b_sha256, pair.reason) for pair in pairs] == ([found] if found else [])
 
 
 def test_all_is_both_strategies_and_a_lone_image_makes_no_seed_pair():

@@ -1,0 +1,29 @@
+"""Prompts and instructions whose end no picture shows: the tables tell, each time a stage has run."""
+
+from rpo_cli.line.context import Line
+from rpo_cli.line.work import edit_work, generate_work
+from rpo_cli.stages.cuts import cut_note
+
+# stage → (work, table, key column, column of the text, what several texts are called)
+STAGES = {
+    "generate": (generate_work, "images", "image_id", "prompt", "prompts"),
+    "edit": (edit_work, "edits", "edit_id", "instruction", "instructions"),
+}
+
+
+def truncated_notes(line: Line, stage: str) -> list[str]:
+    """A line on the texts of a stage that are longer than a text encoder reads; nothing where none is."""
+    if stage not in STAGES:
+        return []
+    work_of, table, key, column, what = STAGES[stage]
+    rows = line.store.columns(table, [key, column, "truncated"])
+    if rows["truncated"].null_count == len(rows):
+        return []
+    keys = work_of(line).keys
+    texts: dict[str, dict[str, float] | None] = {}
+    for row in rows.to_pylist():
+        if row[key] in keys:
+            over = {item["name"]: item["value"] for item in row["truncated"] or ()}
+            texts[row[column]] = over or texts.get(row[column])
+    note = cut_note(stage, what, texts)
+    return [note] if note else []
