@@ -28,6 +28,7 @@ class PromptList:
         left_out: reason → rows that are no prompt of the run.
         rejected: where a row stands and what is wrong with it.
         alike: where a prompt stands that differs from an earlier one in nothing that a reader sees; taken.
+        kept_out: each list of prompts to leave out → rows of the source that stand in it.
         notes: how the source was read.
         limited: the source was not read to its end.
     """
@@ -38,12 +39,14 @@ class PromptList:
     left_out: Counter[str] = field(default_factory=Counter)
     rejected: list[str] = field(default_factory=list)
     alike: list[str] = field(default_factory=list)
+    kept_out: dict[str, int] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     limited: bool = False
 
     def said(self) -> list[str]:
         """One line that counts every row, and lines for what a user should know."""
         left = [f"{count:,} {reason}" for reason, count in sorted(self.left_out.items())]
+        left += [f"{n:,} in {name} (prompts.leave_out)" for name, n in sorted(self.kept_out.items())]
         rejected = [f"{len(self.rejected):,} rejected"] if self.rejected else []
         counts = ", ".join([f"{len(self.prompts):,} taken", *rejected, *left])
         rows = f"{'the first ' * self.limited}{self.rows:,} row{'s' * (self.rows != 1)}"
@@ -76,7 +79,9 @@ def read_prompts(settings: PromptSettings) -> PromptList:
     else:
         raise UsageError("no prompts given", "pass --prompts FILE (txt, tsv, csv, json, jsonl, parquet)")
     found = PromptList(source, notes=notes)
-    _take(found, values, left_out(settings), settings.limit)
+    kept_out = left_out(settings)
+    found.kept_out = dict.fromkeys(sorted(set(kept_out.values())), 0)
+    _take(found, values, kept_out, settings.limit)
     if not found.prompts:
         counts = f" ({'; '.join(found.said())})" if found.rows else ""
         raise UsageError(
@@ -119,7 +124,7 @@ def _take(found: PromptList, values: Placed, kept_out: dict[str, str], limit: in
         elif text in texts:
             found.left_out["doubled"] += 1
         elif form in kept_out:
-            found.left_out[f"in {kept_out[form]} (prompts.leave_out)"] += 1
+            found.kept_out[kept_out[form]] += 1
         else:
             if form in forms:
                 found.alike.append(f"{place}: {text[:60]!r}")

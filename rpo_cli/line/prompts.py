@@ -1,6 +1,7 @@
 """The prompts of a run: read once from their source, then taken from the run's own table."""
 
 from collections.abc import Iterator
+from typing import Any
 
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.context import Line
@@ -17,10 +18,15 @@ def take_prompts(line: Line) -> None:
         line.say(text)
     prompts = found.prompts
     group = content_key("prompts", [prompt.prompt_id for prompt in prompts])[:8]
-    if line.store.read_manifest().get("prompts", {}).get("group") == group:
+    said: dict[str, Any] = {"group": group, "source": prompts[0].source, "count": len(prompts)}
+    known = line.store.read_manifest().get("prompts", {})
+    if found.kept_out or "kept_out" in known:
+        said["kept_out"] = found.kept_out
+    if known == said:
         return
-    line.store.commit("prompts", prompts, group=group)
-    line.record(prompts={"group": group, "source": prompts[0].source, "count": len(prompts)})
+    if known.get("group") != group:
+        line.store.commit("prompts", prompts, group=group)
+    line.record(prompts=said)
 
 
 def live_prompts(line: Line) -> Iterator[tuple[str, str]]:

@@ -34,7 +34,7 @@ def provenance(line: Line) -> Provenance:
     return Provenance(
         rpo=manifest.get("rpo", ""),
         preset=line.resolved.preset,
-        notes=line.resolved.notes,
+        notes=(*line.resolved.notes, *_kept_out(manifest)),
         models=[(role, ref, pinned.get(pin_name(ref, asked), "–")) for role, ref, asked in named if ref],
         versions=manifest.get("versions", {}),
         settings=[
@@ -45,6 +45,14 @@ def provenance(line: Line) -> Provenance:
         ],
         prompts=_prompts(line),
     )
+
+
+def _kept_out(manifest: Mapping[str, Any]) -> list[str]:
+    """The lists whose prompts the run was told to leave out, and how many of its source's were in them."""
+    found = manifest.get("prompts", {}).get("kept_out", {})
+    return [
+        f"prompts of {name} are kept out ({count:,} rows of the source)" for name, count in found.items()
+    ]
 
 
 def _critic(line: Line) -> tuple[str, str | None, str | None]:

@@ -128,7 +128,9 @@ def test_the_prompt_reader_counts_every_row_of_whatever_it_is_given(tmp_path):
                 told = (error.message, error.hint)
                 continue
         read += 1
-        assert found.rows == len(found.prompts) + len(found.rejected) + found.left_out.total(), data
+        assert found.rows == len(found.prompts) + len(found.rejected) + found.left_out.total() + sum(
+            found.kept_out.values()
+        ), data
         assert all(prompt.prompt.encode() and prompt.prompt.strip() for prompt in found.prompts), data
     assert all(told)
     assert read > PROMPTS / 10 < refused  # both ways are met often

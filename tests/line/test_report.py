@@ -9,6 +9,8 @@ from PIL import ImageDraw
 
 from rpo_cli.cli import app
 from rpo_cli.errors import UsageError
+from rpo_cli.line.context import open_line
+from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.report import write_report
 from rpo_cli.line.work import settings_group
 from rpo_cli.pictures import decode, encode_png, sha256
@@ -283,3 +285,17 @@ def test_rows_and_rejects_count_by_the_settings_the_stage_last_ran_with(tmp_path
         ["rejected", "black_image", "3"],
     ]
     assert "old_reason" not in index
+
+
+def test_the_report_names_the_lists_that_were_kept_out_and_counts_what_they_cost(tmp_path):
+    run = make_run(tmp_path / "run")
+    (tmp_path / "bench.txt").write_text("A  CAT\n")
+    (tmp_path / "p.txt").write_text("a cat\na dog\n")
+    names = {"prompts.file": str(tmp_path / "p.txt"), "prompts.leave_out": (str(tmp_path / "bench.txt"),)}
+    take_prompts(open_line(run, names))
+    assert open_store(run).read_manifest()["prompts"]["kept_out"] == {"bench.txt": 1}
+    write_report(run)
+    assert (
+        "prompts of bench.txt are kept out (1 rows of the source)"
+        in (run / "report" / "index.html").read_text()
+    )
