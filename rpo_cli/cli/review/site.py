@@ -190,7 +190,11 @@ async def _form(request: Request) -> dict[str, str]:
         body += chunk
         if len(body) > LARGEST_FORM:
             raise HTTPException(413, "this form is too long")
-    return {name: values[-1] for name, values in parse_qs(body.decode("utf-8", "replace")).items()}
+    try:
+        fields = parse_qs(body.decode(), errors="strict")
+    except UnicodeDecodeError as error:
+        raise HTTPException(400, "this form is not UTF-8 text; nothing was saved") from error
+    return {name: values[-1] for name, values in fields.items()}
 
 
 def _file(name: str, kind: str) -> Callable[[Request], Response]:

@@ -238,3 +238,13 @@ def test_the_page_works_without_a_script(sitting):
         for view in ("zoom", "blink"):
             assert f'id="pictures" class="{view}"' in browser.get(page.url.path, params={"view": view}).text
         assert 'id="pictures" class=""' in browser.get(page.url.path, params={"view": "<x>"}).text
+
+
+def test_a_form_that_is_no_text_saves_nothing_and_says_so(sitting):
+    with sitting() as browser:
+        page = browser.current()
+        for body in (b"choice=tie&csrf=\xff", b"choice=tie&csrf=%ff"):
+            answer = browser.post(page.url.path, content=body)
+            assert answer.status_code == 400
+            assert "not UTF-8" in answer.text
+        assert verdicts(browser.desk.store) == []
