@@ -103,7 +103,8 @@ def test_words_that_the_toy_world_lacks_are_told_before_it_draws(rpo):
     done = rpo("generate", "r", "--preset", "shapes", "--prompts", "cats.txt", "--images-per-prompt", 1)
 
     assert done.code == 0
-    first, second, *_ = done.err.splitlines()
+    read, first, second, *_ = done.err.splitlines()
+    assert read == "cats.txt: 2 rows: 2 taken"
     assert "1 of 2 prompts have words that " in first
     assert first.endswith("cat")
     assert second.startswith("generate")
