@@ -5,7 +5,7 @@ in rpo.toml); if it can change a row, use it in the `settings` of that row's sta
 """
 
 import re
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 
@@ -21,6 +21,12 @@ from rpo_cli.sections import (
 )
 from rpo_cli.train_settings import TrainSettings
 
+# of a call of a chat template what is not the template's: it is ours, or another template
+OURS = {
+    *("conversation", "messages", "chat_template", "tools", "documents", "add_generation_prompt"),
+    *("continue_final_message", "tokenize", "padding", "truncation", "max_length", "return_tensors"),
+    *("return_dict", "return_assistant_tokens_mask", "processor_kwargs", "load_audio_from_video"),
+}
 NUMBER = re.compile(r"\d+(\.\d+)?")
 Device = Literal["auto", "cpu", "cuda", "mps"]
 
@@ -70,8 +76,13 @@ class CritiqueSettings(ServerSettings):
     critic: str | None = Field(default=None, description="Local folder or hub id of a VLM.")
     revision: str | None = Field(default=None, description="Branch, tag or commit on the hub.")
     backend: str = Field(default="transformers", description="How the critic runs.")
-    template: str = Field(
-        default="rpo", pattern=r"^[A-Za-z0-9_-]{1,64}$", description="What the critic is asked."
+    template: str | None = Field(
+        default=None,
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="What the critic is asked; none: general, of an embedded critic what it has learned.",
+    )
+    chat_template_kwargs: dict[str, bool | int | float | str] | None = Field(
+        default=None, description="What the model's chat template takes, e.g. {enable_thinking = false}."
     )
     single_turn: bool = Field(default=False, description="Critique and instructions in one reply.")
     max_instructions: int = Field(default=3, ge=1, le=10, description="Most instructions for one picture.")
@@ -82,6 +93,13 @@ class CritiqueSettings(ServerSettings):
     )
     batch_size: int = Field(default=8, ge=1, le=4096, description="Rows in one call of the model.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _none_of_ours(cls, values: dict[str, Any] | None) -> dict[str, Any] | None:
+        if wrong := sorted(name for name in values or () if not name.isidentifier() or name in OURS):
+            raise ValueError(f"{', '.join(wrong)}: not for a chat template")
+        return values or None
 
 
 class PairSettings(Section):

@@ -4,6 +4,7 @@ RpoError                 1   the work failed
 ├── UsageError           2   a wrong option, setting, name or input file
 │   └── SettingsError    2   several wrong settings, reported together
 ├── MissingDependency    3   something is not installed
+├── Spent                1   a limit that the user set for one command is used up
 ├── RunLocked            1   another process works on this run and stage
 ├── CorruptImage         1   bytes that are no whole picture of a format that is read and a sane size
 │   └── OtherFormat      1   a known format that is not read, or not here
@@ -58,6 +59,10 @@ class MissingDependency(RpoError):
     """A package or extra is not installed."""
 
     exit_code = 3
+
+
+class Spent(RpoError):
+    """What the user allowed one command to use is used up; the rest is the next one's."""
 
 
 class RunLocked(RpoError):

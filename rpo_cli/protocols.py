@@ -35,10 +35,12 @@ Conversation = tuple[Message, ...]
 @dataclass(frozen=True)
 class Reply:
     """What a critic said. `finish` is "stop" (it ended by itself), "length" (cut off) or "error": a server
-    answered without a reply, and `text` says with what."""
+    answered without a reply, and `text` says with what. `field` is where a server's words stood, when not
+    in the content of its answer."""
 
     text: str
     finish: Literal["stop", "length", "error"]
+    field: str = ""
 
 
 class Backend(Protocol):

@@ -100,6 +100,10 @@ class Critique(Row):
     scores: dict[str, float] | None = Field(
         default=None, description="aspect → 1 (bad) to 5, of a style with a rubric"
     )
+    cleaned: tuple[str, ...] | None = Field(
+        default=None, description="what was cut away or left out, one word for each; None: nothing"
+    )
+    raw_text: str | None = Field(default=None, description="turn 1 as it came, where it was cleaned")
 
 
 class Edit(Row):
@@ -162,6 +166,9 @@ class Reject(Row):
     reason: str = Field(description="one of a few words: bad_reply, black_image, corrupt_image, ...")
     detail: str = Field(description="the raw reply or message, at most 2,000 characters")
     settings: str
+    cleaned: tuple[str, ...] | None = Field(
+        default=None, description="what was done to a reply before; see `Critique`"
+    )
 
 
 class Preference(Row):

@@ -27,7 +27,7 @@ COMMAND = (
     | {NAME, "run.device", "run.threads", "run.engine", "run.workers", "train.processes"}
     | {f"{section}.batch_size" for section in ("generate", "critique", "edit", "score")}
     | {f"{section}.{key}" for section in ("critique", "edit") for key in ("in_flight", "timeout", "tries")}
-    | {"critique.server_seconds"}
+    | {"critique.server_seconds", "critique.max_requests", "critique.max_tokens_total"}
 )
 
 GENERATOR, CRITIC, EDITOR = "generate.generator", "critique.critic", "edit.editor"
@@ -45,7 +45,7 @@ HANGS: dict[tuple[str, ...], tuple[str, ...]] = {
         "revision backend steps guidance width height scheduler lora denoiser batch_size",
     ),
     ("prompts.file", "prompts.dataset"): _of("prompts", "column encoding delimiter quoting"),
-    (CRITIC,): _of("critique", "revision backend max_tokens server_args batch_size"),
+    (CRITIC,): _of("critique", "revision backend max_tokens server_args chat_template_kwargs batch_size"),
     (EDITOR,): _of(
         "edit",
         "revision backend steps guidance image_guidance scheduler controlnet control_scale strength area "

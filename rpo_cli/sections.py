@@ -182,6 +182,14 @@ class ServerSettings(Section):
     in_flight: int = Field(default=16, ge=1, le=1024, description="Requests at a time.")
     timeout: float = Field(default=300.0, gt=0, le=86400, description="Seconds for one reply.")
     tries: int = Field(default=6, ge=1, le=100, description="Tries of a request that gets no answer.")
+    max_requests: int | None = Field(
+        default=None, ge=1, description="Most requests to the critic's servers in one command."
+    )
+    max_tokens_total: int | None = Field(
+        default=None,
+        ge=1,
+        description="Most tokens of questions and replies in one command; servers count them.",
+    )
 
 
 class RoundSettings(Section):

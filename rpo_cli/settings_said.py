@@ -77,5 +77,7 @@ def text_of(value: Any) -> str:
         return "none"
     if isinstance(value, (list, tuple)):
         return " ".join(map(text_of, value)) or "none"
+    if isinstance(value, dict):
+        return " ".join(f"{key}={text_of(each)}" for key, each in value.items()) or "none"
     home = str(Path.cwd()) + "/"
     return str(value).removeprefix(home)

@@ -24,6 +24,8 @@ UNITS = {
     "critique.in_flight": "requests",
     "critique.timeout": "seconds",
     "critique.tries": "tries",
+    "critique.max_requests": "requests",
+    "critique.max_tokens_total": "tokens",
     "critique.max_instructions": "instructions a picture",
     "critique.max_words": "words",
     "critique.max_tokens": "tokens",

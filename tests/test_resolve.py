@@ -232,6 +232,7 @@ SAMPLES = {
     "train.timestep_shift": "size",
     "edit.backend": "flux2",
     "critique.backend": "vllm-server",
+    "critique.chat_template_kwargs": {"enable_thinking": False},
 }
 
 

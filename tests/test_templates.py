@@ -37,7 +37,7 @@ def test_a_style_of_the_run_is_listed_beside_the_packages(tmp_path):
         file = tmp_path / "critique" / "harsh" / f"{turn}.txt"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text("$prompt")
-    assert templates.styles(tmp_path) == ["aspects", "harsh", "rpo", "words"]
+    assert templates.styles(tmp_path) == ["aspects", "general", "harsh", "rpo", "words"]
     assert Templates.find(tmp_path, "harsh").single.text == "$prompt"
 
 

@@ -1,7 +1,8 @@
 """A critic from any image-text-to-text model that transformers loads."""
 
 import math
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, LogitsProce
 from rpo_cli.backends.grammar import JsonGrammar, token_table
 from rpo_cli.backends.loading import load_model
 from rpo_cli.backends.pipelines import DTYPES
+from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Conversation, Message, Reply
 
 WIDTH_STEP = 64  # tokens; a conversation is padded to a multiple of it, whatever its neighbours' lengths
@@ -31,8 +33,10 @@ class TransformersCritic:
         revision: str | None = None,
         device: str = "cpu",
         dtype: str = "float32",
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         self._ref, self._revision, self._device, self._dtype = model, revision, device, dtype
+        self._kwargs = dict(chat_template_kwargs or {})
         self._model: Any = None
         self._processor: Any = None
         self._table: Any = None
@@ -47,11 +51,26 @@ class TransformersCritic:
             device=self._device,
             dtype=DTYPES[self._dtype],
         )
+        self._check_kwargs()
         tokenizer = self._processor.tokenizer
         tokenizer.padding_side = "left"
         if tokenizer.pad_token_id is None:
             tokenizer.pad_token = tokenizer.eos_token
         self._table = token_table(tokenizer, self._vocabulary, self._ends)
+
+    def _check_kwargs(self) -> None:
+        """Refuse a name that the chat template does not use: it would be taken for the processor's.
+
+        Raises:
+            UsageError: so it is.
+        """
+        template = self._processor.chat_template or ""
+        text = " ".join(template.values()) if isinstance(template, dict) else template
+        if unknown := [name for name in self._kwargs if not re.search(rf"\b{name}\b", text)]:
+            raise UsageError(
+                f"critique.chat_template_kwargs: the template of {self._ref} uses no {', '.join(unknown)}",
+                "leave it out; the model's card says what its template takes",
+            )
 
     @property
     def _vocabulary(self) -> int:
@@ -151,6 +170,7 @@ class TransformersCritic:
     def _encode(self, chats: list[list[dict[str, Any]]]) -> Any:
         return self._processor.apply_chat_template(
             chats,
+            **self._kwargs,
             add_generation_prompt=True,
             tokenize=True,
             return_dict=True,

@@ -7,6 +7,7 @@ socket must be ours: a server that sends a byte a minute is cut off when its tim
 import json
 import socket
 import ssl
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
@@ -19,16 +20,20 @@ from rpo_cli.errors import UsageError
 
 CONNECT_SECONDS = 10.0
 MOST_BYTES = 2**20  # of an answer; a reply of 8,192 tokens is far smaller
-MOST_WAIT = 60.0  # seconds of a Retry-After that are waited for
+FOREVER = 1e9  # seconds
 TRANSIENT = {408, 409, 425, 429}  # and all of 500 to 599
 
 
 class NoAnswer(Exception):
     """Nothing usable came, and may come later: connection loss, a time-out, a busy or broken server."""
 
-    def __init__(self, why: str, *, wait: float | None = None, unreachable: bool = False) -> None:
+    def __init__(
+        self, why: str, *, wait: float | None = None, unreachable: bool = False, limited: bool = False
+    ) -> None:
+        """`wait`: seconds that the server asks us to wait; `limited`: as we ask too much (HTTP 429)."""
         super().__init__(why)
         self.why, self.wait, self.unreachable = why, wait, unreachable
+        self.limited = limited and wait is not None
 
 
 class BadAnswer(Exception):
@@ -140,7 +145,8 @@ def _read(endpoint: Endpoint, response: HTTPResponse, late: Event, seconds: floa
             raise BadAnswer(f"the server's answer is no JSON: {_shown(text)}") from None
     said = f"HTTP {response.status}: {_message(text)}"
     if response.status in TRANSIENT or response.status >= 500:
-        raise NoAnswer(said, wait=_retry_after(response.headers))
+        wait = _retry_after(response.headers)
+        raise NoAnswer(said, wait=wait, limited=response.status == 429)
     if 300 <= response.status < 400:
         raise UsageError(
             f"{endpoint.url}: the server sends us elsewhere (HTTP {response.status}), where we do not go",
@@ -193,14 +199,21 @@ def _shown(text: bytes) -> str:
 
 
 def _retry_after(headers: HTTPMessage) -> float | None:
-    """Seconds that a server asks us to wait, at most MOST_WAIT; None when it does not say."""
+    """Seconds that a server asks us to wait, from a number or a date; None when it does not say.
+
+    A date is compared with the server's own clock where it tells it.
+    """
     value = headers.get("Retry-After", "")
     try:
-        return min(MOST_WAIT, max(0.0, float(value)))
+        return min(FOREVER, max(0.0, float(value)))
     except ValueError:
         pass
     try:
-        at, now = parsedate_to_datetime(value), parsedate_to_datetime(headers.get("Date", ""))
-        return min(MOST_WAIT, max(0.0, (at - now).total_seconds()))
-    except (ValueError, TypeError):
+        at = parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, OverflowError):
         return None
+    try:
+        now = parsedate_to_datetime(headers.get("Date", "")).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        now = time.time()
+    return min(FOREVER, max(0.0, at - now))

@@ -1,26 +1,20 @@
 """A critic behind an OpenAI-compatible server (vLLM and others): see `protocols.Critic`."""
 
-import base64
-import hashlib
-import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
-from PIL.Image import Image as Picture
-
+from rpo_cli.backends.budget import Budget
+from rpo_cli.backends.chat import choice_of, content_of, turn, words_of
 from rpo_cli.backends.http import BadAnswer
 from rpo_cli.backends.servers import Servers, endpoints
 from rpo_cli.errors import RpoError, UsageError, nearest
 from rpo_cli.protocols import Conversation, Message, Reply
-from rpo_cli.templates import disarm
 
 SAMPLING = {"temperature": 0.7, "top_p": 0.95}
 GREEDY = {"temperature": 0.0}
 TOP = 20  # most likely next tokens that servers tell
-KEPT_PICTURES = 64  # encoded, so that both turns of a row send the same bytes without encoding twice
 # what the self-test must answer whatever it is asked: a word that no model says by itself
 PROOF = "q7zx"
 PROOF_SCHEMA = {
@@ -67,10 +61,16 @@ class ServedCritic:
         in_flight: int = 16,
         timeout: float = 300.0,
         tries: int = 6,
+        max_requests: int | None = None,
+        max_tokens_total: int | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._urls, self._key_variable = model, tuple(urls), key_variable
         self.lanes, self._timeout, self._tries = in_flight, timeout, tries
         self._servers: Any = None
+        self._limits = (max_requests, max_tokens_total)
+        self._budget: Any = None
+        self._kwargs = {"chat_template_kwargs": dict(chat_template_kwargs)} if chat_template_kwargs else {}
         self._form: str | None = None
         self._uuids = True
         self.notes: list[str] = []
@@ -87,7 +87,7 @@ class ServedCritic:
             UsageError: one does not serve the model.
             RpoError: one does not answer.
         """
-        self._servers = servers
+        self._servers, self._budget = servers, Budget(*self._limits)
         for url, names in served_names(servers, asked=self._model):
             if names and self._model not in names:
                 close = nearest(self._model, names)
@@ -98,6 +98,8 @@ class ServedCritic:
             if not names:
                 self.notes.append(f"{url}: lists no models; '{self._model}' is taken at its word")
         self._form = self._proven_form()
+        if self._budget.max_tokens is not None and not self._budget.tokens:
+            self.notes.append("the server counts no tokens: critique.max_tokens_total holds nothing back")
         if self._form is None:
             self.notes.append(
                 "the server ignores the JSON schema of a request (self-test); every reply is checked all "
@@ -108,10 +110,10 @@ class ServedCritic:
         """The first form of a schema that this server obeys; None when none is."""
         asked = {"role": "user", "content": "Say hello."}
         for name, form in FORMS.items():
-            body = {"model": self._model, "messages": [asked], "max_tokens": 64, **GREEDY}
+            body = {"model": self._model, "messages": [asked], "max_tokens": 64, **GREEDY, **self._kwargs}
             try:
-                said = _choice(self._servers.ask("/chat/completions", body | form(PROOF_SCHEMA)))
-                if json.loads(_content(said)) == {"word": PROOF}:
+                said = choice_of(self._post(body | form(PROOF_SCHEMA)))
+                if json.loads(content_of(said)) == {"word": PROOF}:
                     return name
             except (BadAnswer, ValueError, RecursionError):
                 continue
@@ -143,17 +145,17 @@ class ServedCritic:
 
     def _reply(self, one: Conversation, how: Mapping[str, Any]) -> Reply:
         try:
-            choice = _choice(self._ask(one, how))
-            text = _content(choice).strip()
+            choice = choice_of(self._ask(one, how))
+            text, field = words_of(choice)
         except BadAnswer as error:
             return Reply(str(error), "error")
-        return Reply(text, "length" if choice.get("finish_reason") == "length" else "stop")
+        return Reply(text, "length" if choice.get("finish_reason") == "length" else "stop", field)
 
     def tells_probabilities(self) -> bool:
         """Whether the server says how likely tokens are; some answer and leave that out."""
         how = {**GREEDY, "max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
         try:
-            return bool(_choice(self._ask((Message("user", "Say hello."),), how)).get("logprobs"))
+            return bool(choice_of(self._ask((Message("user", "Say hello."),), how)).get("logprobs"))
         except BadAnswer:
             return False
 
@@ -169,7 +171,7 @@ class ServedCritic:
     def _yes(self, one: Conversation) -> float:
         how = {**GREEDY, "max_tokens": 1, "logprobs": True, "top_logprobs": TOP}
         try:
-            choice = _choice(self._ask(one, how))
+            choice = choice_of(self._ask(one, how))
             told = choice["logprobs"]["content"][0]["top_logprobs"]
             likely = {str(item["token"]): math.exp(float(item["logprob"])) for item in told}
         except (BadAnswer, KeyError, IndexError, TypeError, ValueError, OverflowError):
@@ -179,16 +181,22 @@ class ServedCritic:
     def _ask(self, one: Conversation, how: Mapping[str, Any]) -> Any:
         uuids = self._uuids
         try:
-            return self._servers.ask("/chat/completions", self._body(one, how, uuids=uuids))
+            return self._post(self._body(one, how, uuids=uuids))
         except BadAnswer as error:
             if not (uuids and "uuid" in str(error)):
                 raise
             self._uuids = False  # a server that checks what it does not know
-            return self._servers.ask("/chat/completions", self._body(one, how, uuids=False))
+            return self._post(self._body(one, how, uuids=False))
+
+    def _post(self, body: Mapping[str, Any]) -> Any:
+        self._budget.take()
+        answer = self._servers.ask("/chat/completions", body)
+        self._budget.add(answer)
+        return answer
 
     def _body(self, one: Conversation, how: Mapping[str, Any], *, uuids: bool) -> dict[str, Any]:
-        turns = [_turn(message, uuids=uuids) for message in one]
-        return {"model": self._model, "messages": turns, **how}
+        turns = [turn(message, uuids=uuids) for message in one]
+        return {"model": self._model, "messages": turns, **how, **self._kwargs}
 
     def close(self) -> None:
         """Nothing is held between requests."""
@@ -230,60 +238,6 @@ def the_served_name(urls: Sequence[str], key_variable: str | None) -> str:
 def _listed(answer: Any) -> list[dict[str, Any]]:
     data = answer.get("data") if isinstance(answer, dict) else None
     return [item for item in data if isinstance(item, dict)] if isinstance(data, list) else []
-
-
-def _turn(message: Message, *, uuids: bool) -> dict[str, Any]:
-    """Pictures first: what both turns of a row have in common stands at the front, byte for byte."""
-    parts: list[dict[str, Any]] = [_picture(picture, uuid=uuids) for picture in message.pictures]
-    # what a model said is data as soon as it is sent back; users' texts were disarmed by their template
-    text = disarm(message.text) if message.role == "assistant" else message.text
-    return {"role": message.role, "content": [*parts, {"type": "text", "text": text}] if parts else text}
-
-
-def _picture(picture: Picture, *, uuid: bool) -> dict[str, Any]:
-    url, sha256 = _encoded(_Same(picture))
-    part: dict[str, Any] = {"type": "image_url", "image_url": {"url": url}}
-    return part | ({"uuid": sha256} if uuid else {})
-
-
-class _Same:
-    """A picture as a key: the same object is the same picture, and a cached one stays alive."""
-
-    def __init__(self, picture: Picture) -> None:
-        self.picture = picture
-
-    def __hash__(self) -> int:
-        return id(self.picture)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and other.picture is self.picture
-
-
-@lru_cache(maxsize=KEPT_PICTURES)
-def _encoded(same: _Same) -> tuple[str, str]:
-    """(PNG as a data URL, SHA-256 of the PNG)."""
-    buffer = io.BytesIO()
-    same.picture.convert("RGB").save(buffer, "PNG", compress_level=1)
-    data = buffer.getvalue()
-    return f"data:image/png;base64,{base64.b64encode(data).decode()}", hashlib.sha256(data).hexdigest()
-
-
-def _choice(answer: Any) -> dict[str, Any]:
-    try:
-        choice = answer["choices"][0]
-    except (KeyError, IndexError, TypeError):
-        choice = None
-    if not isinstance(choice, dict):
-        raise BadAnswer(f"the server's answer holds no reply: {json.dumps(answer)[:200]}")
-    return choice
-
-
-def _content(choice: Mapping[str, Any]) -> str:
-    message = choice.get("message")
-    content = message.get("content") if isinstance(message, dict) else None
-    if content is not None and not isinstance(content, str):
-        raise BadAnswer("the server's reply is no text")
-    return (content or "").encode("utf-8", "replace").decode()  # JSON can hold what no text can
 
 
 def yes_share(likely: Mapping[str, float]) -> float:

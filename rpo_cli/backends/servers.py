@@ -10,6 +10,12 @@ from rpo_cli.backends.http import MOST_BYTES, BadAnswer, Endpoint, NoAnswer, che
 from rpo_cli.errors import RpoError, UsageError
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds; each pause is twice the one before
+LONGEST_WAIT = 60.0  # seconds of a Retry-After of a server that is out of order
+MOST_WAIT, MOST_WAITED = (
+    300.0,
+    1800.0,
+)  # seconds that a server may ask us to wait: at a time, for one request
+MOST_LIMITED = 100  # times that one request may be told to wait
 AGAIN = "nothing is lost: start the server again, then the same command; it asks for what is missing only"
 
 
@@ -57,6 +63,8 @@ class Servers:
     ) -> None:
         self._load = dict.fromkeys(found, 0)
         self._resting = dict.fromkeys(found, 0.0)  # endpoint → when it may be asked again, monotonic
+        # endpoint → when it gave us leave to ask again, and with which words it told us so
+        self._leave: dict[Endpoint, tuple[float, NoAnswer | None]] = dict.fromkeys(found, (0.0, None))
         self._seconds, self._tries, self._alive = seconds, tries, alive
         self._most_bytes = most_bytes
         self._answered = 0  # answers so far, of any kind
@@ -70,29 +78,54 @@ class Servers:
     def ask(self, path: str, body: Any) -> Any:
         """One answer from any server; from many threads at once.
 
+        A server that tells us when to ask again (429 with Retry-After) is asked then, and no try is lost.
+
         Raises:
             BadAnswer: the server answered, with nothing of use.
             RpoError: no server answered in all tries: the row stays missing.
         """
-        for attempt in range(self._tries):
+        told, tries, waited = 0, 0, 0.0
+        while True:
+            waited += self._wait_for_leave(told + tries)
             before = self._answered
             endpoint = self._take()
             try:
                 answer = fetch(endpoint, path, body, seconds=self._seconds, most_bytes=self._most_bytes)
             except NoAnswer as failure:
-                self._put_back(endpoint, failure, attempt)
-                if attempt + 1 == self._tries or not self._alive() or self._given_up == self._answered:
+                told, tries = (told + 1, tries) if failure.limited else (told, tries + 1)
+                self._put_back(endpoint, failure, max(0, tries - 1))
+                over = told >= MOST_LIMITED or waited > MOST_WAITED
+                lost = not failure.limited and self._given_up == self._answered
+                if tries >= self._tries or over or lost or not self._alive():
                     if failure.unreachable and self._answered == before:
                         self._given_up = self._answered  # others in flight need not find out one by one
-                    raise self._lost(endpoint, attempt + 1, failure) from failure
-                time.sleep(max(0.0, min(self._resting.values()) - time.monotonic()))
+                    raise self._lost(endpoint, told + tries, failure) from failure
+                if not failure.limited:
+                    time.sleep(max(0.0, min(self._resting.values()) - time.monotonic()))
             except BaseException:
                 self._put_back(endpoint)
                 raise
             else:
                 self._put_back(endpoint)
                 return answer
-        raise AssertionError("a request has at least one try")
+
+    def _wait_for_leave(self, times: int) -> float:
+        """Sleep while every server has told us to ask later; the seconds slept.
+
+        Raises:
+            RpoError: none wants to be asked within MOST_WAIT.
+        """
+        endpoint = min(self._leave, key=lambda item: self._leave[item][0])
+        until, failure = self._leave[endpoint]
+        pause = until - time.monotonic()
+        if failure is None or pause <= 0:
+            return 0.0
+        if pause > MOST_WAIT:
+            raise self._lost(
+                endpoint, max(1, times), failure, f"; it asks us to wait {failure.wait or 0:,.0f} s"
+            )
+        time.sleep(pause)
+        return pause
 
     def each(self, path: str, *, lenient: bool = False) -> list[Any]:
         """The answer of every endpoint to a GET; the first that fails ends it.
@@ -132,12 +165,15 @@ class Servers:
             if failure is None:
                 self._answered += 1
             else:  # a server that just failed rests while others are there
-                wait = failure.wait if failure.wait is not None else _pause(attempt)
-                self._resting[endpoint] = time.monotonic() + wait
+                wait = _pause(attempt) if failure.wait is None else failure.wait
+                until = time.monotonic() + (wait if failure.limited else min(LONGEST_WAIT, wait))
+                self._resting[endpoint] = until
+                if failure.limited:
+                    self._leave[endpoint] = (until, failure)
 
-    def _lost(self, endpoint: Endpoint, tries: int, failure: NoAnswer) -> RpoError:
+    def _lost(self, endpoint: Endpoint, tries: int, failure: NoAnswer, more: str = "") -> RpoError:
         times = "once" if tries == 1 else f"{tries} times"
-        return RpoError(f"{endpoint.url}: asked {times} without an answer: {failure.why}", AGAIN)
+        return RpoError(f"{endpoint.url}: asked {times} without an answer: {failure.why}{more}", AGAIN)
 
 
 def _pause(attempt: int) -> float:

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rpo_cli import installing
@@ -26,8 +26,10 @@ class VllmCritic:
         revision: str | None = None,
         device: str = "cpu",
         dtype: str = "float32",
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         self._ref, self._revision, self._device, self._dtype = model, revision, device, dtype
+        self._kwargs = {"chat_template_kwargs": dict(chat_template_kwargs)} if chat_template_kwargs else {}
         self._llm: Any = None
 
     def setup(self) -> None:
@@ -99,7 +101,7 @@ class VllmCritic:
 
     def _chat(self, conversations: Sequence[Conversation], how: list[Any]) -> list[Any]:
         asked = [[_turn(message) for message in one] for one in conversations]
-        answers: list[Any] = self._llm.chat(asked, sampling_params=how, use_tqdm=False)
+        answers: list[Any] = self._llm.chat(asked, sampling_params=how, use_tqdm=False, **self._kwargs)
         return answers
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,20 @@ class VllmServerCritic:
         in_flight: int = 16,
         timeout: float = 300.0,
         tries: int = 6,
+        max_requests: int | None = None,
+        max_tokens_total: int | None = None,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         self._ref, self._revision, self._device, self._dtype = model, revision, device, dtype
         self._python, self._arguments = python or sys.executable, tuple(arguments)
         self._logs, self._seconds, self._timeout, self._tries = logs, seconds, timeout, tries
-        self._critic = ServedCritic(NAME, in_flight=in_flight)
+        self._critic = ServedCritic(
+            NAME,
+            in_flight=in_flight,
+            max_requests=max_requests,
+            max_tokens_total=max_tokens_total,
+            chat_template_kwargs=chat_template_kwargs,
+        )
         self.lanes = in_flight
         self._server: Server | None = None
 

@@ -86,4 +86,10 @@ def _explained(setting: str) -> str:
 
 def _literal(value: Any) -> str:
     """A TOML value; JSON's strings, numbers, booleans and arrays are TOML's. None is no value at all."""
+    if isinstance(value, dict):
+        return (
+            "{"
+            + ", ".join(f"{json_text.dumps(key)} = {_literal(each)}" for key, each in value.items())
+            + "}"
+        )
     return "" if value is None else json_text.dumps(value)

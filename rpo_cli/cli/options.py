@@ -6,6 +6,7 @@ the settings, so that all mistakes are told at once.
 """
 
 import datetime
+import json
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -83,14 +84,45 @@ def given(section: str, params: Mapping[str, Any]) -> dict[str, Any]:
         for option, value in params.items()
         if value not in (None, [], ()) and (name := setting_of(section, option)) is not None
     }
-    return told | dict(_assignment(text) for text in params.get("assign") or ())
+    for text in params.get("assign") or ():
+        name, value = _assignment(text)
+        table, _, key = name.rpartition(".")
+        if is_table(table):  # one entry of it
+            before = told.get(table)
+            name, value = table, {**(before if isinstance(before, dict) else {}), key: value}
+        told[name] = value
+    return told
+
+
+def is_table(name: str) -> bool:
+    """Whether a setting holds names and values of its own."""
+    return fields().get(name, {}).get("type") == "object"
 
 
 def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or "." not in name:
         raise UsageError(f"--set {text}: not SECTION.KEY=VALUE", "for example --set generate.steps=20")
-    return name.strip(), _toml_value(value.strip())
+    name, value = name.strip(), value.strip()
+    return name, _table_value(value) if is_table(name) else _toml_value(value)
+
+
+def _table_value(text: str) -> Any:
+    """An inline table of TOML, or an object of JSON; text that is neither stands for itself."""
+    found: Any = _toml_table(text)
+    if found is None:
+        try:
+            found = json.loads(text)
+        except ValueError:
+            return text
+    return found if isinstance(found, dict) else text
+
+
+def _toml_table(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return None
 
 
 def _toml_value(text: str) -> Any:

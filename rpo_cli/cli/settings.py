@@ -91,6 +91,8 @@ def shown(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, (list, tuple)):
         return " ".join(map(shown, value)) or "none"
+    if isinstance(value, dict):
+        return " ".join(f"{key}={shown(each)}" for key, each in value.items()) or "none"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

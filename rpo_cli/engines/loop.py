@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import chain
+from itertools import chain, takewhile
 from typing import Any
 
 from rpo_cli.compute import is_out_of_memory
 from rpo_cli.engines.lanes import in_lanes
-from rpo_cli.errors import RpoError
+from rpo_cli.errors import RpoError, Spent
 from rpo_cli.protocols import Results, Stage, Task
 
 Note = Callable[[str], None]
@@ -69,15 +69,23 @@ def _ready(stage: Stage, backend: Any, note: Note) -> Iterator[None]:
 
 
 def _in_lanes(stage: Stage, tasks: Iterable[Task], backend: Any, made: Made) -> None:
-    """Row by row; a row that a server leaves without an answer stays missing, while it answers any."""
+    """Row by row; a row that a server leaves without an answer stays missing, while it answers any.
+
+    Raises:
+        Spent: what the user allowed is used up; every answer that was asked for is kept.
+        RpoError: rows are still missing.
+    """
 
     def work(task: Task) -> Any:
         return stage.step([task], backend, 1)
 
     lost: list[RpoError] = []
+    spent: list[Spent] = []
     in_a_row = 0
-    for task, outputs in in_lanes(work, tasks, backend.lanes):
-        if isinstance(outputs, RpoError):
+    for task, outputs in in_lanes(work, takewhile(lambda _: not spent, tasks), backend.lanes):
+        if isinstance(outputs, Spent):  # what is in flight is still answered
+            spent.append(outputs)
+        elif isinstance(outputs, RpoError):
             lost.append(outputs)
             in_a_row += 1
             if in_a_row >= backend.lanes:  # nobody got an answer: there is no server any more
@@ -85,6 +93,8 @@ def _in_lanes(stage: Stage, tasks: Iterable[Task], backend: Any, made: Made) -> 
         else:
             in_a_row = 0
             _finish(stage, [task], outputs, 1, made)
+    if spent:
+        raise spent[0]
     if lost:
         rows = "1 row is" if len(lost) == 1 else f"{len(lost)} rows are"
         raise RpoError(f"{stage.name}: {rows} still missing: {lost[0].message}", lost[0].hint)

@@ -21,8 +21,9 @@ IN_PROCESS = "vllm"
 # of the settings in [critique]: how a server is reached changes no row
 REACHED = frozenset(
     {"critic_url", "key_variable", "server_python", "server_args", "server_seconds"}
-    | {"in_flight", "timeout", "tries"}
+    | {"in_flight", "timeout", "tries", "max_requests", "max_tokens_total"}
 )
+LIMITS = ("max_requests", "max_tokens_total")
 
 
 def critic_identity(line: Line) -> ModelIdentity:
@@ -88,6 +89,17 @@ def check_reached(line: Line, backend: str) -> None:
         MissingDependency: vLLM, where this Python is to run it.
     """
     s = line.settings.critique
+    limits = [f"critique.{name}" for name in LIMITS if getattr(s, name) is not None]
+    if limits and s.backend not in (SERVED, OWN_SERVER):
+        raise UsageError(
+            f"{', '.join(limits)}: is of what a server is asked; critique.backend = {s.backend} asks none",
+            f"leave it out, or --backend {SERVED}",
+        )
+    if s.chat_template_kwargs and s.backend not in registry.critics:
+        raise UsageError(
+            f"critique.chat_template_kwargs: nothing is known of what critique.backend = {s.backend} takes",
+            f"it is for {', '.join(registry.critics)}",
+        )
     if backend == SERVED and s.critic_url:
         from rpo_cli.backends.servers import endpoints
 
@@ -134,6 +146,15 @@ def backend_options(line: Line, backend: str) -> dict[str, Any]:
         "seconds": s.server_seconds,
         "logs": str(line.store.path("logs")),
     }
+
+
+def critic_options(line: Line) -> dict[str, Any]:
+    """What the run's critic takes beyond what a reward that asks a VLM does."""
+    s = line.settings.critique
+    made = backend_options(line, s.backend)
+    if s.backend in (SERVED, OWN_SERVER):
+        made |= {name: getattr(s, name) for name in LIMITS}
+    return made | ({"chat_template_kwargs": s.chat_template_kwargs} if s.chat_template_kwargs else {})
 
 
 def reward_identity(line: Line, reward: str, ref: str) -> tuple[ModelIdentity, str]:

@@ -17,6 +17,7 @@ from rpo_cli.exchange.dataset import PICK_A_PIC, schema
 from rpo_cli.exchange.outgoing import Built, Job
 from rpo_cli.line.context import Line
 from rpo_cli.line.imports import told_sources
+from rpo_cli.line.styles import style
 from rpo_cli.parts import told
 from rpo_cli.templates import Templates
 
@@ -128,7 +129,7 @@ def _replace(draft: Path, folder: Path) -> None:
 def _ask(line: Line) -> Callable[[str], str]:
     """A prompt → what the run's critic is asked first."""
     s = line.settings.critique
-    found = Templates.find(line.templates, s.template)
+    found = Templates.find(line.templates, style(line))
     template = found.single if s.single_turn else found.critique
     limits = {"max_instructions": s.max_instructions, "max_words": s.max_words}
     return lambda prompt: template.fill(prompt=prompt, **limits)

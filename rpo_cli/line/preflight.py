@@ -17,6 +17,7 @@ from rpo_cli.line.imports import generates, labelled_only
 from rpo_cli.line.model_checks import check_editor, check_generator, check_models
 from rpo_cli.line.models import editor, generator
 from rpo_cli.line.online import model_of
+from rpo_cli.line.styles import style
 from rpo_cli.line.training import own_settings
 from rpo_cli.line.work import critique_work, live_images, reward_identity, reward_models
 from rpo_cli.line.worlds import check_worlds, refuse_worlds
@@ -138,7 +139,7 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
             partial(check_reached, line, s.critique.backend),
             partial(_critic, line),
             partial(_fits, line, CRITIC, lambda: [critic_identity(line)]),
-            partial(Templates.find, line.templates, s.critique.template),
+            lambda: Templates.find(line.templates, style(line)),
         ],
         "edit": [
             partial(check_editor, line),

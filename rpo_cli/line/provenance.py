@@ -9,6 +9,7 @@ from rpo_cli import templates
 from rpo_cli.errors import RpoError
 from rpo_cli.identity import pin_name
 from rpo_cli.line.context import Line
+from rpo_cli.line.styles import style
 from rpo_cli.line.work import reward_models
 from rpo_cli.report.pages import Provenance, Training
 from rpo_cli.store import Store
@@ -65,7 +66,7 @@ def _critic(line: Line) -> tuple[str, str | None, str | None]:
 def _prompts(line: Line) -> list[tuple[str, str, str]]:
     """The critique's templates with their text; none when the style is gone."""
     try:
-        found = templates.Templates.find(line.templates, line.settings.critique.template)
+        found = templates.Templates.find(line.templates, style(line))
     except RpoError:
         return []
     turns = (found.single,) if line.settings.critique.single_turn else (found.critique, found.instructions)

@@ -10,14 +10,16 @@ from itertools import accumulate
 from typing import Any
 
 from rpo_cli import registry
-from rpo_cli.errors import RpoError
+from rpo_cli.errors import RpoError, Spent
 from rpo_cli.line import truncated
+from rpo_cli.line.cleaned import cleaned_notes
 from rpo_cli.line.context import Line
 from rpo_cli.line.counters import counter_notes
 from rpo_cli.line.forewarned import warn_of_words
 from rpo_cli.line.hydrate import hydrate
 from rpo_cli.line.prompts import live_prompts, take_prompts
 from rpo_cli.line.rates import keep_rate
+from rpo_cli.line.styles import reread_notes
 from rpo_cli.line.work import Work, works
 from rpo_cli.protocols import MakeStage, Results, Stage, Task
 from rpo_cli.records import Reject, Row
@@ -65,6 +67,7 @@ class _Committer:
     full_round: int = 1  # rows that are at work at a time
     since: float = field(default_factory=time.monotonic)
     arrivals: list[tuple[float, int]] = field(default_factory=list)
+    cleaned: Counter[str] = field(default_factory=Counter)  # of replies: what was done to how many
     guard: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, results: Results) -> None:
@@ -76,6 +79,7 @@ class _Committer:
         self.rows += [row for row in results if not isinstance(row, Reject)]
         self.rejects += rejects
         self.made += len(results) - len(rejects)
+        self.cleaned.update(note for row in results for note in getattr(row, "cleaned", None) or ())
         self.arrivals.append((time.monotonic(), len(results)))
         self.line.observer.advance(len(results) - len(rejects), len(rejects))
         size = sum(len(row.image.bytes) for row in self.rows if hasattr(row, "image"))
@@ -196,9 +200,20 @@ def _run_work(
     started = time.monotonic()
     share = share_of(line, work, shard, retry_rejects=retry_rejects)
     missing = share.missing[:limit]
+    for note in reread_notes(line, work.settings) if missing and work.name == "critique" else ():
+        line.observer.note(note)
     committer = _Committer(line, work)
     if missing:
-        _make(line, work, missing, committer, total=len(share.wanted), present=len(share.present))
+        try:
+            _make(line, work, missing, committer, total=len(share.wanted), present=len(share.present))
+        except Spent as spent:
+            left = len(missing) - sum(rows for _, rows in committer.arrivals)
+            raise Spent(
+                f"{work.name}: {left:,} of {len(share.wanted):,} rows are left: {spent.message}", spent.hint
+            ) from spent
+        finally:
+            for note in cleaned_notes(committer.cleaned):
+                line.observer.note(f"{work.name}: {note}")
     rejects = reject_reasons(line, work, share.keys)
     return StageReport(
         work.name,

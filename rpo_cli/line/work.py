@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from rpo_cli import registry, templates
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line import critics, models
+from rpo_cli.line import critics, models, styles
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import required as required
 from rpo_cli.line.critics import reward_identity as reward_identity
@@ -116,20 +116,18 @@ def live_images(line: Line) -> list[dict[str, Any]]:
 def critique_work(line: Line) -> Work:
     s = line.settings.critique
     model = critics.critic_identity(line)
-    asked = templates.Templates.find(line.templates, s.template)
-    said = s.model_dump(exclude={"critic", "revision", "template", "batch_size", *critics.REACHED})
-    said |= critics.server_settings(s) | critics.code_said("critics", s.backend)
-    settings = canonical_json({**said, "model": model.revision, "templates": asked.hashes})
+    asked = templates.Templates.find(line.templates, styles.style(line))
+    settings = canonical_json(styles.critique_settings(line, model.revision, asked.hashes))
     seed = line.settings.run.seed
     people = {} if s.single_turn else people_said(line)
     tasks = critique.wanted(live_images(line), seed=seed, settings=settings, said=people)
 
     def stage(device: str, environment: str) -> Stage:
-        options = {"revision": model.commit, "dtype": s.dtype, **critics.backend_options(line, s.backend)}
+        options = {"revision": model.commit, "dtype": s.dtype, **critics.critic_options(line)}
         build = partial(
             _backend, "critics", s.backend, critics.served_model(model), device=device, **options
         )
-        step = critique.make_step(s, asked, settings, environment)
+        step = critique.make_step(s, asked, settings, environment, quotes=not styles.is_embedded(line))
         return Stage("critique", "critiques", s.batch_size, build, step, bucket=critique.bucket)
 
     return Work(

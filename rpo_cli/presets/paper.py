@@ -22,7 +22,7 @@ PAPER = (
         OURS,
         "its processor needs torchvision, which vLLM's environment has",
     ),
-    Chosen("critique.template", "rpo", OURS, "in the style of the paper's overview figure"),
+    Chosen("critique.template", "general", OURS, "asks in plain words whether anything is to change"),
     Chosen("critique.single_turn", False, OURS, "the authors had a second model write the instructions"),
     Chosen("critique.max_instructions", 3, CODE),
     Chosen("critique.max_words", 10, CODE),

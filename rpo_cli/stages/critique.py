@@ -7,13 +7,14 @@ Where people have said what is wrong with a picture (imported feedback), their w
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli.config import CritiqueSettings
 from rpo_cli.protocols import Conversation, Critic, Message, Reply, Results, Task
 from rpo_cli.records import Critique, Reject, content_key, row_seed, seen_as
+from rpo_cli.stages.cleaning import OTHER_FIELD, cleaned
 from rpo_cli.stages.replies import PLAIN, BadReply, Parsed, check_text, parse, schema
 from rpo_cli.stages.rubrics import Rubric
 from rpo_cli.templates import Templates
@@ -67,20 +68,29 @@ def bucket(task: Task) -> Any:
 
 @dataclass(frozen=True)
 class _Said:
-    """What a critic said to one task: the free text (none in a single turn) and the JSON."""
+    """What a critic said to one task: the free text (none in a single turn) and the raw JSON.
+
+    `raw_text` is the free text as it came, where it was cleaned; `notes` are keys of `replies.SAID`.
+    """
 
     text: str
-    reply: str
+    reply: str = ""
+    raw_text: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Step:
-    """One batch of tasks → one Critique or Reject each; see `protocols.Stage.step`."""
+    """One batch of tasks → one Critique or Reject each; see `protocols.Stage.step`.
+
+    `quotes`: whether replies may hold quotation marks; the embedded critic's may not.
+    """
 
     settings: CritiqueSettings
     templates: Templates
     settings_json: str
     environment_json: str
+    quotes: bool = True
 
     @cached_property
     def rubric(self) -> Rubric:
@@ -116,38 +126,36 @@ class Step:
         """All turns of one attempt; the batch keeps its shape in every turn."""
         if self.settings.single_turn:
             opened = [(self._opening(want, self.templates.single),) for want in wants]
-            return [_Said("", reply.text) if _whole(reply) else _cut(reply) for reply in
-                    self._reply(critic, opened, seeds, structured=True)]  # fmt: skip
+            replies = self._reply(critic, opened, seeds, structured=True)
+            return [_answered(_Said(""), reply) for reply in replies]
         opened = [(self._opening(want, self.templates.critique),) for want in wants]
         heard = self._heard(wants, opened, critic, seeds)
-        good = [row for row, text in enumerate(heard) if isinstance(text, str)]
-        answers: list[_Said | BadReply] = [
-            text if isinstance(text, BadReply) else _Said(text, "") for text in heard
-        ]
+        good = {row: said for row, said in enumerate(heard) if isinstance(said, _Said)}
         if not good:
-            return answers
-        shape = [*good, *[good[-1]] * (len(wants) - len(good))]  # padded, so no row feels its neighbours
-        talks = [(*opened[row], *self._second_turn(wants[row], heard[row])) for row in shape]
+            return heard
+        rows = list(good)
+        shape = [*rows, *[rows[-1]] * (len(wants) - len(rows))]  # padded, so no row feels its neighbours
+        talks = [(*opened[row], *self._second_turn(wants[row], good[row].text)) for row in shape]
         again = None if seeds is None else [seeds[row] for row in shape]
-        for row, reply in zip(good, self._reply(critic, talks, again, structured=True), strict=False):
-            answers[row] = _Said(str(heard[row]), reply.text) if _whole(reply) else _cut(reply)
-        return answers
+        for row, reply in zip(rows, self._reply(critic, talks, again, structured=True), strict=False):
+            heard[row] = _answered(good[row], reply)
+        return heard
 
     def _heard(
         self, wants: Sequence[CritiqueTask], opened: Any, critic: Critic, seeds: Sequence[int] | None
-    ) -> list[str | BadReply]:
+    ) -> list[_Said | BadReply]:
         """The first turn: the critic's, or people's where they have spoken (a batch is of one kind)."""
         people = [want.said for want in wants if want.said is not None]
         if len(people) == len(wants):
-            return list(people)
+            return [_Said(words) for words in people]
         return [_text_of(reply) for reply in self._reply(critic, opened, seeds, structured=False)]
 
     def _opening(self, want: CritiqueTask, template: Any) -> Message:
         return Message("user", template.fill(**self._values(want)), want.picture)
 
-    def _second_turn(self, want: CritiqueTask, text: object) -> Conversation:
+    def _second_turn(self, want: CritiqueTask, text: str) -> Conversation:
         asked = self.templates.instructions.fill(**self._values(want))
-        return (Message("assistant", str(text)), Message("user", asked))
+        return (Message("assistant", text), Message("user", asked))
 
     def _values(self, want: CritiqueTask) -> dict[str, Any]:
         """Everything that any critique template may use."""
@@ -158,14 +166,16 @@ class Step:
         self, critic: Critic, talks: Sequence[Conversation], seeds: Any, *, structured: bool
     ) -> list[Reply]:
         s = self.settings
-        held = schema(s.max_instructions, single=s.single_turn, rubric=self.rubric) if structured else None
+        held = None
+        if structured:
+            held = schema(s.max_instructions, single=s.single_turn, rubric=self.rubric, quotes=self.quotes)
         return critic.reply(talks, schema=held, seeds=seeds, max_tokens=s.max_tokens)
 
     def _parsed(self, said: _Said | BadReply, prompt: str) -> Parsed | BadReply:
         if isinstance(said, BadReply):
             return said
         s = self.settings
-        return parse(
+        parsed = parse(
             said.reply,
             said.text,
             single=s.single_turn,
@@ -174,6 +184,8 @@ class Step:
             rubric=self.rubric,
             prompt=prompt,
         )
+        parsed = replace(parsed, notes=(*said.notes, *parsed.notes))
+        return parsed if isinstance(parsed, BadReply) else replace(parsed, raw_text=said.raw_text)
 
     def _critique(self, task: Task, parsed: Parsed, attempt: int, seed: int, batch_size: int) -> Critique:
         want: CritiqueTask = task.payload
@@ -188,6 +200,8 @@ class Step:
             instructions=parsed.instructions,
             scores=parsed.scores,
             reply=parsed.reply,
+            cleaned=parsed.notes or None,
+            raw_text=parsed.raw_text,
             attempt=attempt,
             seed=seed,
             batch_size=batch_size,
@@ -202,6 +216,7 @@ class Step:
             input_id=task.input_id,
             reason="bad_reply",
             detail=f"{bad.why}: {bad.raw}"[:DETAIL],
+            cleaned=bad.notes or None,
             settings=self.settings_json,
         )
 
@@ -217,9 +232,25 @@ def _cut(reply: Reply) -> BadReply:
     return BadReply("no reply" if reply.finish == "error" else "cut off by max_tokens", reply.text)
 
 
-def _text_of(reply: Reply) -> str | BadReply:
+def _answered(said: _Said, reply: Reply) -> _Said | BadReply:
+    """What was said so far, with the JSON of the last turn."""
+    if not _whole(reply):
+        return _cut(reply)
+    return replace(said, reply=reply.text, notes=(*said.notes, *_field(reply)))
+
+
+def _text_of(reply: Reply) -> _Said | BadReply:
     """The free text of turn 1, or why it cannot be used."""
     if not _whole(reply):
         return _cut(reply)
-    why = check_text(reply.text)
-    return BadReply(why, reply.text) if why else reply.text
+    clean = cleaned(reply.text)
+    why = check_text(clean.text)
+    notes = (*clean.notes, *_field(reply))
+    if why:
+        beside = f" beside {' and '.join(clean.notes)}" if why == "empty" and clean.notes else ""
+        return BadReply(f"{why}{beside}", reply.text, notes)
+    return _Said(clean.text, raw_text=reply.text if clean.text != reply.text.strip() else None, notes=notes)
+
+
+def _field(reply: Reply) -> tuple[str, ...]:
+    return (OTHER_FIELD,) if reply.field else ()

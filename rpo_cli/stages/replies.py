@@ -1,35 +1,45 @@
-"""What a critic's reply must be, whatever the model: schema, lengths, no loops, refusals or controls."""
+"""What a critic's reply must be, whatever the model: cleaned, then form, lengths, no loops or refusals."""
 
-import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from rpo_cli.records import Flaw
-from rpo_cli.stages.rubrics import Extra, Rubric
+from rpo_cli.stages import cleaning, instructions
+from rpo_cli.stages.refusals import is_refusal
+from rpo_cli.stages.rubrics import NOTHING, Rubric
 
-# No control characters, `"` or `\`: xgrammar lets raw ones through where only maxLength is given
-# (feasibility.md 2). Other languages are welcome.
+# Control characters are kept out by a pattern: xgrammar lets raw ones through where only maxLength is given
+# (feasibility.md 2). Other languages and quotation marks are welcome.
+_TEXT = r"[^\u0000-\u001f\u007f]"
+SHORT, LONG = f"^{_TEXT}{{1,200}}$", f"^{_TEXT}{{1,1000}}$"
+# the embedded critic never learned to escape a quotation mark, and its rows stay as they are
 _PLAIN = r'[^\u0000-\u001f\u007f"\\]'
-SHORT, LONG = f"^{_PLAIN}{{1,200}}$", f"^{_PLAIN}{{1,1000}}$"
 MOST_FLAWS = 10
+LONGEST = 8000  # characters of a text that a server was not held to the length of
 PLAIN = Rubric()
 LOOP_TIMES = 4  # a phrase said so often in a row is a loop
+UNNAMED = "other"  # aspect of a flaw that came as a mere sentence
+
+EXTRA_KEYS, OTHER_FORM, OVERRULED = "extra keys", "another form", "contradiction"
+SAID = {
+    **cleaning.SAID,
+    **instructions.SAID,
+    EXTRA_KEYS: "held keys that nobody asked for, which were left out",
+    OTHER_FORM: "gave flaws or instructions in another form than was asked for",
+    OVERRULED: "left it contradictory whether anything is to change; two of flaws, instructions and "
+    "nothing_to_change count",
+}
+
+# what is counted where it is not replies
+WHAT = dict.fromkeys((instructions.NO_CHANGE, instructions.ANEW, instructions.SURPLUS), "instruction")
 
 # lone surrogates are no text either: they cannot be written
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
-_REFUSAL = re.compile(
-    r"\b(i(['’]m| am) (sorry|unable|not able)|i (cannot|can['’]t|can not|won['’]t|apologi[sz]e)|as an ai\b|"
-    r"(unable|not able) to (assist|help|comply|provide|see|view|analy[sz]e))",
-    re.IGNORECASE,
-)
-_NOTHING_TO_DO = re.compile(
-    r"^(none|n/?a|nothing|no (changes?|edits?|modifications?|instructions?)( (is|are))?"
-    r"( (needed|required|necessary))?)\.?$",
-    re.IGNORECASE,
-)
+_SAYS = {True: True, False: False, "true": True, "yes": True, "false": False, "no": False}
 
 
 class _Strict(BaseModel):
@@ -58,31 +68,54 @@ class SingleReply(_Strict):
 
 @dataclass(frozen=True)
 class Parsed:
-    """A good reply."""
+    """A good reply; `notes` are keys of SAID, one for each thing that was done to it.
+
+    `raw_text` is the free text as it came, where it was cleaned.
+    """
 
     text: str
     flaws: tuple[Flaw, ...]
     instructions: tuple[str, ...]
     reply: str
     scores: dict[str, float] | None = None
+    notes: tuple[str, ...] = ()
+    raw_text: str | None = None
 
 
 @dataclass(frozen=True)
 class BadReply:
-    """Why a reply cannot be used, and its raw text."""
+    """Why a reply cannot be used, its raw text, and what was done to it before."""
 
     why: str
     raw: str
+    notes: tuple[str, ...] = ()
 
 
-def schema(max_instructions: int, *, single: bool, rubric: Rubric = PLAIN) -> dict[str, Any]:
-    """The JSON schema that a critic is held to."""
+class _Wrong(Exception):
+    """A reply that cannot be used; its text says why."""
+
+
+def schema(
+    max_instructions: int, *, single: bool, rubric: Rubric = PLAIN, quotes: bool = True
+) -> dict[str, Any]:
+    """The JSON schema that a critic is held to.
+
+    Args:
+        quotes: whether texts may hold quotation marks; the embedded critic's may not.
+    """
     made = (SingleReply if single else InstructionsReply).model_json_schema()
     made["properties"]["instructions"] |= {
         "items": {"type": "string", "pattern": SHORT},
         "maxItems": max_instructions,
     }
-    return rubric.into(made)
+    held = rubric.into(made)
+    return held if quotes else _without_quotes(held)
+
+
+def _without_quotes(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_quotes(item) for key, item in value.items()}
+    return value.replace(_TEXT, _PLAIN) if isinstance(value, str) else value
 
 
 def check_text(text: str) -> str | None:
@@ -93,7 +126,7 @@ def check_text(text: str) -> str | None:
         return "control characters"
     if loops(text):
         return "the same words over and over"
-    if _REFUSAL.search(text):
+    if is_refusal(text):
         return "a refusal"
     return None
 
@@ -101,19 +134,20 @@ def check_text(text: str) -> str | None:
 def loops(text: str) -> bool:
     """Whether a phrase of 1 to 12 words stands LOOP_TIMES in a row, or half of many sentences are repeats.
 
-    Texts without spaces count by runs of characters.
+    Texts without spaces count by runs of characters; rules and borders of tables are no words.
     """
-    words = text.split()
+    words = [word for word in text.split() if any(sign.isalnum() for sign in word)]
     for size in range(1, 13):
         for start in range(len(words) - size * LOOP_TIMES + 1):
             phrase = words[start : start + size]
             repeats = (words[start + size * k : start + size * (k + 1)] for k in range(1, LOOP_TIMES))
             if all(other == phrase for other in repeats):
                 return True
-    sentences = [part.strip() for part in re.split(r"[.!?\n]+", text) if part.strip()]
+    sentences = [part.strip() for part in re.split(r"[.!?\n]+", text) if part.strip(" \t|-=*#_:")]
     if len(sentences) >= 6 and len(set(sentences)) * 2 <= len(sentences):
         return True
-    return re.search(r"(\S{1,12}?)\1{14,}", text) is not None
+    runs = re.finditer(r"(\S{1,12}?)\1{14,}", text)
+    return any(any(sign.isalnum() for sign in run[1]) for run in runs)
 
 
 def parse(
@@ -126,39 +160,137 @@ def parse(
     rubric: Rubric = PLAIN,
     prompt: str = "",
 ) -> Parsed | BadReply:
-    """The checked content of a JSON reply; `text` is the free text of turn 1, unused when `single`."""
-    if not reply.strip():
-        return BadReply("empty", reply)
+    """The checked content of a raw JSON reply; `text` is the free text of turn 1, unused when `single`.
+
+    A reply that is no JSON by itself is cleaned first. Where the critic contradicts itself on whether
+    anything is to change, two of its three witnesses count: flaws, instructions, `nothing_to_change`.
+    """
     try:
-        found = json.loads(reply)
-        taken = rubric.take(found, prompt) if isinstance(found, dict) else (found, Extra())
+        found, notes = _document(reply)
+        taken = rubric.take(found.value, prompt)
         if isinstance(taken, str):
-            return BadReply(taken, reply)
-        value = (SingleReply if single else InstructionsReply).model_validate(taken[0])
-    except (json.JSONDecodeError, RecursionError):
-        return BadReply("not JSON", reply)
-    except ValidationError as error:
-        first = error.errors()[0]
-        return BadReply(f"{'.'.join(str(p) for p in first['loc'])}: {first['msg'].lower()}", reply)
-    critique = value.critique if isinstance(value, SingleReply) else text
-    instructions = [one.strip() for one in value.instructions]
-    instructions = [one for one in instructions if not _NOTHING_TO_DO.match(one)]
-    said = [critique, *(flaw.detail for flaw in value.flaws), *(flaw.aspect for flaw in value.flaws)]
-    why = next((why for one in said if (why := check_text(one))), None)
-    why = why or _check_instructions(instructions, max_instructions, max_words)
+            raise _Wrong(taken)
+        value, extra = taken
+        flaws = _flaws(value.get("flaws"), notes)
+        critique = _text(value.get("critique"), "critique") if single else text
+        kept = _kept(value, flaws, max_instructions, notes)
+        _refuse_refusals(found, value, flaws, kept)
+        _check_texts([critique, *(flaw.detail for flaw in flaws), *(flaw.aspect for flaw in flaws)])
+        _check_instructions(kept, max_words)
+    except _Wrong as wrong:
+        return BadReply(str(wrong), reply)
+    if value.keys() - set(cleaning.KEYS):
+        notes.append(EXTRA_KEYS)
+    notes = [note for place, note in enumerate(notes) if note in WHAT or note not in notes[:place]]
+    return Parsed(critique.strip(), (*flaws, *extra.flaws), kept, reply, extra.scores, tuple(notes))
+
+
+def _document(reply: str) -> tuple[cleaning.Document, list[str]]:
+    """The JSON object of a reply and what was cut away around it.
+
+    Raises:
+        _Wrong: an empty reply, or one without one.
+    """
+    bare = cleaning.document(reply.strip()) if reply.lstrip().startswith("{") else None
+    if bare is not None and not bare.notes:
+        return bare, []
+    clean = cleaning.cleaned(reply)
+    if not clean.text:
+        raise _Wrong("empty" if not clean.notes else f"empty beside {' and '.join(clean.notes)}")
+    found = cleaning.document(clean.text)
+    if found is None:
+        raise _Wrong("a refusal" if is_refusal(clean.text) else "not JSON")
+    return found, [*clean.notes, *found.notes]
+
+
+def _flaws(given: Any, notes: list[str]) -> tuple[Flaw, ...]:
+    """Flaws from objects or sentences; one text stands for a list of one, and null for none."""
+    if not isinstance(given, list):
+        notes.append(OTHER_FORM)
+        given = [] if given is None else [given]
+    if len(given) > MOST_FLAWS:
+        raise _Wrong(f"flaws: {len(given)}, at most {MOST_FLAWS} allowed")
+    made = []
+    for place, one in enumerate(given):
+        if isinstance(one, str):
+            notes.append(OTHER_FORM)
+            one = {"aspect": UNNAMED, "detail": one}
+        if not isinstance(one, dict):
+            raise _Wrong(f"flaws.{place}: no object")
+        if one.keys() - {"aspect", "detail"}:
+            notes.append(EXTRA_KEYS)
+        aspect, detail = (" ".join(_text(one.get(key), f"flaws.{place}.{key}").split()) for key in
+                          ("aspect", "detail"))  # fmt: skip
+        made.append(Flaw(aspect=aspect, detail=detail))
+    return tuple(made)
+
+
+def _text(given: Any, where: str) -> str:
+    if not isinstance(given, str):
+        raise _Wrong(f"{where}: {'field required' if given is None else 'no text'}")
+    if not 0 < len(given) <= LONGEST:
+        raise _Wrong(f"{where}: {len(given)} characters, 1 to {LONGEST} allowed")
+    return given
+
+
+def _kept(
+    value: Mapping[str, Any], flaws: tuple[Flaw, ...], most: int, notes: list[str]
+) -> tuple[str, ...]:
+    """The instructions that are sent to an editor."""
+    says = _SAYS.get(_folded(value.get(NOTHING)))
+    given = value.get("instructions")
+    if given is None and says is not True:
+        raise _Wrong("instructions: field required")
+    if not isinstance(given, list):
+        notes.append(OTHER_FORM)
+        given = [given] if given else []
+    texts = [_instruction(one, place, notes) for place, one in enumerate(given)]
+    found = instructions.instructions_of(texts, most)
+    notes.extend(found.notes)
+    if says is True and found.kept:
+        notes.append(OVERRULED)
+        return found.kept if flaws else ()
+    if says is False and not (found.kept or flaws or found.notes):
+        notes.append(OVERRULED)
+    return found.kept
+
+
+def _folded(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value if isinstance(value, bool) else None
+
+
+def _instruction(given: Any, place: int, notes: list[str]) -> str:
+    """A text, or the only text of an object that stands for one."""
+    if isinstance(given, dict):
+        texts = [one for one in (given.get(key) for key in ("instruction", "edit", "text")) if one]
+        given = texts[0] if len(texts) == 1 else given
+        notes.append(OTHER_FORM)
+    if not isinstance(given, str):
+        raise _Wrong(f"instructions.{place}: no text")
+    return given
+
+
+def _refuse_refusals(
+    found: cleaning.Document, value: Mapping[str, Any], flaws: tuple[Flaw, ...], kept: tuple[str, ...]
+) -> None:
+    """A reply that asks for nothing and refuses beside it is no critique without flaws."""
+    beside = [found.prose, *(item for key, item in value.items() if key not in cleaning.KEYS)]
+    if not flaws and not kept and any(isinstance(one, str) and is_refusal(one) for one in beside):
+        raise _Wrong("a refusal")
+
+
+def _check_texts(texts: list[str]) -> None:
+    why = next((why for one in texts if (why := check_text(one))), None)
     if why:
-        return BadReply(why, reply)
-    flaws = tuple(Flaw(aspect=flaw.aspect.strip(), detail=flaw.detail.strip()) for flaw in value.flaws)
-    return Parsed(critique.strip(), flaws + taken[1].flaws, tuple(instructions), reply, taken[1].scores)
+        raise _Wrong(why)
 
 
-def _check_instructions(instructions: list[str], most: int, max_words: int) -> str | None:
-    if len(instructions) > most:
-        return f"{len(instructions)} instructions, at most {most} allowed"
-    for one in instructions:
+def _check_instructions(kept: tuple[str, ...], max_words: int) -> None:
+    for one in kept:
         if why := check_text(one) or (None if re.match(SHORT, one) else "characters not allowed"):
-            return f"instruction: {why}"
+            raise _Wrong(f"instruction: {why}")
         if len(one.split()) > max_words:
-            return f"instruction of {len(one.split())} words, at most {max_words} allowed"
-    folded = [one.casefold().rstrip(".") for one in instructions]
-    return "the same instruction twice" if len(set(folded)) < len(folded) else None
+            raise _Wrong(f"instruction of {len(one.split())} words, at most {max_words} allowed")
+    folded = [one.casefold().rstrip(".") for one in kept]
+    if len(set(folded)) < len(folded):
+        raise _Wrong("the same instruction twice")

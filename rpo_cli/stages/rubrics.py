@@ -1,8 +1,9 @@
 """What a critique style asks for beside flaws and instructions: scores of aspects, or words of the prompt.
 
 A style's `rubric.txt` says it, one thing a line: `score <aspect>` for a score of 1 to 5 with its evidence,
-`words` for the words of the prompt that the picture does not match. The latter is RichHF's token-level
-feedback (Liang et al. 2024, arXiv:2312.10240): its misalignment label per word of the prompt.
+`words` for the words of the prompt that the picture does not match, `nothing_to_change` for a plain yes or
+no before the instructions. Words are RichHF's token-level feedback (Liang et al. 2024, arXiv:2312.10240):
+its misalignment label per word of the prompt.
 """
 
 import re
@@ -17,8 +18,9 @@ from rpo_cli.records import Flaw
 
 LOWEST, HIGHEST = 1, 5
 MOST_WORDS = 40
+NOTHING = "nothing_to_change"
 _ASPECT = re.compile(r"score ([a-z][a-z0-9_-]{0,39})")
-_SHORT = r'^[^\u0000-\u001f\u007f"\\]{1,200}$'
+_SHORT = r"^[^\u0000-\u001f\u007f]{1,200}$"
 
 
 class _Scored(BaseModel):
@@ -39,29 +41,36 @@ class Extra:
 
 @dataclass(frozen=True)
 class Rubric:
-    """`aspects` are scored; `words` of the prompt are marked. The default asks for neither."""
+    """`aspects` are scored; `words` of the prompt are marked; `nothing`: whether anything is to change.
+
+    The default asks for none of them.
+    """
 
     aspects: tuple[str, ...] = ()
     words: bool = False
+    nothing: bool = False
 
     @classmethod
     def read(cls, name: str, text: str) -> "Rubric":
         """From the text of rubric.txt.
 
         Raises:
-            UsageError: a line that is neither `score <aspect>` nor `words`.
+            UsageError: a line that is neither `score <aspect>`, `words` nor `nothing_to_change`.
         """
-        aspects, words = [], False
+        aspects, words, nothing = [], False, False
         for line in filter(None, map(str.strip, text.splitlines())):
             if line == "words":
                 words = True
+            elif line == NOTHING:
+                nothing = True
             elif found := _ASPECT.fullmatch(line):
                 aspects.append(found[1])
             else:
                 raise UsageError(
-                    f"template {name}: '{line[:60]}' asks for nothing known", "score NAME, or words"
+                    f"template {name}: '{line[:60]}' asks for nothing known",
+                    f"score NAME, words, or {NOTHING}",
                 )
-        return cls(tuple(dict.fromkeys(aspects)), words)
+        return cls(tuple(dict.fromkeys(aspects)), words, nothing)
 
     def model(self) -> type[BaseModel]:
         """The JSON object that holds only what this rubric asks for."""
@@ -76,15 +85,18 @@ class Rubric:
         return made
 
     def into(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """`schema` of a reply with this rubric's properties before its flaws."""
-        if not (self.aspects or self.words):
+        """`schema` of a reply with this rubric's properties, in the order of thought."""
+        if not (self.aspects or self.words or self.nothing):
             return schema
         own = self.model().model_json_schema()
         if self.words:
             own["properties"]["misaligned"] |= {"items": {"type": "string", "pattern": _SHORT}}
         critique = {key: value for key, value in schema["properties"].items() if key == "critique"}
+        last = {key: value for key, value in schema["properties"].items() if key == "instructions"}
+        plain = {NOTHING: {"type": "boolean"}} if self.nothing else {}
         properties = {**critique, **own["properties"], **schema["properties"]}
-        needed = [*schema.get("required", ()), *own["required"]]
+        properties = {key: value for key, value in properties.items() if key not in last} | plain | last
+        needed = [*schema.get("required", ()), *own.get("required", ()), *plain]
         return {
             **schema,
             "properties": properties,
@@ -94,7 +106,8 @@ class Rubric:
 
     def take(self, value: Mapping[str, Any], prompt: str) -> "tuple[dict[str, Any], Extra] | str":
         """(the reply without what this rubric asked for, what it adds), or why it cannot be used."""
-        own = {key: value[key] for key in ("scores", "misaligned") if key in value}
+        asked = (("scores", bool(self.aspects)), ("misaligned", self.words))
+        own = {key: value[key] for key, wanted in asked if wanted and key in value}
         rest = {key: item for key, item in value.items() if key not in own}
         try:
             self.model().model_validate(own)

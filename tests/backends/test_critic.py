@@ -2,14 +2,16 @@
 
 import json
 import random
+import shutil
 
 import pytest
 import torch
+from llguidance import LLMatcher
 from transformers import AutoProcessor, GenerationConfig
 
 from rpo_cli.backends.critic import TransformersCritic
 from rpo_cli.backends.loading import load_model
-from rpo_cli.errors import RpoError
+from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import Message
 from rpo_cli.shapes.critic_talks import vocabulary_texts
 from rpo_cli.shapes.critic_tokenizer import build_tokenizer
@@ -188,3 +190,39 @@ def test_pickled_weights_are_refused(folder, tmp_path):
     torch.save({}, tmp_path / "m" / "pytorch_model.bin")
     with pytest.raises(RpoError, match="safetensors"):
         TransformersCritic(str(tmp_path / "m")).setup()
+
+
+def test_what_the_chat_template_takes_reaches_it_and_a_name_that_it_lacks_is_refused(folder, tmp_path):
+    """Unused names would replace the processor's own options, padding among them, without a word."""
+    place = tmp_path / "critic"
+    shutil.copytree(folder, place)
+    template = place / "chat_template.jinja"
+    quiet = "{% if enable_thinking is defined and not enable_thinking %}<|user|><|user|>{% endif %}"
+    template.write_text(template.read_text() + quiet)
+    lengths = {}
+    for name, kwargs in {
+        "plain": None,
+        "on": {"enable_thinking": True},
+        "off": {"enable_thinking": False},
+    }.items():
+        made = TransformersCritic(str(place), chat_template_kwargs=kwargs)
+        made.setup()
+        ((_, inputs),) = made._batches(conversations(1))
+        lengths[name] = int(inputs["attention_mask"].sum())
+    assert lengths["plain"] == lengths["on"] == lengths["off"] - 2
+    with pytest.raises(UsageError, match="uses no think_hard"):
+        TransformersCritic(str(place), chat_template_kwargs={"think_hard": True}).setup()
+
+
+def test_quotation_marks_can_be_written_and_stay_valid_json(critic):
+    """Schema and grammar let `\\"` through, and no raw control character."""
+    for quotes, inside in ((True, '\\"'), (False, None)):
+        held = schema(3, single=False, quotes=quotes)
+        grammar = LLMatcher.grammar_from_json_schema(
+            json.dumps(held), overrides={"whitespace_flexible": False}
+        )
+        for text, good in (('say \\"OPEN\\"', bool(inside)), ("say OPEN", True), ("say \\u0007", False)):
+            matcher = LLMatcher(critic._table, grammar, log_level=0)
+            reply = '{"flaws":[],"instructions":["' + text + '"]}'
+            tokens = critic._processor.tokenizer.encode(reply, add_special_tokens=False)
+            assert all(matcher.consume_token(token) for token in tokens) == good, (quotes, text)

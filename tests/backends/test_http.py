@@ -2,6 +2,8 @@
 
 import ssl
 import time
+from email.utils import formatdate
+from http.client import HTTPMessage
 
 import pytest
 
@@ -12,6 +14,7 @@ from rpo_cli.backends.http import (
     NoAnswer,
     _connection,
     _headers,
+    _retry_after,
     check_url,
     fetch,
 )
@@ -105,20 +108,37 @@ def test_a_wrong_key_or_path_is_the_users_to_mend(server, status):
 
 @pytest.mark.parametrize(
     ("value", "wait"),
-    [("2", 2.0), ("1e9", 60.0), ("-3", 0.0), ("soon", None), ("nan", 0.0)],
+    [("2", 2.0), ("3600", 3600.0), ("1e99", 1e9), ("-3", 0.0), ("soon", None), ("nan", 0.0)],
 )
-def test_a_retry_after_is_bounded(server, value, wait):
+def test_a_retry_after_is_told_in_seconds(server, value, wait):
     server.faults = [(429, {"Retry-After": value})]
     with pytest.raises(NoAnswer) as caught:
         ask(server)
     assert caught.value.wait == wait
+    assert caught.value.limited == (wait is not None)
 
 
 def test_a_retry_after_may_be_a_date(server):
-    server.faults = [(429, {"Retry-After": "Wed, 21 Oct 2035 07:28:00 GMT"})]
+    """Told from the server's own clock, and from ours where it tells none."""
+    soon = formatdate(time.time() + 7000, usegmt=True)
+    server.faults = [(429, {"Retry-After": soon})]
     with pytest.raises(NoAnswer) as caught:
         ask(server)
-    assert caught.value.wait == 60.0
+    assert 6900 < caught.value.wait <= 7000
+    message = HTTPMessage()
+    message["Retry-After"] = "Wed, 21 Oct 2035 07:28:30 GMT"
+    message["Date"] = "Wed, 21 Oct 2035 07:28:00 GMT"
+    assert _retry_after(message) == 30.0
+    message.replace_header("Date", "Wed, 21 Oct 2035 07:29:00 GMT")
+    assert _retry_after(message) == 0.0
+
+
+def test_only_too_many_requests_are_a_limit(server):
+    server.faults = [(503, {"Retry-After": "2"}), (429, {})]
+    for _ in range(2):
+        with pytest.raises(NoAnswer) as caught:
+            ask(server)
+        assert not caught.value.limited
 
 
 def test_an_error_message_shows_no_control_characters(server):

@@ -3,16 +3,19 @@
 import json
 import math
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from PIL import Image
 
+from rpo_cli.backends.budget import Budget, told
+from rpo_cli.backends.chat import words_of
 from rpo_cli.backends.http import Endpoint
 from rpo_cli.backends.rewards import VqaScore
 from rpo_cli.backends.served import PROOF, ServedCritic, the_served_name
 from rpo_cli.backends.servers import Servers
-from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.errors import RpoError, Spent, UsageError
 from rpo_cli.protocols import Message, Reply
 from rpo_cli.stages.replies import InstructionsReply, schema
 from tests.critic_server import MODEL, running
@@ -172,6 +175,96 @@ def test_tries_are_bounded_and_then_the_error_names_the_server(server, fault):
     assert server.url in caught.value.message
     assert "nothing is lost" in caught.value.hint
     assert len(shown(server)) == 3
+
+
+def test_who_is_told_to_wait_waits_and_loses_no_try(server):
+    critic = critic_of(server, tries=1)
+    server.faults = [(429, {"Retry-After": "0.01"})] * 5
+    assert [reply.finish for reply in ask(critic)] == ["stop"]
+    assert len(shown(server)) == 6
+
+
+def test_while_a_server_wants_no_question_nobody_asks_it(server):
+    """The others in flight wait too: of four questions one alone is told to come back."""
+    critic = critic_of(server, in_flight=4)
+    server.faults = [(429, {"Retry-After": "1.5"})]
+    ask(critic, talk("first"))
+    told = len(shown(server))
+    server.faults = [(429, {"Retry-After": "1.5"})]
+    with ThreadPoolExecutor(4) as threads:
+        first = threads.submit(ask, critic, talk("second"))
+        while server.faults:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        others = [threads.submit(ask, critic, talk(f"more {n}")) for n in range(3)]
+        time.sleep(0.3)
+        assert len(shown(server)) == told + 1
+        assert all(one.result()[0].finish == "stop" for one in (first, *others))
+    assert len(shown(server)) == told + 5
+
+
+@pytest.mark.parametrize("seconds", ["301", "86400"])
+def test_a_wait_that_is_too_long_ends_the_question_at_once(server, seconds):
+    critic = critic_of(server)
+    server.faults = [(429, {"Retry-After": seconds})]
+    with pytest.raises(RpoError, match=f"it asks us to wait {int(seconds):,} s"):
+        ask(critic)
+    assert len(shown(server)) == 1
+
+
+def test_a_server_that_limits_leaves_the_work_to_the_other():
+    with running() as one, running() as other:
+        critic = critic_of(one, other)
+        one.faults = [(429, {"Retry-After": "3600"})]
+        assert all(ask(critic, talk(colour=(n, 0, 0)))[0].finish == "stop" for n in range(6))
+        assert len(shown(other)) == 6
+
+
+def test_who_is_told_to_wait_without_end_gives_up(server, monkeypatch):
+    monkeypatch.setattr("rpo_cli.backends.servers.MOST_LIMITED", 4)
+    critic = critic_of(server)
+    server.always = (429, {"Retry-After": "0"})
+    with pytest.raises(RpoError, match="asked 4 times without an answer"):
+        ask(critic)
+
+
+@pytest.mark.parametrize(("field", "found"), [
+    ({"content": "", "reasoning_content": "It is blue."}, ("It is blue.", "reasoning_content")),
+    ({"content": None, "reasoning": "It is blue."}, ("It is blue.", "reasoning")),
+    ({"content": "It is red.", "reasoning": "It is blue."}, ("It is red.", "")),
+    ({"content": [{"type": "text", "text": "It is "}, {"text": "red."}]}, ("It is red.", "")),
+    ({"content": None}, ("", "")),
+    ({}, ("", "")),
+])  # fmt: skip
+def test_words_are_read_from_the_content_and_else_from_the_field_for_reasoning(field, found):
+    assert words_of({"message": field}) == found
+
+
+@pytest.mark.parametrize(("answer", "tokens"), [
+    ({"usage": {"total_tokens": 7, "prompt_tokens": 1}}, 7),
+    ({"usage": {"prompt_tokens": 5, "completion_tokens": 3}}, 8),
+    ({"usage": {"total_tokens": "7", "completion_tokens": 3}}, 3),
+    ({"usage": {"total_tokens": True}}, None),
+    ({"usage": None}, None),
+    ({}, None),
+    ([], None),
+])  # fmt: skip
+def test_tokens_are_those_that_the_server_tells_of(answer, tokens):
+    assert told(answer) == tokens
+
+
+def test_a_budget_holds_between_many_threads():
+    budget = Budget(max_requests=50)
+
+    def spend(_):
+        try:
+            budget.take()
+        except Spent:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as threads:
+        assert sum(threads.map(spend, range(200))) == 50
 
 
 def test_when_no_server_is_left_the_next_rows_find_out_at_once():

@@ -201,3 +201,13 @@ def wait_for_environment(pid):
 def test_a_note_that_is_none_does_nothing(tmp_path, text):
     (tmp_path / "server-1.json").write_text(text, encoding="latin-1")
     assert end_orphans(tmp_path) == []
+
+
+def test_limits_and_what_the_chat_template_takes_reach_the_requests():
+    critic = VllmServerCritic(
+        "m", max_requests=3, max_tokens_total=9, chat_template_kwargs={"enable_thinking": False}
+    )
+    inner = critic._critic
+    assert inner._limits == (3, 9)
+    assert inner._body((), {}, uuids=False)["chat_template_kwargs"] == {"enable_thinking": False}
+    assert "chat_template_kwargs" not in VllmServerCritic("m")._critic._body((), {}, uuids=False)

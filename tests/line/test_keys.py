@@ -41,6 +41,7 @@ class From:
 
 BATCH = Same("a column of the row, since users change it to finish a run on another machine")
 MORE = Same("how many rows there are, not what is in one")
+LIMIT = Same("how much of the work one command does")
 REACHED = Same("how a server is reached, not what it answers")
 
 GENERATE = {
@@ -77,6 +78,8 @@ CRITIQUE = {
     "server_args": ("--max-model-len=64",),
     **dict.fromkeys(("critic_url", "key_variable", "server_python", "server_seconds"), REACHED),
     **dict.fromkeys(("in_flight", "timeout", "tries"), REACHED),
+    "chat_template_kwargs": {"enable_thinking": False},
+    **dict.fromkeys(("max_requests", "max_tokens_total"), LIMIT),
 }
 EDIT = {
     "editor": "other",
@@ -273,7 +276,7 @@ UNCHANGED = {
     "generate": {"batch_size": 3, "images_per_prompt": 3, "strengths": (0.5,)},
     "critique": {
         "batch_size": 3, "key_variable": "KEY", "server_python": "python3", "server_seconds": 3.0,
-        "in_flight": 3, "timeout": 3.0, "tries": 3,
+        "in_flight": 3, "timeout": 3.0, "tries": 3, "max_requests": 9, "max_tokens_total": 9,
     },
     "edit": {
         "batch_size": 3, "edits_per_image": 3, "counter_edits": 1,
@@ -475,7 +478,8 @@ def test_a_changed_file_of_a_model_changes_the_keys_of_its_rows(place, tmp_path,
 
 @pytest.mark.parametrize(
     ("stage", "template"),
-    [("critique", "critique/rpo/critique.txt"), ("critique", "critique/rpo/instructions.txt"),
+    [("critique", "critique/general/critique.txt"), ("critique", "critique/general/instructions.txt"),
+     ("critique", "critique/rpo/critique.txt"), ("critique", "critique/rpo/instructions.txt"),
      ("score", "reward/vqascore.txt")],
 )  # fmt: skip
 def test_a_template_that_is_worded_otherwise_changes_the_keys_of_what_it_asks(

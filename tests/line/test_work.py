@@ -161,7 +161,7 @@ def test_critiques_by_another_template_are_wanted_again(tmp_path, options):
     images = work.generate_work(line)
     line.store.commit("images", [image(task) for task in images.tasks], group=images.group)
     before = work.critique_work(line)
-    file = tmp_path / "run" / "templates" / "critique" / "rpo" / "instructions.txt"
+    file = tmp_path / "run" / "templates" / "critique" / "general" / "instructions.txt"
     file.parent.mkdir(parents=True)
     file.write_text("What would you change? At most $max_instructions edits of $max_words words.")
 

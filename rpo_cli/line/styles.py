@@ -1,0 +1,69 @@
+"""With which words a run's critic is asked, and all that determines what it says."""
+
+import json
+import os
+from collections.abc import Mapping
+from typing import Any
+
+from rpo_cli import templates
+from rpo_cli.line.context import Line
+from rpo_cli.line.critics import REACHED, SERVED, code_said, server_settings
+from rpo_cli.shapes.preset import MODELS
+
+REPLIES = 2  # version of how a reply is read; the embedded critic's replies read the same in all
+EMBEDDED, GENERAL = "rpo", "general"  # styles
+
+
+def is_embedded(line: Line) -> bool:
+    """Whether the critic is the embedded one, which has learned one form of question and reply."""
+    s = line.settings.critique
+    of_preset = line.resolved.origins["critique.critic"].startswith("preset ")
+    if s.critic is None or (s.backend == SERVED and of_preset):  # the server's is another
+        return False
+    return os.path.realpath(s.critic) == os.path.realpath(MODELS / "critic")
+
+
+def style(line: Line) -> str:
+    """The style of the templates that the critic is asked with.
+
+    Where nobody names one: general; what the embedded critic has learned; and where a run has words of its
+    own for the style that was everybody's before there was `general`, and none for that one, those.
+    """
+    if line.settings.critique.template:
+        return line.settings.critique.template
+    own = {name: _hashes(line, name) != _hashes(None, name) for name in (EMBEDDED, GENERAL)}
+    return EMBEDDED if is_embedded(line) or (own[EMBEDDED] and not own[GENERAL]) else GENERAL
+
+
+def _hashes(line: Line | None, name: str) -> dict[str, str]:
+    return templates.Templates.find(line.templates if line else None, name).hashes
+
+
+def critique_settings(line: Line, model: str, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """Everything that determines a critique, beside the picture and its prompt.
+
+    How a reply is read is no part of it for the embedded critic: its replies read the same in all versions.
+    """
+    s = line.settings.critique
+    left_out = {"critic", "revision", "template", "batch_size", "chat_template_kwargs", *REACHED}
+    said = s.model_dump(exclude=left_out) | server_settings(s) | code_said("critics", s.backend)
+    said |= {"chat_template_kwargs": s.chat_template_kwargs} if s.chat_template_kwargs else {}
+    said |= {} if is_embedded(line) else {"replies": REPLIES}
+    return {**said, "model": model, "templates": dict(hashes)}
+
+
+def reread_notes(line: Line, settings: str) -> list[str]:
+    """That critiques of an earlier rpo are asked for again, where this critic has made any."""
+    now = json.loads(settings)
+    if "replies" not in now:
+        return []
+    rows = [
+        json.loads(text) for text in line.store.columns("critiques", ["settings"])["settings"].to_pylist()
+    ]
+    old = sum(row.get("model") == now["model"] and row.get("replies") != now["replies"] for row in rows)
+    if not old:
+        return []
+    return [
+        f"an earlier rpo read {old:,} of this critic's replies, and took sentences of no change for "
+        "instructions; those critiques stay, and their pictures are critiqued again"
+    ]

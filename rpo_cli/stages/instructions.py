@@ -1,0 +1,108 @@
+"""What a critic wants done → separate clean instructions, and what was left out of them.
+
+Numbered, bulleted or joined ones are separated; numbers, bullets, labels and marks of bold type go. A
+sentence of no change reaches no editor, and neither does the wish for another picture (`nothing.py`).
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from rpo_cli.stages.nothing import QUOTED, asks_anew, asks_for_nothing
+
+SPLIT, NUMBERED = "separated instructions", "numbered instructions"
+NO_CHANGE, ANEW, SURPLUS = "no change", "another picture", "surplus"
+SAID = {
+    SPLIT: "held several instructions in one, which were separated",
+    NUMBERED: "held numbers, bullets or marks at instructions, which were cut away",
+    NO_CHANGE: "asked for no change, which is sent to no editor",
+    ANEW: "asked for another picture, which no editor makes",
+    SURPLUS: "went beyond critique.max_instructions; the first were kept",
+}
+_MARK = (
+    r"\(?(?:\d{1,2}[.)．）](?!\d)|[ivx]{2,4}[.)](?=\s)|[a-h]\)(?=\s))|"
+    r"\d{1,2}(?:[、：]|:(?!\d)| -(?= ))|[①②③④⑤⑥⑦⑧⑨⑩]"
+)
+_PREFIX = re.compile(
+    rf"\A(?:\s+|[-*+•·‣▪●○◦►▶✓☐–—](?=\s)|[•·‣▪●○◦►▶]|(?:{_MARK})\s*|#+\s+|"
+    r"(?:instruction|edit|step|action|task|schritt|anweisung|étape|consigne|paso|instrucción|步骤|指令)\s*\d{0,2}\s*[:：.]\s+"
+    r"|(?:步骤|指令)\s*\d{0,2}\s*[:：]\s*)",
+    re.IGNORECASE,
+)
+_BOLD = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
+_INLINE = re.compile(r"(?:\A|(?<=[\s;,.，；。、]))\(?(\d{1,2})(?:[.)．）、]|:(?!\d)|：)(?!\d)\s*")
+_CIRCLED = re.compile(r"(?<!\A)(?=[②③④⑤⑥⑦⑧⑨⑩])")
+_WHOLE = re.compile(r"([\"“„«「])([^\"“”„«»「」]+)([\"”“»」])[.。]?")
+_ENDS = {'"': '"', "“": "”", "„": "“”", "«": "»", "「": "」"}
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What an editor gets; `notes` has an entry for each sentence left out, and one for cleaning."""
+
+    kept: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def instructions_of(given: Iterable[str], most: int) -> Instructions:
+    """Clean instructions, at most `most` of them, from what a critic wrote.
+
+    An empty text stays one: it is for its reader to refuse.
+    """
+    given = list(given)
+    found = [part for one in given for part in separated(one) or [""]]
+    notes = [SPLIT] if len(found) > len(given) else []
+    if not notes and found != [" ".join(one.split()) for one in given]:
+        notes = [NUMBERED]
+    kept: list[str] = []
+    for one in found:
+        if asks_for_nothing(one):
+            notes.append(NO_CHANGE)
+        elif asks_anew(one):
+            notes.append(ANEW)
+        else:
+            kept.append(one)
+    notes += [SURPLUS] * max(0, len(kept) - most)
+    return Instructions(tuple(kept[:most]), tuple(notes))
+
+
+def separated(text: str) -> list[str]:
+    """The instructions in one text, each without number, bullet or label."""
+    lines = _CIRCLED.sub("\n", text.replace("\r", "\n")).split("\n")
+    parts = (part for line in lines for run in _numbered(line) for part in _joined(run))
+    return [clean for part in parts if (clean := _clean(part))]
+
+
+def _numbered(line: str) -> Iterator[str]:
+    """The runs between 1., 2., ... where a line counts up from its beginning."""
+    starts: list[int] = []
+    for found in _INLINE.finditer(line):
+        if int(found[1]) == len(starts) + 1 and (starts or not line[: found.start()].strip(" -*•([")):
+            starts.append(found.start())
+    if len(starts) < 2:
+        yield line
+        return
+    for start, end in zip(starts, [*starts[1:], len(line)], strict=True):
+        yield line[start:end]
+
+
+def _joined(line: str) -> Iterator[str]:
+    """The parts between semicolons that are in no quotation."""
+    quoted = [found.span() for found in QUOTED.finditer(line)]
+    start = 0
+    for found in re.finditer(r"[;；]", line):
+        if not any(left < found.start() < right for left, right in quoted):
+            yield line[start : found.start()]
+            start = found.end()
+    yield line[start:]
+
+
+def _clean(text: str) -> str:
+    """Once cleaned, a text stays as it is."""
+    before = None
+    while before != text:
+        before = text
+        text = " ".join(_BOLD.sub(r"\2", _PREFIX.sub("", text)).split()).rstrip(";；,，、 ")
+        whole = _WHOLE.fullmatch(text)
+        text = whole[2].strip() if whole and whole[3] in _ENDS[whole[1]] else text
+    return text
