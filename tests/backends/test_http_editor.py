@@ -174,11 +174,16 @@ def test_a_server_that_will_not_edit_for_nothing_refuses_that_row_alone(server, 
     assert "prompt must not be empty" in found.detail
 
 
-@pytest.mark.parametrize("fault", ["drop", (503, {}), (429, {})])
+@pytest.mark.parametrize("fault", ["drop", (503, {})])
 def test_a_server_that_is_away_or_busy_refuses_nothing(server, fault):
     server.faults[:] = [fault] * 2
     with pytest.raises(RpoError, match="without an answer"):
         one(opened(server, tries=2), instruction="")
+
+
+def test_a_server_that_asks_to_wait_is_waited_for_and_refuses_nothing(server):
+    server.faults[:] = [(429, {})] * 3  # more than there are tries: such a wait costs none
+    assert not isinstance(one(opened(server, tries=2), instruction=""), Refused)
 
 
 def test_a_server_that_fails_at_an_instruction_leaves_the_row_missing(server):
