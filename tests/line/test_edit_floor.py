@@ -16,6 +16,7 @@ from rpo_cli.line.report import _pictures, _stages
 from rpo_cli.line.run import dataset_is_current
 from rpo_cli.line.show import story
 from rpo_cli.protocols import Refused
+from tests.observed import Notes
 
 OPTIONS = {
     "prompts.limit": 12,
@@ -25,22 +26,6 @@ OPTIONS = {
     "pairs.min_agreement": 0.0,
     "run.threads": 1,
 }
-
-
-class Notes:
-    """An observer that keeps what is said."""
-
-    def __init__(self):
-        self.said = []
-
-    def start(self, stage, total, present): ...
-
-    def advance(self, rows, rejects): ...
-
-    def finish(self): ...
-
-    def note(self, text):
-        self.said.append(text)
 
 
 class Editor:

@@ -8,25 +8,10 @@ from rpo_cli import open_line, run_stage
 from rpo_cli.line import work
 from rpo_cli.line.prompts import take_prompts
 from rpo_cli.stages import edit
+from tests.observed import Notes
 
 SHORT = "a red circle on a white background"
 LONG = " ".join(["a small red circle on a white background"] * 6)  # 48 words, a token each, and 2
-
-
-class Notes:
-    """An observer that keeps what is said."""
-
-    def __init__(self):
-        self.said = []
-
-    def start(self, stage, total, present): ...
-
-    def advance(self, rows, rejects): ...
-
-    def finish(self): ...
-
-    def note(self, text):
-        self.said.append(text)
 
 
 @pytest.fixture

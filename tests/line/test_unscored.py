@@ -9,22 +9,7 @@ from rpo_cli import build_pairs, open_line, run, run_stage
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.line import work
 from rpo_cli.line.unscored import Unscored, missing_notes, unscored
-
-
-class Notes:
-    """An observer that keeps what is said."""
-
-    def __init__(self):
-        self.said = []
-
-    def start(self, stage, total, present): ...
-
-    def advance(self, rows, rejects): ...
-
-    def finish(self): ...
-
-    def note(self, text):
-        self.said.append(text)
+from tests.observed import Notes
 
 
 class Scorer:
