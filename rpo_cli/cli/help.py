@@ -53,7 +53,7 @@ IN_SIGHT = {
     "plan": "prompts limit generator critic editor reward model until preset config set",
     "generate": "prompts limit generator images-per-prompt steps guidance batch-size device "
     "preset set dry-run",
-    "import": "format split images column limit withdraw preset set",
+    "import": "format split images column map limit withdraw preset set",
     "critique": "critic critic-url template single-turn max-instructions backend batch-size device "
     "preset set dry-run",
     "edit": "editor mode edits-per-image steps guidance image-guidance batch-size device "

@@ -26,7 +26,7 @@ Source = Annotated[
     str | None,
     typer.Argument(
         metavar="SOURCE",
-        help="File or folder, or OWNER/NAME[@REVISION] of the hub.",
+        help="File, folder, archive or run, or OWNER/NAME[@REVISION] of the hub.",
         show_default=False,
     ),
 ]

@@ -47,7 +47,7 @@ PICK_A_PIC_TOO = (
 
 
 def open_pickapic(path: Place, options: Options) -> Source | None:
-    """Pick-a-Pic v1 and v2: Parquet with both pictures as bytes, and datasets made by rpo.
+    """Pick-a-Pic v1 and v2: Parquet with both pictures as bytes.
 
     Source: https://huggingface.co/datasets/yuvalkirstain/pickapic_v2
     """
