@@ -64,7 +64,8 @@ class Output:
             # ASCII: a control character in the data stays data, and every terminal can show it
             found = plain(data)
             if self.said and isinstance(found, dict):
-                found = {**found, "notes": [*found.get("notes", ()), *self.said]}
+                told = dict.fromkeys([*found.get("notes", ()), *self.said])  # a report may hold some itself
+                found = {**found, "notes": list(told)}
             said = json.dumps(found, indent=2, allow_nan=False)
         if said:
             write(f"{said}\n", sys.stdout)

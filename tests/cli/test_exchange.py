@@ -135,3 +135,9 @@ def test_a_run_may_hold_generated_and_imported_pictures(rpo, place, folders):
     assert (said["generate"]["wanted"], said["generate"]["present"], said["generate"]["stale"]) == (4, 4, 0)
     assert said["import"]["present"] == 4
     assert json.loads(rpo("generate", place.run, "--json").out)["made"] == 0
+
+
+def test_a_note_stands_once_in_json(rpo, tmp_path, folders):
+    said = json.loads(rpo("import", tmp_path / "run", folders, "--json").out)
+    assert said["notes"] == ["format: folders"]
+    assert (said["taken"], said["rejected"], said["left_out"], said["unused"]) == (2, 0, 0, [])
