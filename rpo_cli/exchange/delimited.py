@@ -1,15 +1,15 @@
 """CSV and TSV by a rule, never by a guess: what a header and its rows say together, or an error.
 
-The delimiter is one that stands in the header (.csv: comma or semicolon; .tsv: tab; a header of one cell:
-the ending's own) and gives every row as many cells as the header has. Quotes are those of RFC 4180 where
-every quoted cell is well formed; a TSV in which one is not has no quoting at all.
+The delimiter is the one that Excel's first line `sep=;` names, else one that stands in the header (.csv:
+comma or semicolon; .tsv: tab; a header of one cell: the ending's own) and gives every row as many cells as
+the header has. Quotes are those of RFC 4180 where every quoted cell is well formed; a TSV in which one is
+not has no quoting at all.
 """
 
 import csv
-import io
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rpo_cli.errors import UsageError
@@ -20,25 +20,34 @@ QUOTINGS: dict[str, tuple[Quoting, ...]] = {".csv": ("rfc4180",), ".tsv": ("rfc4
 DELIMITERS = {".csv": (",", ";"), ".tsv": ("\t",)}
 NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 SAYS = {char: name for name, char in NAMES.items()}
+# Excel's own first line, which names the delimiter and is no row
+SEP = re.compile(r'"?sep=([^"\r\n])"?(?:\r\n|\n|\r)', re.IGNORECASE)
 # the csv module has no way to say "no limit" but a number, and one cell is never this large on purpose
 LONGEST = 2**30
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as they were written.
+    """Cells as they were written; the rows are parsed anew each time, so that they are never all in memory.
 
     Attributes:
         header: names of the columns, less outer white space.
-        rows: (number of the line that a row begins on, its cells).
+        count: how many rows there are.
         blank: lines without anything, which are no rows.
         note: what a user should know of how it was read; "" for nothing.
+        read: begins the rows: (number of the line that a row begins on, its cells).
     """
 
     header: tuple[str, ...]
-    rows: list[tuple[int, list[str]]]
+    count: int = 0
     blank: int = 0
     note: str = ""
+    read: Callable[[], Iterator[tuple[int, list[str]]]] = lambda: iter(())
+
+    @property
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """(number of the line that it begins on, cells) of every row."""
+        return self.read()
 
     def mappings(self) -> Iterator[tuple[int, dict[str, str]]]:
         """(line, column → cell); a column without a name is none."""
@@ -90,29 +99,26 @@ def read_table(
         UsageError: no reading fits: with the line at fault; or two do, and say different things.
     """
     if not text.strip("\r\n"):
-        return Table((), [])
-    limit = csv.field_size_limit(LONGEST)
-    try:
-        return _read_table(text, where, ending, delimiter, quoting)
-    finally:
-        csv.field_size_limit(limit)
-
-
-def _read_table(
-    text: str, where: str, ending: str, delimiter: str | None, quoting: Quoting | None
-) -> Table:
+        return Table(())
+    text, told, skipped = _told(text)
     fits: dict[_Reading, Table] = {}
     unfit: list[tuple[_Reading, _Unfit]] = []
-    for reading in _readings(text, ending, delimiter, quoting):
+    for reading in _readings(text, ending, delimiter or told, quoting):
         if any(reading.ends == "\r" and other.ends == "\n" for other in fits):
             continue  # a lone carriage return ends a line only where line feeds do not
         try:
-            fits[reading] = _read(text, reading)
+            fits[reading] = _read(text, reading, skipped)
         except _Unfit as error:
             unfit.append((reading, error))
     if not fits:
         raise _refused(where, ending, unfit)
     return _chosen(where, fits)
+
+
+def _told(text: str) -> tuple[str, str | None, int]:
+    """The text without Excel's first line `sep=;`, the delimiter that it names, and lines taken off."""
+    found = SEP.match(text)
+    return (text[found.end() :], found[1], 1) if found else (text, None, 0)
 
 
 def _readings(text: str, ending: str, delimiter: str | None, quoting: Quoting | None) -> Iterator[_Reading]:
@@ -134,25 +140,35 @@ def _width(text: str, reading: _Reading) -> int:
         return 0
 
 
-def _read(text: str, reading: _Reading) -> Table:
-    records = _records(text, reading)
-    header, blank = [""], 0
-    for _, header in records:
-        if header:
-            break
+def _read(text: str, reading: _Reading, skipped: int) -> Table:
+    """The table by one reading, every row of it checked.
+
+    Raises:
+        _Unfit: the first line that it does not fit.
+    """
+
+    def numbered() -> Iterator[tuple[int, list[str]]]:
+        return ((line + skipped, cells) for line, cells in _records(text, reading))
+
+    def body() -> Iterator[tuple[int, list[str]]]:
+        records = ((line, cells) for line, cells in numbered() if cells)
+        next(records, None)
+        return records
+
+    first, header = next(((line, cells) for line, cells in numbered() if cells), (1, [""]))
     names = tuple(name.strip() for name in header)
     twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice is not None:
-        raise _Unfit(1, f"column '{twice}' stands twice in the header")
-    rows = []
-    for line, cells in records:
-        if not cells:
+        raise _Unfit(first, f"column '{twice}' stands twice in the header")
+    count = blank = 0
+    for line, cells in numbered():
+        if line > first and not cells:
             blank += 1
-        elif len(cells) != len(names):
+        elif line > first and len(cells) != len(names):
             raise _Unfit(line, f"{_cells(len(cells))}, the header has {len(names)}")
         else:
-            rows.append((line, cells))
-    return Table(names, rows, blank)
+            count += line > first
+    return Table(names, count, blank, read=body)
 
 
 def _records(text: str, reading: _Reading) -> Iterator[tuple[int, list[str]]]:
@@ -165,19 +181,26 @@ def _records(text: str, reading: _Reading) -> Iterator[tuple[int, list[str]]]:
     )
     while True:
         line = reader.line_num + 1
+        limit = csv.field_size_limit(LONGEST)  # of the whole process: others may rely on theirs
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
             raise _Unfit(line, _why(str(error))) from error
+        finally:
+            csv.field_size_limit(limit)
         yield line, cells
 
 
-def _pieces(text: str, ends: str) -> Iterator[str]:
-    if ends == "\n":
-        return io.StringIO(text, newline="\n")
-    return (match[0] for match in re.finditer(r"[^\r]*\r|[^\r]+", text))
+def _pieces(text: str, end: str) -> Iterator[str]:
+    """The lines of a text, each with its end."""
+    start = 0
+    while (stop := text.find(end, start) + 1) > 0:
+        yield text[start:stop]
+        start = stop
+    if start < len(text):
+        yield text[start:]
 
 
 def _why(said: str) -> str:
@@ -215,8 +238,11 @@ def _chosen(where: str, fits: dict[_Reading, Table]) -> Table:
                 f"{where}: both '{first.delimiter}' and '{reading.delimiter}' give every row as many cells",
                 "say which it is: --delimiter comma|semicolon",
             )
-        if len(other.rows) != len(table.rows):
-            told = f"{where}: quotes are read as quotes, which makes {len(table.rows):,} rows"
-            told += f"; without quoting there are {len(other.rows):,}: --quoting none"
-            return Table(table.header, table.rows, table.blank, told)
+        if other.count != table.count:
+            told = f"{where}: quotes are read as quotes, which makes {table.count:,} rows"
+            told += f"; without quoting there are {other.count:,}: --quoting none"
+            return replace(table, note=told)
+        if quoted := sum(a != b for (_, a), (_, b) in zip(table.rows, other.rows, strict=True)):
+            told = f"{where}: quotes around cells of {quoted:,} rows are read as quotes, not as text"
+            return replace(table, note=f"{told}; --quoting none keeps them")
     return table

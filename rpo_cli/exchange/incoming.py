@@ -261,6 +261,17 @@ def inside(root: Place, name: Any, *folders: str, within: Place | None = None) -
     raise BadRow("missing_image", f"{told}: no such file in the source")
 
 
+def own(place: Place, root: Place) -> Place:
+    """A file that was found in a source.
+
+    Raises:
+        BadRow: it is a link that leads out of the source.
+    """
+    if not holds(root.resolve(), place.resolve()):
+        raise BadRow("unsafe_path", f"{place.name[:200]!r} is a link that leads out of the source")
+    return place
+
+
 def ordered(places: Iterable[Place]) -> list[Place]:
     """In the order of their names, the same on the hub as on this machine."""
     return sorted(places, key=lambda place: place.parts)

@@ -1,17 +1,20 @@
 """JSON lines, and JSON arrays of any size, a piece at a time; what is no JSON is said with its line."""
 
 import json
+import re
 from collections.abc import Iterator
 from typing import IO, Any
 
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.incoming import BadRow, Place
-from rpo_cli.exchange.text import opened, refusal
+from rpo_cli.exchange.text import MARK, opened, refusal
 from rpo_cli.exchange.touched import touch
 
 PIECE = 2**20  # characters read at once
 MAX_ROW = 64 * 2**20  # characters of one row; more is no row of a data set
-_SPACE = " \t\r\n"
+# files that were joined have a byte-order mark in their middle, named encodings one at their start
+_SPACE = f" \t\r\n{MARK}"
+_SEEN = re.compile(f"[^{_SPACE}]")
 # what JSON lets stand as it is and some readers of lines take for a line's end
 _ENDS = {ord(end): f"\\u{ord(end):04x}" for end in "\u0085\u2028\u2029"}
 
@@ -73,6 +76,19 @@ def _document(line: str) -> Any:
         return BadRow("bad_json", str(error)[:200])
 
 
+def is_list(path: Place, encoding: str | None = None) -> bool:
+    """Whether a file begins as a JSON array.
+
+    Raises:
+        UsageError: the file is not text of this encoding.
+    """
+    with opened(path, encoding) as file:
+        try:
+            return _Ahead(path, file).next() == "["
+        except UnicodeError as error:
+            raise refusal(path, encoding) from error
+
+
 def json_items(path: Place, encoding: str | None = None) -> Iterator[tuple[int, Any]]:
     """(place, item) of a JSON array, without the whole array in memory.
 
@@ -108,23 +124,24 @@ def _items(path: Place, file: IO[str]) -> Iterator[tuple[int, Any]]:
 
 
 class _Ahead:
-    """The characters of a file, as many as are needed."""
+    """The characters of a file, as many as are needed: those from `_at` on in the buffer are ahead."""
 
     def __init__(self, path: Place, file: IO[str]) -> None:
-        self._path, self._file, self._buffer = path, file, ""
+        self._path, self._file, self._buffer, self._at = path, file, "", 0
 
     def next(self) -> str:
         """The next character that is no space, which stays; "" at the end."""
-        self._buffer = self._buffer.lstrip(_SPACE)
-        while not self._buffer:
-            piece = self._file.read(PIECE)
-            if not piece:
+        while True:
+            found = _SEEN.search(self._buffer, self._at)
+            if found is not None:
+                self._at = found.start()
+                return found[0]
+            self._buffer, self._at = self._file.read(PIECE), 0
+            if not self._buffer:
                 return ""
-            self._buffer = piece.lstrip(_SPACE)
-        return self._buffer[0]
 
     def skip(self) -> None:
-        self._buffer = self._buffer[1:]
+        self._at += 1
 
     def end(self) -> None:
         if self.next():
@@ -134,13 +151,14 @@ class _Ahead:
         self.next()
         while True:
             try:
-                _, stop = _DECODER.raw_decode(self._buffer)
+                _, stop = _DECODER.raw_decode(self._buffer, self._at)
                 if stop < len(self._buffer):  # else a number might go on
-                    text, self._buffer = self._buffer[:stop], self._buffer[stop:]
+                    text, self._at = self._buffer[self._at : stop], stop
                     return _document(text)
                 error: Exception = ValueError("it does not end")
             except (ValueError, RecursionError) as caught:
                 error = caught
+            self._buffer, self._at = self._buffer[self._at :], 0
             piece = self._file.read(max(PIECE, len(self._buffer)))
             if not piece or len(self._buffer) > MAX_ROW:
                 raise UsageError(

@@ -11,8 +11,8 @@ from rpo_cli.errors import UsageError, nearest
 from rpo_cli.exchange.columns import BROKEN, first_line, plain_rows
 from rpo_cli.exchange.delimited import DELIMITERS, delimiter_of, read_table
 from rpo_cli.exchange.incoming import BadRow
-from rpo_cli.exchange.json_text import json_items, json_lines
-from rpo_cli.exchange.text import known_encoding, lines, opened, read_text, refusal
+from rpo_cli.exchange.json_text import is_list, json_items, json_lines
+from rpo_cli.exchange.text import known_encoding, lines, read_text
 
 JSON = (".json", ".jsonl", ".ndjson")
 SUFFIXES = (".txt", *DELIMITERS, *JSON, ".parquet")
@@ -36,7 +36,7 @@ def read_values(path: Path, s: PromptSettings) -> tuple[Placed, list[str]]:
     delimiter, ending = delimiter_of(s.delimiter), path.suffix.lower()
     if ending == ".txt":
         found = lines(read_text(path, s.encoding))
-        return ((f"line {number:,}", line) for number, line in enumerate(found, 1)), []
+        return ((f"line {number:,}", line) for number, line in enumerate(found, 1)), _odd(found, path)
     if ending in DELIMITERS:
         text = read_text(path, s.encoding)
         table = read_table(text, str(path), ending, delimiter, s.quoting)
@@ -51,6 +51,17 @@ def read_values(path: Path, s: PromptSettings) -> tuple[Placed, list[str]]:
     raise UsageError(
         f"{path}: prompts cannot be read from '{path.suffix}'", f"use one of {', '.join(SUFFIXES)}"
     )
+
+
+def _odd(found: list[str], path: Path) -> list[str]:
+    """What a text's lines look like that they are not read as."""
+    ends = sum(line.rstrip("\r").count("\r") for line in found)
+    said = []
+    if ends:
+        said.append(f"{path.name}: {ends:,} lone carriage returns are part of the text, no ends of lines")
+    if len(found) > 1 and all("\t" in line for line in found if line.strip()):
+        said.append(f"{path.name}: every line holds a tab, and is read whole; a table's name ends in .tsv")
+    return said
 
 
 def _chain(first: Placed, second: Placed) -> Placed:
@@ -68,31 +79,27 @@ def _of_column(
 
 
 def _json(path: Path, s: PromptSettings) -> Placed:
-    """Objects with a column, or texts alone: a list, or one a line."""
-    found: list[tuple[str, Any]] = []
-    if _is_list(path, s.encoding):
-        found = [(f"item {number:,}", item) for number, item in json_items(path, s.encoding)]
-    else:
-        for number, item in json_lines(path, s.encoding):
-            if isinstance(item, BadRow):
-                raise UsageError(
-                    f"{path}:{number + 1}: not valid JSON: {item.detail}", "one JSON object a line"
-                )
-            found.append((f"line {number + 1:,}", item))
-    rows = [item for _, item in found if isinstance(item, dict)]
-    names = list(dict.fromkeys(name for row in rows for name in row))
+    """Objects with a column, or texts alone: a list, or one a line; read twice, never whole in memory."""
+    names = dict.fromkeys(
+        name for _, item in _documents(path, s) if isinstance(item, dict) for name in item
+    )
     if not names:
-        return ((place, {} if isinstance(item, dict) else item) for place, item in found)
-    name = pick_column(names, str(path), s.column)
+        return _documents(path, s)
+    name = pick_column(list(names), str(path), s.column)
+    found = _documents(path, s)
     return ((place, item.get(name) if isinstance(item, dict) else item) for place, item in found)
 
 
-def _is_list(path: Path, encoding: str | None) -> bool:
-    with opened(path, encoding) as file:
-        try:
-            return path.suffix.lower() == ".json" and file.read(2**16).lstrip().startswith("[")
-        except UnicodeError as error:
-            raise refusal(path, encoding) from error
+def _documents(path: Path, s: PromptSettings) -> Placed:
+    if path.suffix.lower() == ".json" and is_list(path, s.encoding):
+        yield from ((f"item {number:,}", item) for number, item in json_items(path, s.encoding))
+        return
+    for number, item in json_lines(path, s.encoding):
+        if isinstance(item, BadRow):
+            raise UsageError(
+                f"{path}:{number + 1}: not valid JSON: {item.detail}", "one JSON object a line"
+            )
+        yield f"line {number + 1:,}", item
 
 
 def _parquet(path: Path, column: str | None) -> Placed:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rpo_cli.config import PromptSettings
 from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.exchange.incoming import BadRow
 from rpo_cli.exchange.prompt_files import Placed, pick_column, read_values
 from rpo_cli.exchange.prompt_text import storable, trimmed, unfit
 from rpo_cli.normal_form import normalised
@@ -115,7 +116,8 @@ def _take(found: PromptList, values: Placed, kept_out: dict[str, str], limit: in
         if value is None:
             found.left_out["without a value in the column"] += 1
             continue
-        if (wrong := unfit(value)) is not None:
+        wrong = (value.reason, value.detail) if isinstance(value, BadRow) else unfit(value)
+        if wrong is not None:
             found.rejected.append(f"{place}: {wrong[1]}")
             continue
         text, form = trimmed(value), normalised(value)

@@ -1,7 +1,7 @@
 """The source of an import: what a user's words mean, which importer takes it, and what run.json keeps."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ from rpo_cli.exchange.importers.sidecar import looks_like_classes
 from rpo_cli.exchange.incoming import Options, Place, Source
 from rpo_cli.exchange.licences import declared
 from rpo_cli.exchange.places import cached_name
-from rpo_cli.exchange.unpack import is_archive, unpacked
+from rpo_cli.exchange.unpack import is_archive, remove_leftovers, unpacked
 from rpo_cli.hashes import FileHashes, user_cache
 from rpo_cli.identity import HUB_ID
 from rpo_cli.line.context import Line
@@ -22,8 +22,20 @@ from rpo_cli.line.imports import sources
 from rpo_cli.records import canonical_json
 
 GENERIC = ("parquet", "jsonl", "table")  # asked last: others know better what such a file is
+# options that say what is read: without its meaning no importer may take a source
+SAYS = {"split": "split", "images": "images", "column": "column", "columns": "map"}
+_SPLIT, _TABLE = frozenset(["split"]), frozenset(["images", "column", "columns"])
+TAKES: Mapping[str, Set[str]] = {
+    **dict.fromkeys(("imagefolder", "jsonl", "parquet", "save-to-disk"), _SPLIT | _TABLE),
+    **dict.fromkeys(("rpo", "pickapic", "hpdv2", "imagereward"), _SPLIT),
+    **dict.fromkeys(("folders", "sidecar", "classes"), frozenset()),
+    "open-image-preferences": _SPLIT | _TABLE,
+    "richhf": _SPLIT | {"images"},
+    "webdataset": _SPLIT | _TABLE - {"images"},
+    "table": _TABLE,
+}
 HOW = ("encoding", "delimiter", "quoting")
-READING = "reading 2"  # raised when the same files give other rows: then every import reads anew once
+READING = "reading 3"  # raised when the same files give other rows: then every import reads anew once
 
 
 def place_of(line: Line, source: str | Path, pins: dict[str, str]) -> Place:
@@ -81,8 +93,14 @@ def open_source(stack: ExitStack, line: Line, place: Place, format: str | None, 
     stack.enter_context(line.store.lock("unpack"))
     local = line.store.files.local
     room = user_cache().parent if local is None else Path(local) / "cache"
+    if local is not None:  # elsewhere the lock is not of the folder
+        remove_leftovers(room)
     folder, left = stack.enter_context(unpacked(place, room))
-    return Opened(*_found(folder, format, options), archive=place, apart=True, left=tuple(left))
+    try:
+        found = _found(folder, format, options)
+    except UsageError as error:  # a user knows the archive, not where it was unpacked
+        raise UsageError(error.message.replace(str(folder), str(place)), error.hint) from error
+    return Opened(*found, archive=place, apart=True, left=tuple(left))
 
 
 def _found(path: Place, format: str | None, options: Options) -> tuple[str, Source]:
@@ -94,18 +112,35 @@ def _found(path: Place, format: str | None, options: Options) -> tuple[str, Sour
             f"{path}: folders of pictures without captions",
             "--format classes takes each folder's name as the prompt; or put a .txt beside each picture",
         )
+    said = ", ".join(f"--{SAYS[option]}" for option in _given(options))
     raise UsageError(
-        f"{path}: no format fits what is there",
+        f"{path}: no format fits what is there" + f" and has a use for {said}" * bool(said),
         f"--format NAME says what is missing; one of {', '.join(registry.names('importers'))}",
     )
 
 
+def _given(options: Options) -> list[str]:
+    return [name for name in SAYS if getattr(options, name)]
+
+
 def _first(path: Place, format: str | None, options: Options) -> tuple[str, Source] | None:
-    """The first importer that takes a source."""
+    """The first importer that takes a source, of those that take what the user says of it.
+
+    Raises:
+        UsageError: the format that the user names has no use for an option that is given.
+    """
     ours = registry.importers
     names = [*(name for name in registry.names("importers") if name not in ours), *ours]
     names.sort(key=lambda name: name in GENERIC)
     for name in [format] if format else names:
+        idle = {*_given(options)} - TAKES[name] if name in TAKES and name in ours else set()
+        if idle and format:
+            said = ", ".join(f"--{SAYS[option]}" for option in sorted(idle))
+            raise UsageError(
+                f"--format {name} has no use for {said}", "leave it out, or name another format"
+            )
+        if idle:
+            continue
         source = registry.load("importers", name)(path, options)
         if source is not None:
             return name, source

@@ -58,12 +58,14 @@ def test_an_import_says_what_has_changed(rpo, tmp_path, folders):
     assert (
         "rows: 2: 2 taken, 0 rejected; nothing has changed" in rpo("import", tmp_path / "run", folders).out
     )
-    (folders / "win" / "a.txt").write_text("another prompt")
+    for side in ("win", "lose"):
+        (folders / side / "a.txt").write_text("another prompt")
     (folders / "win" / "b.png").unlink()
     (folders / "lose" / "b.png").unlink()
     said = json.loads(rpo("import", tmp_path / "run", folders, "--json").out)
     assert (said["added"], said["changed"], said["withdrawn"]) == (0, 1, 1)
-    (folders / "win" / "a.txt").write_text("prompt a")
+    for side in ("win", "lose"):
+        (folders / side / "a.txt").write_text("prompt a")
     assert "0 added, 1 changed, 0 withdrawn" in rpo("import", tmp_path / "run", folders).out
 
 

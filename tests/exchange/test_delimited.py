@@ -162,3 +162,35 @@ def test_what_a_csv_writer_has_written_comes_back_or_is_an_error(table, delimite
         table = read_table(text, "t", ending, delimiter=delimiter, quoting="rfc4180")
     blank = [[""]] if len(header) == 1 else []
     assert [row for _, row in table.rows if row not in blank] == [row for row in rows if row not in blank]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "sep=;\r\nn;prompt\r\n1;a, b\r\n2;c\r\n",
+        '"sep=;"\nn;prompt\n1;"a, b"\n2;c\n',
+        "sep=;\rn;prompt\r1;a, b\r2;c\r",
+        "SEP=|\nn|prompt\n1|a, b\n2|c\n",
+        'sep=,\nn,prompt\n1,"a, b"\n2,c\n',
+    ],
+)
+def test_excels_own_first_line_names_the_delimiter_and_is_no_row(text):
+    table = read_table(text, "t.csv", ".csv")
+    assert table.header == ("n", "prompt")
+    assert list(table.rows) == [(3, ["1", "a, b"]), (4, ["2", "c"])]
+    with pytest.raises(UsageError, match=r"t\.csv:3: 3 cells"):
+        read_table("sep=;\na;b\n1;2;3\n", "t.csv", ".csv")
+
+
+def test_quotes_that_are_taken_off_where_they_might_be_text_are_said():
+    table = read_table('prompt\tn\n"OPEN"\t1\nb\t2\n', "t.tsv", ".tsv")
+    assert [row for _, row in table.rows] == [["OPEN", "1"], ["b", "2"]]
+    assert "cells of 1 rows are read as quotes" in table.note
+    assert "--quoting none keeps them" in table.note
+    assert read_table("prompt\tn\na\t1\n", "t.tsv", ".tsv").note == ""
+
+
+def test_the_rows_of_a_table_can_be_read_again():
+    table = read_table("a,b\n1,2\n\n3,4\n", "t.csv", ".csv")
+    assert (table.count, table.blank) == (2, 1)
+    assert list(table.rows) == list(table.rows) == [(2, ["1", "2"]), (4, ["3", "4"])]

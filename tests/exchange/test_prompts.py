@@ -223,3 +223,31 @@ def test_a_name_of_a_file_in_another_encoding_can_be_kept(tmp_path):
     (prompt,) = read_prompts(PromptSettings(file=os.fsdecode(name))).prompts
     assert prompt.source == r"caf\udce9.txt"
     assert prompt.source.encode()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "encoding"),
+    [
+        ("a.jsonl", '\ufeff{"prompt":"ä"}\n\ufeff{"prompt":"b"}\n'.encode(), None),
+        ("a.jsonl", '\ufeff{"prompt":"ä"}\n{"prompt":"b"}\n'.encode(), "utf-8"),
+        ("a.jsonl", '\ufeff{"prompt":"ä"}\n{"prompt":"b"}\n'.encode("utf-16-le"), "utf-16-le"),
+        ("a.json", '\ufeff [{"prompt":"ä"},\n{"prompt":"b"}]\n'.encode("utf-16-be"), "utf-16-be"),
+    ],
+)
+def test_a_mark_at_the_start_of_a_line_of_json_is_no_part_of_it(source, name, content, encoding):
+    assert prompts(source(name, content, encoding=encoding)) == ["ä", "b"]
+
+
+def test_an_item_of_a_list_that_names_a_key_twice_is_a_reject_in_its_words(source):
+    found = source("a.json", '[{"prompt":"a","prompt":"b"}, {"prompt":"c"}]')
+    assert (prompts(found), found.rows) == (["c"], 2)
+    assert found.rejected == ["item 0: 'prompt' stands twice"]
+
+
+def test_a_text_that_looks_like_a_table_or_has_other_line_ends_is_read_as_lines_and_said(source):
+    found = source("a.txt", "Nr\tPrompt\n1\ta\n")
+    assert prompts(found) == ["Nr\tPrompt", "1\ta"]
+    assert "every line holds a tab" in found.said()[0]
+    found = source("b.txt", "a\rb\r\nc\td\n")
+    assert prompts(found) == ["a\rb", "c\td"]
+    assert found.said()[0].startswith("b.txt: 1 lone carriage returns")

@@ -1,10 +1,11 @@
 """Pictures in folders: named by tables beside them, or as two folders of winners and losers."""
 
-import unicodedata
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import islice
 
-from rpo_cli.exchange.importers.sidecar import CAPTIONS, Found, caption_of
+from rpo_cli.errors import UsageError
+from rpo_cli.exchange.importers.sidecar import Found, caption_of
 from rpo_cli.exchange.importers.tables import HINT, JSON, listing, of_tables
 from rpo_cli.exchange.incoming import (
     BadRow,
@@ -37,18 +38,26 @@ def open_imagefolder(path: Place, options: Options) -> Source | None:
             raise refuse(path, "no folder and no table", path.name, HINT)
         return of_tables([path], path.parent, options) if options.asked else None
     top, note = path, ""
-    if options.split and (path / options.split).is_dir():
+    if options.split and _metadata(path / options.split):
         top = path / options.split
+    elif options.split and _metadata(path):
+        raise UsageError(
+            f"{path}: no folder '{options.split}' with a table",
+            f"it has: {listing(path)}",
+        )
     elif not _metadata(path, deep=False) and _metadata(path / "train", deep=False):
         top = path / "train"
         others = [item.name for item in ordered(path.iterdir()) if item.is_dir() and item != top]
         note = f"reading split train; others ({', '.join(others)}): --split NAME" if others else ""
-    tables = _metadata(top)
+    tables = [] if options.split and top == path else _metadata(top)
     if not tables:
         if options.asked:
             raise refuse(path, f"none of {', '.join(METADATA)}", listing(path), HINT)
         return None
-    return _noted(of_tables(tables, path, options, folder=True), note)
+    beside = [table.parent / name for table in tables for name in METADATA if table.name != name]
+    more = ", ".join(below(table, path) or table.name for table in beside if table.is_file())
+    second = f"not read, since each folder has one table: {more}" if more else ""
+    return _noted(of_tables(tables, path, options, folder=True), "; ".join(filter(None, (note, second))))
 
 
 def _noted(source: Source, note: str) -> Source:
@@ -78,7 +87,10 @@ def open_jsonl(path: Place, options: Options) -> Source | None:
 
 
 def open_table_of_paths(path: Place, options: Options) -> Source | None:
-    """CSV, TSV or a JSON list with paths: a prompt with a picture, or with two, per row."""
+    """CSV, TSV or a JSON list with paths, also a folder's only one: a prompt, one picture or two a row."""
+    if path.is_dir():
+        found = [file for file in ordered(path.glob("*.*sv")) if file.suffix.lower() in (".csv", ".tsv")]
+        path = found[0] if len(found) == 1 else path
     return _one_table(path, options, (".csv", ".tsv", ".json"))
 
 
@@ -97,25 +109,33 @@ def open_folders(path: Place, options: Options) -> Source | None:
 
     Source: https://github.com/bghira/SimpleTuner
     """
-    sides = [_first(path, WINNERS), _first(path, LOSERS)]
+    top = path
+    if not _side(path, WINNERS) and _side(path / "train", WINNERS):
+        path = path / "train"
+    sides = [_side(path, WINNERS), _side(path, LOSERS)]
     if sides[0] is None or sides[1] is None:
         if options.asked:
             wanted = f"no folder of {'/'.join(WINNERS)} and of {'/'.join(LOSERS)}"
             raise refuse(path, wanted, listing(path), HINT)
         return None
     win, lose = (Found.below(side, odd=True) for side in sides if side is not None)
-    shared = _shared(path)
+    shared = Found.below(path).captions  # beside the two folders
     stems = sorted({*win.pictures, *lose.pictures})
 
     def pair(row: int, stem: str) -> Entry:
         gone = [name for name, side in (("winner", win), ("loser", lose)) if stem not in side.pictures]
         if gone:
             raise BadRow("missing_image", f"{stem[:200]!r} has no {gone[0]}")
-        caption = win.captions.get(stem) or lose.captions.get(stem) or shared.get(stem)
-        prompt = caption_of(caption, stem[:200], options)
+        places = [found[stem] for found in (win.captions, lose.captions, shared) if stem in found]
+        told = [caption_of(place, stem[:200], path, options) for place in places or [[]]]
+        if len(set(told)) > 1:
+            raise BadRow("doubled_name", f"{stem[:200]!r} has different captions: which of them is meant?")
         files = [side.one(stem) for side in (win, lose)]
         return Entry(
-            row, prompt, tuple(Picture(load(file), _name(file, path)) for file in files), (Vote(0, 1, "a"),)
+            row,
+            told[0],
+            tuple(Picture(load(file), _name(file, path)) for file in files),
+            (Vote(0, 1, "a"),),
         )
 
     return Source(
@@ -124,28 +144,25 @@ def open_folders(path: Place, options: Options) -> Source | None:
         judged_by="source",
         read=lambda start: entries(islice(enumerate(stems), start, None), pair),
         rows=len(stems),
-        names=[_both(stem, win, lose) for stem in stems],
+        names=[
+            _all(stem, win.pictures, lose.pictures, win.captions, lose.captions, shared) for stem in stems
+        ],
+        note=f"reading {path.name}/" * (path != top),
         left=lambda: [*win.told(stems), *lose.told(stems)],
     )
-
-
-def _shared(path: Place) -> dict[str, list[Place]]:
-    """Captions that stand beside the two folders."""
-    return {
-        unicodedata.normalize("NFC", file.stem): [file]
-        for file in ordered(path.iterdir())
-        if file.suffix.lower() in CAPTIONS and file.is_file()
-    }
 
 
 def _name(file: Place, top: Place) -> str:
     return (below(file, top) or file.name)[:200]
 
 
-def _both(stem: str, win: Found, lose: Found) -> str:
-    sides = [[file.name for file in side.pictures.get(stem, [])] for side in (win, lose)]
+def _all(stem: str, *found: Mapping[str, list[Place]]) -> str:
+    """The names of all files of one name, place by place."""
+    sides = [[file.name for file in one.get(stem, [])] for one in found]
     return storable(" ".join([stem, *("+".join(names) or "/" for names in sides)]))
 
 
-def _first(path: Place, names: tuple[str, ...]) -> Place | None:
-    return next((path / name for name in names if (path / name).is_dir()), None)
+def _side(path: Place, names: tuple[str, ...]) -> Place | None:
+    """The folder of one side, in any case of letters."""
+    known = {item.name.lower(): item for item in ordered(path.iterdir())} if path.is_dir() else {}
+    return next((known[name] for name in names if name in known and known[name].is_dir()), None)

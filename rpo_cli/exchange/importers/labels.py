@@ -1,6 +1,7 @@
 """What people write for "this one is better": words, places, shares of votes, judgements of one picture."""
 
 import math
+import re
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -9,41 +10,16 @@ from rpo_cli.exchange.incoming import BadRow, Choice
 
 # how a winner column is to be read: by its words; places from 0 or from 1; the share that prefers the first
 Code = Literal["words", "0", "1", "share"]
-FIRST = frozenset(
-    [
-        "a",
-        "left",
-        "l",
-        "first",
-        "chosen",
-        "image_0",
-        "image_a",
-        "image0",
-        "image_1st",
-        "jpg_0",
-        "model_a",
-        "option_a",
-        "response_a",
-    ]
+FIRST = frozenset(["a", "left", "l", "first", "chosen", "1st"])
+SECOND = frozenset(["b", "right", "r", "second", "rejected", "2nd"])
+TIE = frozenset(
+    ["tie", "tied", "equal", "same", "draw", "both", "neither", "both_good", "both_bad", "bothbad"]
 )
-SECOND = frozenset(
-    [
-        "b",
-        "right",
-        "r",
-        "second",
-        "rejected",
-        "image_1",
-        "image_b",
-        "image1",
-        "image_2nd",
-        "jpg_1",
-        "model_b",
-        "option_b",
-        "response_b",
-    ]
+# what stands beside such a word: "Image A", "model_b", "the left one is better"
+AROUND = re.compile(
+    r"^(the_)?((image|img|picture|pic|photo|jpg|model|option|response|candidate|output)_?)?"
+    r"(?P<word>[a-z]+|[0-9](st|nd)?)(_(image|picture|one|side))?(_(is_better|wins|better))?$"
 )
-TIE = frozenset(["tie", "tied", "equal", "same", "draw", "both", "neither"])
 GOOD = frozenset(
     [
         "good",
@@ -109,8 +85,21 @@ def number(value: Any) -> float | None:
 
 def word(value: Any) -> Choice | None:
     """The choice that a word says; None where it is none of ours."""
-    said = _folded(value) if isinstance(value, str) else ""
+    said = _bare(value)
     return "a" if said in FIRST else "b" if said in SECOND else "tie" if said in TIE else None
+
+
+def _bare(value: Any) -> str:
+    """The word of a value that says a side: "a" of "Image A", "1" of "image_1"."""
+    said = _folded(value) if isinstance(value, str) else ""
+    found = None if said in TIE else AROUND.match(said)
+    return found["word"] if found else said
+
+
+def _place(value: Any) -> float | None:
+    """The number of a value that names a place: 1 of "image_1", of "1" and of 1."""
+    said = _bare(value)
+    return float(said) if said.isdigit() else number(value)
 
 
 def code_of(column: str, values: Iterable[Any]) -> Code:
@@ -119,7 +108,11 @@ def code_of(column: str, values: Iterable[Any]) -> Code:
     Raises:
         UsageError: numbers that could be read in two ways, or in none.
     """
-    found = {float(n) for value in values if (n := number(value)) is not None}
+    found: set[float] = set()
+    for value in values:
+        if _percent(value) is not None:
+            return "share"
+        found |= {n for n in [_place(value)] if n is not None}
     if not found:
         return "words"
     if any(not n.is_integer() for n in found) and all(0 <= n <= 1 for n in found):
@@ -146,9 +139,9 @@ def winner(value: Any, code: Code, column: str) -> tuple[Choice | None, float | 
         return None, None
     if (choice := word(value)) is not None:
         return choice, None
-    found = number(value)
-    if code == "share" and found is not None:
-        return shares(found, None)
+    found = _place(value)
+    if code == "share":
+        return shares(value, None)
     if code in ("0", "1") and found is not None and found - int(code) in (0, 1):
         return ("a" if found == int(code) else "b"), None
     raise BadRow("bad_label", f"{column}: {value!r:.80} does not say which picture is better")
@@ -157,7 +150,7 @@ def winner(value: Any, code: Code, column: str) -> tuple[Choice | None, float | 
 def shares(first: Any, second: Any = None) -> tuple[Choice | None, float | None]:
     """Labels of two sides (1/0 win, 0/1 loss, equal: tie) as a choice, and the share of a, if it is soft.
 
-    A share of votes, .7 and .3, keeps its number; a word (left, b) is understood.
+    A share of votes, .7 and .3 or 70 %, keeps its number; a word (left, b) is understood.
 
     Raises:
         BadRow: a label that is no number in [0, 1] and no word.
@@ -176,9 +169,26 @@ def shares(first: Any, second: Any = None) -> tuple[Choice | None, float | None]
     return choice, None if hard else a / (a + b)
 
 
+def counted(first: Any, second: Any) -> tuple[Any, Any]:
+    """Labels of two sides; counts of votes, 7 and 3, as the shares .7 and .3."""
+    a, b = number(first), number(second)
+    if a is None or b is None or not (a.is_integer() and b.is_integer()):
+        return first, second
+    return (a / (a + b), b / (a + b)) if min(a, b) >= 0 and max(a, b) > 1 else (first, second)
+
+
+def _percent(value: Any) -> float | None:
+    """.7 of "70 %"; None for anything else."""
+    text = value.strip() if isinstance(value, str) else ""
+    found = number(text[:-1]) if text.endswith("%") else None
+    return None if found is None else found / 100
+
+
 def _share(value: Any) -> float | None:
     if blank(value):
         return None
+    if (found := _percent(value)) is not None and 0 <= found <= 1:
+        return found
     said = {"true": True, "false": False}.get(_folded(value)) if isinstance(value, str) else value
     found = float(said) if isinstance(said, bool) else number(value)
     if found is None or not 0 <= found <= 1:

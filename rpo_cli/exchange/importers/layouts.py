@@ -1,15 +1,12 @@
 """Which columns of a table mean what: by what the user says, else by their names."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.exchange.importers.labels import (
-    TELLS,
-    Code,
-    code_of,
-)
+from rpo_cli.exchange.importers.labels import TELLS, Code, code_of
 from rpo_cli.exchange.incoming import Options
 
 PROMPTS = ("prompt", "caption", "text", "original_prompt")
@@ -38,7 +35,7 @@ ROLES = {
     "winner0": "which is better: 0 the first, 1 the second",
     "winner1": "which is better: 1 the first, 2 the second",
     "share": "the share of votes for the first, 0 to 1",
-    "label_0": "1 where the first is better, 0 where the second is, or a share",
+    "label_0": "1 where the first is better, 0 where the second is, a share, or a count of votes",
     "label_1": "the same of the second",
     "rank": "of a list of pictures: their ranks; of one picture: its rank; 1 is best",
     "score": "of one picture: a number, better ones higher",
@@ -49,6 +46,12 @@ ROLES = {
     "id": "what the source calls the row",
 }
 SAME = {"prompt": "caption", "text": "caption", "left": "a", "right": "b", "first": "a", "second": "b"}
+# a comma that ends a column's name: another role, or what is meant as one, follows
+NEXT = re.compile(r",(?=[^,=]*=)|,\s*$")
+JUDGES = ("winner", "winner0", "winner1", "share", "label_0", "label_1")
+OF_TWO = (*JUDGES, "model_a", "model_b", "id")
+OF_ONE = ("label", "score", "rank", "model", "id")
+OF_MANY = (*JUDGES, "rank", "id")
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def read_map(texts: Iterable[str]) -> dict[str, str]:
         UsageError: a role that is none, or named twice.
     """
     found: dict[str, str] = {}
-    for part in (part for text in texts for part in text.split(",")):
+    for part in (part for text in texts for part in NEXT.split(text)):
         role, equals, column = part.partition("=")
         role = SAME.get(role.strip(), role.strip())
         if not equals or not column.strip() or role not in ROLES:
@@ -131,6 +134,8 @@ def layout_of(pictures: Sequence[str], others: Sequence[str], options: Options |
     prompt = prompt or next((name for name in PROMPTS if name in named), "")
     lacks = [] if prompt in named else [prompt or f"prompt (one of {', '.join(PROMPTS)})"]
     found = _pictures(pictures, given)
+    if found.pictures:
+        _fitting(found, given)
     told = _told(named, given, found)
     if not found.pictures:
         lacks.append(
@@ -140,6 +145,25 @@ def layout_of(pictures: Sequence[str], others: Sequence[str], options: Options |
     elif len(found.pictures) == 2 and not found.ranked and not judges(told):
         lacks.append("label_0")
     return replace(found, prompt=prompt, told=told, missing=tuple(lacks))
+
+
+def _fitting(found: Layout, given: Mapping[str, str]) -> None:
+    """Refuse roles that say nothing of the pictures that were found, and two that say the same."""
+    one = len(found.pictures) == 1
+    part = OF_MANY if found.many else OF_ONE if one else OF_TWO
+    if idle := [role for role in given if role not in part]:
+        pictures = " and ".join(found.pictures)
+        raise UsageError(
+            f"--map {', '.join(f'{role}={given[role]}' for role in idle)}: no role beside {pictures}",
+            f"there, a column is {', '.join(['caption', *part])}",
+        )
+    groups = [{role} for role in ("winner", "winner0", "winner1", "share", "rank", "score", "label")]
+    said = [group for group in [*groups, {"label_0", "label_1"}] if group & given.keys()]
+    if len(said) > 1:
+        roles = ", ".join(role for role in given if any(role in group for group in said))
+        raise UsageError(f"--map: {roles} say which picture is better", "name one of them")
+    if len(found.pictures) == 2 and found.pictures[0] == found.pictures[1]:
+        raise UsageError(f"--map: both pictures are column '{found.pictures[0]}'", "name two columns")
 
 
 def _pictures(present: Sequence[str], given: dict[str, str]) -> Layout:
@@ -179,7 +203,7 @@ def _told(named: Sequence[str], given: Mapping[str, str], found: Layout) -> dict
 
 def judges(told: Mapping[str, str]) -> bool:
     """Whether a column says which of two pictures is better."""
-    return any(role in told for role in ("winner", "winner0", "winner1", "share", "label_0", "label_1"))
+    return any(role in told for role in JUDGES)
 
 
 def coded(layout: Layout, values: Callable[[str], Iterable[Any]]) -> tuple[Layout, str]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rpo_cli.exchange.importers.labels import blank, judged, number, shares, winner
+from rpo_cli.exchange.importers.labels import blank, counted, judged, number, shares, winner
 from rpo_cli.exchange.importers.layouts import Layout, judges
 from rpo_cli.exchange.importers.ranks import rank_votes
 from rpo_cli.exchange.incoming import BadRow, Choice, Entry, Picture, Vote, prompt_of
@@ -84,7 +84,7 @@ def _choice(
             return winner(value, code, column)
     labels = [say.get("label_0"), say.get("label_1")]
     if not all(map(blank, labels)) or not layout.ranked:
-        return shares(*labels)
+        return shares(*counted(*labels))
     return "a", None
 
 

@@ -26,6 +26,7 @@ from rpo_cli.exchange.incoming import (
     Place,
     Source,
     Vote,
+    below,
     encoded,
     entries,
     ordered,
@@ -75,23 +76,16 @@ def _pick(row: int, raw: dict[str, Any]) -> Entry:
     told = raw.get("has_label", True) is not False
     choice, share = shares(raw["label_0"], raw.get("label_1")) if told else (None, None)
     ranking = raw.get("ranking_id")
-    return Entry(
-        row,
-        prompt_of(raw["caption"]),
-        tuple(
-            Picture(
-                encoded(raw[f"jpg_{n}"], f"jpg_{n}"),
-                _text(raw.get(f"image_{n}_uid")),
-                _text(raw.get(f"model_{n}")),
-            )
-            for n in (0, 1)
-        ),
-        (Vote(0, 1, choice, None if ranking is None else str(ranking), share),),
-    )
+    prompt = prompt_of(raw["caption"])
+    data = [encoded(raw[f"jpg_{n}"], f"jpg_{n}") for n in (0, 1)]
+    names = [(known(raw, f"image_{n}_uid"), known(raw, f"model_{n}")) for n in (0, 1)]
+    pictures = tuple(Picture(one, *said) for one, said in zip(data, names, strict=True))
+    vote = Vote(0, 1, choice, None if ranking is None else str(ranking), share)
+    return Entry(row, prompt, pictures, (vote,))
 
 
-def _text(value: Any) -> str | None:
-    return str(value) if value else None
+def known(raw: dict[str, Any], name: str) -> str | None:
+    return str(raw[name]) if raw.get(name) else None
 
 
 def open_image_preferences(path: Place, options: Options) -> Source | None:
@@ -163,7 +157,8 @@ def _lacks(path: Place, missing: Sequence[str], columns: Sequence[str]) -> Usage
 
 
 def _is_picture(kind: pa.DataType) -> bool:
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    if any(holds(kind) for holds in (*lists, pa.types.is_dictionary)):
         return _is_picture(kind.value_type)
     if pa.types.is_struct(kind):
         return "bytes" in {field.name for field in kind}
@@ -183,12 +178,12 @@ def _is_text(kind: pa.DataType) -> bool:
 def files_of(path: Place, options: Options) -> tuple[list[Place], str]:
     """The Parquet files of a file or folder: those of the split, else of "train", else all; and a note."""
     if path.is_file():
-        return ([path] if path.suffix == ".parquet" else []), ""
+        return ([path] if path.suffix.lower() == ".parquet" else []), ""
     found = ordered(file for file in path.rglob("*.parquet") if not file.name.startswith("."))
     if not options.asked:  # of an image folder, whose splits are folders
         found = [file for file in found if file.name != "metadata.parquet"]
     split = options.split or "train"
-    chosen = [file for file in found if file.name.startswith(f"{split}-")]
+    chosen = [file for file in found if _of_split(file, path, split)]
     if options.split and found and not chosen:
         raise UsageError(
             f"{path}: no Parquet file of split '{options.split}'",
@@ -197,6 +192,12 @@ def files_of(path: Place, options: Options) -> tuple[list[Place], str]:
     if not chosen or len(chosen) == len(found):
         return found, ""
     return chosen, f"reading split {split}: {len(chosen)} of {len(found)} files; others: --split NAME"
+
+
+def _of_split(file: Place, top: Place, split: str) -> bool:
+    """Whether a name says its split: train-00000-of-00001.parquet, train.parquet, train/0000.parquet."""
+    folders = (below(file, top) or "").split("/")[:-1]
+    return file.name.startswith(f"{split}-") or file.stem == split or split in folders
 
 
 def schema_of(files: Sequence[Place]) -> pa.Schema | None:

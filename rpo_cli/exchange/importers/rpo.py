@@ -7,7 +7,7 @@ from typing import Any
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import built
 from rpo_cli.exchange.importers.labels import shares
-from rpo_cli.exchange.importers.parquet import columns_of, count, rows_of
+from rpo_cli.exchange.importers.parquet import columns_of, count, known, rows_of
 from rpo_cli.exchange.incoming import (
     BadRow,
     Entry,
@@ -92,7 +92,7 @@ def _entry(row: int, raw: dict[str, Any]) -> Entry:
         share = float(raw["share_0"])
     pictures = tuple(
         Picture(
-            encoded(raw[f"jpg_{n}"], f"jpg_{n}"), _known(raw, f"image_{n}_uid"), _known(raw, f"model_{n}")
+            encoded(raw[f"jpg_{n}"], f"jpg_{n}"), known(raw, f"image_{n}_uid"), known(raw, f"model_{n}")
         )
         for n in (0, 1)
     )
@@ -116,7 +116,3 @@ def _rich(raw: Mapping[str, Any]) -> dict[str, Any]:
     said["edited"] = sides.get(str(raw.get("edited")))
     said["human_label"] = sides.get(str(raw.get("human_label")), raw.get("human_label"))
     return {name: value for name, value in said.items() if value is not None}
-
-
-def _known(raw: Mapping[str, Any], name: str) -> str | None:
-    return raw.get(name) or None

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from typing import Any
 
 from rpo_cli.exchange.importers.tables import HINT, listing
@@ -21,6 +21,7 @@ from rpo_cli.exchange.incoming import (
     entries,
     load,
     ordered,
+    own,
     prompt_of,
     refuse,
     text_of,
@@ -35,9 +36,11 @@ CAPTIONS = (".txt", ".caption")
 class Found:
     """Pictures and captions of a folder and those below it, by path without the ending; and the rest."""
 
+    top: Place
     pictures: dict[str, list[Place]]
     captions: dict[str, list[Place]]
-    others: int
+    others: int = 0
+    links: int = 0  # folders that are links, which are not followed
 
     @classmethod
     def below(cls, top: Place, *, odd: bool = False) -> "Found":
@@ -70,7 +73,8 @@ class Found:
                 pictures[stem] = [file]
             else:
                 others += 1
-        return cls(pictures, captions, others)
+        links = sum(folder.is_symlink() for folder in top.rglob("*/")) if isinstance(top, Path) else 0
+        return cls(top, pictures, captions, others, links)
 
     def one(self, stem: str) -> Place:
         """The picture of a name.
@@ -86,7 +90,7 @@ class Found:
             raise BadRow("doubled_name", f"{names}: which of these is meant?")
         if not found:
             raise BadRow("missing_image", f"{stem[:200]!r}: no picture of this name")
-        return found[0]
+        return own(found[0], self.top)
 
     def told(self, used: Sequence[str]) -> list[str]:
         """What was left out, in words."""
@@ -94,18 +98,24 @@ class Found:
         said = [
             (lone, "captions without a picture"),
             (self.others, "files that are no pictures or captions"),
+            (self.links, "folders that are links"),
         ]
         return [f"{count:,} {what} were left out" for count, what in said if count]
 
 
-def caption_of(captions: Sequence[Place] | None, name: str, options: Options) -> str:
+def caption_of(captions: Sequence[Place], name: str, root: Place, options: Options) -> str:
+    """The prompt that stands in the one caption of a picture.
+
+    Raises:
+        BadRow: there is none, there are several, or it is no prompt.
+    """
     if not captions:
         raise BadRow("no_prompt", f"{name}: no {' or '.join(CAPTIONS)} of this name")
     if len(captions) > 1:
         raise BadRow(
             "doubled_name", f"{', '.join(file.name for file in captions)}: which of these is meant?"
         )
-    return prompt_of(text_of(load(captions[0]), captions[0].name, options.encoding))
+    return prompt_of(text_of(load(own(captions[0], root)), captions[0].name, options.encoding))
 
 
 def open_sidecar(path: Place, options: Options) -> Source | None:
@@ -115,7 +125,7 @@ def open_sidecar(path: Place, options: Options) -> Source | None:
 
     Source: https://github.com/kohya-ss/sd-scripts
     """
-    found = Found.below(path) if path.is_dir() else Found({}, {}, 0)
+    found = Found.below(path) if path.is_dir() else Found(path, {}, {})
     if not found.pictures or not found.captions.keys() & found.pictures.keys():
         if options.asked:
             raise refuse(path, "no picture with a .txt or .caption of its name", listing(path), HINT)
@@ -123,7 +133,7 @@ def open_sidecar(path: Place, options: Options) -> Source | None:
 
     def picture(row: int, stem: str) -> Entry:
         file = found.one(stem)
-        prompt = caption_of(found.captions.get(stem), file.name, options)
+        prompt = caption_of(found.captions.get(stem, []), file.name, path, options)
         return Entry(row, prompt, (Picture(load(file), stem[:200], name=file.name),))
 
     return _by_name(path, found, sorted(found.pictures), picture)
@@ -131,7 +141,7 @@ def open_sidecar(path: Place, options: Options) -> Source | None:
 
 def open_classes(path: Place, options: Options) -> Source | None:
     """Folders of pictures whose names are the prompts; only where --format says so."""
-    found = Found.below(path) if path.is_dir() else Found({}, {}, 0)
+    found = Found.below(path) if path.is_dir() else Found(path, {}, {})
     folders = Counter(stem.rpartition("/")[0].rpartition("/")[2] for stem in found.pictures)
     if not folders or "" in folders:
         if options.asked:
@@ -149,7 +159,7 @@ def open_classes(path: Place, options: Options) -> Source | None:
 
 def looks_like_classes(path: Place) -> bool:
     """Whether a folder holds nothing but folders of pictures without captions."""
-    found = Found.below(path) if path.is_dir() else Found({}, {}, 0)
+    found = Found.below(path) if path.is_dir() else Found(path, {}, {})
     return bool(found.pictures) and not found.captions and all("/" in stem for stem in found.pictures)
 
 

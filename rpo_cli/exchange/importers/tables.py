@@ -4,7 +4,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
+from os.path import normpath
+from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from rpo_cli.exchange.delimited import DELIMITERS, delimiter_of, read_table
 from rpo_cli.exchange.importers.layouts import Layout, coded, layout_of
@@ -23,8 +26,8 @@ from rpo_cli.exchange.incoming import (
     ordered,
     refuse,
 )
-from rpo_cli.exchange.json_text import json_items, json_lines
-from rpo_cli.exchange.text import opened, read_text
+from rpo_cli.exchange.json_text import is_list, json_items, json_lines
+from rpo_cli.exchange.text import read_text
 from rpo_cli.exchange.touched import touch
 from rpo_cli.picture_formats import ENDINGS
 
@@ -80,7 +83,7 @@ class Named:
             found = read_table(text, str(table), ending, delimiter_of(o.delimiter), o.quoting)
             self.note = found.note
             yield from ((str(line), row) for line, row in found.mappings())
-        elif ending == ".json" and _is_list(table, o.encoding):
+        elif ending == ".json" and is_list(table, o.encoding):
             yield from ((f"item {n}", row) for n, row in json_items(table, o.encoding))
         else:
             yield from ((str(n + 1), row) for n, row in json_lines(table, o.encoding))
@@ -112,14 +115,6 @@ class Named:
             self.used.add(value)
         within = self.source if self.options.images is None else None
         return encoded(value, column, root, within)
-
-
-def _is_list(table: Place, encoding: str | None) -> bool:
-    with opened(table, encoding) as file:
-        try:
-            return file.read(2**16).lstrip().startswith("[")
-        except UnicodeError:
-            return False  # reading it says what is wrong
 
 
 def of_tables(tables: list[Place], root: Place, options: Options, *, folder: bool = False) -> Source:
@@ -164,15 +159,23 @@ def _unnamed(found: list[Named], options: Options) -> list[str]:
     count = 0
     for one in found:
         root = options.images or one.table.parent
-        used = {name.replace("\\", "/").removeprefix("./") for name in one.used}
+        used = {_plainly(name, root) for name in one.used}
         others = [other.table.parent for other in found if other is not one]
         for file in _files(root):
             name = below(file, root)
             elsewhere = any(
                 below(file, other) is not None and below(other, root) is not None for other in others
             )
-            count += name is not None and name not in used and not elsewhere
+            count += name is not None and normalize("NFC", name) not in used and not elsewhere
     return [f"{count:,} pictures that no row names were left out"] if count else []
+
+
+def _plainly(name: str, root: Place) -> str:
+    """A name in a table as `below` gives it, in one Unicode form."""
+    found = normpath(name.replace("\\", "/"))
+    if isinstance(root, Path) and Path(found).is_relative_to(root.resolve()):
+        found = str(Path(found).relative_to(root.resolve()))
+    return normalize("NFC", found)
 
 
 def _files(folder: Place) -> Iterable[Place]:
