@@ -25,6 +25,7 @@ DECODING = (
     "srgb-1"  # how pictures of other profiles are decoded: part of the keys of what is made from them
 )
 UNREADABLE = "unreadable"
+BARE = "inks without a profile"  # CMYK: what its numbers look like, only a guess can tell
 TOLERANCE = 3  # of 255: spellings of sRGB differ by their roundings; the nearest other curve, by 9
 STEP = 17  # between the levels of the colours by which profiles are told apart
 ROWS = 64  # of a picture in one go
@@ -86,7 +87,7 @@ class Colours:
 
 def decoding_of(profile: str | None) -> str | None:
     """How a picture of that profile (`pictures.Decoded`) is decoded, where its pixels are converted."""
-    return None if profile in (None, UNREADABLE) else DECODING
+    return None if profile in (None, UNREADABLE, BARE) else DECODING
 
 
 def told(profiles: Mapping[str, int], several: int = 0) -> list[str]:
@@ -96,7 +97,7 @@ def told(profiles: Mapping[str, int], several: int = 0) -> list[str]:
         profiles: what `pictures.Decoded` calls a profile → pictures.
         several: pictures of files that hold more of them.
     """
-    other = {name: count for name, count in profiles.items() if name != UNREADABLE}
+    other = {name: count for name, count in profiles.items() if name not in (UNREADABLE, BARE)}
     names = sorted(other, key=lambda name: (-other[name], name))
     more = f" and {len(names) - NAMED:,} others" if len(names) > NAMED else ""
     kinds = (
@@ -106,6 +107,7 @@ def told(profiles: Mapping[str, int], several: int = 0) -> list[str]:
             "read as sRGB",
         ),
         (profiles.get(UNREADABLE, 0), "with a colour profile that cannot be read", "taken as sRGB"),
+        (profiles.get(BARE, 0), "of CMYK without a colour profile", "read by a formula, a guess"),
         (several, "of several frames or pages", "read by the first"),
     )
     return [

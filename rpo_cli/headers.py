@@ -16,7 +16,7 @@ def header(file: Path) -> dict[str, Any]:
 
     Raises:
         OSError: it cannot be read.
-        ValueError: it is no safetensors file.
+        ValueError: it is no safetensors file, or not a whole one.
     """
     with file.open("rb") as opened:
         length = int.from_bytes(opened.read(8), "little")
@@ -25,7 +25,15 @@ def header(file: Path) -> dict[str, Any]:
         found = json.loads(opened.read(length))
     if not isinstance(found, dict) or not all(isinstance(entry, dict) for entry in found.values()):
         raise ValueError("no safetensors file: its header is no table")
+    _whole(found, 8 + length, file.stat().st_size)
     return found
+
+
+def _whole(found: dict[str, Any], start: int, size: int) -> None:
+    ends = [entry.get("data_offsets", ())[1:2] for name, entry in found.items() if name != METADATA]
+    end = start + max((end[0] for end in ends if end and isinstance(end[0], int)), default=0)
+    if size < end:
+        raise ValueError(f"cut short: {size:,} of {end:,} bytes")
 
 
 def shapes(file: Path) -> Shapes:

@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
-from rpo_cli.adapters import ADAPTER, is_adapter
+from rpo_cli.adapters import ADAPTER, config_beside, is_adapter
 from rpo_cli.errors import RpoError, UsageError, nearest
 from rpo_cli.hashes import FileHashes, file_hashes
 from rpo_cli.single_file import is_single_file, single_file
@@ -140,11 +140,13 @@ def _instead(file: Path) -> str:
 
 
 def _file_hash(file: Path, cache: Path | None, rehash: bool) -> str:
-    """Of a LoRA its content; of a whole model also what configures it."""
+    """Of a LoRA its content and peft's configuration beside it; of a whole model what configures it too."""
     with file_hashes(cache, rehash=rehash) as hashes:
         own = _hash_of(file, hashes)
         if is_adapter(file):
-            return own
+            beside = config_beside(file)
+            both = f"{own}\n{_hash_of(beside, hashes)}" if beside else ""
+            return hashlib.sha256(both.encode()).hexdigest() if both else own
         config = single_file(str(file)).config
         digest = hashlib.sha256(f"{own}\n".encode())
         for path in sorted(path for path in config.rglob("*") if path.is_file()):

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 from PIL.Image import Image as Picture
 
-from rpo_cli.colours import UNREADABLE, BadProfile, Colours, colours_of
+from rpo_cli.colours import BARE, UNREADABLE, BadProfile, Colours, colours_of
 from rpo_cli.errors import CorruptImage, OtherFormat
 from rpo_cli.installing import package
 from rpo_cli.picture_formats import ASKED, HEIF, READ, format_of
@@ -45,7 +45,8 @@ class Decoded:
 
     Attributes:
         profile: name of the other colour profile that it was converted from; `colours.UNREADABLE`: its
-            profile cannot be read, and the pixels are the file's own; None: they are that anyway.
+            profile cannot be read, and the pixels are the file's own; `colours.BARE`: of CMYK, it has
+            none; None: the pixels are the file's own.
         several: the file holds more than this first one: frames or pages.
     """
 
@@ -156,7 +157,9 @@ def _colours(opened: Picture, data: bytes) -> tuple[str | None, Colours | None]:
         colours = colours_of(opened, data)
     except BadProfile:
         return UNREADABLE, None
-    return (None, None) if colours is None else (colours.name, colours)
+    if colours is None:
+        return BARE if opened.mode == "CMYK" else None, None
+    return colours.name, colours
 
 
 def _rgb(picture: Picture) -> Picture:

@@ -143,7 +143,7 @@ def test_cmyk_is_read_as_its_profile_prints_it(format):
     assert near(paper, (255, 255, 255))
     colour, name = seen(flat((0, 0, 0, 128), **half))
     assert near(colour, (127, 127, 127))
-    assert name is None
+    assert name == colours.BARE
 
 
 def test_colours_are_converted_before_they_lie_over_white():
@@ -190,6 +190,17 @@ def test_a_profile_of_which_a_jpeg_lacks_a_piece_is_said():
     at = data.index(b"ICC_PROFILE\0")
     data = data[: at + 13] + b"\x02" + data[at + 14 :]  # the first of two
     assert seen(data)[1] == colours.UNREADABLE
+
+
+@pytest.mark.parametrize("format", ["JPEG", "TIFF"])
+def test_inks_without_a_profile_are_a_guess_and_said_so(format):
+    data = flat((0, 255, 255, 0), mode="CMYK", format=format)
+    found = pictures.read(data)
+
+    assert found.profile == pictures.profile_of(data) == colours.BARE
+    assert colours.decoding_of(found.profile) is None
+    (note,) = colours.told({colours.BARE: 2})
+    assert note == "2 pictures of CMYK without a colour profile were read by a formula, a guess"
 
 
 def cicp(*points):

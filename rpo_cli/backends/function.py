@@ -37,7 +37,7 @@ class FunctionReward:
         module, _, name = self._place.partition(":")
         try:
             self._function = getattr(import_module(module), name)
-        except Exception as error:  # whatever the user's own module raises
+        except (Exception, SystemExit) as error:  # whatever the user's own module raises
             told = str(error) if isinstance(error, ImportError | AttributeError) else _told(error)
             raise RpoError(
                 f"score.functions: {self._place}: cannot be imported: {told}",
@@ -53,7 +53,7 @@ class FunctionReward:
         copies = [image.convert("RGB").copy() for image in images]
         try:
             given = self._function(list(prompts), copies)
-        except Exception as error:  # the user's own: whatever it raises
+        except (Exception, SystemExit) as error:  # the user's own: whatever it raises
             if is_out_of_memory(error):
                 raise  # a smaller batch may fit
             raise RpoError(
@@ -62,7 +62,9 @@ class FunctionReward:
             ) from error
         try:
             found = np.asarray(given, dtype=np.float64)
-        except (TypeError, ValueError) as error:
+            if _words(given):  # which NumPy would read as numbers
+                raise TypeError("texts")
+        except (TypeError, ValueError, OverflowError) as error:
             raise self._wrong(f"{type(given).__name__}, no numbers") from error
         if found.shape != (len(prompts),):
             raise self._wrong(f"numbers of shape {found.shape} for {len(prompts)} rows")
@@ -76,7 +78,14 @@ class FunctionReward:
         )
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     """Class and first line of what the user's code raised."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+
+
+def _words(given: Any) -> bool:
+    """Whether texts stand among what the user's code returned."""
+    if isinstance(given, np.ndarray):
+        return given.dtype.kind in "US" or (given.dtype.kind == "O" and _words(given.tolist()))
+    return isinstance(given, list | tuple) and any(isinstance(item, str | bytes) for item in given)

@@ -18,7 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rpo_cli.adapters import adapter_file, chosen, scaling_said
+from rpo_cli.adapters import SCALING, adapter_file, chosen, scaling_said
 from rpo_cli.backends.loading import first_line, quiet
 from rpo_cli.backends.lora_names import ORIGINAL, Matched, layers_of, match, stripped
 from rpo_cli.backends.lora_said import note_of, refuse
@@ -26,7 +26,6 @@ from rpo_cli.errors import RpoError, UsageError
 
 NAME = "default_0"  # diffusers' for the first
 KOHYA = {"down": "lora_down.weight", "up": "lora_up.weight", "alpha": "alpha", "bias": "lora_up.bias"}
-SCALING = ("lora_alpha", "alpha_pattern", "use_rslora")  # of peft's configuration
 State = dict[str, Tensor]
 
 
@@ -62,8 +61,9 @@ def load_adapter(pipe: Any, ref: str, model: str, revision: str | None = None) -
         raise UsageError(f"{model}: a {type(pipe).__name__} takes no LoRA", "leave the LoRA out")
     reading = _best(pipe, state)
     refuse(ref, reading.matched, model)
-    _load(pipe, ref, model, reading, said)
-    return note_of(ref, reading.matched)
+    _numbers(ref, reading)
+    idle = _load(pipe, ref, model, reading, said)
+    return note_of(ref, reading.matched, idle)
 
 
 def _downloaded(ref: str, revision: str | None) -> Path:
@@ -165,11 +165,33 @@ def _kohya(state: State) -> State:
     return found
 
 
-def _load(pipe: Any, ref: str, model: str, reading: _Reading, said: Mapping[str, Any]) -> None:
-    """Through the pipeline's own loader, under diffusers' names; then each layer is looked at."""
+def _numbers(ref: str, reading: _Reading) -> None:
+    """Refuse a file whose numbers are none, or whose alpha is not one."""
+    for found in reading.matched.found.values():
+        for part, key in found.keys.items():
+            given = reading.state[key]
+            if part == "alpha" and given.numel() != 1:
+                raise UsageError(f"{ref}: {key} is {given.numel()} numbers, not one", "download it again")
+            if not given.to(torch.float32).isfinite().all():
+                raise UsageError(
+                    f"{ref}: {key} holds what is no number (NaN or infinite)",
+                    "give another checkpoint of it: its training went wrong, or its file",
+                )
+
+
+def _load(pipe: Any, ref: str, model: str, reading: _Reading, said: Mapping[str, Any]) -> int:
+    """Through the pipeline's own loader, under diffusers' names; then each layer is looked at.
+
+    Returns:
+        Layers that add nothing.
+    """
     state, scales, wanted = {}, {}, {}
+    modules = modules_of(pipe)
     for (component, layer), found in reading.matched.found.items():
+        weight = modules[component][layer]
         down, up = reading.state[found.keys["down"]], reading.state[found.keys["up"]]
+        down = down.reshape(len(down), *weight[1:])  # a convolution of one pixel is a linear layer
+        up = up.reshape(*up.shape[:2], *(1 for _ in weight[2:]))
         state[f"{component}.{layer}.lora_A.weight"] = down
         state[f"{component}.{layer}.lora_B.weight"] = up
         if "bias" in found.keys:
@@ -193,6 +215,7 @@ def _load(pipe: Any, ref: str, model: str, reading: _Reading, said: Mapping[str,
         tuned.scaling[NAME] = scales[place]
     if arrived:
         raise _lost(ref, ".".join(next(iter(arrived))))
+    return sum(not (scales[place] and down.any() and up.any()) for place, (down, up) in wanted.items())
 
 
 def _carrying(pipe: Any) -> dict[tuple[str, str], Any]:

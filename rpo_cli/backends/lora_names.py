@@ -16,6 +16,7 @@ DENOISERS = ("unet", "transformer")
 _DENOISER = (
     *("base_model.model.", "model.diffusion_model.", "diffusion_model.", "unet.", "transformer."),
     *("lora_unet_", "lora_transformer_", "lycoris_"),
+    *("module.", "_orig_mod."),  # of a model that was trained on several cards, or compiled
 )
 _TEXTS = {
     "text_encoder_3.": "text_encoder_3",
@@ -132,7 +133,7 @@ def match(shapes: Mapping[str, tuple[int, ...]], modules: Modules) -> Matched:
         elif not _fits(layer, shapes, modules[place[0]][place[1]]):
             result.unlike.append(layer.name)
         elif place in result.found:
-            result.unknown.append(layer.name)  # one layer under two names
+            result.unread["a second name for one layer"] += 1
         else:
             result.found[place] = layer
     return result
@@ -173,10 +174,15 @@ def stripped(name: str, denoiser: str) -> tuple[str, str]:
 
 
 def _fits(layer: Layer, shapes: Mapping[str, tuple[int, ...]], weight: tuple[int, ...]) -> bool:
+    """Also where a convolution of one pixel stands for a linear layer, or that for the former."""
     down, up = shapes[layer.keys["down"]], shapes[layer.keys["up"]]
-    if len(down) < 2 or len(up) < 2 or len(down) != len(weight):
+    if len(down) < 2 or len(up) < 2 or set(up[2:]) - {1}:
         return False
-    return (up[0], *down[1:]) == weight and up[1] == down[0]
+    return up[1] == down[0] and _matrix((up[0], *down[1:])) == _matrix(weight)
+
+
+def _matrix(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return shape[:2] if not set(shape[2:]) - {1} else shape
 
 
 def prefixes(names: Iterable[str]) -> list[str]:

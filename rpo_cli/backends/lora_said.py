@@ -39,8 +39,12 @@ def refuse(ref: str, matched: Matched, model: str) -> None:
     )
 
 
-def note_of(ref: str, matched: Matched) -> list[str]:
-    """A sentence with both counts where not all of the file was read, else none."""
+def note_of(ref: str, matched: Matched, idle: int = 0) -> list[str]:
+    """A sentence with both counts where not all of the file was read, else none.
+
+    Args:
+        idle: layers among those found that add nothing.
+    """
     parts = []
     if matched.unknown:
         parts.append(f"this model has no {_listed(matched.unknown)}")
@@ -49,6 +53,8 @@ def note_of(ref: str, matched: Matched) -> list[str]:
     if matched.loose:
         tensors = "1 tensor" if len(matched.loose) == 1 else f"{len(matched.loose)} tensors"
         parts.append(f"{tensors} of no layer: {_listed(matched.loose)}")
+    if idle:
+        parts.append(f"{idle} of them {'adds' if idle == 1 else 'add'} nothing (a factor or alpha of 0)")
     if not parts:
         return []
     used = f"{len(matched.found)} of {matched.layers} layers of this LoRA are used"

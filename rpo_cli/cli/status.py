@@ -11,7 +11,7 @@ from rpo_cli.cli import reports, step
 from rpo_cli.cli.output import Output, counted, duration, folded, size, table
 
 if TYPE_CHECKING:
-    from rpo_cli.line.status import RunStatus
+    from rpo_cli.line.status import RunStatus, StageStatus
     from rpo_cli.line.withdrawing import ImportedSource
 
 NARROW = "\N{NO-BREAK SPACE}"  # inside an item of a list that is folded
@@ -65,12 +65,17 @@ def _lines(found: "RunStatus") -> list[str]:
         table(header, rows),
         *(f"{s.stage}: {s.problem}" for s in found.stages if s.problem),
         *(_source(item) for item in found.sources),
+        *(_floor(s) for s in found.stages if s.floor),
         *(f"{s.stage} rejected: {counted(s.rejects)}" for s in found.stages if s.rejects),
         *_pairs(found),
         *map(folded, _after(found)),
         folded(f"disk: {disk or 'nothing yet'}"),
         *([f"next: {found.next}"] if found.next else []),
     ]
+
+
+def _floor(stage: "StageStatus") -> str:
+    return f"edit floor: {stage.floor:,} of the {stage.present:,} edits, under an empty instruction"
 
 
 def _source(item: "ImportedSource") -> str:

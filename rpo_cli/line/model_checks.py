@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from rpo_cli import installing
-from rpo_cli.adapters import adapter_file
+from rpo_cli.adapters import adapter_file, held, scaling_said
 from rpo_cli.backends.lora_names import DENOISERS, ORIGINAL, match
 from rpo_cli.backends.lora_said import refuse
 from rpo_cli.errors import MissingDependency, UsageError
@@ -152,14 +152,15 @@ def check_lora(line: Line, model: ModelIdentity, ref: str) -> None:
     if not Path(ref).exists():
         return
     file = adapter_file(ref)
+    layers = held(file)
+    scaling_said(file)
+    others = len(list(Path(ref).glob("*.safetensors"))) - 1
+    if others > 0:
+        line.say(f"{ref}: {file.name} is the LoRA; {others} other .safetensors of the folder are not read")
     modules = _modules(folder) if folder is not None else {}
     if not any(name in modules for name in DENOISERS):
         return  # nothing here tells the layers
-    try:
-        held = shapes(file)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{file}: cannot be read as a LoRA: {error}", "download it again") from error
-    found = match(held, modules)
+    found = match(layers, modules)
     if found.unlike or not any(ORIGINAL.search(name) for name in found.unknown):
         refuse(ref, found, model.ref)
 

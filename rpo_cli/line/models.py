@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli import registry
-from rpo_cli.adapters import ADAPTER, adapter_file
+from rpo_cli.adapters import ADAPTER, adapter_file, held
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.identity import CONFIGS, ModelIdentity, served
 from rpo_cli.line.context import Line
@@ -92,9 +92,11 @@ def adapter_of(line: Line) -> ModelIdentity | None:
     if not ref:
         return None
     folder = Path(ref)
-    if folder.is_dir() and not any((folder / name).is_file() for name in (ADAPTER, *CONFIGS)):
-        return line.identity(str(adapter_file(ref)))
-    return line.identity(ref)
+    if not folder.exists() or any((folder / name).is_file() for name in (ADAPTER, *CONFIGS)):
+        return line.identity(ref)
+    file = adapter_file(ref)
+    held(file)
+    return line.identity(str(file))
 
 
 def drawn_by(line: Line, model: str, revision: str | None) -> Chosen:

@@ -26,6 +26,7 @@ KINDS = {
     "pairs": "pair",
     "verdicts": "verdict",
 }
+FLOOR = "floor"  # purpose of edits that are no part of any story but their own
 STAGES = {"images": "generate", "critiques": "critique", "edits": "edit"}
 SHORTEST = 4  # letters of an id
 MENTIONED = 5  # rows that an ambiguous id is told to mean
@@ -35,7 +36,7 @@ SUFFIXES = {"JPEG": "jpg", "TIFF": "tif", "HEIF": "heic"}  # of other formats th
 LINKS = {
     "images": ("image_id", "prompt_id", "sha256"),
     "critiques": ("critique_id", "prompt_id", "image_sha256", "instructions"),
-    "edits": ("edit_id", "prompt_id", "image_sha256", "critique_id", "sha256"),
+    "edits": ("edit_id", "prompt_id", "image_sha256", "critique_id", "sha256", "purpose"),
     "pairs": ("pair_id", "prompt_id", "a_id", "b_id", "critique_id"),
     "rejects": ("key_of", "input_id"),
     "verdicts": ("verdict_id", "pair_id"),
@@ -176,7 +177,7 @@ def _around(
         for row in light["edits"]
         if _source(row, "image_sha256") in sources
         and (critiques is None or row["critique_id"] in critiques)
-        and (edits is None or row["edit_id"] in edits)
+        and (row["purpose"] != FLOOR if edits is None else row["edit_id"] in edits)
     }
     sides = images | made if critiques is None and edits is None else made
     if pairs is None:

@@ -10,6 +10,7 @@ from rpo_cli.line.advice import evaluated, next_command
 from rpo_cli.line.contenders import finished, trained_on
 from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.critics import is_function
+from rpo_cli.line.edit_floor import floor_keys
 from rpo_cli.line.held_out import IN_PASSING, dataset_files
 from rpo_cli.line.imports import STAGE, import_groups, imported, rejects_of
 from rpo_cli.line.rates import rate_of, rates
@@ -37,6 +38,7 @@ class StageStatus:
     Attributes:
         wanted: rows that the settings ask for, given the rows upstream; None: cannot be told (`problem`).
         stale: rows of older settings; `rpo status --prune` drops them.
+        floor: rows among those present that measure what the editor does unasked, and take part in nothing.
         rate: rows per second when the stage last ran here; None when that is not known.
     """
 
@@ -49,6 +51,7 @@ class StageStatus:
     bytes: int
     problem: str | None = None
     rate: float | None = None
+    floor: int = 0
 
     @property
     def missing(self) -> int | None:
@@ -176,11 +179,13 @@ def _stage(line: Line, name: str) -> StageStatus:
     for work in found:
         for reason, count in reject_reasons(line, work, work.keys).items():
             rejects[reason] = rejects.get(reason, 0) + count
-    present = len({key for work in found for key in work.keys} & line.store.keys(table))
+    there = {key for work in found for key in work.keys} & line.store.keys(table)
+    floor = len(there & floor_keys(line)) if name == "edit" else 0
     stale = sum(count for group, count in counts.items() if group not in groups(found))
     wanted = sum(len(work.tasks) for work in found)
     rate = rate_of(rates(line.store), name)
-    return StageStatus(name, wanted, present, sum(rejects.values()), rejects, stale, size, None, rate)
+    rejected = sum(rejects.values())
+    return StageStatus(name, wanted, len(there), rejected, rejects, stale, size, None, rate, floor)
 
 
 def groups(found: list[Work]) -> set[str]:

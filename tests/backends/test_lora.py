@@ -98,6 +98,7 @@ PARTS = [
     [
         *((prefix, PARTS[0]) for prefix in ("unet.", "transformer.", "", "model.diffusion_model.")),
         *((prefix, PARTS[0]) for prefix in ("base_model.model.unet.", "diffusion_model.unet.")),
+        *((prefix, PARTS[0]) for prefix in ("module.unet.", "unet._orig_mod.")),
         *(("diffusion_model.", parts) for parts in PARTS),
         *(("base_model.model.", parts) for parts in PARTS),
     ],
@@ -455,3 +456,61 @@ def test_every_tensor_of_a_file_belongs_to_a_layer_or_is_loose(tmp_path):
 
 def test_prefixes_are_told_by_frequency():
     assert prefixes(["foo.bar.a", "lora_x_y", "foo.bar.b"]) == ["foo.bar.", "lora_x_"]
+
+
+@pytest.mark.parametrize("ones", [(1, 1), ()])
+def test_a_convolution_of_one_pixel_and_a_linear_layer_stand_for_each_other(pipe, tmp_path, ones):
+    """Attention is linear in the embedded model; its shortcuts are convolutions of one pixel."""
+    found = factors(pipe, "unet", ("to_q",)) | factors(pipe, "unet", ("conv_shortcut",))
+    shaped = {
+        name: tuple(factor.reshape(*factor.shape[:2], *ones) for factor in pair)
+        for name, pair in found.items()
+    }
+
+    assert load_adapter(pipe, str(saved(dotted(shaped, "unet."), tmp_path / "x.safetensors")), SHAPES) == []
+    added = changes(pipe.unet)
+    assert added.keys() == found.keys()
+    for name, (down, up) in found.items():
+        assert_close(added[name].flatten(1), up.flatten(1) @ down.flatten(1), FORWARD)
+
+
+@pytest.mark.parametrize("part", ["lora_down.weight", "lora_up.weight", "alpha"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_numbers_that_are_none_are_refused_by_the_tensors_name(pipe, attention, tmp_path, part, value):
+    state = kohya(attention, alpha=4)
+    key = next(key for key in state if key.endswith(part))
+    state[key] = state[key].clone()
+    state[key].view(-1)[0] = value
+    with pytest.raises(UsageError) as caught:
+        load_adapter(pipe, str(saved(state, tmp_path / "x.safetensors")), SHAPES)
+
+    assert f"{key} holds what is no number" in caught.value.message
+    assert changes(pipe.unet) == {}
+
+
+def test_an_alpha_of_several_numbers_is_refused(pipe, attention, tmp_path):
+    state = kohya(attention, alpha=4)
+    key = next(key for key in state if key.endswith("alpha"))
+    state[key] = torch.tensor([4.0, 4.0])
+    with pytest.raises(UsageError, match=f"{key} is 2 numbers"):
+        load_adapter(pipe, str(saved(state, tmp_path / "x.safetensors")), SHAPES)
+
+
+def test_layers_that_add_nothing_are_counted(pipe, attention, tmp_path):
+    state = kohya(attention, alpha=4)
+    names = [key.removesuffix(".alpha") for key in state if key.endswith(".alpha")]
+    state[f"{names[0]}.alpha"] = torch.tensor(0.0)
+    state[f"{names[1]}.lora_up.weight"] = torch.zeros_like(state[f"{names[1]}.lora_up.weight"])
+    (note,) = load_adapter(pipe, str(saved(state, tmp_path / "x.safetensors")), SHAPES)
+
+    assert "2 of them add nothing" in note
+
+
+def test_a_layer_under_two_names_is_read_once_and_said_so(pipe, attention, tmp_path):
+    state = {**dotted(attention, "unet."), **dotted(attention, "transformer.")}
+    (note,) = load_adapter(pipe, str(saved(state, tmp_path / "x.safetensors")), SHAPES)
+
+    assert f"{len(attention)} of {2 * len(attention)} layers" in note
+    assert f"not read: {len(attention)} layers of a second name for one layer" in note
+    assert "has no" not in note
+    assert_adds(pipe.unet, attention)

@@ -15,6 +15,7 @@ from rpo_cli.line.forecast import forecast
 from rpo_cli.line.report import _pictures, _stages
 from rpo_cli.line.run import dataset_is_current
 from rpo_cli.line.show import story
+from rpo_cli.line.status import status
 from rpo_cli.protocols import Refused
 from tests.observed import Notes
 
@@ -241,3 +242,25 @@ def test_the_card_tells_the_floor(opened):
     card = line.store.files.read("dataset/README.md").decode()
     assert "Asked for nothing, the editor changes a picture by 0.0196 " in card
     assert "floor" not in json.dumps(card.split("## Pairs")[0])
+
+
+def test_the_story_of_a_picture_a_prompt_and_a_pair_has_no_edit_of_nothing(opened):
+    line = opened()
+    through(line)
+    floor = floor_keys(line)
+    (row, *_) = line.store.fetch("edits", sorted(floor)[:1])
+    told = {}
+    for key in (row.image_id, row.prompt_id):
+        told[key] = {chapter.id for chapter in story(line.store.url, key).chapters}
+        assert key in told[key]
+        assert not told[key] & floor
+
+
+def test_status_tells_how_many_edits_are_of_nothing(opened):
+    line = opened()
+    through(line)
+    found = {stage.stage: stage for stage in status(line.store.url).stages}
+
+    assert found["edit"].floor == len(floor_keys(line)) == 16
+    assert found["edit"].present == 16 + len(work.edit_work(line).tasks)
+    assert {stage.floor for name, stage in found.items() if name != "edit"} == {0}

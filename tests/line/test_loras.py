@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from rpo_cli import open_line
+from rpo_cli.adapters import is_adapter
 from rpo_cli.backends import pipelines
 from rpo_cli.errors import UsageError
 from rpo_cli.hashes import file_sha256
@@ -71,6 +72,83 @@ def test_a_broken_file_and_one_without_a_lora_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(UsageError, match="holds no LoRA"):
         model_checks.check_generator(line(tmp_path, tmp_path / "empty"))
+    save_file({"unet.conv_in.weight": torch.ones(4, 4)}, tmp_path / "weights.safetensors")
+    with pytest.raises(UsageError, match=r"holds no layer of a LoRA \(first tensor: unet.conv_in.weight"):
+        model_checks.check_generator(line(tmp_path, tmp_path / "weights.safetensors"))
+
+
+def test_a_file_that_was_not_wholly_downloaded_is_refused_with_its_size(tmp_path):
+    whole = lora(tmp_path / "x.safetensors").read_bytes()
+    for bytes_there in (len(whole) - 1, len(whole) // 2):
+        (tmp_path / "x.safetensors").write_bytes(whole[:bytes_there])
+        told = f"cut short: {bytes_there:,} of {len(whole):,} bytes"
+        with pytest.raises(UsageError, match=told):
+            model_checks.check_generator(line(tmp_path, tmp_path / "x.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (b'{"lora_alpha": "big"}', "lora_alpha is 'big'"),
+        (b'{"lora_alpha": NaN}', "lora_alpha is nan"),
+        (b'{"alpha_pattern": {"(": 2}}', "alpha_pattern: missing"),
+        (b'{"alpha_pattern": [2]}', "alpha_pattern is"),
+        (b"[]", "no table"),
+        (b'{"r": "\xe9"}', "utf-8"),
+    ],
+)
+def test_a_configuration_that_tells_no_scale_is_refused_at_the_door(tmp_path, config, told):
+    lora(tmp_path / "a" / "adapter_model.safetensors")
+    (tmp_path / "a" / "adapter_config.json").write_bytes(config)
+    with pytest.raises(UsageError) as caught:
+        model_checks.check_generator(line(tmp_path, tmp_path / "a"))
+    assert "adapter_config.json" in caught.value.message
+    assert told in caught.value.message
+
+
+def test_a_folder_with_a_pickle_is_refused_with_its_conversion(tmp_path):
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "pytorch_lora_weights.bin").write_bytes(b"")
+    with pytest.raises(UsageError) as caught:
+        model_checks.check_generator(line(tmp_path, tmp_path / "a b"))
+    assert f"rpo convert '{tmp_path}/a b/pytorch_lora_weights.bin'" in caught.value.hint
+
+
+def test_the_alpha_beside_a_file_is_part_of_its_key(tmp_path):
+    file = lora(tmp_path / "a" / "v1.safetensors")
+    alone = models.adapter_of(line(tmp_path, file)).revision
+    keys = {alone}
+    for alpha in (4, 8):
+        (file.parent / "adapter_config.json").write_text(json.dumps({"lora_alpha": alpha}))
+        keys.add(models.adapter_of(line(tmp_path, file)).revision)
+
+    assert alone == file_sha256(file)
+    assert len(keys) == 3
+
+
+def test_files_beside_the_one_that_is_taken_are_counted(tmp_path):
+    for name in ("pytorch_lora_weights", "v1", "v2"):
+        lora(tmp_path / "a" / f"{name}.safetensors")
+    told = []
+    opened = line(tmp_path, tmp_path / "a")
+    opened.observer.note = told.append
+    model_checks.check_generator(opened)
+
+    assert any("pytorch_lora_weights.safetensors is the LoRA; 2 other" in text for text in told)
+
+
+@pytest.mark.parametrize(
+    "key", ["a.lokr_w1_a", "a.hada_w2_b", "a.oft_blocks", "a.diff", "a.lora_up.weight"]
+)
+def test_an_adapter_of_any_kind_is_told_from_a_model(tmp_path, key):
+    save_file({key: torch.ones(2)}, tmp_path / "x.safetensors")
+    assert is_adapter(tmp_path / "x.safetensors")
+
+
+@pytest.mark.parametrize("key", ["a.weight", "a.diffusion.weight", "lora.weight", "differ"])
+def test_a_models_weights_are_no_adapter(tmp_path, key):
+    save_file({key: torch.ones(2)}, tmp_path / "x.safetensors")
+    assert not is_adapter(tmp_path / "x.safetensors")
 
 
 def test_a_file_of_any_name_is_known_by_its_content_alone_or_in_its_folder(tmp_path):

@@ -159,6 +159,11 @@ RAISING = {
     "key": ("return {}[0]", "raised KeyError: 0$"),
     "bare": ("assert False", "raised AssertionError"),
     "number": ("return [1 / 0]", "raised ZeroDivisionError: "),
+    "exit": ("raise SystemExit(3)", "raised SystemExit: 3$"),
+    "texts": ("return ['0.5']", "gave list, no numbers"),
+    "array of texts": ("import numpy; return numpy.array(['0.5'])", "gave ndarray, no numbers"),
+    "objects": ("import numpy; return numpy.array(['1'], dtype=object)", "gave ndarray, no numbers"),
+    "beyond numbers": ("return [10**400]", "gave list, no numbers"),
 }
 
 
