@@ -18,7 +18,7 @@ KEYS = ("flaws", "instructions", "critique", "nothing_to_change")
 
 # what was done to a reply → how it is told of several
 THINKING, ANSWER, FENCE, BOX, TOKENS = "thinking", "answer tags", "code fence", "box", "control tokens"
-PROSE, REPAIRED, WRAPPED = "prose around JSON", "mended JSON", "JSON in a list"
+PROSE, REPAIRED, WRAPPED = "prose around JSON", "mended JSON", "wrapped JSON"
 OTHER_FIELD = "reasoning field"
 SAID = {
     THINKING: "held thinking, which was cut away",
@@ -29,7 +29,7 @@ SAID = {
     PROSE: "held prose around JSON, which was cut away",
     REPAIRED: "held faulty JSON, which was mended",
     OTHER_FIELD: "had no content; the field for reasoning stands in for it",
-    WRAPPED: "held JSON in a list of one",
+    WRAPPED: "held JSON in a list or an object of one",
 }
 
 _THINK = r"think(?:ing)?|thoughts?|reason(?:ing)?|seed:think"
@@ -38,13 +38,18 @@ _CLOSE = rf"</(?:{_THINK})>|\[/think\]|◁/think▷"
 _THOUGHT = re.compile(rf"(?:{_OPEN})(?:(?!{_OPEN}).)*?(?:{_CLOSE})", re.DOTALL | re.IGNORECASE)
 _UNOPENED = re.compile(rf"\A.*(?:{_CLOSE})", re.DOTALL | re.IGNORECASE)
 _UNCLOSED = re.compile(rf"(?:{_OPEN}).*\Z", re.DOTALL | re.IGNORECASE)
-_ANSWERED = re.compile(r"<(answer|output|response|final)>(.*?)</\1>", re.DOTALL | re.IGNORECASE)
-_ANSWER_TAG = re.compile(r"</?(?:answer|output|response|final)>", re.IGNORECASE)
+_ANSWER_TAG = re.compile(r"<(/?)(answer|output|response|final)>", re.IGNORECASE)
 _BOXED = re.compile(r"<\|begin_of_box\|>(.*?)(?:<\|end_of_box\|>|\Z)", re.DOTALL)
 _TOKEN = re.compile(r"<\|[a-z_]{2,40}\|>|</?s>|<(?:end_of_turn|end_of_utterance|eos)>", re.IGNORECASE)
 _FENCE = re.compile(r"\A\s*(?:`{3}|~{3})[\w-]*[ \t]*\n?(.*?)\n?[ \t]*(?:`{3}|~{3})\s*\Z", re.DOTALL)
 _STRING = r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'"
 _COMMA = re.compile(rf"({_STRING})|,(?=\s*[\]}}])", re.DOTALL)
+_KEY = re.compile(
+    rf"({_STRING})|(?<=[{{,\s])(flaws|instructions|critique|aspect|detail|nothing_to_change)(?=\s*:)",
+    re.DOTALL,
+)
+_NO_COMMA = re.compile(rf"({_STRING})(?=\s+[\"'])", re.DOTALL)
+_COMMENT = re.compile(rf"({_STRING})|//[^\n]*|/\*[^*]*\*/", re.DOTALL)
 _WORD = re.compile(rf"({_STRING})|\b(?:true|false|null)\b", re.DOTALL)
 _BACKSLASH = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES = "\\'\"abfnrtvxuUN\n"  # others are none in Python, which would warn of them
@@ -98,8 +103,16 @@ def _without_thinking(text: str) -> str:
 
 
 def _answer(text: str) -> str:
-    found = _ANSWERED.findall(text)
-    return found[-1][1] if found else _ANSWER_TAG.sub("", text)
+    """What stands in the last answer tags; tags without a partner go alone."""
+    opened: dict[str, int] = {}
+    start = end = -1
+    for tag in _ANSWER_TAG.finditer(text):
+        name = tag[2].lower()
+        if not tag[1]:
+            opened.setdefault(name, tag.end())
+        elif name in opened:
+            start, end = opened.pop(name), tag.start()
+    return text[start:end] if start >= 0 else _ANSWER_TAG.sub("", text)
 
 
 def _boxed(text: str) -> str:
@@ -125,8 +138,8 @@ def _unfenced(text: str) -> str:
 def document(text: str) -> Document | None:
     """The one JSON object in `text`; None when there is none, or several that differ.
 
-    A list of one object is that object. Trailing commas, Python's quotes and quotes that were not escaped
-    are read too.
+    A list of one object is that object, and so is an object that holds nothing else. Trailing commas,
+    comments, Python's and typographic quotes and quotes that were not escaped are read too.
     """
     text = text[:LONGEST]
     whole = _loaded(text)
@@ -143,7 +156,24 @@ def document(text: str) -> Document | None:
 def _unwrapped(value: Any, prose: str, notes: tuple[str, ...]) -> Document | None:
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], dict):
         value, notes = value[0], (*notes, WRAPPED)
-    return Document(value, prose, notes) if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        return None
+    held = next(iter(value.values())) if len(value) == 1 else None
+    if isinstance(held, dict) and _is_reply(held):
+        value, notes = held, (*notes, WRAPPED)
+    return Document(in_small_letters(value), prose, notes)
+
+
+def in_small_letters(value: dict[str, Any]) -> dict[str, Any]:
+    """The object with its keys in small letters; of two keys that are one then, the first counts."""
+    made: dict[str, Any] = {}
+    for key, item in value.items():
+        made.setdefault(key.strip().lower() if isinstance(key, str) else key, item)
+    return made
+
+
+def _is_reply(value: dict[str, Any]) -> bool:
+    return not in_small_letters(value).keys().isdisjoint(KEYS)
 
 
 def _around(text: str, start: int, end: int) -> str:
@@ -171,22 +201,30 @@ def _inside(text: str) -> list[tuple[dict[str, Any], int, int]]:
             value, end = decoder.raw_decode(text, place)
         except (ValueError, RecursionError):
             continue
-        if any(key in value for key in KEYS):
+        if _is_reply(value):
             found.append((value, place, end))
             past = end
     return found
 
 
 def _mended(text: str) -> Document | None:
-    """An object that is nearly JSON, from the first brace to the last."""
+    """An object that is nearly JSON, from the first brace to the last; the last may be missing."""
     start, end = text.find("{"), text.rfind("}") + 1
-    if start < 0 or end <= start or _depth(text[start:end]) > DEEPEST:
+    if start < 0 or _depth(text[start:]) > DEEPEST:
+        return None
+    if (whole := _loaded(f"{text[start:]}}}")) is not None and _is_reply(whole):
+        return _unwrapped(whole, text[:start].strip(), (REPAIRED,))
+    if end <= start:
         return None
     near, prose = text[start:end], _around(text, start, end)
+    if '"' not in near:
+        near = re.sub("[“”„]", '"', near)
     bare = _COMMA.sub(lambda found: found[1] or "", near)
-    for value in (_loaded(bare), _python(bare), _loaded(_escaped(bare))):
-        if isinstance(value, dict) and any(key in value for key in KEYS):
-            return Document(value, prose, (*((PROSE,) if prose else ()), REPAIRED))
+    plain = _COMMA.sub(lambda found: found[1] or "", _COMMENT.sub(lambda found: found[1] or "", near))
+    plain = _NO_COMMA.sub(r"\1,", _KEY.sub(lambda found: found[1] or f'"{found[2]}"', plain))
+    for value in (_loaded(bare), _loaded(plain), _python(bare), _loaded(_escaped(bare))):
+        if isinstance(value, dict) and _is_reply(value):
+            return _unwrapped(value, prose, (*((PROSE,) if prose else ()), REPAIRED))
     return None
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from rpo_cli.stages.nothing import QUOTED, asks_anew, asks_for_nothing
+from rpo_cli.stages.nothing import QUOTED, asks_anew, asks_for_nothing, asks_for_something, is_remark
 
 SPLIT, NUMBERED = "separated instructions", "numbered instructions"
 NO_CHANGE, ANEW, SURPLUS = "no change", "another picture", "surplus"
@@ -20,19 +20,27 @@ SAID = {
     SURPLUS: "went beyond critique.max_instructions; the first were kept",
 }
 _MARK = (
-    r"\(?(?:\d{1,2}[.)．）](?!\d)|[ivx]{2,4}[.)](?=\s)|[a-h]\)(?=\s))|"
-    r"\d{1,2}(?:[、：]|:(?!\d)| -(?= ))|[①②③④⑤⑥⑦⑧⑨⑩]"
+    r"\(?(?:\d{1,2}[.)．）](?!\d)|[ivx]{1,4}[.)](?=\s)|[a-h]\)(?=\s))|\[\d{1,2}\]|#\d{1,2}(?=\s)|[⑴-⑽]|"
+    r"\d\ufe0f?\u20e3|"
+    r"\d{1,2}(?:[、：]|:(?!\d)| -(?= ))|[①②③④⑤⑥⑦⑧⑨⑩]|第?[一二三四五六七八九十](?:[、：:]|(?<=第.)[，,])"
 )
 _PREFIX = re.compile(
-    rf"\A(?:\s+|[-*+•·‣▪●○◦►▶✓☐–—](?=\s)|[•·‣▪●○◦►▶]|(?:{_MARK})\s*|#+\s+|"
-    r"(?:instruction|edit|step|action|task|schritt|anweisung|étape|consigne|paso|instrucción|步骤|指令)\s*\d{0,2}\s*[:：.]\s+"
-    r"|(?:步骤|指令)\s*\d{0,2}\s*[:：]\s*)",
+    rf"\A(?:\s+|[-*+•·‣▪●○◦►▶✓☐–—](?=\s)|[•·‣▪●○◦►▶]|[✅✔☑👉➡➤➔➢🔹🔸🔷🔶✏🔧🛠📌📝❌]\ufe0f?(?=\s)|(?:{_MARK})\s*|"
+    rf"#+\s+|"
+    r"(?:instruction|edit|step|action|task|schritt|anweisung|étape|consigne|paso|instrucción|步骤|"
+    r"指令)\s*#?\d{0,2}\s*(?:[:：.]\s+|[-–—]\s+)"
+    r"|(?:first|second|third|fourth|final|last)(?:ly)?\s*[,:]\s+"
+    r"|(?:步骤|指令)\s*#?\d{0,2}\s*[:：]\s*)",
     re.IGNORECASE,
 )
 _BOLD = re.compile(r"(\*\*|__)(?=\S)(.+?)(?<=\S)\1")
-_INLINE = re.compile(r"(?:\A|(?<=[\s;,.，；。、]))\(?(\d{1,2})(?:[.)．）、]|:(?!\d)|：)(?!\d)\s*")
+_INLINE = (
+    re.compile(r"(?:\A|(?<=[\s;,.，；。、]))\(?(\d{1,2})(?:[.)．）、]|:(?!\d)|：)(?!\d)\s*"),
+    re.compile(r"(?:\A|(?<=[\s;,.，；。、]))\(?([a-h])\)\s+", re.IGNORECASE),
+)
 _CIRCLED = re.compile(r"(?<!\A)(?=[②③④⑤⑥⑦⑧⑨⑩])")
 _WHOLE = re.compile(r"([\"“„«「])([^\"“”„«»「」]+)([\"”“»」])[.。]?")
+_MARKED = re.compile(r"([`*_])([^`*_]+)\1")
 _ENDS = {'"': '"', "“": "”", "„": "“”", "«": "»", "「": "」"}
 
 
@@ -44,9 +52,11 @@ class Instructions:
     notes: tuple[str, ...] = ()
 
 
-def instructions_of(given: Iterable[str], most: int) -> Instructions:
+def instructions_of(given: Iterable[str], most: int, *, flawless: bool = False) -> Instructions:
     """Clean instructions, at most `most` of them, from what a critic wrote.
 
+    Of a critic that named no flaw (`flawless`) only what is known to be an order is kept: few contradict
+    themselves so, and most sentences beside an empty list say in some way that all is well.
     An empty text stays one: it is for its reader to refuse.
     """
     given = list(given)
@@ -56,7 +66,7 @@ def instructions_of(given: Iterable[str], most: int) -> Instructions:
         notes = [NUMBERED]
     kept: list[str] = []
     for one in found:
-        if asks_for_nothing(one):
+        if asks_for_nothing(one) or (flawless and not (asks_for_something(one) or asks_anew(one))):
             notes.append(NO_CHANGE)
         elif asks_anew(one):
             notes.append(ANEW)
@@ -74,11 +84,15 @@ def separated(text: str) -> list[str]:
 
 
 def _numbered(line: str) -> Iterator[str]:
-    """The runs between 1., 2., ... where a line counts up from its beginning."""
+    """The runs between 1., 2., ... or a), b), ... where a line counts up from its beginning."""
     starts: list[int] = []
-    for found in _INLINE.finditer(line):
-        if int(found[1]) == len(starts) + 1 and (starts or not line[: found.start()].strip(" -*•([")):
-            starts.append(found.start())
+    for pattern in _INLINE:
+        if len(starts) < 2:
+            starts = []
+            for found in pattern.finditer(line):
+                place = int(found[1]) if found[1].isdigit() else ord(found[1].lower()) - ord("a") + 1
+                if place == len(starts) + 1 and (starts or not line[: found.start()].strip(" -*•([")):
+                    starts.append(found.start())
     if len(starts) < 2:
         yield line
         return
@@ -87,14 +101,19 @@ def _numbered(line: str) -> Iterator[str]:
 
 
 def _joined(line: str) -> Iterator[str]:
-    """The parts between semicolons that are in no quotation."""
+    """The parts between semicolons that are in no quotation, where each of them is an order by itself.
+
+    A remark, or what is to stay, belongs to the order beside it: "Keep the cat; remove the dog".
+    """
     quoted = [found.span() for found in QUOTED.finditer(line)]
-    start = 0
+    parts, start = [], 0
     for found in re.finditer(r"[;；]", line):
         if not any(left < found.start() < right for left, right in quoted):
-            yield line[start : found.start()]
+            parts.append(line[start : found.start()])
             start = found.end()
-    yield line[start:]
+    parts.append(line[start:])
+    whole = any(is_remark(part) for part in parts if part.strip())
+    yield from [line] if whole else parts
 
 
 def _clean(text: str) -> str:
@@ -103,6 +122,8 @@ def _clean(text: str) -> str:
     while before != text:
         before = text
         text = " ".join(_BOLD.sub(r"\2", _PREFIX.sub("", text)).split()).rstrip(";；,，、 ")
+        marked = _MARKED.fullmatch(text)
+        text = marked[2].strip() if marked else text
         whole = _WHOLE.fullmatch(text)
         text = whole[2].strip() if whole and whole[3] in _ENDS[whole[1]] else text
     return text

@@ -11,11 +11,15 @@ import unicodedata
 from rpo_cli.stages.nothing import without_quotes
 
 LONGEST = 20_000  # characters that are looked at
-_SENTENCE = re.compile(r"[.!?。！？…\n]+(?:[\"”’»」)*\s]+|$)|[。！？]")
+FIRST = 600  # of a sentence: a refusal begins it
+SENTENCE = re.compile(r"[.!?。！？…\n]+(?:[\"”’»」)*\s]+|$)|[。！？]")
 _OPENING = re.compile(
-    r"^(?:[\s*_>#\"'“„«-]|(?:unfortunately|regrettably|however|but|apologies|my apologies|well|hello|hi|"
-    r"i'm afraid(?: that)?|i am afraid(?: that)?|"
-    r"thanks?|thank you|sorry"
+    r"^(?:[\s*_>#\"'“„«–—-]|(?:unfortunately|regrettably|however|but|apologies|my apologies|well|hello|hi|"
+    r"i'm afraid(?: that)?|i am afraid(?: that)?|(?:thanks|thank you) for [^,;]{0,60}?(?=[,;]? (?:but|"
+    r"however)\b)|"
+    r"(?:i|we) (?:appreciate|understand) [^,;]{0,60}?(?=[,;]? (?:but|however)\b)|"
+    r"(?:merci|danke|gracias) (?:pour|für|por) [^,;]{0,60}?(?=[,;]? (?:mais|aber|pero)\b)|aber|mais|pero|"
+    r"thanks?|thank you|sorry|bedaure|perdón|pardon"
     r"|leider|hallo|bedauerlicherweise|malheureusement|bonjour|désolée?|lamentablemente|"
     r"desafortunadamente|hola"
     r"|purtroppo|infelizmente|к сожалению|您好|你好|很遗憾|遗憾|那个|as an ai[\w -]*|"
@@ -27,12 +31,16 @@ _CANT = (
     r"unable to)"
 )
 _DEED = (
-    r"(?:assist|comply|fulfil\w*|engage|participate|continue with|proceed|"
+    r"(?:\w+ (?:or|and|nor) )?(?:assist|comply|fulfil\w*|engage|participate|continue with|proceed|"
     r"(?:help|provide|process|analy[sz]e|evaluate|assess|judge|critique|comment|describe|discuss|review|"
     r"view|see|access|open|"
     r"load|look at|generate|create|answer|respond|do|display|receive|interpret|inspect|rate|offer|give|"
     r"identify|support|complete)\b"
-    r"(?=\s*(?:$|[.,;!]|attachments?\b|files?\b|with|on|to|you|this|that|these|such|any (?:image|picture|"
+    r"(?=\s*(?:$|[.,;!]|attachments?\b|files?\b|with|(?:on|about) (?:this|that|it|these|those|such|any|"
+    r"your|people|real|"
+    r"specific|individuals?|someone|images?|pictures?|photos?|the (?:\w+ )?(?:image|picture|photo|"
+    r"content|people|"
+    r"person|subject|individual))\b|to|you|this|that|these|such|any (?:image|picture|"
     r"photo|feedback|critique|"
     r"comment|content|file)|the (?:\w+ )?(?:image|picture|photo"
     r"|request|content|file|attachment)|an? (?:\w+ )?(?:image|picture|photo|critique|evaluation|"
@@ -71,14 +79,36 @@ _REFUSALS = (
     r"any image)|"
     r"see (?:an|any|the|a|your) (?:image|picture|photo|attachment))|(?:i|we) (?:didn't|did not|haven't|"
     r"have not) (?:receive|received|got|get) (?:an|any|the|a|your)",
-    r"(?:this|that) is something (?:i|we) (?:can't|cannot|won't|am not|'m not)",
+    r"(?:this|that|it) is something (?:i|we) ?(?:can't|cannot|won't|am not|'m not)",
+    r"(?:this|that|it)(?:'s| is|) ?(?:isn't|not) (?:something|a (?:request|task|topic)|"
+    r"one) (?:that )?(?:i|we)\b",
+    r"(?:this|that|it|the request|your request|the (?:image|picture|content))(?:'s| is| falls| goes|"
+    r" lies)? "
+    r"(?:outside|beyond)\b[^\n]{0,30}?\b(?:what (?:i|we)\b|(?:my|our)\b)",
+    r"(?:i'm|i am|we're|we are) (?:going|choosing|opting|inclined) (?:to|not to) (?:pass|decline|skip|"
+    r"refuse|"
+    r"abstain|not|comment|engage)|i'll (?:have to )?(?:pass|decline|skip|refuse|abstain)\b",
+    r"(?:this|the|your|that) (?:request|prompt|output|response|conversation) (?:was|has been|is|"
+    r"got) (?:\w+ )?"
+    r"(?:blocked|flagged|rejected|filtered|denied|refused|declined|withheld)\b|(?:this|the|"
+    r"your) (?:image|picture|"
+    r"photo|content) (?:was|has been|is) (?:\w+ )?(?:blocked|flagged|rejected|withheld|"
+    r"filtered) (?:by (?:our|the|a) "
+    r"(?:\w+ )?(?:safety|content|policy|filter|moderation)|due to|because|for (?:safety|violat|"
+    r"containing)|as )",
+    r"(?:let's|let us|shall we|could we|can we) (?:(?:talk|discuss|chat|focus|look|try|"
+    r"work)\b[^\n]{0,20}\b(?:else|"
+    r"another|different|other)\b|(?:change|switch) (?:the )?(?:topic|subject)s?\b)|"
+    r"(?:is there|can i|may i|how (?:else )?can i)\b[^\n]{0,40}\b(?:something|anything)? ?else\b[^\n]*"
+    r"(?:help|assist)|(?:i'm|i am|i'd be) happy to help with (?:something|anything|other|a different)",
     r"(?:das|dieses bild|dazu|hierzu|darüber|so etwas|dies) (?:kann|darf|möchte|"
     r"werde) ich\b[^\n]*\b(?:nicht|nichts|keine?)\b",
     r"il m'est impossible|je n'ai pas accès",
     r"as an ai\b(?:,? (?:language )?(?:model|assistant))?[^\n]*\b(?:can|not|unable|don't)",
     r"i(?:'m| am) (?:just |only )?an? (?:ai|text|language)[\w -]*(?:model|assistant|based)",
     r"(?:this|the|your) (?:image|picture|photo|content|request|prompt)[^\n]{0,40}\b(?:violates?|"
-    r"goes against|is against|breaches|is not allowed|cannot be (?:"
+    r"goes against|is against|breaches|is not allowed|depicts? (?:prohibited|disallowed|sensitive)|"
+    r"cannot be (?:"
     r"processed|analy[sz]ed|evaluated|displayed|loaded))",
     r"(?:request|content|access) (?:denied|refused|blocked|policy|filter\w*)|it(?:'s| is|"
     r" would be) (?:not|n't|in)\s?appropriate (?:for me )?to",
@@ -105,7 +135,18 @@ _REFUSALS = (
     r"beschreib|unterstütz|verarbeit|kommentier|beantwort|erfüll|sagen|äußer|besprech|weiterhelf|öffn|"
     r"aufruf|nachkomm|liefer|bild sehen|geben)",
     r"ich (?:bin|sehe mich) (?:leider )?(?:nicht in der lage|außerstande|nicht befugt|nicht fähig)|"
-    r"ich muss (?:leider |das |dies )*(?:ablehn|verzicht|passen)|ich lehne",
+    r"ich (?:muss|möchte|werde) (?:(?!nicht\b)[\w-]+ ){0,6}?(?:ablehn|verzicht)|"
+    r"ich muss (?:\w+ ){0,2}passen\b|ich (?:lehne|verzichte (?:darauf|lieber|auf (?:eine?|"
+    r"jede\w*) (?:bewert|kommentar|analys|beurteil|beschreib)\w*)|"
+    r"verweigere|enthalte mich|weigere)\b|ich (?:kann|darf) (?:hier )?(?:leider )?keine? (?:bild\w*|"
+    r"foto\w*|datei\w*)"
+    r" (?:an)?(?:seh|schau|betracht|öffn|empfang|erkenn|verarbeit|analys)\w*|mir (?:ist es|"
+    r"fehlt)[^\n]{0,30}"
+    r"(?:nicht (?:möglich|erlaubt|gestattet)|(?:möglichkeit|fähigkeit)\b)|lassen sie uns über",
+    r"(?:zu|über|bei|mit) (?:dies\w*|so\w*|dem|das|der) (?:(?:bild|foto|inhalt|anfrage|aufgabe|thema|"
+    r"art|person)\w* )"
+    r"?(?:von \w+ )?(?:(?:möchte|darf|werde|will) ich\b[^\n]*|kann ich (?:leider |hier |dir |ihnen )*)"
+    r"\b(?:nicht|nichts|keine?)\b",
     r"(?:ich (?:sehe|habe|finde|erkenne) (?:leider |hier )?(?:kein|noch kein)\w* (?:bild|foto|anhang)|"
     r"es (?:wurde|ist|liegt|gibt|war)[^\n]{0,15}\bkein\w* (?:bild|foto|"
     r"anhang|datei)|kein\w* (?:bild|foto|anhang)\b[^\n]{0,25}\b(?:angeh|beigef|hochgel|vorhanden|"
@@ -115,7 +156,11 @@ _REFUSALS = (
     r"\b(?:hoch|hochladen|erneut|noch einmal|schicken|senden|beifügen)\b|"
     r"bitte[^\n]{0,20}\bbild\b[^\n]{0,20}\b(?:hochladen|senden|anhängen|bereitstellen)",
     r"als (?:ki|künstliche intelligenz|sprachmodell)\b",
-    r"(?:dieses|das) bild (?:verstößt|kann (?:ich )?nicht (?:bewertet|beurteilt|analysiert|verarbeitet))",
+    r"(?:dieser?s?|der|die|das|ihre?) (?:inhalt|anfrage|bitte|darstellung|aufgabe|bild|"
+    r"foto)\w* (?:(?:verstößt|"
+    r"verletzt|widerspricht)\b[^\n]{0,30}(?:richtlinie|nutzungs|regeln|bestimmung|policy|unsere|meine)|"
+    r"wurde (?:blockiert|abgelehnt|gesperrt|gefiltert)|liegt außerhalb mein|geht über mein)|"
+    r"(?:dieses|das) bild (?:kann (?:ich )?nicht (?:bewertet|beurteilt|analysiert|verarbeitet))",
     # French
     r"(?:je suis |nous sommes )?(?:vraiment |sincèrement |profondément )?(?:désolée?s?|navrée?s?)\W*$|"
     r"(?:(?:je suis |nous sommes )?(?:vraiment |sincèrement |profondément "
@@ -135,7 +180,14 @@ _REFUSALS = (
     r"(?:il n'y a |je ne vois |aucune (?:image|photo|pièce))[^\n]{0,12}(?:image|photo|jointe|n'a été|"
     r"fournie|reçue|téléchargée|visible)",
     r"en tant qu['e ]\s*(?:ia|intelligence|modèle|assistant)",
-    r"cette (?:image|photo|demande) (?:enfreint|viole|va à l'encontre)",
+    r"(?:cette|ce|votre|l'|la|le) ?(?:image|photo|demande|contenu|requête)s? (?:a été (?:bloqué|rejeté|"
+    r"refusé|signalé)|"
+    r"(?:enfreint|viole|va à l'encontre|est contraire|ne respecte pas|dépasse|"
+    r"sort du cadre)\b[^\n]{0,25}(?:règle|"
+    r"politique|conditions d|directive|\bnos\b|\bmes\b|que je))|cette (?:image|photo|"
+    r"demande) (?:enfreint|viole)",
+    r"(?:parlons|passons) (?:d'autre|à autre|plutôt)|je (?:m'abstien\w*|passe mon tour|"
+    r"préfère (?:ne pas|m'abstenir))",
     # Spanish
     r"(?:lo siento|lo lamento|perdón|perdona|disculpa|disculpe|disculpas)(?: mucho)?\W*$|(?:lo siento|"
     r"lo lamento|perdón|perdona|disculpa|disculpe|mis disculpas|me temo)\b"
@@ -152,7 +204,13 @@ _REFUSALS = (
     r"(?:no (?:se (?:ha|me ha)?\s*(?:adjunt|recib|proporcion|inclu|envi|carg)\w*|hay|veo|encuentro|"
     r"he recibido|recibí)[^\n]{0,12}\b(?:imagen|foto|archivo))|ninguna imagen\b",
     r"como (?:una? )?(?:ia|inteligencia artificial|modelo de)",
+    r"(?:est[ae]|el|la|su|tu) (?:imagen|foto|solicitud|contenido|petición|pedido) (?:(?:viola|infringe|"
+    r"incumple|va en "
+    r"contra|está fuera|queda fuera|excede|supera)\b[^\n]{0,25}(?:política|normas|directrices|términos|"
+    r"\bmis?\b|"
+    r"nuestr|lo que puedo)|(?:ha sido|fue) (?:bloquead|rechazad|denegad|marcad))|"
     r"esta (?:imagen|foto|solicitud) (?:viola|infringe|incumple)",
+    r"hablemos de|(?:me abstengo|paso de|preferiría no)\b",
     # Chinese
     r"(?:我)?(?:很|非常|十分|真的|实在|深感|深表)?(?:抱歉|对不起|不好意思|遗憾|歉意)(?=.{0,40}(?:无法|"
     r"不能|没法|不便|不可以|没有|未|不允许|拒绝|违反|不适|无权|看不到))",
@@ -166,7 +224,12 @@ _REFUSALS = (
     r"(?:我)?(?:没有|未能?|没|看不到|并未)(?:看到|收到|检测到|发现|附|上传|提供|接收到|"
     r"找到)?.{0,6}(?:图片|图像|照片|附件)(?:.{0,6}$|.{0,6}(?:被|上传|附|提供|，))",
     r"作为(?:一个|一名|一款)?(?:ai|人工智能|语言模型|大模型)",
-    r"(?:该|这张|此)(?:图片|图像|内容|请求).{0,8}(?:违反|违规|不符合.{0,6}(?:政策|规定|准则))",
+    r"(?:该|这张|此|本|您的|你的)?(?:图片|图像|内容|请求|照片).{0,8}(?:违反|违规|已被(?:拦截|屏蔽|拒绝|过滤)|"
+    r"不符合.{0,6}(?:政策|规定|准则|规范)|(?:涉及|包含|含有).{0,8}(?:敏感|违规|不当|违禁|隐私|不适宜)(?:的)?(?:内容|信息|题材|话题|主题|人物|元素|画面|"
+    r"$))",
+    r"(?:您|你)(?:似乎|好像|还|并)?(?:没有|没|未|忘了|忘记).{0,4}(?:上传|提供|发送|附).{0,6}(?:图|照片|附件)",
+    r"(?:我)?.{0,6}(?:帮不了|帮不上|办不到|做不到|没办法(?:帮|回答|完成|处理|看|分析)|爱莫能助|恕难|恕我(?:不能|无法|不便))|"
+    r"(?:我们)?(?:换个|聊点|聊聊)(?:话题|别的|其他)|(?:超出|不在).{0,6}(?:我的)?(?:能力|服务|权限)",
     # Japanese, Korean
     r"(?:大変|誠に)?(?:申し訳|すみません|ごめんなさい|恐れ入り|残念ながら)(?=.*(?:できません|できかね|"
     r"いたしかね|お答え|不可能|ありません|いません|ません|$))",
@@ -203,10 +266,10 @@ _REFUSALS = (
 def is_refusal(text: str) -> bool:
     """Whether a sentence of `text` begins as a refusal does; what is quoted in it does not count."""
     plain = unicodedata.normalize("NFKC", without_quotes(text[:LONGEST])).replace("’", "'").lower()
-    return any(_refuses(sentence) for sentence in _SENTENCE.split(plain) if sentence.strip())
+    return any(_refuses(sentence) for sentence in SENTENCE.split(plain) if sentence.strip())
 
 
 def _refuses(sentence: str) -> bool:
-    bare = " ".join(sentence.split())
+    bare = " ".join(sentence[:FIRST].split())
     began = [bare, _OPENING.sub("", bare)]
     return any(re.match(pattern, one) for pattern in _REFUSALS for one in dict.fromkeys(began) if one)

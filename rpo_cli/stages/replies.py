@@ -9,8 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from rpo_cli.records import Flaw
 from rpo_cli.stages import cleaning, instructions
+from rpo_cli.stages.evasions import evades
+from rpo_cli.stages.nothing import asks_for_nothing
 from rpo_cli.stages.refusals import is_refusal
 from rpo_cli.stages.rubrics import NOTHING, Rubric
+from rpo_cli.stages.texts import check_text
 
 # Control characters are kept out by a pattern: xgrammar lets raw ones through where only maxLength is given
 # (feasibility.md 2). Other languages and quotation marks are welcome.
@@ -21,10 +24,10 @@ _PLAIN = r'[^\u0000-\u001f\u007f"\\]'
 MOST_FLAWS = 10
 LONGEST = 8000  # characters of a text that a server was not held to the length of
 PLAIN = Rubric()
-LOOP_TIMES = 4  # a phrase said so often in a row is a loop
 UNNAMED = "other"  # aspect of a flaw that came as a mere sentence
 
 EXTRA_KEYS, OTHER_FORM, OVERRULED = "extra keys", "another form", "contradiction"
+NO_FLAW = "no flaw"
 SAID = {
     **cleaning.SAID,
     **instructions.SAID,
@@ -32,13 +35,13 @@ SAID = {
     OTHER_FORM: "gave flaws or instructions in another form than was asked for",
     OVERRULED: "left it contradictory whether anything is to change; two of flaws, instructions and "
     "nothing_to_change count",
+    NO_FLAW: "said that there is none, and was left out where nothing is to change",
 }
 
 # what is counted where it is not replies
 WHAT = dict.fromkeys((instructions.NO_CHANGE, instructions.ANEW, instructions.SURPLUS), "instruction")
+WHAT[NO_FLAW] = "flaw"
 
-# lone surrogates are no text either: they cannot be written
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
 _SAYS = {True: True, False: False, "true": True, "yes": True, "false": False, "no": False}
 
 
@@ -118,38 +121,6 @@ def _without_quotes(value: Any) -> Any:
     return value.replace(_TEXT, _PLAIN) if isinstance(value, str) else value
 
 
-def check_text(text: str) -> str | None:
-    """What is wrong with a free text, in a few words; None when it can be used."""
-    if not text.strip():
-        return "empty"
-    if _CONTROL.search(text):
-        return "control characters"
-    if loops(text):
-        return "the same words over and over"
-    if is_refusal(text):
-        return "a refusal"
-    return None
-
-
-def loops(text: str) -> bool:
-    """Whether a phrase of 1 to 12 words stands LOOP_TIMES in a row, or half of many sentences are repeats.
-
-    Texts without spaces count by runs of characters; rules and borders of tables are no words.
-    """
-    words = [word for word in text.split() if any(sign.isalnum() for sign in word)]
-    for size in range(1, 13):
-        for start in range(len(words) - size * LOOP_TIMES + 1):
-            phrase = words[start : start + size]
-            repeats = (words[start + size * k : start + size * (k + 1)] for k in range(1, LOOP_TIMES))
-            if all(other == phrase for other in repeats):
-                return True
-    sentences = [part.strip() for part in re.split(r"[.!?\n]+", text) if part.strip(" \t|-=*#_:")]
-    if len(sentences) >= 6 and len(set(sentences)) * 2 <= len(sentences):
-        return True
-    runs = re.finditer(r"(\S{1,12}?)\1{14,}", text)
-    return any(any(sign.isalnum() for sign in run[1]) for run in runs)
-
-
 def parse(
     reply: str,
     text: str,
@@ -173,10 +144,13 @@ def parse(
         value, extra = taken
         flaws = _flaws(value.get("flaws"), notes)
         critique = _text(value.get("critique"), "critique") if single else text
-        kept = _kept(value, flaws, max_instructions, notes)
-        _refuse_refusals(found, value, flaws, kept)
+        real = tuple(flaw for flaw in flaws if not asks_for_nothing(flaw.detail))
+        kept = _kept(value, real, max_instructions, max_words, notes)
+        if not kept:
+            notes.extend([NO_FLAW] * (len(flaws) - len(real)))
+            flaws = real
+        _refuse_refusals([found.prose, critique], value, flaws, kept)
         _check_texts([critique, *(flaw.detail for flaw in flaws), *(flaw.aspect for flaw in flaws)])
-        _check_instructions(kept, max_words)
     except _Wrong as wrong:
         return BadReply(str(wrong), reply)
     if value.keys() - set(cleaning.KEYS):
@@ -217,6 +191,7 @@ def _flaws(given: Any, notes: list[str]) -> tuple[Flaw, ...]:
             one = {"aspect": UNNAMED, "detail": one}
         if not isinstance(one, dict):
             raise _Wrong(f"flaws.{place}: no object")
+        one = cleaning.in_small_letters(one)
         if one.keys() - {"aspect", "detail"}:
             notes.append(EXTRA_KEYS)
         aspect, detail = (" ".join(_text(one.get(key), f"flaws.{place}.{key}").split()) for key in
@@ -234,18 +209,24 @@ def _text(given: Any, where: str) -> str:
 
 
 def _kept(
-    value: Mapping[str, Any], flaws: tuple[Flaw, ...], most: int, notes: list[str]
+    value: Mapping[str, Any], flaws: tuple[Flaw, ...], most: int, max_words: int, notes: list[str]
 ) -> tuple[str, ...]:
     """The instructions that are sent to an editor."""
     says = _SAYS.get(_folded(value.get(NOTHING)))
     given = value.get("instructions")
-    if given is None and says is not True:
+    if "instructions" not in value and says is not True:
         raise _Wrong("instructions: field required")
     if not isinstance(given, list):
         notes.append(OTHER_FORM)
-        given = [given] if given else []
+        if isinstance(given, dict) and all(str(key).strip()[-1:].isdigit() for key in given):
+            given = list(given.values())
+        else:
+            given = [given] if given else []
     texts = [_instruction(one, place, notes) for place, one in enumerate(given)]
     found = instructions.instructions_of(texts, most)
+    _check_instructions(found.kept, max_words)
+    if not flaws and says is not False:
+        found = instructions.instructions_of(texts, most, flawless=True)
     notes.extend(found.notes)
     if says is True and found.kept:
         notes.append(OVERRULED)
@@ -267,15 +248,26 @@ def _instruction(given: Any, place: int, notes: list[str]) -> str:
         notes.append(OTHER_FORM)
     if not isinstance(given, str):
         raise _Wrong(f"instructions.{place}: no text")
+    if len(given) > LONGEST:
+        raise _Wrong(f"instructions.{place}: {len(given)} characters, at most {LONGEST} allowed")
     return given
 
 
 def _refuse_refusals(
-    found: cleaning.Document, value: Mapping[str, Any], flaws: tuple[Flaw, ...], kept: tuple[str, ...]
+    said: list[str], value: Mapping[str, Any], flaws: tuple[Flaw, ...], kept: tuple[str, ...]
 ) -> None:
-    """A reply that asks for nothing and refuses beside it is no critique without flaws."""
-    beside = [found.prose, *(item for key, item in value.items() if key not in cleaning.KEYS)]
-    if not flaws and not kept and any(isinstance(one, str) and is_refusal(one) for one in beside):
+    """A reply that asks for nothing and refuses beside it is no critique without flaws.
+
+    Args:
+        said: the free text, and the prose around the JSON.
+    """
+    if flaws:
+        return
+    given = value.get("instructions")
+    asked = given if isinstance(given, list) else [given]
+    beside = [*asked, *(item for key, item in value.items() if key not in cleaning.KEYS)]
+    texts = [one for one in (*said, *beside) if isinstance(one, str)]
+    if any(map(evades, kept)) or (not kept and any(is_refusal(one) or evades(one) for one in texts)):
         raise _Wrong("a refusal")
 
 

@@ -25,6 +25,10 @@ JOINED = {
     "1.make it red 2.move it": ["make it red", "move it"],
     "• rends-le rouge\n• déplace-le": ["rends-le rouge", "déplace-le"],
     "Step 1: make it red\nStep 2: move it": ["make it red", "move it"],
+    "a) make it red b) move it": ["make it red", "move it"],
+    "(i) make it red; (ii) move it": ["make it red", "move it"],
+    "第一，把圆变红；第二，移动圆": ["把圆变红", "移动圆"],
+    "✅ make it red\n👉 move it": ["make it red", "move it"],
 }
 SINGLE = {
     "2) move it to the left": "move it to the left",
@@ -41,6 +45,21 @@ SINGLE = {
     'change the sign to "A; B"': 'change the sign to "A; B"',
     "write „eins; zwei“ on it": "write „eins; zwei“ on it",
     'change the sign to "OPEN"': 'change the sign to "OPEN"',
+    "I. make it red": "make it red",
+    "[2] make it red": "make it red",
+    "2️⃣ make it red": "make it red",
+    "Edit 2 - make it red": "make it red",
+    "First, make it red": "make it red",
+    "#2 make it red": "make it red",
+    "Instruction #2: make it red": "make it red",
+    "⑵ make it red": "make it red",
+    "`make it red`": "make it red",
+    "2D look: flatten it": "2D look: flatten it",
+    "★ on the flag should be red": "★ on the flag should be red",
+    "Keep the cat; delete the dog": "Keep the cat; delete the dog",
+    "Don't change the face; lengthen the hair": "Don't change the face; lengthen the hair",
+    "It is almost right; just make the moon larger": "It is almost right; just make the moon larger",
+    "No changes needed; it is fine": "No changes needed; it is fine",
     "-5 degrees on the thermometer": "-5 degrees on the thermometer",
 }
 
@@ -81,3 +100,32 @@ def test_sentences_of_no_change_take_no_place_among_the_most():
 
 def test_an_empty_instruction_stays_to_be_refused():
     assert instructions_of(["  "], 3).kept == ("",)
+
+
+REMARKS = [
+    "The image captures the mood of the prompt.",
+    "I think it works.",
+    "Das Bild gibt die Stimmung wieder.",
+    "Je trouve le rendu très réussi.",
+    "La imagen transmite la atmósfera.",
+    "画面氛围很好地烘托了主题。",
+]
+
+
+@pytest.mark.parametrize("text", REMARKS)
+def test_a_remark_of_a_critic_that_named_no_flaw_is_sent_to_no_editor(text):
+    assert instructions_of([text], 3, flawless=True).kept == ()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "make it red",
+        "more light",
+        "I want the car red",
+        "The image needs more light",
+        "把圆变红",
+    ],
+)
+def test_an_order_is_kept_whether_or_not_a_flaw_was_named(text):
+    assert instructions_of([text], 3, flawless=True).kept == instructions_of([text], 3).kept == (text,)

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from rpo_cli.stages.nothing import asks_anew, asks_for_nothing
+from rpo_cli.stages.instructions import instructions_of
+from rpo_cli.stages.nothing import asks_anew, asks_for_nothing, asks_for_something
 from rpo_cli.stages.refusals import is_refusal
 
 SAID = tomllib.loads((Path(__file__).parent / "sentences.toml").read_text(encoding="utf-8"))
@@ -16,6 +17,16 @@ SAID = tomllib.loads((Path(__file__).parent / "sentences.toml").read_text(encodi
 @pytest.mark.parametrize("text", SAID["nothing"])
 def test_a_sentence_of_no_change_asks_for_nothing(text):
     assert asks_for_nothing(text)
+
+
+@pytest.mark.parametrize("text", [*SAID["nothing"], *SAID["remarks"]])
+def test_where_no_flaw_was_named_no_remark_reaches_an_editor(text):
+    assert instructions_of([text], 3, flawless=True).kept == ()
+
+
+def test_most_orders_of_every_kind_are_known_for_orders():
+    known = [text for text in SAID["orders"] if asks_for_something(text)]
+    assert len(known) * 100 >= 88 * len(SAID["orders"])
 
 
 @pytest.mark.parametrize("text", [*SAID["orders"], *SAID["anew"]])

@@ -15,16 +15,16 @@ from rpo_cli.stages import cleaning
 from rpo_cli.stages.instructions import ANEW, NO_CHANGE, separated
 from rpo_cli.stages.replies import (
     EXTRA_KEYS,
+    NO_FLAW,
     OTHER_FORM,
     OVERRULED,
     SAID,
     BadReply,
     Parsed,
-    check_text,
-    loops,
     parse,
     schema,
 )
+from rpo_cli.stages.texts import check_text, loops
 
 ROWS = tomllib.loads((Path(__file__).parent / "replies.toml").read_text(encoding="utf-8"))["row"]
 OK = {"flaws": [{"aspect": "colour", "detail": "it is blue"}], "instructions": ["make it red"]}
@@ -118,6 +118,19 @@ FORMS = {
     "null for a list": ('{"flaws": null, "instructions": ["make it red"]}', (OTHER_FORM,)),
     "no flaws": ('{"instructions": ["make it red"]}', (OTHER_FORM,)),
     "objects": ('{"flaws": [], "instructions": [{"instruction": "make it red"}]}', (OTHER_FORM,)),
+    "objects that count": ('{"flaws": [], "instructions": {"1": "make it red"}}', (OTHER_FORM,)),
+    "capitals": ('{"Flaws": [], "Instructions": ["make it red"]}', ()),
+    "an object of one": (
+        '{"response": {"flaws": [], "instructions": ["make it red"]}}',
+        (cleaning.WRAPPED,),
+    ),
+    "typographic quotes": ("{“flaws”: [], “instructions”: [“make it red”]}", (cleaning.REPAIRED,)),
+    "bare keys": ('{flaws: [], instructions: ["make it red"]}', (cleaning.REPAIRED,)),
+    "a missing brace": ('{"flaws": [], "instructions": ["make it red"]', (cleaning.REPAIRED,)),
+    "comments": (
+        '{ // none\n"flaws": [], /* one */ "instructions": ["make it red"]}',
+        (cleaning.REPAIRED,),
+    ),
     "a lone backslash": (
         "{'flaws': [], 'instructions': ['make it red'], 'path': 'C:\\dogs'}",
         (cleaning.REPAIRED, EXTRA_KEYS),
@@ -215,6 +228,79 @@ def test_of_three_witnesses_two_say_whether_anything_is_to_change(says, flaws, i
     assert isinstance(found, Parsed)
     assert (found.instructions, OVERRULED in found.notes) == (sent, told)
     assert len(found.flaws) == len(flaws)
+
+
+@pytest.mark.parametrize("flaw", ["none", "No flaws found.", "The image fully matches the prompt.", "无"])
+def test_a_flaw_that_is_none_is_left_out_where_nothing_is_to_change(flaw):
+    flaws = [{"aspect": "overall", "detail": flaw}]
+    found = read(json.dumps({"flaws": flaws, "instructions": ["The image has a fine mood."]}))
+    assert isinstance(found, Parsed)
+    assert (found.flaws, found.instructions) == ((), ())
+    assert found.notes == (NO_CHANGE, NO_FLAW)
+    kept = read(json.dumps({"flaws": flaws, "instructions": ["make it red"]}))
+    assert isinstance(kept, Parsed)
+    assert (len(kept.flaws), kept.instructions) == (1, ("make it red",))
+
+
+def test_a_missing_comma_never_joins_two_instructions():
+    found = read('{"flaws": [], "instructions": ["make it red" "move it"]}')
+    assert isinstance(found, Parsed)
+    assert found.instructions == ("make it red", "move it")
+
+
+def test_null_for_both_lists_is_a_critique_without_flaws():
+    found = read('{"flaws": null, "instructions": null}')
+    assert isinstance(found, Parsed)
+    assert (found.flaws, found.instructions) == ((), ())
+
+
+@pytest.mark.parametrize(
+    "text", ["I'm sorry, I cannot assist with that.", "我无法回答这个问题。", "Ich muss ablehnen."]
+)
+def test_a_refusal_for_an_instruction_is_no_critique_without_flaws(text):
+    assert isinstance(read(json.dumps({"flaws": [], "instructions": [text]})), BadReply)
+
+
+SENTENCES = tomllib.loads((Path(__file__).parent / "sentences.toml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("text", SENTENCES["evasions"])
+def test_a_refusal_in_other_words_is_never_stored_as_a_critique_without_flaws(text):
+    nothing = json.dumps({"flaws": [], "instructions": []})
+    for reply in (nothing, json.dumps({"flaws": [], "instructions": ["No changes needed."]})):
+        found = parse(reply, text, single=False, max_instructions=3, max_words=60)
+        assert isinstance(found, BadReply), text
+
+
+@pytest.mark.parametrize("text", SENTENCES["praise"])
+def test_praise_is_no_refusal_whatever_it_says_is_not_there(text):
+    nothing = json.dumps({"flaws": [], "instructions": []})
+    found = parse(nothing, text, single=False, max_instructions=3, max_words=60)
+    assert isinstance(found, Parsed), text
+
+
+HUGE = [
+    "<answer>",
+    "</think>",
+    "~~~json\n",
+    "1. 2. ",
+    "a) b) ",
+    "- ",
+    "je ne vois ",
+    "ich kann nicht ",
+    "no ",
+    '"',
+    " ",
+]
+
+
+@pytest.mark.parametrize("text", HUGE)
+def test_a_hundred_thousand_characters_of_one_kind_end(text):
+    text = (text * 100_000)[:100_000]
+    for reply in (text, json.dumps({"flaws": [], "instructions": [text]}), f"{BARE} {text}"):
+        found = read(reply)
+        assert isinstance(found, BadReply | Parsed)
+    check_text(text)
 
 
 def test_nothing_to_change_stands_for_empty_lists():

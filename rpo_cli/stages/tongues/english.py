@@ -63,7 +63,7 @@ _ADVERB = (
 _ASIS = (
     r"(?:as[- ](?:it|they|he|she|that|is|are|shown|given)|alone|un\w+|intact|the same|identical|the way|"
     r"like"
-    r" (?:this|that|it)|be\b|everything|all\b|constant)"
+    r" (?:this|that|it)|how (?:it|they|he|she|things)|be\b|everything|all\b|constant)"
 )
 _NO_MODAL = r"(?![^;]*\b(?:should|must|ought|needs? to|could|would be)\b)"
 _IMPERATIVE = (
@@ -105,7 +105,9 @@ ENGLISH = Tongue(
         r"looks?|can)\b[^;]*?"
         rf"(?:{_VERB}|{_NOUN}|done|wrong|amiss|missing|off|out of place|needed|required|necessary|to\b))",
         rf"{_LEAD}nothing(?: else| more| further| needs doing)?$",
-        r"(?:ensure|make sure|see to it|take care)(?: that)?\s+(?:nothing\b|(?:it|the|this|every\w*|"
+        rf"(?:ensure|make sure|see to it|take care)(?: that)?\s+(?:nothing\b[^;]*?(?:{_VERB}|{_NOUN}|"
+        rf"\blost|"
+        rf"different)|(?:it|the|this|every\w*|"
         r"all)\b[^;]*?\b(?:stays?|remains?|is kept"
         r"|are kept|unchanged|as it is)\b)",
         r"(?:it|this|that|the|everything)\b[^;]{0,40}?\b(?:does|is|shows|has|contains)\s+(?:exactly\s+|"
@@ -126,12 +128,14 @@ ENGLISH = Tongue(
         r"retouching|"
         r"refinements?|interventions?|actions?)\s+(?:[^;]{0,30}?\s)?(?:is|are|would be|seems?|"
         r"appears?)\s*(?:n't|\w+\s+"
-        r"not|not|un\w+|needless|superfluous|redundant)",
+        r"not|not|un\w+|needless|superfluous|redundant|optional|pointless)",
         r"(?:(?:any|further|more|additional|other)\s+)*(?:changes|edits|editing|modifications?|"
         r"adjustments?)\s+(?:is|are)n't",
         # keep it, leave it as it is, it may stay so
         rf"{_LEAD}(?:let's\s+|(?:we|you|i|one) (?:should|can|could|would|may|might|will|"
-        rf"must)\s+)?(?:keep|retain|preserve|maintain)(?:ing)?\b(?![^;]*\b(?:only|just|single|"
+        rf"must)\s+)?(?:keep|retain|preserve|maintain|(?:stick|stay|go|proceed) (?:with|to) (?:it|this|"
+        rf"the (?:current|existing|original|present|"
+        r"given|same))|save (?:it|the (?:image|picture|photo)))(?:ing)?\b(?![^;]*\b(?:only|just|single|"
         rf"one|two|three|"
         r"four|away|apart|out|less|more|fewer|than|greater|larger|bigger|wider|closer|further|higher|"
         r"smaller|softer|within|under|inside|free|clear|most|least|limited|to a|visible)\b)",
@@ -145,7 +149,7 @@ ENGLISH = Tongue(
         r"(?:(?:same|original|given|current|existing|input|provided|source|unedited|unmodified|"
         r"generated)\s+)*(?:image|picture|photo|"
         r"original|one|input|version))(?:\s+(?:exactly\s+)?(?:as[- ](?:it|is)\b|un\w+|without\b|again\b|"
-        r"back\b)[^;]*)?$",
+        r"back\b|as (?:final|finished|complete|correct))[^;]*)?$",
         rf"(?:refrain from|avoid|skip|stop)\s+(?:[\w'-]+\s+){{0,3}}?(?:{_NOUN}|{_VERB})",
         # it matches already, all is well
         rf"{_LEAD}{_NO_MODAL}(?:matches|fits|follows|meets|satisfies|complies|conforms|corresponds|"
@@ -168,6 +172,14 @@ ENGLISH = Tongue(
         rf"matched|fulfilled|done)",
         r"(?:any|every|each|all)\s+(?:\w+\s+)?(?:changes?|edits?|modifications?|adjustments?|"
         r"corrections?)\s+(?:would|might|could|will|can|may)\b",
+        rf"{_LEAD}(?:any |further |more |additional |all |every )*[\w ]{{0,20}}?(?:\w+ing|changes?|"
+        rf"edits?|adjustments?|"
+        r"modifications?|alterations?|interventions?|tweaks?)\b[^;]{0,30}? (?:would|could|might|will|"
+        r"can|may) (?:\w+ )?"
+        r"(?:be (?:\w+ )?(?:counter-?productive|\w*necessary|redundant|superfluous|harmful|worse|"
+        r"needless|overkill|"
+        r"pointless|detrimental|a mistake|wrong|excessive)|harm|worsen|degrade|damage|spoil|ruin|"
+        r"detract|diminish|hurt)",
         r"(?:hold|freeze)\b[^;]*\bas (?:it|they) (?:is|are)\b|[^;]{0,40}\b(?:needs?|requires?|lacks?|"
         r"misses) nothing\b",
         rf"{_LEAD}(?:(?:the|this|that|these|those|all|both|its?|every\w*|they|there)\b)[^;]*\balready\b",
@@ -189,12 +201,21 @@ ENGLISH = Tongue(
     ),
     doing=r"(?:(?:please|just|only|then|also|instead|maybe|perhaps|(?:you|one|we|i) (?:should|could|can|"
     r"may|might|would)|let's"
-    r"|try to|consider|could you|i(?:'d| would) (?:suggest|recommend|like)|it would)\s+)*(?:"
+    r"|try to|consider|could you|i(?:'d| would)(?: (?:suggest|recommend|like))?|it would)\s+)*(?:"
     + _IMPERATIVE
     + r"|adding|making|removing|changing|moving|consider\w*|(?:except|other than|apart from|aside from|"
     r"with the exception|"
     r"save for)\b(?!(?: for)? (?:that|this|these|those)\b)|only (?:the|a|its)\b)",
-    demand=r"\b(?:should|must|ought|could (?:be|use|do|have)|needs? (?:to|a|an|more|less|some)|has to|"
+    demand=r"^(?:more|less|fewer|bigger|smaller|larger|darker|brighter|warmer|another|no longer|"
+    r"no more than|a (?:second|"
+    r"third|fourth|fifth)|(?:keep|leave|preserve) (?:only|just|out|more|one)|do away|lose the|touch up|"
+    r"even out|bend|"
+    r"tie|tidy|unwrap|untie)\b|\brather than\b|^(?:(?:do not|don't) (?:show|let|have|leave|crop|include|"
+    r"use)\b(?! (?:it|this|that) )|"
+    r"stop\b|get rid|leave out|"
+    r"match the \w+|uncover|unfold|undo|fit)\b|\b(?:should|must|ought|could (?:be|use|do|have)|"
+    r"needs? (?!no\b|not\b|nothing\b)|has to|"
+    r"(?:i|we)(?:'d| would)? (?:want|wish|like|need|expect)|"
     r"have to|would be|would"
     r" benefit|too|instead|lacks?|missing|slightly|a (?:bit|little))\b",
     statement=r"(?:the|this|that|these|those|all|both|its?|it's|every\w*|each|they|there|i|i'm|we|as|"
@@ -203,7 +224,17 @@ ENGLISH = Tongue(
     r"fine|yes|no|none|well|thanks?|thank you|"
     r"congratulations|amazing|beautiful|instructions?|edits?|changes?|required|needed|suggested|picture|"
     r"image|n/a|honestly)\b",
-    saved=r"\bbut \w+$|^(?:keep|preserve|retain|maintain|conserve)\s+(?:only|just)\b|\b(?:nothing|"
+    remark=r"(?:i|i'm|i'd|i've|we|you|it|it's|this|that|that's|everything|overall|honestly|as far as|"
+    r"as an?|great|"
+    r"good|nice|lovely|excellent|congratulations|well done|thanks?|thank you|in (?:my|summary|"
+    r"conclusion|short)|"
+    r"given|since|because|considering|"
+    r"(?:the|this|your|a|an) (?:[\w-]+ ){0,3}?(?:image|picture|photo\w*|result|composition|output|"
+    r"rendering|scene|"
+    r"prompt|artwork|illustration|critique|assessment|evaluation|editor|user|match|depiction|"
+    r"work)) ?(?:\b|$)",
+    saved=r"\bbut \w+$|\bby (?:add|paint|mak|chang|remov|replac|mov|turn|giv|putt|plac|swapp|recolou?r|"
+    r"enlarg|correct|fix)ing\b|^(?:keep|preserve|retain|maintain|conserve)\s+(?:only|just)\b|\b(?:nothing|"
     r"anything|"
     r"none)\s+(?:else\s+)?(?:but|except|other than|apart from|aside from|besides|save|more than|beyond)"
     r"\b(?!\s+(?:that|this|those|these)\b)|\b(?:no|any|without)\s+(?:[\w'-]+\s+){1,4}?(?:except|"

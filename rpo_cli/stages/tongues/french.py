@@ -71,14 +71,24 @@ FRENCH = Tongue(
     r"dessine[rz]?|corrige[rz]?|tourne[rz]?|place[rz]?|"
     r"fais|faire|faites|donne[rz]?|augmente[rz]?|diminue[rz]?|éclairci\w*|assombri\w*|insère|insérer|"
     r"transforme[rz]?|incline[rz]?|"
-    r"recadre[rz]?|ôte[rz]?|pose[rz]?|passe[rz]?|allonge[rz]?|centre[rz]?|inverse[rz]?|sauf\b|excepté\b|"
+    r"recadre[rz]?|ôte[rz]?|pose[rz]?(?! and\b)|passe[rz]?|allonge[rz]?|centre[rz]?|inverse[rz]?|sauf\b|"
+    r"excepté\b|"
     r"hormis\b|à part\b(?! (?:ça|cela))|"
     r"à l'exception\b|en dehors\b|seule?\b|uniquement\b)\b",
-    demand=r"\b(?:doit|doivent|devrait|devraient|pourrait|il faut|trop|plutôt|manque|un peu|que le|"
+    demand=r"^(?:ouvr\w+|penche[rz]?|répare[rz]?|complète[rz]?|échange[rz]?|allume[rz]?|éteins|liss\w+|"
+    r"(?:ne )?montre[rz]?|davantage|plus de|(?:garde|laisse|conserve)[rz]? (?:seulement|une? seule?|"
+    r"uniquement))\b|\b(?:au lieu de|je (?:veux|voudrais|souhaite\w*)|doit|doivent|devrait|devraient|"
+    r"pourrait|il faut|trop|"
+    r"plutôt|manque|un peu|que le|"
     r"que la|que les)\b",
     statement=r"(?:l'|la|le|les|cette|ce|cet|ces|tout|toute|tous|il|elle|on|je|j'|c'|très|bien|parfait|"
     r"bravo|oui|non|aucune?|rien|merci|"
     r"comme|puisque|étant|dans|instructions?|modifications?|image)",
+    remark=r"(?:je|j'|nous|on|c'est|ça|cela|ceci|(?:cette|ce|la|le|l'|votre) ?(?:[\w-]+ ){0,3}?(?:image|"
+    r"photo|"
+    r"résultat|composition|scène|rendu|consigne|description|illustration|œuvre|prompt)|tout|bravo|merci|"
+    r"très|à mon|"
+    r"selon|dans l'ensemble|globalement|il n'y|rien|puisque|étant donné)",
     saved=r"\b(?:rien|aucune?(?:\s+[\w'-]+){1,3}|pas)\s+(?:d'autre\s+)?(?:que|sauf|excepté|hormis|à part|"
     r"à l'exception|en dehors)\b"
     r"(?!\s+(?:ça|cela))",

@@ -6,8 +6,9 @@ _NOUN = (
     r"(?:\w*änderung(?:en)?|anpassung(?:en)?|bearbeitung(?:en|sschritte?)?|korrektur(?:en)?|"
     r"verbesserung(?:en|svorschläge?)?|"
     r"modifikation(?:en)?|eingriffe?|anweisung(?:en)?|fehlern?|mängel|mangel|abweichung(?:en)?|probleme?|"
-    r"handlungsbedarf|schritte?|"
-    r"änderungsbedarf|bedarf|anlass|grund|überarbeitung(?:en)?|nachbesserung(?:en)?|unterschiede?|"
+    r"schritte?|"
+    r"\w*bedarf|\w*(?:vorschläge?n?|wünsche?|hinweise?)|anlass|grund|überarbeitung(?:en)?|"
+    r"nachbesserung(?:en)?|unterschiede?|"
     r"retuschen?|notwendigkeit|"
     r"beanstandung(?:en)?|maßnahmen?|bearbeiten|schwächen?|unstimmigkeit(?:en)?|nacharbeit(?:en)?|"
     r"optimierung(?:en)?)"
@@ -47,10 +48,10 @@ GERMAN = Tongue(
         r"mal)\s+)*(?:nichts\b|keine\w*\s+"
         rf"(?:[\w-]+\s+){{0,2}}?{_NOUN})",
         rf"(?:weitere |zusätzliche |jegliche |irgendwelche |eine |"
-        rf"die )*{_NOUN}\s+(?:[^;]{{0,40}}?\s)?(?:nicht|unnötig|überflüssig|entbehrlich)\b",
+        rf"die )*(?:nach)?{_NOUN}\s+(?:[^;]{{0,40}}?\s)?(?:nicht|unnötig|überflüssig|entbehrlich)\b",
         rf"{_SAYS}(?:so |unverändert |alles |das bild |es )*(?:behalten|beibehalten|belassen|bewahren|"
         rf"erhalten|bleiben|"
-        r"bleibt|lassen)\b(?![^;]*\bnur\b)",
+        r"bleibt|(?<!weg)lassen)\b(?![^;]*\bnur\b)",
         r"(?:bitte )?(?:behalte?|belasse?n?|bewahre?|erhalte?|halten?|halte|"
         r"lasse?n?)\b(?![^;]*\bnur\b)[^;]*?\b(?:so|unverändert|unangetastet|unberührt|"
         r"wie|bei|gleich|bestehen|bleiben|beibehalten|in ruhe|ruhen)\b",
@@ -90,11 +91,14 @@ GERMAN = Tongue(
     r"rücke?|sorge?|verbessere?|"
     r"verwende|lass (?!.*(?:so|wie|unver))\w+|außer\b|bis auf\b|abgesehen von\b(?! (?:dem|davon))|"
     r"mit ausnahme\b|nur\b)\b",
-    demand=r"\b(?<!zu )(?:lackieren|streichen|malen|\w*färben|kippen|spiegeln|schließen|öffnen|schärfen|"
+    demand=r"^(?:mehr|weniger|höchstens|mindestens|vertausch\w*|behebe?|öffne|neige|binde|"
+    r"behalte? nur|weg mit)\b|\b(?:braucht|brauchen|benötigt) (?!kein|nicht)|\bdarf nicht\b|"
+    r"\b(?<!zu )(?:weglassen|ich (?:möchte|will|wünsche|hätte)|lackieren|streichen|malen|\w*färben|kippen|"
+    r"spiegeln|schließen|öffnen|schärfen|"
     r"glätten|neigen|"
     r"kürzen|verlängern|zuschneiden|beschriften|aufhängen|hinstellen|wegnehmen|abnehmen|strecken|"
     r"begradigen|soll(?:te|ten|en)?|muss|müss\w*|könnte|zu (?:dunkel|hell|groß|klein|viel|wenig)|"
-    r"statt(?:dessen)?|fehlt|etwas (?!zu\b)|"
+    r"statt(?:dessen)?|fehlt|etwas (?!zu\b|\w*zu\w+en\b)|"
     r"hinzufügen|entfernen|ändern|färben|ersetzen|verschieben|vergrößern|verkleinern|drehen|setzen|"
     r"schreiben|löschen|korrigieren|"
     r"anpassen|ergänzen|einfügen|aufhellen|abdunkeln|austauschen|bewegen|tauschen|reduzieren|erhöhen|"
@@ -103,6 +107,12 @@ GERMAN = Tongue(
     r"sehr|"
     r"gut|perfekt|super|toll|prima|"
     r"insgesamt|ja|nein|keine?|danke|somit|weil|da|anweisung\w*|änderung\w*|so|ein|eine)\b",
+    remark=r"(?:ich|wir|man|hier|es|das ist|dies|dies\w* (?:bild|foto|aufnahme|szene|ergebnis|motiv|"
+    r"darstellung)|"
+    r"(?:das|die|der|ihr|dein)\w* (?:[\w-]+ ){0,3}?(?:bild|foto|aufnahme|szene|ergebnis|motiv|"
+    r"darstellung|prompt|"
+    r"vorgabe|umsetzung|komposition)|alles|insgesamt|meiner|aus meiner|sehr gut|gut|super|toll|prima|"
+    r"danke|da)\b",
     saved=r"\b(?:nichts|keine\w*(?:\s+[\w-]+){0,3})\s+(?:anderes\s+)?(?:als|außer|bis auf|ausgenommen|"
     r"mit ausnahme)\b",
     spoken=r"\b(?:steh\w*|les\w*|schreib\w*|\w*schrift\w*|text\w*|\w*schild\w*|wort\w*|worte|lautet|"

@@ -37,6 +37,8 @@ OTHERS = Tongue(
     r"を削除|추가|삭제|제거|바꾸|바꿔|만들)",
     statement=r"(?:l'|la|il|a|o|as|os|tudo|tutto|изображение|картинка|все|всё|画像|この|全て|이미지|그림|"
     r"모든|이)",
+    remark=r"(?:io|l'immagine|la foto|tutto|eu|a imagem|tudo|я|изображение|картинка|всё|все|この?画像|"
+    r"画像|全て|이미지|그림|사진)",
     saved=r"\b(?:nient'altro che|nulla tranne|niente tranne|tranne|nada (?:além|exceto|a não ser)|exceto|"
     r"кроме|за исключением)\b|以外|を除|제외|말고",
     spoken=r"\b(?:scriv\w*|scritta|leg\w*|testo|escrev\w*|texto|placa|напиш\w*|надпис\w*|текст\w*|"

@@ -7,7 +7,8 @@ _NOUN = (
     r"mejoras?|instrucci[oó]n(?:es)?|"
     r"defectos?|problemas?|errore?s?|diferencias?|discrepancias?|intervenci[oó]n(?:es)?|acci[oó]n(?:es)?|"
     r"alteraci[oó]n(?:es)?|"
-    r"sugerencias?|fallos?|necesidad|motivo|raz[oó]n|variaci[oó]n(?:es)?|inconsistencias?)"
+    r"sugerencias?|objeci(?:ón|ones)|quejas?|fallos?|necesidad|motivo|raz[oó]n|variaci[oó]n(?:es)?|"
+    r"inconsistencias?)"
 )
 _VERB = (
     r"(?:cambi\w*|modifi\w*|edit\w*|ajust\w*|corr[ei]\w*|retoc\w*|retoq\w*|mejor\w*|alter\w*|toc\w*|"
@@ -64,15 +65,26 @@ SPANISH = Tongue(
     r"poner|ponga\w*|pint\w*|colore\w*|"
     r"muev\w*|mover|agrand\w*|reduc\w*|reduzc\w*|"
     r"escrib\w*|borr\w*|dibuj\w*|corrig\w*|corregir|gir\w*|coloc\w*|da|dar|dale|aument\w*|aclar\w*|"
-    r"oscure\w*|insert\w*|transform\w*|convi\w*|"
+    r"oscure\w*|insert\w*|transform\w*|convier\w*|convirt\w*|"
     r"inclin\w*|recort\w*|retir\w*|inclu\w*|ajust\w*|haz que|sube|baja|alarg\w*|acort\w*|que (?:el|la|"
     r"los|las|sea|se|no)|excepto\b|salvo\b|menos\b|"
     r"a excepción\b|aparte de\b(?! eso)|con excepción\b|solo\b|sólo\b|únicamente\b)\b",
-    demand=r"\b(?:debe|deben|debería|deberían|podría|hay que|demasiado|en lugar|en vez|falta|un poco|"
+    demand=r"^(?:abr[ea]|arregl\w+|complet[ae]|intercambi\w+|enciend\w+|apag\w+|quítal\w+|quítel\w+|"
+    r"ponl\w+|"
+    r"alis\w+|no muestr\w+|muestr[ae]|más \w+|menos \w+|(?:dej|conserv)\w+ (?:solo|sólo|únicamente|"
+    r"un solo))\b|\b(?:necesita (?!ning|más cambios)|quiero|quisiera|me gustaría|debe|deben|debería|"
+    r"deberían|podría|hay que|demasiado|"
+    r"en lugar|en vez|falta|un poco|"
     r"tendría|tiene que|que sea|para que)\b",
     statement=r"(?:la|el|los|las|esta|este|estos|todo|toda|todos|ya|se|imagen|foto|creo|considero|muy|"
     r"bien|perfecto|excelente|sí|no|ninguno|gracias|como|"
     r"dado|instrucci\w*|cambios|está|es)\b",
+    remark=r"(?:yo|creo|considero|opino|pienso|diría|estoy|no (?:veo|encuentro|tengo|creo|considero|"
+    r"haría|cambiaría)|"
+    r"(?:la|el|esta|este|su) (?:[\w-]+ ){0,3}?(?:imagen|foto|resultado|composición|escena|prompt|"
+    r"descripción|"
+    r"ilustración|obra)|todo|esto|está|es|así|muy|gracias|excelente|en (?:general|mi)|dado que|"
+    r"puesto que|ya que)\b",
     saved=r"\b(?:nada|ning[uú]n\w*(?:\s+[\w-]+){0,3})\s+(?:más\s+)?(?:que(?!\s+(?:cambiar|corregir|"
     r"modificar|hacer|ajustar|editar|mejorar|retocar|"
     r"añadir|agregar|quitar|objetar|señalar|arreglar))|excepto|salvo|menos|sino|a excepción|"

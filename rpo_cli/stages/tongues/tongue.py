@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Tongue:
-    """Patterns of one language; all but `split`, `saved` and `spoken` stand at a clause's beginning.
+    """Patterns of one language; most stand at its beginning.
 
     Attributes:
         split: between clauses, beside punctuation.
@@ -14,6 +14,7 @@ class Tongue:
         doing: a clause that asks for a change.
         demand: words anywhere in a clause that ask for one.
         statement: a clause that begins so tells something, and is no order.
+        remark: so the critic begins to speak of itself, or of the picture as a whole.
         saved: of the whole text: nothing but, no changes except.
         spoken: before the words of `nothing` these say that it is text to be written.
         anew: asks for another picture, which no editor makes.
@@ -24,6 +25,7 @@ class Tongue:
     doing: str
     demand: str
     statement: str
+    remark: str
     saved: str
     spoken: str
     anew: str
