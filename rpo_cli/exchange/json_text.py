@@ -7,8 +7,8 @@ from typing import IO, Any
 
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.incoming import BadRow, Place
-from rpo_cli.exchange.text import MARK, opened, refusal
 from rpo_cli.exchange.touched import touch
+from rpo_cli.text import MARK, opened, refusal
 
 PIECE = 2**20  # characters read at once
 MAX_ROW = 64 * 2**20  # characters of one row; more is no row of a data set

@@ -7,12 +7,12 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from rpo_cli.config import PromptSettings
+from rpo_cli.delimited import DELIMITERS, delimiter_of, read_table
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.exchange.columns import BROKEN, first_line, plain_rows
-from rpo_cli.exchange.delimited import DELIMITERS, delimiter_of, read_table
 from rpo_cli.exchange.incoming import BadRow
 from rpo_cli.exchange.json_text import is_list, json_items, json_lines
-from rpo_cli.exchange.text import known_encoding, lines, read_text
+from rpo_cli.text import known_encoding, lines, read_text
 
 JSON = (".json", ".jsonl", ".ndjson")
 SUFFIXES = (".txt", *DELIMITERS, *JSON, ".parquet")

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from rpo_cli.exchange.text import MARK
+from rpo_cli.text import MARK
 
 MAX_CHARACTERS = 10_000
 

@@ -10,10 +10,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
-from rpo_cli.exchange.delimited import delimiter_of
+from rpo_cli.delimited import delimiter_of
 from rpo_cli.exchange.incoming import Options
 from rpo_cli.exchange.prompts import left_out
-from rpo_cli.exchange.text import known_encoding
 from rpo_cli.exchange.touched import watching
 from rpo_cli.hashes import file_hashes
 from rpo_cli.line.context import Line
@@ -28,6 +27,7 @@ from rpo_cli.line.imports import STAGE, entries, said_of
 from rpo_cli.line.ledger import NAMED, Ledger
 from rpo_cli.line.taking import Taking
 from rpo_cli.records import FORMAT_VERSION
+from rpo_cli.text import known_encoding
 
 
 def import_source(

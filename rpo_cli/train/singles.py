@@ -6,7 +6,6 @@
 As `rpo export RUN kto` writes them, and as `datasets` reads them as an image folder; or metadata.csv.
 """
 
-import csv
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Set
@@ -14,7 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rpo_cli.delimited import read_table
 from rpo_cli.errors import UsageError
+from rpo_cli.text import lines, read_text
 
 TABLES = ("metadata.jsonl", "metadata.csv")
 COLUMNS = ("file_name", "caption", "label")
@@ -112,27 +113,24 @@ def _rows(dataset: Path, split: str) -> Iterator[tuple[dict[str, Any], Path, str
 
 
 def _cells(table: Path) -> Iterator[dict[str, Any]]:
-    with table.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        _complete(table, reader.fieldnames or ())
-        yield from reader
+    """The rows of a CSV, read by the rule that imports read tables by."""
+    found = read_table(read_text(table), str(table), ".csv")
+    _complete(table, found.header)
+    yield from (row for _, row in found.mappings())
 
 
 def _lines(table: Path) -> Iterator[dict[str, Any]]:
-    with table.open(encoding="utf-8", newline="\n") as file:
-        for number, text in enumerate(file):
-            if not text.strip():
-                continue
-            try:
-                row: Any = json.loads(text)
-            except ValueError as error:
-                raise UsageError(
-                    f"{table}: line {number + 1}: {error}", "one JSON object a line"
-                ) from error
-            _complete(table, row if isinstance(row, dict) else ())
-            if not isinstance(row["caption"], str) or not isinstance(row["file_name"], str):
-                raise UsageError(f"{table}: line {number + 1}: file_name and caption are text", HINT)
-            yield {**row, "label": None if row["label"] is None else str(row["label"])}
+    for number, text in enumerate(lines(read_text(table))):
+        if not text.strip():
+            continue
+        try:
+            row: Any = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{table}: line {number + 1}: {error}", "one JSON object a line") from error
+        _complete(table, row if isinstance(row, dict) else ())
+        if not isinstance(row["caption"], str) or not isinstance(row["file_name"], str):
+            raise UsageError(f"{table}: line {number + 1}: file_name and caption are text", HINT)
+        yield {**row, "label": None if row["label"] is None else str(row["label"])}
 
 
 def _complete(table: Path, names: Collection[str]) -> None:

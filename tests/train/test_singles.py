@@ -197,6 +197,29 @@ def test_a_wrong_json_line_is_told(tmp_path, tiny, text, said):
         read_singles(tmp_path, "train")
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"file_name,caption,label\nimages/0.png,a cat, on white,1\n", "metadata.csv:2: 4 cells"),
+        (b'file_name,caption,label\nimages/0.png,"a cat,1\n', "metadata.csv:2: a quote that opens"),
+        (b"file_name,caption,label\nimages/0.png,caf\xe9,1\n", "line 2: byte 40 "),
+        ("file_name,caption,label\nimages/0.png,a,1\n".encode("utf-16"), "is UTF-16"),
+    ],
+)
+def test_a_table_that_no_reading_fits_is_refused_with_its_place(tmp_path, tiny, text, said):
+    write(tmp_path, "train", [(tiny.picture(1), "a", True)])
+    (tmp_path / "train" / "metadata.csv").write_bytes(text)
+    with pytest.raises(UsageError, match=re.escape(said)):
+        read_singles(tmp_path, "train")
+
+
+def test_a_mark_and_semicolons_are_read_as_imports_read_them(tmp_path, tiny):
+    write(tmp_path, "validation", [(tiny.picture(1), "a", True)])
+    text = '\ufefffile_name;caption;label\nimages/0.png;"a, b";1\n'
+    (tmp_path / "validation" / "metadata.csv").write_text(text, encoding="utf-8")
+    assert [item.caption for item in read_singles(tmp_path, "validation")] == ["a, b"]
+
+
 @pytest.mark.parametrize("label", ["0.5", "", "good", "2"])
 def test_a_label_that_is_neither_is_named_by_row(label, tmp_path, tiny):
     write(tmp_path, "train", [(tiny.picture(1), "a", True), (tiny.picture(2), "b", label)])

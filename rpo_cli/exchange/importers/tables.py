@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from rpo_cli.exchange.delimited import DELIMITERS, delimiter_of, read_table
+from rpo_cli.delimited import DELIMITERS, delimiter_of, read_table
 from rpo_cli.exchange.importers.layouts import Layout, coded, layout_of
 from rpo_cli.exchange.importers.mapped import to_entry
 from rpo_cli.exchange.importers.parquet import columns_of, rows_of
@@ -27,9 +27,9 @@ from rpo_cli.exchange.incoming import (
     refuse,
 )
 from rpo_cli.exchange.json_text import is_list, json_items, json_lines
-from rpo_cli.exchange.text import read_text
 from rpo_cli.exchange.touched import touch
 from rpo_cli.picture_formats import ENDINGS
+from rpo_cli.text import read_text
 
 JSON = (".json", ".jsonl", ".ndjson")
 LOOKED_AT = 20  # rows whose names say what the columns are

@@ -2,12 +2,9 @@
 
 import codecs
 import io
-from typing import IO, TYPE_CHECKING
+from typing import IO, Any
 
 from rpo_cli.errors import UsageError, nearest
-
-if TYPE_CHECKING:
-    from rpo_cli.exchange.incoming import Place
 
 MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -63,8 +60,8 @@ def decoded(data: bytes, encoding: str | None = None) -> str:
     return text.lstrip(MARK)
 
 
-def read_text(place: "Place", encoding: str | None = None) -> str:
-    """The text of a file.
+def read_text(place: Any, encoding: str | None = None) -> str:
+    """The text of a file, a path of this machine or of the hub.
 
     Raises:
         UsageError: the file cannot be read, or is not text of this encoding: with line and byte.
@@ -85,7 +82,7 @@ def lines(text: str) -> list[str]:
     return [line.removesuffix("\r") for line in found]
 
 
-def opened(place: "Place", encoding: str | None = None) -> IO[str]:
+def opened(place: Any, encoding: str | None = None) -> IO[str]:
     r"""A file of text to be read piece by piece; lines end at \n alone, an error comes where it stands."""
     file = place.open("rb")
     start = file.read(4)
@@ -95,7 +92,7 @@ def opened(place: "Place", encoding: str | None = None) -> IO[str]:
     return io.TextIOWrapper(file, encoding or "utf-8-sig", "strict", newline="\n")
 
 
-def refusal(place: "Place", encoding: str | None) -> UsageError:
+def refusal(place: Any, encoding: str | None) -> UsageError:
     """Why a file that broke off is no text, found by reading it whole."""
     try:
         read_text(place, encoding)
