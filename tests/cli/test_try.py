@@ -8,6 +8,7 @@ import pytest
 from rpo_cli import open_line
 from rpo_cli.line import work
 from rpo_cli.pictures import decode
+from tests.adapters import write_adapter
 
 
 @pytest.fixture
@@ -20,8 +21,7 @@ def tuned(place):
     base = line.identity(str(place.model)).revision
     for name in ("first", "second"):
         folder = place.run / "train" / name
-        (folder / "adapter").mkdir(parents=True)
-        (folder / "adapter" / "pytorch_lora_weights.safetensors").write_bytes(name.encode())
+        write_adapter(folder / "adapter", name)
         (folder / "done.json").write_text(json.dumps({"identity": {"model": base}}))
     return place
 

@@ -12,9 +12,9 @@ from rpo_cli import open_line
 from rpo_cli.line import work
 from rpo_cli.line.prompts import take_prompts
 from rpo_cli.stages.split import split_of
+from tests.adapters import write_adapter
 
 STEP = 51  # grey levels that each stand-in adapter adds: a fifth of the way to white
-ADAPTER = "pytorch_lora_weights.safetensors"
 
 
 class Painter:
@@ -57,8 +57,7 @@ class Stand:
     def train(self, name, steps=1, on=None, finished=True):
         """A finished training whose adapter paints `steps` brighter."""
         folder = self.run / "train" / name
-        (folder / "adapter").mkdir(parents=True)
-        (folder / "adapter" / ADAPTER).write_bytes(name.encode())
+        write_adapter(folder / "adapter", name)
         (folder / "adapter" / "steps.txt").write_text(str(steps))
         (folder / "settings.json").write_text("{}")
         if finished:

@@ -14,6 +14,7 @@ from rpo_cli.line.upgrade import upgrade
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import row_seed
 from rpo_cli.store import open_store
+from tests.adapters import write_adapter
 
 
 def pictures(folder, prompts=None):
@@ -127,7 +128,7 @@ def test_only_what_is_missing_is_drawn(stand):
 def test_a_training_made_anew_under_its_name_is_drawn_anew(stand):
     folder = stand.train("one", 1)
     first = try_models(stand.line(), ["a red circle"])
-    (folder / "adapter" / "pytorch_lora_weights.safetensors").write_bytes(b"other weights")
+    write_adapter(folder / "adapter", "other weights")
     (folder / "adapter" / "steps.txt").write_text("2")
 
     again = try_models(stand.line(), ["a red circle"])
