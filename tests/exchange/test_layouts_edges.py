@@ -8,30 +8,11 @@ import pytest
 
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.importers.layouts import read_map
-from rpo_cli.exchange.incoming import Bad, Entry, Options
+from rpo_cli.exchange.incoming import Options
 from rpo_cli.line.context import open_line
 from rpo_cli.line.import_source import _found as detect
 from rpo_cli.line.importing import import_source
-
-
-def read(path, format=None, **options):
-    """(format, entries and bad rows) of a source."""
-    name, source = detect(path, format, Options(asked=format is not None, **options))
-    return name, list(source.read(0))
-
-
-def prompts(entries):
-    return [entry.prompt for entry in entries if isinstance(entry, Entry)]
-
-
-def reasons(entries):
-    return {entry.row: entry.reason for entry in entries if isinstance(entry, Bad)}
-
-
-def votes(entries):
-    return [
-        (vote.choice, vote.share) for entry in entries if isinstance(entry, Entry) for vote in entry.votes
-    ]
+from tests.sources import prompts, read, reasons, votes
 
 
 def bring(run, source, **said):
