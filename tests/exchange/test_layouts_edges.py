@@ -241,3 +241,14 @@ def test_a_column_of_a_map_may_hold_commas():
         "a": "x",
         "winner": "a, b or c",
     }
+
+
+def test_folders_of_winners_beside_a_table_are_said_to_say_nothing(write):
+    for side in ("win", "lose"):
+        write.file(f"{side}/0.png", write.png(len(side)))
+        write.file(f"{side}/0.txt", "a cat")
+    write.file("metadata.csv", "file_name,prompt\nwin/0.png,a cat\nlose/0.png,a cat\n")
+    name, source = detect(write.root, None, Options())
+    assert (name, len(prompts(list(source.read(0))))) == ("imagefolder", 2)
+    assert "win/ and lose/ say nothing here, since metadata.csv" in source.note
+    assert votes(read(write.root, "folders")[1]) == [("a", None)]

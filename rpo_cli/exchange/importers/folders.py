@@ -57,7 +57,19 @@ def open_imagefolder(path: Place, options: Options) -> Source | None:
     beside = [table.parent / name for table in tables for name in METADATA if table.name != name]
     more = ", ".join(below(table, path) or table.name for table in beside if table.is_file())
     second = f"not read, since each folder has one table: {more}" if more else ""
-    return _noted(of_tables(tables, path, options, folder=True), "; ".join(filter(None, (note, second))))
+    notes = "; ".join(filter(None, (note, second, _no_sides(top, tables))))
+    return _noted(of_tables(tables, path, options, folder=True), notes)
+
+
+def _no_sides(top: Place, tables: list[Place]) -> str:
+    """What is to be said of folders of winners and losers whose pictures a table names."""
+    win, lose = _side(top, WINNERS), _side(top, LOSERS)
+    if win is None or lose is None:
+        return ""
+    said = (
+        f"{win.name}/ and {lose.name}/ say nothing here, since {tables[0].name} tells what the pictures are"
+    )
+    return f"{said}; --format folders pairs them"
 
 
 def _noted(source: Source, note: str) -> Source:
