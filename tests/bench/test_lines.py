@@ -1,5 +1,6 @@
 """Arms of a bench share one run and nothing else."""
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from rpo_cli.shapes.prompts import prompts
 from tests.bench import evidence, mismatched
 from tests.bench.curve import Point, curve
 from tests.bench.forest import Row, forest
-from tests.bench.lines import dataset_line, pictures_of
+from tests.bench.lines import data_inputs, dataset_line, pictures_of
 from tests.bench.mismatched import changed, differences, of_another, of_changed
 from tests.bench.tuned import max_t
 from tests.bench.variants import run_name
@@ -138,3 +139,13 @@ def test_another_prompts_picture_is_of_another_scene(tmp_path: Path) -> None:
     own = [(first, b"1"), (same, b"2"), (other, b"3")]
 
     assert of_another(dataset_line(DATA, tmp_path), own) == [b"3", b"3", b"1"]
+
+
+def test_the_benches_pairs_have_no_floor_and_their_cells_do_not_say_so(tmp_path: Path) -> None:
+    """As the committed cells were measured."""
+    data = tomllib.loads((Path(evidence.__file__).parent / "evidence.toml").read_text())["data"]
+    assert dataset_line(data, tmp_path).settings.edit.floor_pictures == 0
+    committed = json.loads(
+        (Path(evidence.__file__).parent / "results" / "evidence" / "dataset-cc414fa91366.json").read_text()
+    )
+    assert data_inputs(data, tmp_path)["settings"] == committed["inputs"]["settings"]
