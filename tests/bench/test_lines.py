@@ -143,7 +143,8 @@ def test_another_prompts_picture_is_of_another_scene(tmp_path: Path) -> None:
 
 def test_the_benches_pairs_have_no_floor_and_their_cells_do_not_say_so(tmp_path: Path) -> None:
     """As the committed cells were measured."""
-    data = tomllib.loads((Path(evidence.__file__).parent / "evidence.toml").read_text())["data"]
+    here = Path(evidence.__file__).parent
+    data = tomllib.loads((here / "evidence.toml").read_text())["data"]
     assert dataset_line(data, tmp_path).settings.edit.floor_pictures == 0
     committed = json.loads(
         (Path(evidence.__file__).parent / "results" / "evidence" / "dataset-cc414fa91366.json").read_text()
