@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from rpo_cli.line.pair_filter import PairFilter
+    from rpo_cli.line.dataset.pair_filter import PairFilter
 
 Prompt = Annotated[
     str | None,
@@ -63,7 +63,7 @@ def filter_of(params: Mapping[str, Any]) -> "PairFilter":
     Raises:
         UsageError: a kind that there is none of, or bounds between which there is no margin.
     """
-    from rpo_cli.line.pair_filter import PairFilter
+    from rpo_cli.line.dataset.pair_filter import PairFilter
 
     return PairFilter(
         prompt=params["prompt"] or "",

@@ -8,11 +8,11 @@ from rpo_cli.cli.output import Output, counted, duration, size, table
 from rpo_cli.errors import RpoError
 
 if TYPE_CHECKING:
-    from rpo_cli.line.dataset import PairsReport
-    from rpo_cli.line.exporting import ExportReport
+    from rpo_cli.line.dataset.build import PairsReport
+    from rpo_cli.line.dataset.export import ExportReport
+    from rpo_cli.line.dataset.push import PushReport
     from rpo_cli.line.import_report import ImportReport
     from rpo_cli.line.plan import Probe, StagePlan
-    from rpo_cli.line.pushing import PushReport
     from rpo_cli.line.run import RunReport
     from rpo_cli.line.stage import StageReport
     from rpo_cli.line.training import TrainReport

@@ -10,7 +10,7 @@ import pytest
 from rpo_cli.cli import reports
 from rpo_cli.cli.output import Output
 from rpo_cli.errors import RpoError
-from rpo_cli.line.dataset import PairsReport
+from rpo_cli.line.dataset.build import PairsReport
 from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
 from rpo_cli.line.training import TrainReport

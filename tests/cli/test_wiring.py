@@ -9,7 +9,7 @@ from rpo_cli.line import plan as _plan  # noqa: F401, bound to the real run_stag
 from rpo_cli.line import run as line_run
 from rpo_cli.line import stage as line_stage
 from rpo_cli.line import training
-from rpo_cli.line.dataset import PairsReport
+from rpo_cli.line.dataset.build import PairsReport
 from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
 from rpo_cli.line.training import TrainReport

@@ -13,7 +13,7 @@ import pytest
 from rpo_cli import open_line, registry
 from rpo_cli.config import CritiqueSettings, PairSettings, RunSettings, Settings
 from rpo_cli.line import work
-from rpo_cli.line.dataset import _said
+from rpo_cli.line.dataset.build import _said
 from rpo_cli.line.prompts import take_prompts
 from rpo_cli.records import Critique, Edit, Image, ImageData
 from rpo_cli.sections import EditSettings, GenerateSettings, ScoreSettings

@@ -18,8 +18,8 @@ import pytest
 from rpo_cli import build_pairs, fine_tune, open_line, plan, registry, run, run_stage, status
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.line.context import Line
+from rpo_cli.line.dataset.contact_sheet import draw_contact_sheet
 from rpo_cli.line.prompts import take_prompts
-from rpo_cli.line.sheet import draw_contact_sheet
 from rpo_cli.line.show import story
 from rpo_cli.line.work import edit_work, generate_work, live_images
 from rpo_cli.pictures import decode
@@ -114,7 +114,7 @@ def test_a_contact_sheet_is_drawn_where_it_lacks_and_not_again(finished: Path, m
     assert draw_contact_sheet(open_line(finished)) == path
     assert path.read_bytes() == before
 
-    monkeypatch.delattr("rpo_cli.line.sheet.draw")
+    monkeypatch.delattr("rpo_cli.line.dataset.contact_sheet.draw")
     assert draw_contact_sheet(open_line(finished)) == path
 
 

@@ -4,8 +4,8 @@ import pytest
 
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.reasons import REASONS
-from rpo_cli.line.pair_filter import KINDS, PairFilter
-from rpo_cli.line.pairs import find, short_ids
+from rpo_cli.line.dataset.find import find, short_ids
+from rpo_cli.line.dataset.pair_filter import KINDS, PairFilter
 from rpo_cli.records import Prompt
 from rpo_cli.store import open_store
 from tests.found import PAIRS, make_run

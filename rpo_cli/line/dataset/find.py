@@ -9,8 +9,8 @@ from textwrap import shorten
 from typing import Any
 
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.line.pair_filter import Flaws, PairFilter, Sift
-from rpo_cli.line.sheet import draw_pairs, refuse_unwritable
+from rpo_cli.line.dataset.contact_sheet import draw_pairs, refuse_unwritable
+from rpo_cli.line.dataset.pair_filter import Flaws, PairFilter, Sift
 from rpo_cli.line.show import KINDS
 from rpo_cli.records import Pair
 from rpo_cli.report.figures import named

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rpo_cli.exchange.dataset import Side, to_row
-from rpo_cli.line.shelf import PictureShelf
+from rpo_cli.line.dataset.picture_cache import PictureShelf
 from rpo_cli.records import EDITED, Pair
 from rpo_cli.store import Store
 

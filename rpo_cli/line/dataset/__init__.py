@@ -1,0 +1,1 @@
+"""Pairs: found, judged, written as the dataset, exported and pushed."""
