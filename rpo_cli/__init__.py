@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rpo_cli.line.context import Line as Line
     from rpo_cli.line.context import open_line as open_line
-    from rpo_cli.line.evaluate import evaluate as evaluate
+    from rpo_cli.line.evaluation.evaluate import evaluate as evaluate
     from rpo_cli.line.plan import plan as plan
     from rpo_cli.line.plan import probe as probe
     from rpo_cli.line.round_plan import plan_rounds as plan_rounds
@@ -30,7 +30,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "Line": "rpo_cli.line.context",
     "open_line": "rpo_cli.line.context",
-    "evaluate": "rpo_cli.line.evaluate",
+    "evaluate": "rpo_cli.line.evaluation.evaluate",
     "plan": "rpo_cli.line.plan",
     "probe": "rpo_cli.line.plan",
     "plan_rounds": "rpo_cli.line.round_plan",

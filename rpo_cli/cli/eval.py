@@ -129,7 +129,7 @@ def evaluate(
         raise UsageError("--format does not go with --json", "leave one of them out")
     line = _opened(context, say)
     if judge_labels:
-        from rpo_cli.line.audit import audit
+        from rpo_cli.line.evaluation.labels import audit
 
         evaluations.audited(say, audit(line, name=name, measure=measure, limit=limit), form)
     else:
@@ -139,8 +139,8 @@ def evaluate(
 
 def _opened(context: typer.Context, say: Output) -> "Line":
     """The run; settings that the command is given are of this evaluation, not of the run."""
-    from rpo_cli.line.asked import asked_before
     from rpo_cli.line.context import open_line
+    from rpo_cli.line.evaluation.repeated import asked_before
 
     params = context.params
     asked = asked_before(params["run"], params["name"], tuple(params["unset"] or ()))
@@ -160,9 +160,9 @@ def _opened(context: typer.Context, say: Output) -> "Line":
 def _compared(context: typer.Context, say: Output, line: "Line") -> None:
     """Base against tuned models, as this call asks or as the evaluation was asked before."""
     from rpo_cli.anchors import anchored
-    from rpo_cli.line.asked import asked_again, kept_asked, placed
-    from rpo_cli.line.audit import probes
-    from rpo_cli.line.evaluate import evaluate as compare
+    from rpo_cli.line.evaluation.evaluate import evaluate as compare
+    from rpo_cli.line.evaluation.labels import probes
+    from rpo_cli.line.evaluation.repeated import asked_again, kept_asked, placed
 
     params = context.params
     name, given = params["name"], {key: params[key] for key in ASKED if is_given(context, key)}

@@ -10,7 +10,7 @@ from rpo_cli.cli.tables import Format, Table, csv_text, markdown, text_of
 from rpo_cli.report.evaluated import guidances
 
 if TYPE_CHECKING:
-    from rpo_cli.line.evaluate import Evaluation
+    from rpo_cli.line.evaluation.evaluate import Evaluation
 
 FEW = 30  # prompts, below which an interval by prompt is rough
 LEGEND = (

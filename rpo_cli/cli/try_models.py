@@ -11,7 +11,7 @@ from rpo_cli.cli import step
 from rpo_cli.cli.output import Output, counted
 
 if TYPE_CHECKING:
-    from rpo_cli.line.trying import Tried
+    from rpo_cli.line.evaluation.try_models import Tried
 
 Texts = Annotated[list[str], typer.Argument(metavar="PROMPT", help="In quotes; a row of pictures each.")]
 Name = Annotated[
@@ -64,7 +64,7 @@ def try_models(
     Example: rpo try demo "a red circle" "two blue squares"
     """
     from rpo_cli.line.context import open_line
-    from rpo_cli.line.trying import try_models as draw
+    from rpo_cli.line.evaluation.try_models import try_models as draw
 
     say = step.console(context)
     told = o.given("try", {"device": device, "accept_license": accept_license, "assign": assign})

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 from rpo_cli.errors import RpoError
-from rpo_cli.line.evaluate import FOLDER as EVALUATIONS
+from rpo_cli.line.evaluation.evaluate import FOLDER as EVALUATIONS
 from rpo_cli.line.provenance import trainings
 from rpo_cli.line.rates import rates
 from rpo_cli.line.status import TABLES

@@ -9,10 +9,10 @@ from typing import Any
 from PIL.Image import Image as Picture
 
 from rpo_cli.errors import CorruptImage, RpoError
-from rpo_cli.line.audit import RESULTS as AUDITED
-from rpo_cli.line.contenders import BASE, LABEL
-from rpo_cli.line.evaluate import FOLDER, NAME, PICTURES, RESULTS, read_json
-from rpo_cli.line.guidances import AT
+from rpo_cli.line.evaluation.evaluate import FOLDER, NAME, PICTURES, RESULTS, read_json
+from rpo_cli.line.evaluation.guidances import AT
+from rpo_cli.line.evaluation.labels import RESULTS as AUDITED
+from rpo_cli.line.evaluation.models import BASE, LABEL
 from rpo_cli.pictures import decode
 from rpo_cli.records import Image
 from rpo_cli.report.changed import fitted

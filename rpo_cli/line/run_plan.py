@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rpo_cli.errors import RpoError
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line.contenders import finished
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import SERVED, critic_identity, is_function, reward_identity
+from rpo_cli.line.evaluation.models import finished
 from rpo_cli.line.forecast import forecast
 from rpo_cli.line.model_facts import ModelFacts, facts_of
 from rpo_cli.line.models import editor, generator

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from rpo_cli.errors import RpoError
 from rpo_cli.line.advice import evaluated, next_command
-from rpo_cli.line.contenders import finished, trained_on
 from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.critics import is_function
 from rpo_cli.line.edit_floor import floor_keys
-from rpo_cli.line.held_out import IN_PASSING, dataset_files
+from rpo_cli.line.evaluation.models import finished, trained_on
+from rpo_cli.line.evaluation.prompts import IN_PASSING, dataset_files
 from rpo_cli.line.imports import STAGE, import_groups, imported, rejects_of
 from rpo_cli.line.rates import rate_of, rates
 from rpo_cli.line.round_plan import RoundsStatus, rounds_status

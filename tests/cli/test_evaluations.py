@@ -9,7 +9,7 @@ import pytest
 
 from rpo_cli.cli import evaluations
 from rpo_cli.cli.output import Output
-from rpo_cli.line.evaluate import Evaluation
+from rpo_cli.line.evaluation.evaluate import Evaluation
 
 
 def span(value, low=None, high=None):
@@ -334,8 +334,12 @@ def test_a_form_that_cannot_be_is_refused(rpo, place, arguments, said):
 @pytest.mark.parametrize(("form", "begin"), [("md", "| reward | model |"), ("csv", "model,beside,kind,")])
 def test_the_door_passes_the_form_on(rpo, place, monkeypatch, form, begin):
     rpo("generate", place.run, *place.options)
-    monkeypatch.setattr("rpo_cli.line.evaluate.evaluate", lambda line, **options: Evaluation("p", RESULTS))
-    monkeypatch.setattr("rpo_cli.line.audit.audit", lambda line, **options: Evaluation("p", AUDIT))
+    monkeypatch.setattr(
+        "rpo_cli.line.evaluation.evaluate.evaluate", lambda line, **options: Evaluation("p", RESULTS)
+    )
+    monkeypatch.setattr(
+        "rpo_cli.line.evaluation.labels.audit", lambda line, **options: Evaluation("p", AUDIT)
+    )
 
     done = rpo("eval", place.run, "--format", form)
     audited = rpo("eval", place.run, "--dataset", "--format", form)

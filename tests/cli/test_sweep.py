@@ -13,7 +13,7 @@ from rpo_cli.cli.sweep import listed
 from rpo_cli.errors import UsageError
 from rpo_cli.evaluation.between import NONE, Difference
 from rpo_cli.line import sweeping
-from rpo_cli.line.evaluate import Evaluation
+from rpo_cli.line.evaluation.evaluate import Evaluation
 from rpo_cli.line.sweep_curves import Curves
 from rpo_cli.line.sweeping import Planned, Sweep, SweepPlan
 from rpo_cli.report.bands import Band

@@ -13,7 +13,7 @@ from rpo_cli import open_line
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import MARK
 from rpo_cli.exchange.dataset import ranking_id, schema
-from rpo_cli.line.audit import audit, probes
+from rpo_cli.line.evaluation.labels import audit, probes
 from rpo_cli.records import Verdict, content_key
 from rpo_cli.shapes.grammar import parse_caption
 from rpo_cli.shapes.render import render

@@ -3,7 +3,7 @@
 import pytest
 
 from rpo_cli.errors import UsageError
-from rpo_cli.line.contenders import contenders, refuse_other_bases
+from rpo_cli.line.evaluation.models import contenders, refuse_other_bases
 
 
 def named(stand, *asked):

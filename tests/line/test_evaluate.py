@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.line import held_out, work
-from rpo_cli.line.evaluate import evaluate
+from rpo_cli.line import work
+from rpo_cli.line.evaluation import prompts
+from rpo_cli.line.evaluation.evaluate import evaluate
 from rpo_cli.records import row_seed
 from rpo_cli.store import open_store
 
@@ -165,9 +166,9 @@ def test_a_prompt_that_was_trained_on_is_not_held_out_by_another_spelling(stand,
     """A dataset that was built with another val_fraction trained on what would be held out today."""
     taught, *left = stand.held_out
     captions = {"train": [taught.upper()], "validation": [stand.trained_on[0], "a prompt of no list"]}
-    monkeypatch.setattr(held_out, "dataset_captions", lambda store, split: iter(captions[split]))
+    monkeypatch.setattr(prompts, "dataset_captions", lambda store, split: iter(captions[split]))
 
-    found = held_out.held_out_prompts(stand.line())
+    found = prompts.held_out_prompts(stand.line())
 
     assert sorted(found.texts) == sorted([*left, "a prompt of no list"])
 

@@ -9,7 +9,13 @@ from typing import Any
 
 import pytest
 
-PRELOAD = ["diffusers", "transformers", "peft", "rpo_cli.line.evaluate", "rpo_cli.line.measured"]
+PRELOAD = [
+    "diffusers",
+    "transformers",
+    "peft",
+    "rpo_cli.line.evaluation.evaluate",
+    "rpo_cli.line.evaluation.measurements",
+]
 OPTIONS: dict[str, Any] = {
     "prompts.limit": 12,
     "generate.steps": 3,

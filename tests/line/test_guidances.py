@@ -3,7 +3,7 @@
 import pytest
 
 from rpo_cli.errors import UsageError
-from rpo_cli.line.evaluate import evaluate
+from rpo_cli.line.evaluation.evaluate import evaluate
 from rpo_cli.line.report_evals import evaluations
 from rpo_cli.store import open_store
 

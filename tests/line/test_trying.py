@@ -8,8 +8,8 @@ import pytest
 from rpo_cli import evaluate, open_line
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.line import work
+from rpo_cli.line.evaluation.try_models import try_models
 from rpo_cli.line.status import status
-from rpo_cli.line.trying import try_models
 from rpo_cli.line.upgrade import upgrade
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import row_seed

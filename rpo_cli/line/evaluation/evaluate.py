@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.line.contenders import Setting, contenders, refuse_other_bases
 from rpo_cli.line.context import Line
-from rpo_cli.line.guidances import at_guidances, checked_guidances, is_base
-from rpo_cli.line.held_out import Prompts, given_prompts, held_out_prompts, prompt_lines
-from rpo_cli.line.nested import nested_line, noise_seed, of_their_base, tuned_model
+from rpo_cli.line.evaluation.guidances import at_guidances, checked_guidances, is_base
+from rpo_cli.line.evaluation.models import Setting, contenders, refuse_other_bases
+from rpo_cli.line.evaluation.nested import nested_line, noise_seed, of_their_base, tuned_model
+from rpo_cli.line.evaluation.prompts import Prompts, given_prompts, held_out_prompts, prompt_lines
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.work import generate_work, score_works
@@ -29,7 +29,7 @@ from rpo_cli.records import content_key
 from rpo_cli.store import Store
 
 if TYPE_CHECKING:
-    from rpo_cli.line.measured import Sheet
+    from rpo_cli.line.evaluation.measurements import Sheet
 
 FOLDER, RESULTS, PICTURES, PROMPTS = "eval", "results.json", "pictures.jsonl", "prompts.jsonl"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -214,7 +214,7 @@ def _results(
 ) -> dict[str, Any]:
     from rpo_cli.evaluation.figures import against_base, of_models
     from rpo_cli.evaluation.looks import DISTANCES
-    from rpo_cli.line.measured import picture_lines, sheet, without_looks
+    from rpo_cli.line.evaluation.measurements import picture_lines, sheet, without_looks
 
     measure = registry.load("measures", plan.measure) if plan.measure else None
     read = partial(sheet, seeds=plan.seeds, measure=measure)

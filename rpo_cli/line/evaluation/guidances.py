@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from rpo_cli.errors import UsageError
-from rpo_cli.line.contenders import BASE, Contender, Setting
+from rpo_cli.line.evaluation.models import BASE, Contender, Setting
 
 AT = "@"  # of no label that a user may give
 
