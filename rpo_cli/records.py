@@ -197,7 +197,7 @@ class Preference(Row):
 
 
 class Claim(Row):
-    """What one source of imported rows says from one of its rows on: the ledger of `line/ledger.py`.
+    """What one source of imported rows says from one of its rows on: the ledger of `line/imports/ledger.py`.
 
     Of two claims of a source that start at the same row the one of the higher generation counts.
     """

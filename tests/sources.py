@@ -1,7 +1,7 @@
 """What importers make of a source, for tests that ask nothing of a run."""
 
 from rpo_cli.exchange.incoming import Bad, Entry, Options
-from rpo_cli.line.import_source import _found as detect
+from rpo_cli.line.imports.opening import _found as detect
 
 
 def read(path, format=None, **options):

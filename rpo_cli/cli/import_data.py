@@ -111,7 +111,7 @@ def import_data(
     if source is None:
         raise UsageError("no SOURCE is given", "rpo import RUN SOURCE, or rpo import RUN --withdraw SOURCE")
     from rpo_cli.exchange.importers.layouts import read_map
-    from rpo_cli.line.importing import import_source
+    from rpo_cli.line.imports.run import import_source
 
     columns = read_map(map or ())
     if of_column is not None and "caption" in columns:
@@ -146,7 +146,7 @@ def _withdraw(context: typer.Context, run: str, name: str) -> None:
             f"rpo import {run} --withdraw {name}",
         )
     from rpo_cli.line.context import open_line
-    from rpo_cli.line.withdrawing import withdraw
+    from rpo_cli.line.imports.withdraw import withdraw
 
     say = step.console(context)
     reports.withdrawn(say, withdraw(open_line(run, create=False, observer=say.observer(), uses=()), name))

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from rpo_cli.line.dataset.build import PairsReport
     from rpo_cli.line.dataset.export import ExportReport
     from rpo_cli.line.dataset.push import PushReport
-    from rpo_cli.line.import_report import ImportReport
+    from rpo_cli.line.imports.summary import ImportReport
+    from rpo_cli.line.imports.withdraw import Withdrawn
     from rpo_cli.line.plan import Probe, StagePlan
     from rpo_cli.line.run import RunReport
     from rpo_cli.line.stage import StageReport
     from rpo_cli.line.training import TrainReport
-    from rpo_cli.line.withdrawing import Withdrawn
     from rpo_cli.train.beforehand import Prepared
     from rpo_cli.train.plan import TrainPlan
     from rpo_cli.train.probe import TrainProbe

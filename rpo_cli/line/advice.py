@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rpo_cli.line.context import Line
-from rpo_cli.line.imports import labelled_only
+from rpo_cli.line.imports.sources import labelled_only
 from rpo_cli.line.work import wants_edits
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.errors import UsageError
-from rpo_cli.line.import_profiles import profiled
+from rpo_cli.line.imports.profiles import profiled
 from rpo_cli.manifest import OPTIONS, TRAININGS, Manifest
 from rpo_cli.records import FORMAT_VERSION, row_seed
 from rpo_cli.resolve import PARENTS

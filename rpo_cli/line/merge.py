@@ -6,8 +6,8 @@ from typing import Any
 
 from rpo_cli.errors import UsageError
 from rpo_cli.line.formats import check_format
-from rpo_cli.line.imports import Entries, entries, has_ledger
-from rpo_cli.line.ledger import differing
+from rpo_cli.line.imports.ledger import differing
+from rpo_cli.line.imports.sources import Entries, entries, has_ledger
 from rpo_cli.records import TABLES
 from rpo_cli.store import Store, open_store
 

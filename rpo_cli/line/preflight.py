@@ -13,7 +13,7 @@ from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.context import Line
 from rpo_cli.line.counters import check_counter_edits
 from rpo_cli.line.critics import SERVED, check_python, check_reached, critic_identity, required
-from rpo_cli.line.imports import generates, labelled_only
+from rpo_cli.line.imports.sources import generates, labelled_only
 from rpo_cli.line.model_checks import check_editor, check_generator, check_models
 from rpo_cli.line.models import editor, generator
 from rpo_cli.line.online import model_of

@@ -15,7 +15,7 @@ from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.dataset.pair_filter import PairFilter, Sift
 from rpo_cli.line.dataset.picture_cache import PictureShelf
 from rpo_cli.line.edit_floor import floor_edits, taking_part
-from rpo_cli.line.imports import import_groups, imported, rejects_of
+from rpo_cli.line.imports.sources import import_groups, imported, rejects_of
 from rpo_cli.line.provenance import provenance, trainings
 from rpo_cli.line.rates import rates
 from rpo_cli.line.report_costs import evaluation_rows, training_rows

@@ -14,7 +14,7 @@ from rpo_cli.anchors import DEFAULT
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.json_text import json_line
 from rpo_cli.line.context import Line
-from rpo_cli.line.imports import import_groups, imported
+from rpo_cli.line.imports.sources import import_groups, imported
 from rpo_cli.line.online import model_of
 from rpo_cli.line.work import generate_work, score_works
 from rpo_cli.pictures import decode

@@ -12,12 +12,12 @@ from rpo_cli.line.critics import is_function
 from rpo_cli.line.edit_floor import floor_keys
 from rpo_cli.line.evaluation.models import finished, trained_on
 from rpo_cli.line.evaluation.prompts import IN_PASSING, dataset_files
-from rpo_cli.line.imports import STAGE, import_groups, imported, rejects_of
+from rpo_cli.line.imports.sources import STAGE, import_groups, imported, rejects_of
+from rpo_cli.line.imports.withdraw import KEPT, ImportedSource, dead_parts, imported_sources
 from rpo_cli.line.rates import rate_of, rates
 from rpo_cli.line.round_plan import RoundsStatus, rounds_status
 from rpo_cli.line.run import dataset_is_current
 from rpo_cli.line.stage import reject_reasons
-from rpo_cli.line.withdrawing import KEPT, ImportedSource, dead_parts, imported_sources
 from rpo_cli.line.work import Work, works
 from rpo_cli.store import open_store
 from rpo_cli.train.data import is_made_on

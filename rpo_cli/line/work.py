@@ -15,7 +15,7 @@ from rpo_cli.line import critics, models, styles
 from rpo_cli.line.context import Line
 from rpo_cli.line.critics import required as required
 from rpo_cli.line.critics import reward_identity as reward_identity
-from rpo_cli.line.imports import generates, imported, people_said
+from rpo_cli.line.imports.sources import generates, imported, people_said
 from rpo_cli.line.making import making
 from rpo_cli.protocols import Stage, Task
 from rpo_cli.records import canonical_json, content_key

@@ -46,7 +46,7 @@ def test_the_number_of_rows_of_an_import_is_no_setting_of_the_run(rpo, tmp_path,
     """--limit of generate is prompts.limit, which must not stay in force for what is imported."""
     seen = []
     monkeypatch.setattr(
-        "rpo_cli.line.importing.import_source",
+        "rpo_cli.line.imports.run.import_source",
         lambda line, source, **options: seen.append((line.settings.prompts.limit, options["limit"])),
     )
     monkeypatch.setattr("rpo_cli.cli.reports.imported", lambda say, report: None)

@@ -18,7 +18,7 @@ from rpo_cli.exchange.json_text import json_line
 from rpo_cli.exchange.outgoing import Built, Job, told
 from rpo_cli.exchange.prompt_text import MAX_CHARACTERS, trimmed, unfit
 from rpo_cli.line.evaluation.prompts import Prompts, prompt_lines
-from rpo_cli.line.importing import import_source
+from rpo_cli.line.imports.run import import_source
 from rpo_cli.normal_form import normalised
 from rpo_cli.pictures import sha256
 from rpo_cli.records import Pair, content_key

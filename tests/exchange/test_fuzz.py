@@ -18,8 +18,8 @@ from rpo_cli.exchange.importers.layouts import read_map
 from rpo_cli.exchange.incoming import Bad, Entry, Options
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.exchange.unpack import unpacked
-from rpo_cli.line.import_rows import RowMaker
-from rpo_cli.line.import_source import _found as detect
+from rpo_cli.line.imports.opening import _found as detect
+from rpo_cli.line.imports.rows import RowMaker
 
 SECONDS = 20  # one input that takes longer hangs
 PROMPTS, IMPORTS = 7_000, 7_000  # replies have as many in tests/stages

@@ -10,12 +10,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from rpo_cli import hashes, open_line
-from rpo_cli.line.importing import import_source
-from rpo_cli.line.imports import imported
-from rpo_cli.line.ledger import Ledger
+from rpo_cli.line.imports.ledger import Ledger
+from rpo_cli.line.imports.run import import_source
+from rpo_cli.line.imports.sources import imported
+from rpo_cli.line.imports.withdraw import withdraw
 from rpo_cli.line.run import build_pairs
 from rpo_cli.line.status import compact, prune, status
-from rpo_cli.line.withdrawing import withdraw
 from rpo_cli.line.work import live_images
 from rpo_cli.pictures import sha256
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from rpo_cli import open_line
-from rpo_cli.line.importing import import_source
-from rpo_cli.line.imports import imported
+from rpo_cli.line.imports.run import import_source
+from rpo_cli.line.imports.sources import imported
 from rpo_cli.line.run import build_pairs
 from rpo_cli.parts import Files
 
@@ -36,7 +36,7 @@ VICTIM = """
 import sys
 from pathlib import Path
 from rpo_cli import open_line
-from rpo_cli.line.importing import import_source
+from rpo_cli.line.imports.run import import_source
 for source in iter(sys.stdin.readline, ""):
     line = open_line(sys.argv[1], {"run.rows_per_part": 2})
     print("begun", flush=True)

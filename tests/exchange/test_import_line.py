@@ -17,7 +17,7 @@ import pytest
 
 from rpo_cli import open_line
 from rpo_cli.errors import UsageError
-from rpo_cli.line.importing import import_source
+from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.merge import merge
 from rpo_cli.line.run import build_pairs
 from rpo_cli.line.status import prune, status
@@ -237,7 +237,7 @@ def test_a_source_that_is_not_there_is_told_before_a_run_is_made(tmp_path):
 PEAK = """
 import sys
 from rpo_cli import open_line
-from rpo_cli.line.importing import import_source
+from rpo_cli.line.imports.run import import_source
 from pathlib import Path
 import_source(open_line(sys.argv[1], {"run.rows_per_part": 16}), Path(sys.argv[2]))
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
@@ -281,7 +281,7 @@ def test_an_import_killed_at_any_moment_ends_with_the_same_bytes(tmp_path, write
     bring(tmp_path / "whole", write.root)
     whole = time.monotonic() - began
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rpo_cli.line.importing"])
+    context.set_forkserver_preload(["rpo_cli.line.imports.run"])
     kills = 0
     for share in (0.1, 0.3, 0.6, 0.9, 1.2, 1.8, 3.0, 6.0, None):
         process = context.Process(target=importer, args=(str(tmp_path / "run"), str(write.root)))

@@ -13,7 +13,7 @@ from rpo_cli import open_line
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.incoming import BadRow, inside
 from rpo_cli.line.hydrate import hydrate
-from rpo_cli.line.importing import import_source
+from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.run import build_pairs, dataset_is_current
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.upgrade import upgrade

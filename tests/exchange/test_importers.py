@@ -14,7 +14,7 @@ from rpo_cli.exchange.importers.labels import shares
 from rpo_cli.exchange.importers.richhf import words
 from rpo_cli.exchange.incoming import Bad, BadRow, Entry, Options, inside
 from rpo_cli.exchange.json_text import json_items
-from rpo_cli.line.import_source import _found as detect
+from rpo_cli.line.imports.opening import _found as detect
 
 
 def read(path, format=None, start=0, **options):

@@ -13,7 +13,7 @@ from safetensors.numpy import save_file
 from rpo_cli import open_line, plan, run, run_stage
 from rpo_cli.errors import UsageError
 from rpo_cli.line.forecast import AT_MOST, SUBJECTS, forecast
-from rpo_cli.line.importing import import_source
+from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.preflight import NoModel
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.run import steps_of

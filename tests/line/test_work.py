@@ -10,7 +10,7 @@ from rpo_cli.errors import UsageError
 from rpo_cli.line import work
 from rpo_cli.line.counters import check_counter_edits, counter_notes
 from rpo_cli.line.hydrate import hydrate
-from rpo_cli.line.imports import people_said
+from rpo_cli.line.imports.sources import people_said
 from rpo_cli.line.merge import merge
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.prompts import take_prompts

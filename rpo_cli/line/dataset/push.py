@@ -9,7 +9,7 @@ from rpo_cli.exchange.hub import Pushed, upload
 from rpo_cli.exchange.licences import forbids_commerce, model_licence
 from rpo_cli.exchange.outgoing import Built
 from rpo_cli.line.context import Line
-from rpo_cli.line.imports import generates, told_sources
+from rpo_cli.line.imports.sources import generates, told_sources
 from rpo_cli.line.work import reward_models, wants_edits
 
 

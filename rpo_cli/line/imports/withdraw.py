@@ -11,8 +11,8 @@ from typing import Any
 
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.line.context import Line
-from rpo_cli.line.imports import STAGE, Entries, entries, has_ledger, import_groups, imported
-from rpo_cli.line.ledger import claimed
+from rpo_cli.line.imports.ledger import claimed
+from rpo_cli.line.imports.sources import STAGE, Entries, entries, has_ledger, import_groups, imported
 
 KEPT = ("prompts", "images", "critiques", "preferences")  # tables that imports have groups of rows in
 

@@ -17,15 +17,15 @@ from rpo_cli.exchange.touched import watching
 from rpo_cli.hashes import file_hashes
 from rpo_cli.line.context import Line
 from rpo_cli.line.formats import format_of
-from rpo_cli.line.import_content import Contents, cache_folder
-from rpo_cli.line.import_groups import adopt, upgrade_imports
-from rpo_cli.line.import_profiles import decoding_notes
-from rpo_cli.line.import_report import ImportReport, report_of, whole_of
-from rpo_cli.line.import_rows import RowMaker
-from rpo_cli.line.import_source import about_of, beside, key_of, made_by, moved, open_source, place_of
-from rpo_cli.line.imports import STAGE, entries, said_of
-from rpo_cli.line.ledger import NAMED, Ledger
-from rpo_cli.line.taking import Taking
+from rpo_cli.line.imports.adopted import adopt, upgrade_imports
+from rpo_cli.line.imports.content import Contents, cache_folder
+from rpo_cli.line.imports.ledger import NAMED, Ledger
+from rpo_cli.line.imports.opening import about_of, beside, key_of, made_by, moved, open_source, place_of
+from rpo_cli.line.imports.profiles import decoding_notes
+from rpo_cli.line.imports.reading import Taking
+from rpo_cli.line.imports.rows import RowMaker
+from rpo_cli.line.imports.sources import STAGE, entries, said_of
+from rpo_cli.line.imports.summary import ImportReport, report_of, whole_of
 from rpo_cli.records import FORMAT_VERSION
 from rpo_cli.text import known_encoding
 

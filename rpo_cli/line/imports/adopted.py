@@ -9,10 +9,10 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rpo_cli.line.context import Line
-from rpo_cli.line.import_rows import KEYED, judgement_key
-from rpo_cli.line.imports import STAGE, Entries, entries, has_ledger, said_of, sources
-from rpo_cli.line.ledger import Ledger, blank
-from rpo_cli.line.taking import digest
+from rpo_cli.line.imports.ledger import Ledger, blank
+from rpo_cli.line.imports.reading import digest
+from rpo_cli.line.imports.rows import KEYED, judgement_key
+from rpo_cli.line.imports.sources import STAGE, Entries, entries, has_ledger, said_of, sources
 from rpo_cli.records import Preference
 from rpo_cli.store import Part, Store
 

@@ -1,0 +1,1 @@
+"""Other people's pictures and judgements as rows of the run."""
