@@ -41,7 +41,7 @@ def report(
 
     Example: rpo report demo --out demo-report
     """
-    from rpo_cli.line.report import write_report
+    from rpo_cli.line.report.build import write_report
 
     say, asked = step.console(context), p.filter_of(context.params)
     found = write_report(

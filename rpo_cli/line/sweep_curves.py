@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rpo_cli.line.provenance import trainings
+from rpo_cli.line.report.provenance import trainings
 from rpo_cli.report.bands import Band
 from rpo_cli.report.figures import thinned
 from rpo_cli.store import Store

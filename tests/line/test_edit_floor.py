@@ -12,7 +12,7 @@ from rpo_cli import build_pairs, open_line, plan, run_stage
 from rpo_cli.line import work
 from rpo_cli.line.edit_floor import floor_keys, measured
 from rpo_cli.line.forecast import forecast
-from rpo_cli.line.report import _pictures, _stages
+from rpo_cli.line.report.build import _pictures, _stages
 from rpo_cli.line.run import dataset_is_current
 from rpo_cli.line.show import story
 from rpo_cli.line.status import status

@@ -11,11 +11,11 @@ import time
 import pytest
 
 from rpo_cli.errors import StorageError
-from rpo_cli.line.report import write_report
-from rpo_cli.line.report_folder import DRAFT
+from rpo_cli.line.report.build import write_report
+from rpo_cli.line.report.folder import DRAFT
 from tests.line.test_report import files, make_run
 
-WRITE = "import sys; from rpo_cli.line.report import write_report; write_report(sys.argv[1])"
+WRITE = "import sys; from rpo_cli.line.report.build import write_report; write_report(sys.argv[1])"
 
 
 def test_a_full_disk_leaves_the_report_that_was_there(tmp_path, monkeypatch):

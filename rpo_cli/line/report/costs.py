@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rpo_cli.errors import RpoError
 from rpo_cli.line.evaluation.evaluate import FOLDER as EVALUATIONS
-from rpo_cli.line.provenance import trainings
 from rpo_cli.line.rates import rates
+from rpo_cli.line.report.provenance import trainings
 from rpo_cli.line.status import TABLES
 from rpo_cli.report.pages import StageRow, Training
 from rpo_cli.store import Store, open_store
