@@ -15,7 +15,7 @@ from rpo_cli.line.dataset.contact_sheet import draw_contact_sheet
 from rpo_cli.line.edit_floor import floor_keys, floor_notes
 from rpo_cli.line.imports.sources import generates, import_groups, imported, labelled_only, told_sources
 from rpo_cli.line.preflight import preflight
-from rpo_cli.line.reviews import standing_keys
+from rpo_cli.line.review.agreement import standing_keys
 from rpo_cli.line.stage import STAGES, Shard, StageReport, run_stage
 from rpo_cli.line.training import TrainReport, fine_tune
 from rpo_cli.line.unscored import missing_notes, require_scores

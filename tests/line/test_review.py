@@ -6,10 +6,10 @@ import pytest
 from PIL import Image as Pillow
 
 from rpo_cli.errors import RunLocked, UsageError
-from rpo_cli.line.queue import GAP, Blind, queue
-from rpo_cli.line.review import open_desk
-from rpo_cli.line.reviews import _kappa, _label, standing_keys, summarise
-from rpo_cli.line.shown import alike
+from rpo_cli.line.review.agreement import _kappa, _label, standing_keys, summarise
+from rpo_cli.line.review.desk import open_desk
+from rpo_cli.line.review.pictures import alike
+from rpo_cli.line.review.queue import GAP, Blind, queue
 from rpo_cli.pictures import decode
 from rpo_cli.stages.people import subject
 from tests.reviewed import make_run, pair_of, picture, verdicts
@@ -231,7 +231,7 @@ def test_a_run_without_accepted_pairs_has_nothing_to_review(tmp_path):
 
 
 def test_small_files_of_earlier_sittings_are_joined_without_loss(tmp_path, monkeypatch):
-    monkeypatch.setattr("rpo_cli.line.review.MANY", 3)
+    monkeypatch.setattr("rpo_cli.line.review.desk.MANY", 3)
     store = make_run(tmp_path / "run", 5)
     with open_desk(tmp_path / "run", "ann", repeat=0) as desk:
         while (showing := desk.next()) is not None:

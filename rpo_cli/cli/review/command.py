@@ -66,7 +66,7 @@ def review(
     """
     say = step.console(context)
     if summary:
-        from rpo_cli.line.reviews import summarise
+        from rpo_cli.line.review.agreement import summarise
 
         found = summarise(run)
         say.result(found, summary_text(found))
@@ -88,7 +88,7 @@ def _serve(
     repeat: float,
 ) -> None:
     from rpo_cli.cli.review.server import listening, serve
-    from rpo_cli.line.review import open_desk
+    from rpo_cli.line.review.desk import open_desk
 
     with open_desk(run, reviewer, limit=limit, repeat=repeat) as desk:
 

@@ -8,7 +8,7 @@ import uvicorn
 from rpo_cli.cli.review.guard import Access
 from rpo_cli.cli.review.site import Site
 from rpo_cli.errors import UsageError
-from rpo_cli.line.review import Desk
+from rpo_cli.line.review.desk import Desk
 
 BACKLOG = 64
 

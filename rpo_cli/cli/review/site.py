@@ -18,8 +18,8 @@ from starlette.routing import Route
 
 from rpo_cli.cli.review.guard import LOGIN, Access, Guard
 from rpo_cli.errors import RpoError, StorageError
-from rpo_cli.line.queue import Showing
-from rpo_cli.line.review import Desk, Word
+from rpo_cli.line.review.desk import Desk, Word
+from rpo_cli.line.review.queue import Showing
 from rpo_cli.report.html import clean
 
 WORDS = ("left", "right", "tie", "reject", "skip")

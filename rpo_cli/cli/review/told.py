@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rpo_cli.cli.output import table
 
 if TYPE_CHECKING:
-    from rpo_cli.line.reviews import ReviewSummary, Share
+    from rpo_cli.line.review.agreement import ReviewSummary, Share
 
 
 def summary_text(found: "ReviewSummary") -> str:

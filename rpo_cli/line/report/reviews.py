@@ -1,6 +1,6 @@
 """What people said of the pairs, as a report tells it: tables with intervals."""
 
-from rpo_cli.line.reviews import Share, summary_of
+from rpo_cli.line.review.agreement import Share, summary_of
 from rpo_cli.report.evaluated import Table
 from rpo_cli.store import Store
 

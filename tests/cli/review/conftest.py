@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 
 from rpo_cli.cli.review.guard import Access
 from rpo_cli.cli.review.site import Site
-from rpo_cli.line.review import open_desk
+from rpo_cli.line.review.desk import open_desk
 from tests.reviewed import make_run
 
 ADDRESS = "http://127.0.0.1:8808"

@@ -9,7 +9,7 @@ import uvicorn
 
 from rpo_cli.cli.review.guard import Access
 from rpo_cli.cli.review.site import Site
-from rpo_cli.line.review import open_desk
+from rpo_cli.line.review.desk import open_desk
 from tests.browsing import chromium, overflow, page_of, unloaded
 from tests.reviewed import make_run, verdicts
 

@@ -160,7 +160,7 @@ def test_a_run_that_is_none_is_told(tmp_path, rpo):
 
 
 def test_the_key_is_readable_by_its_owner_only(tmp_path, rpo):
-    from rpo_cli.line.queue import secret
+    from rpo_cli.line.review.queue import secret
 
     make_run(tmp_path / "run", 1)
     key = secret(tmp_path / "run" / "logs")

@@ -10,7 +10,7 @@ from PIL.Image import Image as Picture
 from PIL.Image import Resampling
 
 from rpo_cli.errors import CorruptImage
-from rpo_cli.line.queue import Blind, Showing, other
+from rpo_cli.line.review.queue import Blind, Showing, other
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Edit, Image
 from rpo_cli.store import Store

@@ -1,0 +1,1 @@
+"""Pairs judged by people: which are shown, and what their verdicts say."""
