@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from rpo_cli.line.evaluation.evaluate import evaluate as evaluate
     from rpo_cli.line.plan import plan as plan
     from rpo_cli.line.plan import probe as probe
-    from rpo_cli.line.round_plan import plan_rounds as plan_rounds
-    from rpo_cli.line.rounds import train_rounds as train_rounds
+    from rpo_cli.line.rounds.plan import plan_rounds as plan_rounds
+    from rpo_cli.line.rounds.train import train_rounds as train_rounds
     from rpo_cli.line.run import build_pairs as build_pairs
     from rpo_cli.line.run import run as run
     from rpo_cli.line.stage import run_stage as run_stage
@@ -33,8 +33,8 @@ _WHERE = {
     "evaluate": "rpo_cli.line.evaluation.evaluate",
     "plan": "rpo_cli.line.plan",
     "probe": "rpo_cli.line.plan",
-    "plan_rounds": "rpo_cli.line.round_plan",
-    "train_rounds": "rpo_cli.line.rounds",
+    "plan_rounds": "rpo_cli.line.rounds.plan",
+    "train_rounds": "rpo_cli.line.rounds.train",
     "build_pairs": "rpo_cli.line.run",
     "run": "rpo_cli.line.run",
     "run_stage": "rpo_cli.line.stage",

@@ -8,9 +8,9 @@ from rpo_cli.cli import reports
 from rpo_cli.cli.output import Output, counted, duration, size, table
 
 if TYPE_CHECKING:
-    from rpo_cli.line.round_numbers import RoundNumbers
-    from rpo_cli.line.round_plan import RoundPlan
-    from rpo_cli.line.rounds import RoundsReport
+    from rpo_cli.line.rounds.measurements import RoundNumbers
+    from rpo_cli.line.rounds.plan import RoundPlan
+    from rpo_cli.line.rounds.train import RoundsReport
     from rpo_cli.train.online.plan import OnlinePlan
     from rpo_cli.train.online.probe import OnlineProbe
     from rpo_cli.train.plan import TrainPlan

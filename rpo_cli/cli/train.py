@@ -134,7 +134,7 @@ def act(
     from rpo_cli.cli import round_reports
     from rpo_cli.line import training
     from rpo_cli.line.online import plan_online, probe_online
-    from rpo_cli.line.round_checks import in_rounds
+    from rpo_cli.line.rounds.checks import in_rounds
     from rpo_cli.train.online.compose import is_online
 
     if launched().rank and not in_rounds(line):  # the first process speaks, and looks ahead alone
@@ -165,8 +165,8 @@ def in_turns(say: Output, line: "Line", plan: bool) -> None:
     """Train in rounds, or say what they would do."""
     from rpo_cli.cli import round_reports
     from rpo_cli.line import training
-    from rpo_cli.line.round_plan import plan_rounds
-    from rpo_cli.line.rounds import train_rounds
+    from rpo_cli.line.rounds.plan import plan_rounds
+    from rpo_cli.line.rounds.train import train_rounds
 
     if plan:
         round_reports.planned(say, plan_rounds(line), training.plan(line))

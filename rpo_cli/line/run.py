@@ -119,8 +119,8 @@ def _asked_for_pictures(line: Line) -> bool:
 
 
 def _train(line: Line) -> TrainReport:
-    from rpo_cli.line.round_checks import in_rounds
-    from rpo_cli.line.rounds import train_rounds  # which walks this line itself
+    from rpo_cli.line.rounds.checks import in_rounds
+    from rpo_cli.line.rounds.train import train_rounds  # which walks this line itself
 
     if not in_rounds(line):
         return fine_tune(line)

@@ -15,7 +15,7 @@ from rpo_cli.line.evaluation.prompts import IN_PASSING, dataset_files
 from rpo_cli.line.imports.sources import STAGE, import_groups, imported, rejects_of
 from rpo_cli.line.imports.withdraw import KEPT, ImportedSource, dead_parts, imported_sources
 from rpo_cli.line.rates import rate_of, rates
-from rpo_cli.line.round_plan import RoundsStatus, rounds_status
+from rpo_cli.line.rounds.plan import RoundsStatus, rounds_status
 from rpo_cli.line.run import dataset_is_current
 from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.work import Work, works

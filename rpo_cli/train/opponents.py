@@ -1,4 +1,4 @@
-"""Methods that learn from winners alone: rounds make the losers with the policy (`line/rounds.py`)."""
+"""Methods that learn from winners alone: rounds make the losers with the policy (`line/rounds/train.py`)."""
 
 from rpo_cli.train.contrasts import pair
 from rpo_cli.train.objective import LABELS, MOVING, SALESFORCE, TIMESTEPS, WEIGHTS, Objective

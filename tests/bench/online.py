@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from rpo_cli import build_pairs, open_line, run_stage
 from rpo_cli.line.context import Line
-from rpo_cli.line.rounds import train_rounds
+from rpo_cli.line.rounds.train import train_rounds
 from rpo_cli.line.training import fine_tune
 from rpo_cli.line.work import live_images
 from rpo_cli.records import row_seed

@@ -4,7 +4,7 @@ import tomllib
 
 import pytest
 
-from rpo_cli.line.round_checks import in_rounds
+from rpo_cli.line.rounds.checks import in_rounds
 from rpo_cli.line.training import own_settings
 from tests.bench import cells, online
 

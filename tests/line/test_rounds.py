@@ -21,7 +21,9 @@ from safetensors.torch import load_file
 from rpo_cli import build_pairs, open_line, plan_rounds, registry, run, run_stage, status, train_rounds
 from rpo_cli.errors import RpoError, SettingsError, UsageError
 from rpo_cli.line.prompts import parent_prompts
-from rpo_cli.line.round import (
+from rpo_cli.line.rounds.checks import in_rounds, reference_of
+from rpo_cli.line.rounds.measurements import RewardNumbers, RoundNumbers, rewards_of, standard_error
+from rpo_cli.line.rounds.round import (
     InRound,
     min_margin,
     open_round,
@@ -30,9 +32,7 @@ from rpo_cli.line.round import (
     winners,
     write_prompts,
 )
-from rpo_cli.line.round_checks import in_rounds, reference_of
-from rpo_cli.line.round_numbers import RewardNumbers, RoundNumbers, rewards_of, standard_error
-from rpo_cli.line.rounds import LORA_FILE, start_of
+from rpo_cli.line.rounds.train import LORA_FILE, start_of
 from rpo_cli.line.training import fine_tune
 from rpo_cli.line.work import generate_work
 from rpo_cli.parts import TEMPORARY
@@ -42,7 +42,7 @@ from rpo_cli.stages.split import split_of
 from rpo_cli.train.compose import composed
 from rpo_cli.train.data import Pair
 
-PRELOAD = ["diffusers", "transformers", "peft", "rpo_cli.line.rounds", "rpo_cli.train.loop"]
+PRELOAD = ["diffusers", "transformers", "peft", "rpo_cli.line.rounds.train", "rpo_cli.train.loop"]
 CLOCKED = ("run.json", "done.json", "prompts.jsonl", "rates.json")
 SMALL: dict[str, Any] = {
     "prompts.limit": 3,

@@ -21,7 +21,9 @@ from typing import Any
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.line.context import Line
 from rpo_cli.line.prompts import parent_prompts
-from rpo_cli.line.round import (
+from rpo_cli.line.rounds.checks import check, reference_of
+from rpo_cli.line.rounds.measurements import RoundNumbers, measure
+from rpo_cli.line.rounds.round import (
     copy_scores,
     give_winners,
     losers_of,
@@ -32,8 +34,6 @@ from rpo_cli.line.round import (
     winners,
     write_prompts,
 )
-from rpo_cli.line.round_checks import check, reference_of
-from rpo_cli.line.round_numbers import RoundNumbers, measure
 from rpo_cli.line.run import build_pairs
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.training import add_layouts, check_layouts, fine_tune, own_settings

@@ -1,0 +1,1 @@
+"""A training that makes its own pairs: the line walked once a round."""
