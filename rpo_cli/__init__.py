@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rpo_cli.line.run import run as run
     from rpo_cli.line.stage import run_stage as run_stage
     from rpo_cli.line.status import status as status
-    from rpo_cli.line.sweeping import sweep as sweep
+    from rpo_cli.line.sweep.run import sweep as sweep
     from rpo_cli.line.training import fine_tune as fine_tune
 
 __version__ = "0.1.0"
@@ -39,7 +39,7 @@ _WHERE = {
     "run": "rpo_cli.line.run",
     "run_stage": "rpo_cli.line.stage",
     "status": "rpo_cli.line.status",
-    "sweep": "rpo_cli.line.sweeping",
+    "sweep": "rpo_cli.line.sweep.run",
     "fine_tune": "rpo_cli.line.training",
 }
 __all__ = [

@@ -129,8 +129,8 @@ def sweep(
 
     Example: rpo sweep demo --method dpo,kto,ppod --seeds 3 --measure shapes-oracle
     """
-    from rpo_cli.line.sweeping import plan_sweep
-    from rpo_cli.line.sweeping import sweep as swept
+    from rpo_cli.line.sweep.run import plan_sweep
+    from rpo_cli.line.sweep.run import sweep as swept
 
     say = step.console(context)
     if form is not None and say.mode == "json":

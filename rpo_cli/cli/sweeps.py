@@ -9,7 +9,7 @@ from rpo_cli.cli.tables import Format, Table, csv_text, markdown
 
 if TYPE_CHECKING:
     from rpo_cli.evaluation.between import Difference
-    from rpo_cli.line.sweeping import Sweep, SweepPlan
+    from rpo_cli.line.sweep.run import Sweep, SweepPlan
 
 FEW_SEEDS, FEW_PROMPTS = 5, 30  # below which an interval is rough
 RIGHT = "right"

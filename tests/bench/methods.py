@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from rpo_cli import open_line
-from rpo_cli.line.sweep import Asked, trainings, variants
-from rpo_cli.line.sweep_checks import ready
-from rpo_cli.line.sweep_trainings import train_all
+from rpo_cli.line.sweep.checks import ready
+from rpo_cli.line.sweep.trainings import train_all
+from rpo_cli.line.sweep.variants import Asked, trainings, variants
 from rpo_cli.statistics import crossed_bootstrap
 from tests.bench.arms import arm_dataset
 from tests.bench.cells import cell, find

@@ -12,10 +12,10 @@ from rpo_cli.cli.output import Output
 from rpo_cli.cli.sweep import listed
 from rpo_cli.errors import UsageError
 from rpo_cli.evaluation.between import NONE, Difference
-from rpo_cli.line import sweeping
 from rpo_cli.line.evaluation.evaluate import Evaluation
-from rpo_cli.line.sweep_curves import Curves
-from rpo_cli.line.sweeping import Planned, Sweep, SweepPlan
+from rpo_cli.line.sweep.curves import Curves
+from rpo_cli.line.sweep.run import Planned, Sweep, SweepPlan
+from rpo_cli.line.sweep.variants import run
 from rpo_cli.report.bands import Band
 
 LONG = "plack\x1bett-luce-b2000-lr0.00012345"  # as long as labels get, and not to be trusted
@@ -167,7 +167,7 @@ def test_a_plan_names_the_trainings_and_how_far_they_are(capsys):
 def test_the_door_hands_on_what_is_given_and_no_more(rpo, place, monkeypatch):
     rpo("generate", place.run, *place.options)
     seen = []
-    monkeypatch.setattr(sweeping, "sweep", lambda *asked: seen.append(asked) or FOUND)
+    monkeypatch.setattr(run, "sweep", lambda *asked: seen.append(asked) or FOUND)
 
     done = rpo(
         *(
@@ -196,8 +196,8 @@ def test_the_door_hands_on_what_is_given_and_no_more(rpo, place, monkeypatch):
 
 def test_a_dry_run_hands_nothing_to_the_sweep_and_tells_the_command(rpo, place, monkeypatch):
     rpo("generate", place.run, *place.options)
-    monkeypatch.setattr(sweeping, "sweep", lambda *asked: pytest.fail("a sweep"))
-    monkeypatch.setattr(sweeping, "plan_sweep", lambda *asked: PLAN)
+    monkeypatch.setattr(run, "sweep", lambda *asked: pytest.fail("a sweep"))
+    monkeypatch.setattr(run, "plan_sweep", lambda *asked: PLAN)
 
     done = rpo("sweep", place.run, "--method", "dpo", "--dry-run")
 

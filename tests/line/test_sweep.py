@@ -9,10 +9,10 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from rpo_cli.errors import MissingDependency, RpoError, RunLocked, UsageError
-from rpo_cli.line import child, sweep_checks, sweep_trainings
-from rpo_cli.line.sweep import Asked, asked_of, number, remember, trainings, variants
-from rpo_cli.line.sweep_curves import curves_of
-from rpo_cli.line.sweeping import plan_sweep, sweep
+from rpo_cli.line import child
+from rpo_cli.line.sweep.curves import curves_of
+from rpo_cli.line.sweep.run import plan_sweep, sweep
+from rpo_cli.line.sweep.variants import Asked, asked_of, checks, number, remember, trainings, variants
 
 METHODS = {"methods": ("dpo", "sft"), "seeds": 2, "images_per_prompt": 2}
 
@@ -36,9 +36,9 @@ def started(stand, monkeypatch):
     def made(line, told, training):
         return line.store.files.exists(f"train/{training.name}/done.json")
 
-    monkeypatch.setattr(sweep_trainings, "run_command", run)
-    monkeypatch.setattr(sweep_trainings, "is_made", made)
-    monkeypatch.setattr(sweep_checks, "training_rows", lambda folder: 1)
+    monkeypatch.setattr(trainings, "run_command", run)
+    monkeypatch.setattr(trainings, "is_made", made)
+    monkeypatch.setattr(checks, "training_rows", lambda folder: 1)
     return seen
 
 
@@ -239,14 +239,14 @@ def test_seeds_begin_with_the_one_that_is_set(stand, started):
 
 
 def test_a_training_that_fails_is_named_with_its_log_and_the_others_stay(stand, started, monkeypatch):
-    run = sweep_trainings.run_command
+    run = trainings.run_command
 
     def fail(words, log, watch):
         if "first-sft-s0" in words:
             raise MissingDependency("torch is not installed", f"its output: {log}")
         run(words, log, watch)
 
-    monkeypatch.setattr(sweep_trainings, "run_command", fail)
+    monkeypatch.setattr(trainings, "run_command", fail)
 
     with pytest.raises(MissingDependency, match="training 'first-sft-s0': torch") as told:
         sweep(stand.line(), "first", METHODS)
@@ -289,7 +289,7 @@ def test_a_run_without_pairs_is_told_what_to_do(stand):
 
 
 def test_a_training_that_another_process_is_at_is_waited_for_and_then_told(stand, started, monkeypatch):
-    monkeypatch.setattr(sweep_trainings, "WAIT", 0.3)
+    monkeypatch.setattr(trainings, "WAIT", 0.3)
     line = stand.line()
 
     with line.store.lock("train-first-dpo-s0"), pytest.raises(RunLocked):
@@ -302,7 +302,7 @@ def test_methods_that_count_rounds_are_told_no_steps(stand, started):
     line = stand.line(**{"train.steps": 6, "train.rounds": 2})
 
     asked = Asked(methods=("ddpo",), options={"train.steps": 6, "train.rounds": 2})
-    (told,) = sweep_checks.ready(line, asked, variants(asked))
+    (told,) = checks.ready(line, asked, variants(asked))
 
     assert told.options == {"train.rounds": 2, "train.method": "ddpo"}
     assert "train.steps does not count for ddpo: it counts rounds" in line.said

@@ -16,7 +16,7 @@ from rpo_cli.line.evaluation.prompts import given_prompts, held_out_prompts
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.rounds.checks import check as check_rounds
 from rpo_cli.line.rounds.checks import in_rounds
-from rpo_cli.line.sweep import FINISHED, ITSELF, Asked, Training, Variant, state
+from rpo_cli.line.sweep.variants import FINISHED, ITSELF, Asked, Training, Variant, state
 from rpo_cli.line.training import dataset_of, fine_tune, own_settings
 from rpo_cli.resolve import NO_PRESET
 from rpo_cli.train.data import training_rows

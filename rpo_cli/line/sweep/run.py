@@ -20,10 +20,19 @@ from rpo_cli.line.context import Line
 from rpo_cli.line.evaluation.evaluate import FOLDER as EVALUATIONS
 from rpo_cli.line.evaluation.evaluate import PICTURES, Evaluation, evaluate
 from rpo_cli.line.evaluation.repeated import kept_asked
-from rpo_cli.line.sweep import Asked, Given, Training, asked_of, remember, state, trainings, variants
-from rpo_cli.line.sweep_checks import Ready, check_asked, prompts_of, ready, refuse_settings
-from rpo_cli.line.sweep_curves import Curves, curves_of
-from rpo_cli.line.sweep_trainings import train_all
+from rpo_cli.line.sweep.checks import Ready, check_asked, prompts_of, ready, refuse_settings
+from rpo_cli.line.sweep.curves import Curves, curves_of
+from rpo_cli.line.sweep.trainings import train_all
+from rpo_cli.line.sweep.variants import (
+    Asked,
+    Given,
+    Training,
+    asked_of,
+    remember,
+    state,
+    trainings,
+    variants,
+)
 from rpo_cli.report.bands import overlaid
 
 FOLDER, RESULTS, PLOT = "sweep", "results.json", "curves.svg"

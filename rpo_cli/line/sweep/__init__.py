@@ -1,0 +1,1 @@
+"""Trainings of several methods and seeds, and the differences between them."""
