@@ -1,7 +1,7 @@
 """The settings: frozen pydantic sections with their limits; `resolve.py` fills them from all sources.
 
 To add a setting: add a field here with its limits and a description (it is the option's help and the line
-in rpo.toml); if it can change a row, use it in the `settings` of that row's stage (`line/work.py`).
+in rpo.toml); if it can change a row, use it in the `settings` of that row's stage (`line/work/base.py`).
 """
 
 import re

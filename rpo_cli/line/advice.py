@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from rpo_cli.line.context import Line
 from rpo_cli.line.imports.sources import labelled_only
-from rpo_cli.line.work import wants_edits
+from rpo_cli.line.work.base import wants_edits
 
 if TYPE_CHECKING:
     from rpo_cli.line.status import StageStatus

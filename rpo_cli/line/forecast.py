@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rpo_cli.line.context import Line
-from rpo_cli.line.edit_floor import floor_size
 from rpo_cli.line.plan import StagePlan, plan_of, size_of, take_planned
-from rpo_cli.line.work import Work, critique_work, edit_work, floor_tasks, wants_edits, works
+from rpo_cli.line.work.base import Work, critique_work, edit_work, floor_tasks, wants_edits, works
+from rpo_cli.line.work.edit_floor import floor_size
 
 # what rows are counted from; the first is exact, the others are yields that nobody has measured yet
 PROMPTS = "the prompts"

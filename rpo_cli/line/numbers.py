@@ -2,8 +2,8 @@
 
 from rpo_cli.errors import RpoError
 from rpo_cli.line.context import Line
-from rpo_cli.line.models import pipeline_index
 from rpo_cli.line.online import model_of
+from rpo_cli.line.work.models import pipeline_index
 from rpo_cli.recipes.training import Number, family_of_pipeline, numbers_of
 from rpo_cli.train_settings import TrainSettings
 

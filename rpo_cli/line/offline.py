@@ -8,8 +8,8 @@ from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.identity import ModelIdentity, pin_name
 from rpo_cli.line.context import Line
-from rpo_cli.line.critics import SERVED, attribute_of
-from rpo_cli.line.work import reward_models
+from rpo_cli.line.work.base import reward_models
+from rpo_cli.line.work.critics import SERVED, attribute_of
 
 NOWHERE = "not here"  # the commit of a hub id that nobody has downloaded
 UNNAMED = "the server's own"  # a served critic that its server would have to be asked for

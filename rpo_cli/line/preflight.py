@@ -11,15 +11,15 @@ from rpo_cli.errors import MissingDependency, RpoError, SettingsError, UsageErro
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.context import Line
-from rpo_cli.line.counters import check_counter_edits
-from rpo_cli.line.critics import SERVED, check_python, check_reached, critic_identity, required
 from rpo_cli.line.imports.sources import generates, labelled_only
-from rpo_cli.line.model_checks import check_editor, check_generator, check_models
-from rpo_cli.line.models import editor, generator
 from rpo_cli.line.online import model_of
-from rpo_cli.line.styles import style
 from rpo_cli.line.training import own_settings
-from rpo_cli.line.work import critique_work, live_images, reward_identity, reward_models
+from rpo_cli.line.work.base import critique_work, live_images, reward_identity, reward_models
+from rpo_cli.line.work.counter_edits import check_counter_edits
+from rpo_cli.line.work.critics import SERVED, check_python, check_reached, critic_identity, required
+from rpo_cli.line.work.critique import style
+from rpo_cli.line.work.model_checks import check_editor, check_generator, check_models
+from rpo_cli.line.work.models import editor, generator
 from rpo_cli.line.worlds import check_worlds, refuse_worlds
 from rpo_cli.registry import APART, ENGINE_NEEDS, reward_templates
 from rpo_cli.scopes import CRITIC, EDITOR, GENERATOR, MODEL, REWARDS

@@ -8,18 +8,15 @@ from typing import Any
 
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.line.context import Line
-from rpo_cli.line.critics import served_model
 from rpo_cli.line.dataset.build import PairsReport, build_dataset, is_built
 from rpo_cli.line.dataset.changes import before_build, changes_since
 from rpo_cli.line.dataset.contact_sheet import draw_contact_sheet
-from rpo_cli.line.edit_floor import floor_keys, floor_notes
 from rpo_cli.line.imports.sources import generates, import_groups, imported, labelled_only, told_sources
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.review.agreement import standing_keys
 from rpo_cli.line.stage import STAGES, Shard, StageReport, run_stage
 from rpo_cli.line.training import TrainReport, fine_tune
-from rpo_cli.line.unscored import missing_notes, require_scores
-from rpo_cli.line.work import (
+from rpo_cli.line.work.base import (
     critique_work,
     edit_work,
     generate_work,
@@ -28,6 +25,9 @@ from rpo_cli.line.work import (
     score_works,
     wants_edits,
 )
+from rpo_cli.line.work.critics import served_model
+from rpo_cli.line.work.edit_floor import floor_keys, floor_notes
+from rpo_cli.line.work.score import missing_notes, require_scores
 
 STEPS = ("generate", "critique", "edit", "build-pairs", "train")
 IMPORTED = ("images", "critiques", "preferences")

@@ -7,18 +7,18 @@ from pathlib import Path
 from rpo_cli.errors import RpoError
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.context import Line
-from rpo_cli.line.critics import SERVED, critic_identity, is_function, reward_identity
 from rpo_cli.line.evaluation.models import finished
 from rpo_cli.line.forecast import forecast
 from rpo_cli.line.model_facts import ModelFacts, facts_of
-from rpo_cli.line.models import editor, generator
 from rpo_cli.line.offline import NOWHERE, know_models, offline
 from rpo_cli.line.online import model_of
 from rpo_cli.line.plan import StagePlan, size_of
 from rpo_cli.line.preflight import require_models
 from rpo_cli.line.rates import rates
 from rpo_cli.line.run import steps_of
-from rpo_cli.line.work import reward_models, wants_edits
+from rpo_cli.line.work.base import reward_models, wants_edits
+from rpo_cli.line.work.critics import SERVED, critic_identity, is_function, reward_identity
+from rpo_cli.line.work.models import editor, generator
 from rpo_cli.presets.facts import BYTES_PER_PIXEL, TRAINING
 from rpo_cli.recipes.weights import WEIGHTS
 from rpo_cli.registry import reward_templates

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError
-from rpo_cli.line.work import settings_group
+from rpo_cli.line.work.base import settings_group
 from rpo_cli.parts import told
 from rpo_cli.picture_formats import HEIF, READ, format_of
 from rpo_cli.pictures import sha256

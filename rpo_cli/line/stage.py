@@ -14,13 +14,13 @@ from rpo_cli.errors import RpoError, Spent
 from rpo_cli.line import truncated
 from rpo_cli.line.cleaned import cleaned_notes
 from rpo_cli.line.context import Line
-from rpo_cli.line.counters import counter_notes
 from rpo_cli.line.forewarned import warn_of_words
-from rpo_cli.line.hydrate import hydrate
-from rpo_cli.line.prompts import live_prompts, take_prompts
 from rpo_cli.line.rates import keep_rate
-from rpo_cli.line.styles import reread_notes
-from rpo_cli.line.work import Work, works
+from rpo_cli.line.work.base import Work, works
+from rpo_cli.line.work.counter_edits import counter_notes
+from rpo_cli.line.work.critique import reread_notes
+from rpo_cli.line.work.pictures import hydrate
+from rpo_cli.line.work.prompts import live_prompts, take_prompts
 from rpo_cli.protocols import MakeStage, Results, Stage, Task
 from rpo_cli.records import Reject, Row
 

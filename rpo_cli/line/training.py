@@ -11,7 +11,7 @@ from rpo_cli.line.context import Line
 from rpo_cli.line.forewarned import warn_of_pairs
 from rpo_cli.line.numbers import with_numbers
 from rpo_cli.line.online import fine_tune_online, model_of, own_online_settings
-from rpo_cli.line.work import reward_models
+from rpo_cli.line.work.base import reward_models
 from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import open_store
 from rpo_cli.train.beforehand import Prepared, prepare_cache

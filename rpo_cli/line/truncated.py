@@ -1,7 +1,7 @@
 """Prompts and instructions whose end no picture shows: the tables tell, each time a stage has run."""
 
 from rpo_cli.line.context import Line
-from rpo_cli.line.work import edit_work, generate_work
+from rpo_cli.line.work.base import edit_work, generate_work
 from rpo_cli.stages.cuts import cut_note
 
 # stage → (work, table, key column, column of the text, what several texts are called)

@@ -18,8 +18,8 @@ from rpo_cli.backends.tensors import tensors
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.convert import convert
 from rpo_cli.identity import identify
-from rpo_cli.line import model_checks, models
 from rpo_cli.line.model_facts import facts_of
+from rpo_cli.line.work import model_checks, models
 from rpo_cli.protocols import EditRequest, Silent
 from rpo_cli.recipes import recipe
 from rpo_cli.shapes.manifest import MODELS

@@ -9,7 +9,7 @@ from PIL import Image
 from rpo_cli import open_line
 from rpo_cli.backends.ultra_edit import UltraEditEditor
 from rpo_cli.errors import RpoError
-from rpo_cli.line.models import editor as chosen_editor
+from rpo_cli.line.work.models import editor as chosen_editor
 from rpo_cli.protocols import EditRequest
 from tests.tiny_editors import UltraEdit, save
 

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from rpo_cli.cli import app
-from rpo_cli.line import work
+from rpo_cli.line.work import base
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(work, "_backend", lambda *parts, **options: Painter())
+    monkeypatch.setattr(base, "_backend", lambda *parts, **options: Painter())
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a red star\na blue circle\n")
     model = tmp_path / "model"

@@ -16,7 +16,7 @@ from rpo_cli.line.imports.sources import imported
 from rpo_cli.line.imports.withdraw import withdraw
 from rpo_cli.line.run import build_pairs
 from rpo_cli.line.status import compact, prune, status
-from rpo_cli.line.work import live_images
+from rpo_cli.line.work.base import live_images
 from rpo_cli.pictures import sha256
 
 ONLY = {"pairs.strategy": "imported", "score.rewards": (), "pairs.val_fraction": 0.0}

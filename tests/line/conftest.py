@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from rpo_cli import open_line
-from rpo_cli.line import work
-from rpo_cli.line.prompts import take_prompts
+from rpo_cli.line.work import base
+from rpo_cli.line.work.prompts import take_prompts
 from rpo_cli.stages.split import split_of
 from tests.adapters import write_adapter
 
@@ -93,7 +93,7 @@ def stand(tmp_path, monkeypatch):
             Painter(options.get("lora"), options.get("guidance")) if kind == "generators" else Brightness()
         )
 
-    monkeypatch.setattr(work, "_backend", backend)
+    monkeypatch.setattr(base, "_backend", backend)
     settings = {
         "prompts.file": str(prompts),
         "generate.generator": str(model),

@@ -7,15 +7,15 @@ import pytest
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.line.context import open_line
-from rpo_cli.line.critics import (
+from rpo_cli.line.preflight import preflight
+from rpo_cli.line.work.base import critique_work
+from rpo_cli.line.work.critics import (
     attribute_of,
     backend_options,
     critic_identity,
     reward_identity,
     reward_options,
 )
-from rpo_cli.line.preflight import preflight
-from rpo_cli.line.work import critique_work
 from rpo_cli.resolve import resolve
 from rpo_cli.shapes.preset import MODELS
 

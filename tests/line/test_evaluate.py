@@ -8,9 +8,9 @@ import sys
 import pytest
 
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.line import work
 from rpo_cli.line.evaluation import prompts
 from rpo_cli.line.evaluation.evaluate import evaluate
+from rpo_cli.line.work import base
 from rpo_cli.records import row_seed
 from rpo_cli.store import open_store
 
@@ -106,7 +106,7 @@ def test_scores_that_are_others_are_figured_anew(stand, monkeypatch):
         def score(self, prompts, images):
             return [math.nan] * len(prompts)
 
-    monkeypatch.setattr(work, "_backend", lambda *given, **options: Speechless())
+    monkeypatch.setattr(base, "_backend", lambda *given, **options: Speechless())
 
     again = evaluate(stand.line(), seeds=1)
 
@@ -195,7 +195,7 @@ def test_pictures_that_are_all_rejected_end_the_evaluation(stand, monkeypatch):
         def generate(self, prompts, seeds):
             return [None] * len(prompts)
 
-    monkeypatch.setattr(work, "_backend", lambda *parts, **options: Black())
+    monkeypatch.setattr(base, "_backend", lambda *parts, **options: Black())
     with pytest.raises(RpoError, match="none of"):
         evaluate(stand.line(), seeds=1)
 

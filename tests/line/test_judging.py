@@ -6,11 +6,11 @@ import pytest
 from PIL import Image
 
 from rpo_cli.backends.judge import PairJudge
-from rpo_cli.line import work
 from rpo_cli.line.context import open_line
-from rpo_cli.line.judging import judge_works
 from rpo_cli.line.stage import run_stage
-from rpo_cli.line.work import live_images
+from rpo_cli.line.work import base
+from rpo_cli.line.work.base import live_images
+from rpo_cli.line.work.pairwise import judge_works
 from rpo_cli.protocols import Message, Reply, Task
 from rpo_cli.stages.score import Finish
 from rpo_cli.stages.verdicts import JudgeTask, Standing, step, wanted
@@ -134,10 +134,10 @@ class Painter:
 
 
 def test_a_run_is_judged_by_a_server_each_comparison_asked_once_in_both_orders(tmp_path, monkeypatch):
-    real = work._backend
+    real = base._backend
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        work, "_backend", lambda kind, *a, **b: Painter() if kind == "generators" else real(kind, *a, **b)
+        base, "_backend", lambda kind, *a, **b: Painter() if kind == "generators" else real(kind, *a, **b)
     )
     model = tmp_path / "model"
     model.mkdir()

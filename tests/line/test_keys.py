@@ -12,9 +12,9 @@ import pytest
 
 from rpo_cli import open_line, registry
 from rpo_cli.config import CritiqueSettings, PairSettings, RunSettings, Settings
-from rpo_cli.line import work
 from rpo_cli.line.dataset.build import _said
-from rpo_cli.line.prompts import take_prompts
+from rpo_cli.line.work import base
+from rpo_cli.line.work.prompts import take_prompts
 from rpo_cli.records import Critique, Edit, Image, ImageData
 from rpo_cli.sections import EditSettings, GenerateSettings, ScoreSettings
 from rpo_cli.stages import critique, edit, generate, opponents, score, verdicts
@@ -165,11 +165,11 @@ def place(tmp_path_factory):
     (folder / "prompts.txt").write_text("a red circle\n")
     line = opened(folder)
     take_prompts(line)
-    (task,) = work.generate_work(line).tasks
-    line.store.commit("images", [picture_row(task)], group=work.generate_work(line).group)
-    (task,) = work.critique_work(line).tasks
+    (task,) = base.generate_work(line).tasks
+    line.store.commit("images", [picture_row(task)], group=base.generate_work(line).group)
+    (task,) = base.critique_work(line).tasks
     line.store.commit("critiques", [critique_row(task)])
-    task = work.edit_work(line).tasks[0]
+    task = base.edit_work(line).tasks[0]
     line.store.commit("edits", [edit_row(task)])
     return folder
 
@@ -234,7 +234,7 @@ def keys(line, stage, *, apart=False):
     # what an editor makes of an empty instruction hangs on no mode
     return {
         task.key
-        for made in work.works(line, stage)
+        for made in base.works(line, stage)
         for task in made.tasks
         if not (apart and getattr(task.payload, "purpose", None) == "floor")
     }

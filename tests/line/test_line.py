@@ -19,9 +19,9 @@ from rpo_cli import build_pairs, fine_tune, open_line, plan, registry, run, run_
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.line.context import Line
 from rpo_cli.line.dataset.contact_sheet import draw_contact_sheet
-from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.show import story
-from rpo_cli.line.work import edit_work, generate_work, live_images
+from rpo_cli.line.work.base import edit_work, generate_work, live_images
+from rpo_cli.line.work.prompts import take_prompts
 from rpo_cli.pictures import decode
 from rpo_cli.train import packages
 

@@ -12,8 +12,8 @@ from rpo_cli.adapters import is_adapter
 from rpo_cli.backends import pipelines
 from rpo_cli.errors import UsageError
 from rpo_cli.hashes import file_sha256
-from rpo_cli.line import model_checks, models
 from rpo_cli.line.evaluation.models import contenders
+from rpo_cli.line.work import model_checks, models
 from rpo_cli.shapes.manifest import MODELS
 
 LAYER, WIDTH = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q", 120

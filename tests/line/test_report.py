@@ -10,9 +10,9 @@ from PIL import ImageDraw
 from rpo_cli.cli import app
 from rpo_cli.errors import UsageError
 from rpo_cli.line.context import open_line
-from rpo_cli.line.prompts import take_prompts
 from rpo_cli.line.report.build import write_report
-from rpo_cli.line.work import settings_group
+from rpo_cli.line.work.base import settings_group
+from rpo_cli.line.work.prompts import take_prompts
 from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.records import Critique, Edit, Flaw, Image, ImageData, Pair, Reject, content_key
 from rpo_cli.report.contact_sheet import VERDICTS

@@ -20,7 +20,6 @@ from safetensors.torch import load_file
 
 from rpo_cli import build_pairs, open_line, plan_rounds, registry, run, run_stage, status, train_rounds
 from rpo_cli.errors import RpoError, SettingsError, UsageError
-from rpo_cli.line.prompts import parent_prompts
 from rpo_cli.line.rounds.checks import in_rounds, reference_of
 from rpo_cli.line.rounds.measurements import RewardNumbers, RoundNumbers, rewards_of, standard_error
 from rpo_cli.line.rounds.round import (
@@ -34,7 +33,8 @@ from rpo_cli.line.rounds.round import (
 )
 from rpo_cli.line.rounds.train import LORA_FILE, start_of
 from rpo_cli.line.training import fine_tune
-from rpo_cli.line.work import generate_work
+from rpo_cli.line.work.base import generate_work
+from rpo_cli.line.work.prompts import parent_prompts
 from rpo_cli.parts import TEMPORARY
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, ImageData, RewardScore
@@ -307,8 +307,8 @@ def test_numbers_of_a_round_by_hand(tmp_path: Path) -> None:
     line = opened(tmp_path, score__rewards=opened(tmp_path).settings.score.rewards[:1])
     write_prompts(line, parent_prompts(line)[:2])
     nested = open_round(line, 1, None)
-    from rpo_cli.line.prompts import take_prompts
-    from rpo_cli.line.work import score_works
+    from rpo_cli.line.work.base import score_works
+    from rpo_cli.line.work.prompts import take_prompts
 
     take_prompts(nested)
     work = generate_work(nested)

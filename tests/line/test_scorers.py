@@ -9,10 +9,10 @@ from PIL import Image
 from rpo_cli import open_line
 from rpo_cli.config import PairSettings
 from rpo_cli.errors import RpoError, SettingsError, UsageError
-from rpo_cli.line.critics import built_reward, reward_identity, reward_options
 from rpo_cli.line.dataset.build import _said
 from rpo_cli.line.preflight import preflight
-from rpo_cli.line.work import reward_models
+from rpo_cli.line.work.base import reward_models
+from rpo_cli.line.work.critics import built_reward, reward_identity, reward_options
 from rpo_cli.recipes.rewards import SCORERS
 
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from rpo_cli.cli import app
-from rpo_cli.line import work
+from rpo_cli.line.work import base
 from tests.critic_server import MODEL, running
 
 ROWS = 24
@@ -46,10 +46,10 @@ class Rig:
     def __init__(self, folder, capsys, monkeypatch):
         self.run, self.folder, self.capsys, self.patch = folder / "run", folder, capsys, monkeypatch
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        real = work._backend
+        real = base._backend
         paint = Painter()
         monkeypatch.setattr(
-            work, "_backend", lambda kind, *a, **b: paint if kind == "generators" else real(kind, *a, **b)
+            base, "_backend", lambda kind, *a, **b: paint if kind == "generators" else real(kind, *a, **b)
         )
         model = folder / "model"
         model.mkdir()

@@ -5,7 +5,7 @@ from PIL import Image as Pillow
 
 from rpo_cli.errors import UsageError
 from rpo_cli.line.show import extract, story
-from rpo_cli.line.work import settings_group
+from rpo_cli.line.work.base import settings_group
 from rpo_cli.pictures import encode_png, sha256
 from rpo_cli.records import (
     Critique,

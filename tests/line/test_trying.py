@@ -7,10 +7,10 @@ import pytest
 
 from rpo_cli import evaluate, open_line
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.line import work
 from rpo_cli.line.evaluation.try_models import try_models
 from rpo_cli.line.status import status
 from rpo_cli.line.upgrade import upgrade
+from rpo_cli.line.work import base
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import row_seed
 from rpo_cli.store import open_store
@@ -139,18 +139,18 @@ def test_a_training_made_anew_under_its_name_is_drawn_anew(stand):
 
 def test_a_kill_leaves_no_picture_file_and_the_rest_is_drawn_then(stand, monkeypatch):
     stand.train("one")
-    backend, killed = work._backend, KeyboardInterrupt
+    backend, killed = base._backend, KeyboardInterrupt
 
     def dying(kind, name, ref, **options):
         if options.get("lora"):
             raise killed
         return backend(kind, name, ref, **options)
 
-    monkeypatch.setattr(work, "_backend", dying)
+    monkeypatch.setattr(base, "_backend", dying)
     with pytest.raises(killed):
         try_models(stand.line(), ["a red circle"])
     assert list((stand.run / "try").glob("*.png")) == []
-    monkeypatch.setattr(work, "_backend", backend)
+    monkeypatch.setattr(base, "_backend", backend)
     stand.built.clear()
 
     found = try_models(stand.line(), ["a red circle"])
@@ -196,7 +196,7 @@ def test_a_file_of_ones_own_is_written_there_and_only_when_it_is_another(stand, 
 
 def test_a_rejected_picture_is_a_blank_and_counted(stand, monkeypatch):
     stand.train("one")
-    backend = work._backend
+    backend = base._backend
 
     class Black:
         def setup(self): ...
@@ -207,14 +207,14 @@ def test_a_rejected_picture_is_a_blank_and_counted(stand, monkeypatch):
     def censored(kind, name, ref, **options):
         return Black() if options.get("lora") else backend(kind, name, ref, **options)
 
-    monkeypatch.setattr(work, "_backend", censored)
+    monkeypatch.setattr(base, "_backend", censored)
     found = try_models(stand.line(), ["a red circle"])
 
     assert found.rejected == {"base": {}, "one": {"black_image": 1}}
     page = decode(Path(found.path).read_bytes())
     assert grey_at(page, 0, 96) in (20, 71)
     assert try_models(stand.line(), ["a red circle"]).rejected == found.rejected
-    monkeypatch.setattr(work, "_backend", lambda *parts, **options: Black())
+    monkeypatch.setattr(base, "_backend", lambda *parts, **options: Black())
     with pytest.raises(RpoError, match="no picture was accepted"):
         try_models(stand.line(), ["a star"])
 

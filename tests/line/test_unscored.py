@@ -7,8 +7,8 @@ from PIL import Image
 
 from rpo_cli import build_pairs, open_line, run, run_stage
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.line import work
-from rpo_cli.line.unscored import Unscored, missing_notes, unscored
+from rpo_cli.line.work import base
+from rpo_cli.line.work.score import Unscored, missing_notes, unscored
 from tests.observed import Notes
 
 
@@ -50,7 +50,7 @@ def scored(stand, monkeypatch):
     def backend(kind, name, ref, **options):
         return scorers[name] if kind == "rewards" else Painter()
 
-    monkeypatch.setattr(work, "_backend", backend)
+    monkeypatch.setattr(base, "_backend", backend)
 
     def opened(observer=None, **found):
         scorers.update(found)

@@ -20,7 +20,7 @@ from rpo_cli.exchange.rich import rewards_of
 from rpo_cli.line.dataset.differences import differences_of
 from rpo_cli.line.dataset.picture_cache import PictureShelf
 from rpo_cli.line.dataset.rows import KEYS, Export, Live, light_rows, tell
-from rpo_cli.line.edit_floor import measured
+from rpo_cli.line.work.edit_floor import measured
 from rpo_cli.parts import told
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED, KEY_VERSION, Edit, Image, Pair, canonical_json

@@ -6,7 +6,7 @@ from itertools import islice
 from typing import Any
 
 from rpo_cli.line.dataset.picture_cache import PictureShelf
-from rpo_cli.line.edit_floor import Floors
+from rpo_cli.line.work.edit_floor import Floors
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED
 from rpo_cli.stages.gates import Difference, measure

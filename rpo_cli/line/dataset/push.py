@@ -10,7 +10,7 @@ from rpo_cli.exchange.licences import forbids_commerce, model_licence
 from rpo_cli.exchange.outgoing import Built
 from rpo_cli.line.context import Line
 from rpo_cli.line.imports.sources import generates, told_sources
-from rpo_cli.line.work import reward_models, wants_edits
+from rpo_cli.line.work.base import reward_models, wants_edits
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from rpo_cli.line.evaluation.nested import nested_line, noise_seed, of_their_bas
 from rpo_cli.line.evaluation.prompts import Prompts, given_prompts, held_out_prompts, prompt_lines
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.stage import run_stage
-from rpo_cli.line.work import generate_work, score_works
+from rpo_cli.line.work.base import generate_work, score_works
 from rpo_cli.records import content_key
 from rpo_cli.store import Store
 

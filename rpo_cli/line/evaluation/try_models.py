@@ -23,7 +23,7 @@ from rpo_cli.line.evaluation.nested import nested_line, noise_seed, of_their_bas
 from rpo_cli.line.evaluation.prompts import Prompts, prompt_lines
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.stage import reject_reasons, run_stage
-from rpo_cli.line.work import generate_work
+from rpo_cli.line.work.base import generate_work
 from rpo_cli.parts import told
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, content_key

@@ -14,7 +14,6 @@ from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.dataset.pair_filter import PairFilter, Sift
 from rpo_cli.line.dataset.picture_cache import PictureShelf
-from rpo_cli.line.edit_floor import floor_edits, taking_part
 from rpo_cli.line.imports.sources import import_groups, imported, rejects_of
 from rpo_cli.line.rates import rates
 from rpo_cli.line.report.costs import evaluation_rows, training_rows
@@ -23,7 +22,8 @@ from rpo_cli.line.report.folder import INDEX, drafted, refuse_foreign, write
 from rpo_cli.line.report.provenance import provenance, trainings
 from rpo_cli.line.report.reviews import review_tables
 from rpo_cli.line.status import TABLES
-from rpo_cli.line.work import settings_group
+from rpo_cli.line.work.base import settings_group
+from rpo_cli.line.work.edit_floor import floor_edits, taking_part
 from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED, Edit, Image, Pair

@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 
 from rpo_cli.errors import UsageError
 from rpo_cli.line.context import Line
-from rpo_cli.line.prompts import parent_prompts
 from rpo_cli.line.rounds.checks import check
 from rpo_cli.line.rounds.round import losers_of, pictures_each, round_folder, trained_folder
+from rpo_cli.line.work.prompts import parent_prompts
 from rpo_cli.store import Store, open_store
 
 State = Literal["done", "begun", "to do"]

@@ -20,7 +20,6 @@ from typing import Any
 
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.line.context import Line
-from rpo_cli.line.prompts import parent_prompts
 from rpo_cli.line.rounds.checks import check, reference_of
 from rpo_cli.line.rounds.measurements import RoundNumbers, measure
 from rpo_cli.line.rounds.round import (
@@ -37,7 +36,8 @@ from rpo_cli.line.rounds.round import (
 from rpo_cli.line.run import build_pairs
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.training import add_layouts, check_layouts, fine_tune, own_settings
-from rpo_cli.line.work import reward_identity, reward_models
+from rpo_cli.line.work.base import reward_identity, reward_models
+from rpo_cli.line.work.prompts import parent_prompts
 from rpo_cli.records import content_key
 from rpo_cli.train.compose import composed
 from rpo_cli.train.origin import Start

@@ -7,7 +7,7 @@ from typing import Any
 from rpo_cli.errors import UsageError
 from rpo_cli.line.context import Line
 from rpo_cli.line.imports.sources import imported
-from rpo_cli.line.prompts import live_prompts
+from rpo_cli.line.work.prompts import live_prompts
 from rpo_cli.protocols import Task
 from rpo_cli.stages import generate, opponents
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from rpo_cli.errors import RpoError
 from rpo_cli.line.context import Line
 from rpo_cli.line.stage import reject_reasons
-from rpo_cli.line.work import Work, score_works
+from rpo_cli.line.work.base import Work, score_works
 from rpo_cli.stages.score import NO_NUMBER
 
 MOST = 0.05  # of one reward's scores that may be no numbers

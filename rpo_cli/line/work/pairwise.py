@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from rpo_cli.line import critics, work
 from rpo_cli.line.context import Line
+from rpo_cli.line.work import base, critics
 from rpo_cli.protocols import Stage
 from rpo_cli.records import canonical_json
 from rpo_cli.stages import score, verdicts
@@ -13,16 +13,16 @@ from rpo_cli.stages import score, verdicts
 EDITED = ["edit_id", "sha256", "prompt_id", "prompt", "image_id", "image_sha256"]
 
 
-def judge_works(line: Line, reward: str, ref: str) -> list[work.Work]:
+def judge_works(line: Line, reward: str, ref: str) -> list[base.Work]:
     """One work for the images, one for the edits if they take part in the pairs."""
     firsts: dict[str, Mapping[str, Any]] = {}
-    images = work.live_images(line)
+    images = base.live_images(line)
     for row in sorted(images, key=lambda row: (row["index"], row["sha256"])):
         firsts.setdefault(row["prompt_id"], row)
     of_images = _work(line, reward, ref, [_image(row, firsts[row["prompt_id"]]) for row in images])
-    if not work.wants_edits(line):
+    if not base.wants_edits(line):
         return [of_images]
-    edits = work._light(line, "edits", work.edit_work(line).keys, EDITED)
+    edits = base._light(line, "edits", base.edit_work(line).keys, EDITED)
     decodings = {row["sha256"]: row["decoding"] for row in images}
     subjects = [
         _edit(row, firsts[row["prompt_id"]], decodings[row["image_sha256"]])
@@ -65,8 +65,8 @@ def _edit(row: Mapping[str, Any], first: Mapping[str, Any], decoding: str | None
 
 
 def _work(
-    line: Line, reward: str, ref: str, subjects: list[verdicts.JudgeTask], before: work.Work | None = None
-) -> work.Work:
+    line: Line, reward: str, ref: str, subjects: list[verdicts.JudgeTask], before: base.Work | None = None
+) -> base.Work:
     s = line.settings.score
     model, said = critics.reward_identity(line, reward, ref)
     settings = canonical_json({"judged": said})
@@ -74,16 +74,16 @@ def _work(
     def stage(device: str, environment: str) -> Stage:
         options = {"revision": model.commit, "dtype": s.dtype, **critics.reward_options(line, reward)}
         name = critics.served_model(model)
-        build = partial(work._backend, "rewards", reward, name, device=device, **options)
+        build = partial(base._backend, "rewards", reward, name, device=device, **options)
         finish = verdicts.Standing(score.Finish(reward, settings, environment), _scores(line, before))
         return Stage(
             f"score {reward}", "rewards", s.batch_size, build, verdicts.step, finish, verdicts.bucket
         )
 
-    return work.Work(
+    return base.Work(
         f"score {reward}",
         "rewards",
-        work.settings_group("score", settings, 0),
+        base.settings_group("score", settings, 0),
         settings,
         list(verdicts.wanted(subjects, reward=reward, settings=settings)),
         (model,),
@@ -93,10 +93,10 @@ def _work(
     )
 
 
-def _scores(line: Line, before: work.Work | None) -> dict[tuple[str, str], float]:
+def _scores(line: Line, before: base.Work | None) -> dict[tuple[str, str], float]:
     """(prompt_id, sha256) → score of the images, which are judged by now."""
     if before is None:
         return {}
     columns = ["score_id", "prompt_id", "subject_sha256", "score"]
-    rows = work._light(line, "rewards", before.keys, columns)
+    rows = base._light(line, "rewards", before.keys, columns)
     return {(row["prompt_id"], row["subject_sha256"]): row["score"] for row in rows}

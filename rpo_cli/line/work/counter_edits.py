@@ -2,7 +2,7 @@
 
 from rpo_cli.errors import UsageError
 from rpo_cli.line.context import Line
-from rpo_cli.line.work import critique_work, edit_work
+from rpo_cli.line.work.base import critique_work, edit_work
 
 
 def check_counter_edits(line: Line) -> None:

@@ -13,9 +13,17 @@ from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.headers import shapes
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.context import Line
-from rpo_cli.line.critics import SERVED
 from rpo_cli.line.model_facts import cached
-from rpo_cli.line.models import ONE_STEP, OPTIONAL, Chosen, editor, generator, left_over, pipeline_index
+from rpo_cli.line.work.critics import SERVED
+from rpo_cli.line.work.models import (
+    ONE_STEP,
+    OPTIONAL,
+    Chosen,
+    editor,
+    generator,
+    left_over,
+    pipeline_index,
+)
 from rpo_cli.published import INDEX, published
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.kinds import CONTROLNET, CONTROLNET_IMG2IMG, SD

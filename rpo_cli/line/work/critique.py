@@ -7,7 +7,7 @@ from typing import Any
 
 from rpo_cli import templates
 from rpo_cli.line.context import Line
-from rpo_cli.line.critics import REACHED, SERVED, code_said, server_settings
+from rpo_cli.line.work.critics import REACHED, SERVED, code_said, server_settings
 from rpo_cli.shapes.preset import MODELS
 
 REPLIES = 2  # version of how a reply is read; the embedded critic's replies read the same in all

@@ -1,7 +1,7 @@
 """Which backend serves a run's generator or editor, with what numbers, and whether its licence allows it.
 
 A setting that was not given is the recipe's (`rpo_cli/recipes/`); one that has no meaning for the model is
-refused at the door (`line/model_checks.py`).
+refused at the door (`line/work/model_checks.py`).
 """
 
 import json
@@ -15,7 +15,7 @@ from rpo_cli.adapters import ADAPTER, adapter_file, held
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.identity import CONFIGS, ModelIdentity, served
 from rpo_cli.line.context import Line
-from rpo_cli.line.critics import SERVED, code_said, required
+from rpo_cli.line.work.critics import SERVED, code_said, required
 from rpo_cli.recipes import recipe, serving
 from rpo_cli.recipes.kinds import CONTROLNET, SD, Recipe
 from rpo_cli.scopes import GENERATOR, HANGS

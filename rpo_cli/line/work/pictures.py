@@ -6,7 +6,7 @@ from itertools import islice
 
 from rpo_cli.errors import CorruptImage
 from rpo_cli.line.context import Line
-from rpo_cli.line.work import Work
+from rpo_cli.line.work.base import Work
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Task
 from rpo_cli.records import Edit, Image, Reject

@@ -11,12 +11,13 @@ from typing import Any, TypeVar
 
 from rpo_cli import registry, templates
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line import critics, models, styles
 from rpo_cli.line.context import Line
-from rpo_cli.line.critics import required as required
-from rpo_cli.line.critics import reward_identity as reward_identity
 from rpo_cli.line.imports.sources import generates, imported, people_said
-from rpo_cli.line.making import making
+from rpo_cli.line.work import critics, models
+from rpo_cli.line.work import critique as styles
+from rpo_cli.line.work.critics import required as required
+from rpo_cli.line.work.critics import reward_identity as reward_identity
+from rpo_cli.line.work.generate import making
 from rpo_cli.protocols import Stage, Task
 from rpo_cli.records import canonical_json, content_key
 from rpo_cli.stages import counter, critique, edit, floor, generate, score
@@ -231,7 +232,7 @@ def score_works(line: Line) -> list[Work]:
                 line, "edits", edit_work(line).keys, ["edit_id", "sha256", "prompt_id", "prompt"]
             )
         ]
-    from rpo_cli.line.judging import judge_works  # it stands on this module
+    from rpo_cli.line.work.pairwise import judge_works  # it stands on this module
 
     return [
         work

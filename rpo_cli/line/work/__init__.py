@@ -1,0 +1,1 @@
+"""What each stage still has to do, and with which models."""
