@@ -11,8 +11,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rpo_cli.line.context import Line as Line
-    from rpo_cli.line.context import open_line as open_line
     from rpo_cli.line.evaluation.evaluate import evaluate as evaluate
     from rpo_cli.line.plan import plan as plan
     from rpo_cli.line.plan import probe as probe
@@ -20,6 +18,8 @@ if TYPE_CHECKING:
     from rpo_cli.line.rounds.train import train_rounds as train_rounds
     from rpo_cli.line.run import build_pairs as build_pairs
     from rpo_cli.line.run import run as run
+    from rpo_cli.line.session import Line as Line
+    from rpo_cli.line.session import open_line as open_line
     from rpo_cli.line.stage import run_stage as run_stage
     from rpo_cli.line.status import status as status
     from rpo_cli.line.sweep.run import sweep as sweep
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
-    "Line": "rpo_cli.line.context",
-    "open_line": "rpo_cli.line.context",
+    "Line": "rpo_cli.line.session",
+    "open_line": "rpo_cli.line.session",
     "evaluate": "rpo_cli.line.evaluation.evaluate",
     "plan": "rpo_cli.line.plan",
     "probe": "rpo_cli.line.plan",

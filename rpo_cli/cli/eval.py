@@ -12,7 +12,7 @@ from rpo_cli.cli.tables import Format
 from rpo_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from rpo_cli.line.context import Line
+    from rpo_cli.line.session import Line
 
 Name = Annotated[str, typer.Option(help="Folder of the evaluation in RUN/eval.")]
 Adapter = Annotated[
@@ -139,8 +139,8 @@ def evaluate(
 
 def _opened(context: typer.Context, say: Output) -> "Line":
     """The run; settings that the command is given are of this evaluation, not of the run."""
-    from rpo_cli.line.context import open_line
     from rpo_cli.line.evaluation.repeated import asked_before
+    from rpo_cli.line.session import open_line
 
     params = context.params
     asked = asked_before(params["run"], params["name"], tuple(params["unset"] or ()))

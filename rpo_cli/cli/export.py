@@ -24,8 +24,8 @@ def export(
 
     Example: rpo export demo webdataset --out demo-tars
     """
-    from rpo_cli.line.context import open_line
     from rpo_cli.line.dataset.export import export as write
+    from rpo_cli.line.session import open_line
 
     say = step.console(context)
     line = open_line(run, create=False, observer=say.observer(), uses=())

@@ -145,8 +145,8 @@ def _withdraw(context: typer.Context, run: str, name: str) -> None:
             f"--withdraw takes a source out and reads none: {', '.join(given)} cannot stand beside it",
             f"rpo import {run} --withdraw {name}",
         )
-    from rpo_cli.line.context import open_line
     from rpo_cli.line.imports.withdraw import withdraw
+    from rpo_cli.line.session import open_line
 
     say = step.console(context)
     reports.withdrawn(say, withdraw(open_line(run, create=False, observer=say.observer(), uses=()), name))

@@ -9,7 +9,7 @@ import typer
 from rpo_cli.cli.output import Output
 
 if TYPE_CHECKING:
-    from rpo_cli.line.context import Line
+    from rpo_cli.line.session import Line
 
 ARGUMENTS = "rpo arguments"  # where a call keeps its words, beside what typer keeps there
 WITH_VALUE = ("--probe",)

@@ -26,8 +26,8 @@ def push(
 
     Example: rpo push demo me/shapes-pairs
     """
-    from rpo_cli.line.context import open_line
     from rpo_cli.line.dataset.push import push as upload
+    from rpo_cli.line.session import open_line
 
     say = step.console(context)
     line = open_line(run, create=False, observer=say.observer(), uses=())

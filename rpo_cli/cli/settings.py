@@ -41,7 +41,7 @@ def settings(
 
     Example: rpo settings demo --changed
     """
-    from rpo_cli.line.context import open_line
+    from rpo_cli.line.session import open_line
     from rpo_cli.line.settings import settings_of
 
     say = step.console(context)

@@ -9,7 +9,7 @@ from rpo_cli.cli.options import given, shard_of
 from rpo_cli.cli.output import Output
 
 if TYPE_CHECKING:
-    from rpo_cli.line.context import Line
+    from rpo_cli.line.session import Line
 
 
 # section of a command's options → sections whose settings it works with
@@ -35,7 +35,7 @@ def console(context: typer.Context) -> Output:
 
 def opened(context: typer.Context, section: str, *, create: bool = True) -> "Line":
     """The run of a command, with its options as settings of `section`."""
-    from rpo_cli.line.context import open_line
+    from rpo_cli.line.session import open_line
     from rpo_cli.resolve import SECTIONS
     from rpo_cli.scopes import TRAINING
 

@@ -11,7 +11,7 @@ from rpo_cli.cli.tables import Format
 from rpo_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from rpo_cli.line.context import Line
+    from rpo_cli.line.session import Line
 
 Name = Annotated[str, typer.Option(help="Of the sweep: its trainings and its evaluation begin with it.")]
 Methods = Annotated[
@@ -161,7 +161,7 @@ def _asked(context: typer.Context) -> dict[str, Any]:
 
 def _opened(context: typer.Context, say: Output) -> "Line":
     """The run, with what every training is told and how to run."""
-    from rpo_cli.line.context import open_line
+    from rpo_cli.line.session import open_line
 
     params = context.params
     shared = {

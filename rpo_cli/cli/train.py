@@ -10,7 +10,7 @@ from rpo_cli.cli.output import Output
 from rpo_cli.compute import launched
 
 if TYPE_CHECKING:
-    from rpo_cli.line.context import Line
+    from rpo_cli.line.session import Line
 
 SuggestBeta = Annotated[
     bool, typer.Option("--suggest-beta", help="Propose a beta from the model's errors; train nothing.")

@@ -63,8 +63,8 @@ def try_models(
 
     Example: rpo try demo "a red circle" "two blue squares"
     """
-    from rpo_cli.line.context import open_line
     from rpo_cli.line.evaluation.try_models import try_models as draw
+    from rpo_cli.line.session import open_line
 
     say = step.console(context)
     told = o.given("try", {"device": device, "accept_license": accept_license, "assign": assign})

@@ -4,8 +4,8 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rpo_cli.line.context import Line
 from rpo_cli.line.imports.sources import labelled_only
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import wants_edits
 
 if TYPE_CHECKING:

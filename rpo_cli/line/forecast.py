@@ -6,8 +6,8 @@ Counted from the funnel so far (rows a stage has made of the rows before it), el
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from rpo_cli.line.context import Line
 from rpo_cli.line.plan import StagePlan, plan_of, size_of, take_planned
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import Work, critique_work, edit_work, floor_tasks, wants_edits, works
 from rpo_cli.line.work.edit_floor import floor_size
 

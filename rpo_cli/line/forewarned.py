@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.worlds import world_of
 from rpo_cli.train_settings import TrainSettings
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.identity import ModelIdentity, pin_name
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import reward_models
 from rpo_cli.line.work.critics import SERVED, attribute_of
 

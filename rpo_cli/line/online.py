@@ -8,8 +8,8 @@ from rpo_cli import registry
 from rpo_cli.compute import launched, pick_device
 from rpo_cli.errors import SettingsError, nearest
 from rpo_cli.exchange.prompts import read_prompts
-from rpo_cli.line.context import Line
 from rpo_cli.line.forewarned import warn_of_words
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import required, reward_identity, reward_models
 from rpo_cli.line.work.critics import built_reward, reward_options, served_model
 from rpo_cli.line.work.models import drawn_by

@@ -10,9 +10,9 @@ from rpo_cli.config import Settings
 from rpo_cli.errors import MissingDependency, RpoError, SettingsError, UsageError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line.context import Line
 from rpo_cli.line.imports.sources import generates, labelled_only
 from rpo_cli.line.online import model_of
+from rpo_cli.line.session import Line
 from rpo_cli.line.training import own_settings
 from rpo_cli.line.work.base import critique_work, live_images, reward_identity, reward_models
 from rpo_cli.line.work.counter_edits import check_counter_edits

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.line.context import Line
 from rpo_cli.line.dataset.build import PairsReport, build_dataset, is_built
 from rpo_cli.line.dataset.changes import before_build, changes_since
 from rpo_cli.line.dataset.contact_sheet import draw_contact_sheet
 from rpo_cli.line.imports.sources import generates, import_groups, imported, labelled_only, told_sources
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.review.agreement import standing_keys
+from rpo_cli.line.session import Line
 from rpo_cli.line.stage import STAGES, Shard, StageReport, run_stage
 from rpo_cli.line.training import TrainReport, fine_tune
 from rpo_cli.line.work.base import (

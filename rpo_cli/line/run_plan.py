@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rpo_cli.errors import RpoError
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line.context import Line
 from rpo_cli.line.evaluation.models import finished
 from rpo_cli.line.forecast import forecast
 from rpo_cli.line.model_facts import ModelFacts, facts_of
@@ -16,6 +15,7 @@ from rpo_cli.line.plan import StagePlan, size_of
 from rpo_cli.line.preflight import require_models
 from rpo_cli.line.rates import rates
 from rpo_cli.line.run import steps_of
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import reward_models, wants_edits
 from rpo_cli.line.work.critics import SERVED, critic_identity, is_function, reward_identity
 from rpo_cli.line.work.models import editor, generator

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rpo_cli.errors import RpoError, UsageError, nearest
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.work import models
 from rpo_cli.scopes import hangs_on, scope_of
 from rpo_cli.settings_checks import AUTO, EARLIER, default_of, setting_names

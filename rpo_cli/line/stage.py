@@ -13,9 +13,9 @@ from rpo_cli import registry
 from rpo_cli.errors import RpoError, Spent
 from rpo_cli.line import truncated
 from rpo_cli.line.cleaned import cleaned_notes
-from rpo_cli.line.context import Line
 from rpo_cli.line.forewarned import warn_of_words
 from rpo_cli.line.rates import keep_rate
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import Work, works
 from rpo_cli.line.work.counter_edits import counter_notes
 from rpo_cli.line.work.critique import reread_notes

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from rpo_cli.errors import RpoError
 from rpo_cli.line.advice import evaluated, next_command
-from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.evaluation.models import finished, trained_on
 from rpo_cli.line.evaluation.prompts import IN_PASSING, dataset_files
 from rpo_cli.line.imports.sources import STAGE, import_groups, imported, rejects_of
@@ -15,6 +14,7 @@ from rpo_cli.line.imports.withdraw import KEPT, ImportedSource, dead_parts, impo
 from rpo_cli.line.rates import rate_of, rates
 from rpo_cli.line.rounds.plan import RoundsStatus, rounds_status
 from rpo_cli.line.run import dataset_is_current
+from rpo_cli.line.session import Line, open_line
 from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.work.base import Work, works
 from rpo_cli.line.work.critics import is_function

@@ -7,10 +7,10 @@ from rpo_cli.compute import launched, pick_device
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.exchange.card import built
 from rpo_cli.exchange.dataset import sweep
-from rpo_cli.line.context import Line
 from rpo_cli.line.forewarned import warn_of_pairs
 from rpo_cli.line.numbers import with_numbers
 from rpo_cli.line.online import fine_tune_online, model_of, own_online_settings
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import reward_models
 from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import open_store

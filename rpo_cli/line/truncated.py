@@ -1,6 +1,6 @@
 """Prompts and instructions whose end no picture shows: the tables tell, each time a stage has run."""
 
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import edit_work, generate_work
 from rpo_cli.stages.cuts import cut_note
 

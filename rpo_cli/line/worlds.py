@@ -12,8 +12,8 @@ from pathlib import Path
 from rpo_cli.errors import UsageError
 from rpo_cli.hashes import file_hashes
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line.context import Line
 from rpo_cli.line.imports.sources import generates, import_groups
+from rpo_cli.line.session import Line
 
 TABLES = {"shapes": Path(__file__).parent.parent / "shapes" / "manifest.json"}  # world → its weights
 LOADED = ("folder", "file", "hub")

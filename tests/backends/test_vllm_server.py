@@ -143,7 +143,7 @@ time.sleep(600)
 
 
 def test_after_kill_9_the_next_command_ends_the_server_and_its_workers(python, tmp_path):
-    from rpo_cli.line.context import open_line
+    from rpo_cli.line.session import open_line
 
     run = tmp_path / "run"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -15,8 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rpo_cli import build_pairs, open_line, run_stage
-from rpo_cli.line.context import Line
 from rpo_cli.line.rounds.train import train_rounds
+from rpo_cli.line.session import Line
 from rpo_cli.line.training import fine_tune
 from rpo_cli.line.work.base import live_images
 from rpo_cli.records import row_seed

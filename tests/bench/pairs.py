@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rpo_cli import build_pairs
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.report.charts import curves
 from rpo_cli.statistics import bootstrap_ratio
 from tests.bench.cells import RESULTS, cell

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from rpo_cli import open_line, registry, run_stage
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.training import own_settings
 from rpo_cli.pictures import decode
 from rpo_cli.statistics import crossed_means

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rpo_cli import run_stage
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import works
 from rpo_cli.records import Critique
 from rpo_cli.shapes.draws import draw_edit

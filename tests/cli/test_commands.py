@@ -9,7 +9,7 @@ import pytest
 from typer.models import OptionInfo
 
 from rpo_cli.cli import app
-from rpo_cli.line.context import open_line
+from rpo_cli.line.session import open_line
 from rpo_cli.line.work import base
 from rpo_cli.shapes.preset import MODELS
 from rpo_cli.store import open_store

@@ -7,7 +7,7 @@ import pytest
 from rpo_cli.cli import onward
 from rpo_cli.cli.output import Output
 from rpo_cli.line.advice import AFTER, following
-from rpo_cli.line.context import open_line
+from rpo_cli.line.session import open_line
 
 
 def next_of(done):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rpo_cli.line.context import open_line
+from rpo_cli.line.session import open_line
 from rpo_cli.locks import stage_lock
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.line.context import open_line
 from rpo_cli.line.preflight import preflight
+from rpo_cli.line.session import open_line
 from rpo_cli.line.work.base import critique_work
 from rpo_cli.line.work.critics import (
     attribute_of,

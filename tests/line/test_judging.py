@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from rpo_cli.backends.judge import PairJudge
-from rpo_cli.line.context import open_line
+from rpo_cli.line.session import open_line
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.work import base
 from rpo_cli.line.work.base import live_images

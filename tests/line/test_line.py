@@ -17,8 +17,8 @@ import pytest
 
 from rpo_cli import build_pairs, fine_tune, open_line, plan, registry, run, run_stage, status
 from rpo_cli.errors import MissingDependency, UsageError
-from rpo_cli.line.context import Line
 from rpo_cli.line.dataset.contact_sheet import draw_contact_sheet
+from rpo_cli.line.session import Line
 from rpo_cli.line.show import story
 from rpo_cli.line.work.base import edit_work, generate_work, live_images
 from rpo_cli.line.work.prompts import take_prompts

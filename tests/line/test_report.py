@@ -9,8 +9,8 @@ from PIL import ImageDraw
 
 from rpo_cli.cli import app
 from rpo_cli.errors import UsageError
-from rpo_cli.line.context import open_line
 from rpo_cli.line.report.build import write_report
+from rpo_cli.line.session import open_line
 from rpo_cli.line.work.base import settings_group
 from rpo_cli.line.work.prompts import take_prompts
 from rpo_cli.pictures import decode, encode_png, sha256

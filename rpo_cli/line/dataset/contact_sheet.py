@@ -9,7 +9,7 @@ from PIL.Image import Image as Picture
 from rpo_cli.drafts import create, draft_of, make_folder, write_whole
 from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.exchange.dataset import CARD
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.parts import told
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Critique, Edit, Image, Pair

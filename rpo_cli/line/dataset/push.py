@@ -8,8 +8,8 @@ from rpo_cli.exchange.dataset import CARD
 from rpo_cli.exchange.hub import Pushed, upload
 from rpo_cli.exchange.licences import forbids_commerce, model_licence
 from rpo_cli.exchange.outgoing import Built
-from rpo_cli.line.context import Line
 from rpo_cli.line.imports.sources import generates, told_sources
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import reward_models, wants_edits
 
 

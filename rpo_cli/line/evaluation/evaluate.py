@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.line.context import Line
 from rpo_cli.line.evaluation.guidances import at_guidances, checked_guidances, is_base
 from rpo_cli.line.evaluation.models import Setting, contenders, refuse_other_bases
 from rpo_cli.line.evaluation.nested import nested_line, noise_seed, of_their_base, tuned_model
 from rpo_cli.line.evaluation.prompts import Prompts, given_prompts, held_out_prompts, prompt_lines
 from rpo_cli.line.preflight import preflight
+from rpo_cli.line.session import Line
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.work.base import generate_work, score_works
 from rpo_cli.records import content_key

@@ -12,7 +12,7 @@ from rpo_cli.errors import CorruptImage
 from rpo_cli.evaluation.figures import Measured, with_right
 from rpo_cli.evaluation.looks import Look, diversity, drift, look
 from rpo_cli.exchange.json_text import json_line
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import live_images, reward_models, score_works
 from rpo_cli.line.work.prompts import live_prompts
 from rpo_cli.pictures import decode, to_array

@@ -9,7 +9,7 @@ from typing import Any
 
 from rpo_cli.adapters import ADAPTER, PEFT_CONFIG, adapter_file, is_adapter
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.single_file import SUFFIX, is_single_file
 
 BASE = "base"

@@ -6,8 +6,8 @@ from typing import Any
 
 from rpo_cli.anchors import DEFAULT
 from rpo_cli.errors import RpoError
-from rpo_cli.line.context import Line
 from rpo_cli.line.evaluation.models import Contender
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import required
 from rpo_cli.line.work.critics import REACHED
 from rpo_cli.protocols import Observer

@@ -11,7 +11,7 @@ from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import built
 from rpo_cli.exchange.json_text import json_line
 from rpo_cli.exchange.prompts import read_prompts
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.prompts import live_prompts
 from rpo_cli.normal_form import normalised
 from rpo_cli.records import content_key

@@ -9,8 +9,8 @@ from typing import Any
 
 from rpo_cli.anchors import anchored, portable
 from rpo_cli.errors import MissingDependency, RunLocked, UsageError, nearest
-from rpo_cli.line.context import Line
 from rpo_cli.line.evaluation.models import LABEL
+from rpo_cli.line.session import Line
 from rpo_cli.manifest import EVALUATIONS, Manifest, undo
 from rpo_cli.scopes import TRUSTING
 from rpo_cli.store import open_store

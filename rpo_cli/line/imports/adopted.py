@@ -8,11 +8,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rpo_cli.line.context import Line
 from rpo_cli.line.imports.ledger import Ledger, blank
 from rpo_cli.line.imports.reading import digest
 from rpo_cli.line.imports.rows import KEYED, judgement_key
 from rpo_cli.line.imports.sources import STAGE, Entries, entries, has_ledger, said_of, sources
+from rpo_cli.line.session import Line
 from rpo_cli.records import Preference
 from rpo_cli.store import Part, Store
 

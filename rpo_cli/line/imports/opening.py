@@ -17,8 +17,8 @@ from rpo_cli.exchange.places import cached_name
 from rpo_cli.exchange.unpack import is_archive, remove_leftovers, unpacked
 from rpo_cli.hashes import FileHashes, user_cache
 from rpo_cli.identity import HUB_ID
-from rpo_cli.line.context import Line
 from rpo_cli.line.imports.sources import sources
+from rpo_cli.line.session import Line
 from rpo_cli.records import canonical_json
 
 GENERIC = ("parquet", "jsonl", "table")  # asked last: others know better what such a file is

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from rpo_cli.exchange.incoming import Source
-from rpo_cli.line.context import Line
 from rpo_cli.line.imports.content import Contents
 from rpo_cli.line.imports.ledger import NAMED, Ledger, blank
 from rpo_cli.line.imports.rows import RowMaker
 from rpo_cli.line.imports.sources import STAGE
+from rpo_cli.line.session import Line
 from rpo_cli.records import Claim, Reject, Row, content_key
 
 

@@ -15,7 +15,6 @@ from rpo_cli.exchange.incoming import Options
 from rpo_cli.exchange.prompts import left_out
 from rpo_cli.exchange.touched import watching
 from rpo_cli.hashes import file_hashes
-from rpo_cli.line.context import Line
 from rpo_cli.line.formats import format_of
 from rpo_cli.line.imports.adopted import adopt, upgrade_imports
 from rpo_cli.line.imports.content import Contents, cache_folder
@@ -26,6 +25,7 @@ from rpo_cli.line.imports.reading import Taking
 from rpo_cli.line.imports.rows import RowMaker
 from rpo_cli.line.imports.sources import STAGE, entries, said_of
 from rpo_cli.line.imports.summary import ImportReport, report_of, whole_of
+from rpo_cli.line.session import Line
 from rpo_cli.records import FORMAT_VERSION
 from rpo_cli.text import known_encoding
 

@@ -7,8 +7,8 @@ round, or what an rpo before the ledger has imported.
 from collections import Counter
 from typing import Any
 
-from rpo_cli.line.context import Line
 from rpo_cli.line.imports.ledger import TABLE, claimed
+from rpo_cli.line.session import Line
 from rpo_cli.records import canonical_json
 from rpo_cli.store import Store
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from rpo_cli.exchange.prompt_text import storable
-from rpo_cli.line.context import Line
 from rpo_cli.line.imports.ledger import NAMED, Ledger
 from rpo_cli.line.imports.reading import Taking, changes
 from rpo_cli.line.imports.sources import rejects_of
+from rpo_cli.line.session import Line
 from rpo_cli.records import canonical_json
 
 LEFT_OUT = "left_out"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.line.context import Line
 from rpo_cli.line.imports.ledger import claimed
 from rpo_cli.line.imports.sources import STAGE, Entries, entries, has_ledger, import_groups, imported
+from rpo_cli.line.session import Line
 
 KEPT = ("prompts", "images", "critiques", "preferences")  # tables that imports have groups of rows in
 

@@ -8,7 +8,7 @@ from typing import Any
 from rpo_cli import templates
 from rpo_cli.errors import RpoError
 from rpo_cli.identity import pin_name
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import reward_models
 from rpo_cli.line.work.critique import style
 from rpo_cli.report.pages import Provenance, Training

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from rpo_cli.line.context import Line
 from rpo_cli.line.dataset.build import PairsReport
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import generate_work, score_works
 from rpo_cli.stages.margins import Scored, Scores, scales
 from rpo_cli.train.run import TrainReport

@@ -7,9 +7,9 @@ from typing import Literal
 import pyarrow.parquet as pq
 
 from rpo_cli.errors import UsageError
-from rpo_cli.line.context import Line
 from rpo_cli.line.rounds.checks import check
 from rpo_cli.line.rounds.round import losers_of, pictures_each, round_folder, trained_folder
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.prompts import parent_prompts
 from rpo_cli.store import Store, open_store
 

@@ -13,9 +13,9 @@ from typing import Any
 from rpo_cli.anchors import DEFAULT
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.json_text import json_line
-from rpo_cli.line.context import Line
 from rpo_cli.line.imports.sources import import_groups, imported
 from rpo_cli.line.online import model_of
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import generate_work, score_works
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer

@@ -8,7 +8,6 @@ from typing import Any
 from rpo_cli import registry
 from rpo_cli.compute import launched
 from rpo_cli.errors import RpoError, SettingsError, UsageError
-from rpo_cli.line.context import Line, open_line
 from rpo_cli.line.evaluation.evaluate import check_measure, checked_name
 from rpo_cli.line.evaluation.guidances import checked_guidances
 from rpo_cli.line.evaluation.nested import tuned_model
@@ -16,6 +15,7 @@ from rpo_cli.line.evaluation.prompts import given_prompts, held_out_prompts
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.rounds.checks import check as check_rounds
 from rpo_cli.line.rounds.checks import in_rounds
+from rpo_cli.line.session import Line, open_line
 from rpo_cli.line.sweep.variants import FINISHED, ITSELF, Asked, Training, Variant, state
 from rpo_cli.line.training import dataset_of, fine_tune, own_settings
 from rpo_cli.resolve import NO_PRESET

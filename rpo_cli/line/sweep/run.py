@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.evaluation.between import Difference, differences
-from rpo_cli.line.context import Line
 from rpo_cli.line.evaluation.evaluate import FOLDER as EVALUATIONS
 from rpo_cli.line.evaluation.evaluate import PICTURES, Evaluation, evaluate
 from rpo_cli.line.evaluation.repeated import kept_asked
+from rpo_cli.line.session import Line
 from rpo_cli.line.sweep.checks import Ready, check_asked, prompts_of, ready, refuse_settings
 from rpo_cli.line.sweep.curves import Curves, curves_of
 from rpo_cli.line.sweep.trainings import train_all

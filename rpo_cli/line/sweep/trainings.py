@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rpo_cli.errors import RpoError, RunLocked, SettingsError
 from rpo_cli.line.child import run_command
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.sweep.checks import Ready, is_made, opened
 from rpo_cli.line.sweep.variants import Training
 from rpo_cli.line.training import own_settings

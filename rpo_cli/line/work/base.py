@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 from rpo_cli import registry, templates
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line.context import Line
 from rpo_cli.line.imports.sources import generates, imported, people_said
+from rpo_cli.line.session import Line
 from rpo_cli.line.work import critics, models
 from rpo_cli.line.work import critique as styles
 from rpo_cli.line.work.critics import required as required

@@ -1,7 +1,7 @@
 """What a user should know of a run's counter-edits before they are made."""
 
 from rpo_cli.errors import UsageError
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import critique_work, edit_work
 
 

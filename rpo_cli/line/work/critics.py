@@ -11,7 +11,7 @@ from rpo_cli import installing, registry, templates
 from rpo_cli.config import CritiqueSettings
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.identity import PICKLES, ModelIdentity, function, served
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.recipes.rewards import SCORERS, Scorer
 from rpo_cli.records import canonical_json
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from rpo_cli import templates
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.critics import REACHED, SERVED, code_said, server_settings
 from rpo_cli.shapes.preset import MODELS
 

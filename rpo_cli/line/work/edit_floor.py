@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import product
 
 from rpo_cli.errors import CorruptImage
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.work import models
 from rpo_cli.line.work.base import edits_and_floor, floor_tasks, live_images

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rpo_cli.errors import UsageError
-from rpo_cli.line.context import Line
 from rpo_cli.line.imports.sources import imported
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.prompts import live_prompts
 from rpo_cli.protocols import Task
 from rpo_cli.stages import generate, opponents

@@ -12,8 +12,8 @@ from rpo_cli.backends.lora_said import refuse
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.headers import shapes
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line.context import Line
 from rpo_cli.line.model_facts import cached
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.critics import SERVED
 from rpo_cli.line.work.models import (
     ONE_STEP,

@@ -14,7 +14,7 @@ from rpo_cli import registry
 from rpo_cli.adapters import ADAPTER, adapter_file, held
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.identity import CONFIGS, ModelIdentity, served
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.critics import SERVED, code_said, required
 from rpo_cli.recipes import recipe, serving
 from rpo_cli.recipes.kinds import CONTROLNET, SD, Recipe

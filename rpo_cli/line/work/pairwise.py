@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.work import base, critics
 from rpo_cli.protocols import Stage
 from rpo_cli.records import canonical_json

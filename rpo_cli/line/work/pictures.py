@@ -5,7 +5,7 @@ from dataclasses import replace
 from itertools import islice
 
 from rpo_cli.errors import CorruptImage
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import Work
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Task

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from rpo_cli.exchange.prompts import read_prompts
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.records import content_key
 
 

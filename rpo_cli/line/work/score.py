@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rpo_cli.errors import RpoError
-from rpo_cli.line.context import Line
+from rpo_cli.line.session import Line
 from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.work.base import Work, score_works
 from rpo_cli.stages.score import NO_NUMBER
