@@ -20,7 +20,7 @@ from rpo_cli.line.work.base import Work, works
 from rpo_cli.line.work.critics import is_function
 from rpo_cli.line.work.edit_floor import floor_keys
 from rpo_cli.store import open_store
-from rpo_cli.train.data import is_made_on
+from rpo_cli.train.data.pairs import is_made_on
 
 AUDIT = "dataset.json"  # in RUN/eval/<name>: what `rpo eval --judge-labels` writes
 TABLES = {"generate": "images", "critique": "critiques", "edit": "edits", "score": "rewards"}

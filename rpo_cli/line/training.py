@@ -16,7 +16,7 @@ from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import open_store
 from rpo_cli.train.beforehand import Prepared, prepare_cache
 from rpo_cli.train.beforehand import suggest_beta as propose_beta
-from rpo_cli.train.data import training_rows
+from rpo_cli.train.data.pairs import training_rows
 from rpo_cli.train.online.compose import is_online
 from rpo_cli.train.origin import Start
 from rpo_cli.train.run import Embedder, TrainReport

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from rpo_cli.train.cache import Cache
+from rpo_cli.train.data.latents import Cache
 from rpo_cli.train.diffusion import NoiseSchedule, add_noise, cross_errors, image_errors, target
 from rpo_cli.train.draws import Draw
 from rpo_cli.train.families import Condition, Family

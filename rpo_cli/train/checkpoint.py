@@ -10,7 +10,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from rpo_cli.train.files import safetensors_bytes, write_atomically
+from rpo_cli.train.data.atomic import safetensors_bytes, write_atomically
 from rpo_cli.train.optimiser import STATE, put_state
 
 SMALL = 1024

@@ -19,10 +19,10 @@ from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer
 from rpo_cli.published import part_loaded
 from rpo_cli.records import content_key
-from rpo_cli.train.cache import BLOCK, ENCODE_BATCH, prompt_name
-from rpo_cli.train.data import Pair, pictures
+from rpo_cli.train.data.latents import BLOCK, ENCODE_BATCH, prompt_name
+from rpo_cli.train.data.pairs import Pair, pictures
+from rpo_cli.train.data.tensor_store import Shelf
 from rpo_cli.train.run import Embedder
-from rpo_cli.train.shelf import Shelf
 
 
 class Embeddings:

@@ -17,8 +17,13 @@ from torch import Tensor
 
 from rpo_cli.errors import UsageError
 from rpo_cli.train.card import NO_PART, card, with_files
+from rpo_cli.train.data.atomic import (
+    folder_atomically,
+    remove_temporaries,
+    safetensors_bytes,
+    write_atomically,
+)
 from rpo_cli.train.families import Family
-from rpo_cli.train.files import folder_atomically, remove_temporaries, safetensors_bytes, write_atomically
 from rpo_cli.train.lora_files import diffusers_weights, kohya_metadata, kohya_weights, merged_weights
 from rpo_cli.train.metrics import Numbers
 from rpo_cli.train.objective import Objective

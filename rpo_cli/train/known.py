@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rpo_cli.train.data import Pair
+from rpo_cli.train.data.pairs import Pair
+from rpo_cli.train.data.singles import Single
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import Draw
 from rpo_cli.train.embeddings import Embeddings
 from rpo_cli.train.objective import Objective
 from rpo_cli.train.rankings import Item, Ranking
-from rpo_cli.train.singles import Single
 from rpo_cli.train.terms import Known
 from rpo_cli.train.weights import (
     pair_weight,

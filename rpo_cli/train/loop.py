@@ -14,7 +14,7 @@ from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train import checkpoint
 from rpo_cli.train.average import Average
-from rpo_cli.train.cache import tell_too_long
+from rpo_cli.train.data.latents import tell_too_long
 from rpo_cli.train.export import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rpo_cli.train.files import storage_errors, write_atomically
+from rpo_cli.train.data.atomic import storage_errors, write_atomically
 from rpo_cli.train.loggers import Logger, numeric
 from rpo_cli.train.objective import SALESFORCE, Errors, Objective, implicit_accuracy, implicit_margin, join
 from rpo_cli.train.terms import ranks

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from rpo_cli.train.compose import for_data, settled
-from rpo_cli.train.data import training_rows
+from rpo_cli.train.data.pairs import training_rows
 from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.objective import Objective

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
-from rpo_cli.train.cache import Builder, Framing
 from rpo_cli.train.compose import composed, for_data
-from rpo_cli.train.data import Pair
+from rpo_cli.train.data.latents import Builder, Framing
+from rpo_cli.train.data.pairs import Pair
 from rpo_cli.train.diffusion import NoiseSchedule, logit_normal, shifted
 from rpo_cli.train.draws import DrawSettings
 from rpo_cli.train.embeddings import embed

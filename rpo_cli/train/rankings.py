@@ -9,9 +9,9 @@ from pathlib import Path
 from statistics import pstdev
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.data import BASE, Pair, read_pairs, rows_of
+from rpo_cli.train.data.pairs import BASE, Pair, read_pairs, rows_of
+from rpo_cli.train.data.singles import Single, read_singles
 from rpo_cli.train.objective import Objective
-from rpo_cli.train.singles import Single, read_singles
 
 Scores = Mapping[str, float]
 

@@ -23,9 +23,9 @@ from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train.batch import assemble, item_errors
+from rpo_cli.train.data.tensor_store import Shelf
 from rpo_cli.train.draws import Draw, fixed_draw
 from rpo_cli.train.policy import Policy, weight_dtype
-from rpo_cli.train.shelf import Shelf
 from rpo_cli.train.terms import Errors, join, ranks
 
 if TYPE_CHECKING:

@@ -125,7 +125,7 @@ def train(
 
 def data_of(dataset: Path, out: Path) -> str:
     """What tells the dataset from others; a training that is there keeps its own name for this one."""
-    from rpo_cli.train.data import fingerprint, is_made_on
+    from rpo_cli.train.data.pairs import fingerprint, is_made_on
 
     now = fingerprint(dataset)
     known = [saved_identity(out / name).get("dataset") for name in ("done.json", "settings.json")]
@@ -173,7 +173,7 @@ def with_exports(
     """
     lacking = [layout for layout in settings.export if not (report.adapter / layout).exists()]
     if lacking and not launched().rank:
-        from rpo_cli.train.files import remove_temporaries
+        from rpo_cli.train.data.atomic import remove_temporaries
         from rpo_cli.train.loop import add_exports
         from rpo_cli.train.packages import require_packages
         from rpo_cli.train.prepare import Inputs
@@ -219,7 +219,7 @@ def begin(settings: TrainSettings, out: Path, identity: dict[str, Any]) -> None:
 
 
 def claim(out: Path, identity: dict[str, Any], name: str) -> None:
-    from rpo_cli.train.files import remove_temporaries, write_atomically
+    from rpo_cli.train.data.atomic import remove_temporaries, write_atomically
 
     path = out / "settings.json"
     if path.exists() and any(out.glob(CHECKPOINTS)):  # there is work to lose
@@ -246,7 +246,7 @@ def commit(out: Path, identity: dict[str, Any], report: TrainReport) -> None:
     """Tell that the training is whole; the first process alone does."""
     if launched().rank:
         return
-    from rpo_cli.train.files import write_atomically
+    from rpo_cli.train.data.atomic import write_atomically
 
     unsaid = {"adapter", "skipped", "name", *(() if report.images else ("images",))}
     told = {key: value for key, value in asdict(report).items() if key not in unsaid}

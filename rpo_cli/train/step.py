@@ -12,7 +12,7 @@ from rpo_cli.compute import is_out_of_memory
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
 from rpo_cli.train.average import Average, beside
-from rpo_cli.train.cache import Cache
+from rpo_cli.train.data.latents import Cache
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import DrawSettings, drawn_pair
 from rpo_cli.train.families import Family

@@ -22,7 +22,7 @@ from rpo_cli.line.imports.run import import_source
 from rpo_cli.normal_form import normalised
 from rpo_cli.pictures import sha256
 from rpo_cli.records import Pair, content_key
-from rpo_cli.train.singles import read_singles
+from rpo_cli.train.data.singles import read_singles
 
 SPLITS = ("train", "validation")
 # whole captions that a reader may take for something else

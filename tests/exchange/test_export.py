@@ -25,7 +25,7 @@ from rpo_cli.line.run import build_pairs
 from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.protocols import Silent
 from rpo_cli.records import Critique, Edit, Flaw, Image, ImageData, RewardScore, content_key
-from rpo_cli.train.singles import read_singles
+from rpo_cli.train.data.singles import read_singles
 
 ONLY = {"pairs.strategy": "imported", "score.rewards": (), "pairs.val_fraction": 0.3}
 PAIRED = ("pickapic", "imagefolder", "webdataset", "simpletuner", "jsonl")

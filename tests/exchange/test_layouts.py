@@ -430,7 +430,7 @@ def test_a_soft_label_goes_with_its_pair_into_the_dataset_and_into_training(writ
         made = found[row["caption"]]
         winner = 0 if made["label_0"] == 1 else 1
         assert (made["share_0"] if winner == 0 else 1 - made["share_0"]) == pytest.approx(share)
-    from rpo_cli.train.data import read_pairs
+    from rpo_cli.train.data.pairs import read_pairs
     from rpo_cli.train.weights import soft_label
 
     pairs = {

@@ -40,7 +40,7 @@ from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, ImageData, RewardScore
 from rpo_cli.stages.split import split_of
 from rpo_cli.train.compose import composed
-from rpo_cli.train.data import Pair
+from rpo_cli.train.data.pairs import Pair
 
 PRELOAD = ["diffusers", "transformers", "peft", "rpo_cli.line.rounds.train", "rpo_cli.train.loop"]
 CLOCKED = ("run.json", "done.json", "prompts.jsonl", "rates.json")
@@ -213,8 +213,8 @@ def test_what_was_held_out_gives_winners_only_where_the_round_holds_it_out_too(
         "train": [Pair("t", "l", captions[0]), Pair("t", "l", " "), Pair("u", "l", captions[1])],
         "validation": [Pair("v", "l", text) for text in captions],
     }
-    monkeypatch.setattr("rpo_cli.train.data.split_files", lambda dataset, split: [dataset])
-    monkeypatch.setattr("rpo_cli.train.data.read_pairs", lambda dataset, split: pairs[split])
+    monkeypatch.setattr("rpo_cli.train.data.pairs.split_files", lambda dataset, split: [dataset])
+    monkeypatch.setattr("rpo_cli.train.data.pairs.read_pairs", lambda dataset, split: pairs[split])
 
     found = winners(line)
 
@@ -550,7 +550,7 @@ def test_self_play_pairs_the_datasets_winners_with_its_own_losers(
     report = train_rounds(opened(path, **more))
 
     assert tables(path) == before
-    from rpo_cli.train.data import read_pairs
+    from rpo_cli.train.data.pairs import read_pairs
 
     own = {pair.winner for pair in read_pairs(path / "dataset", "train")}
     rounds = path / "train" / "default" / "rounds"

@@ -13,7 +13,7 @@ from rpo_cli.protocols import Silent
 from rpo_cli.records import Verdict
 from rpo_cli.shapes import preset
 from rpo_cli.store import open_store
-from rpo_cli.train.data import fingerprint
+from rpo_cli.train.data.pairs import fingerprint
 
 
 def following(stand):

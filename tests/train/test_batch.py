@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import torch
 
 from rpo_cli.train.batch import assemble, item_errors
-from rpo_cli.train.data import Pair
+from rpo_cli.train.data.pairs import Pair
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import Draw
 

@@ -12,11 +12,11 @@ from PIL import Image, ImageOps
 from rpo_cli.errors import CorruptImage, RpoError
 from rpo_cli.pictures import decode, read
 from rpo_cli.protocols import Silent
-from rpo_cli.train.cache import Builder
-from rpo_cli.train.data import read_pairs
+from rpo_cli.train.data.latents import Builder
+from rpo_cli.train.data.pairs import read_pairs
+from rpo_cli.train.data.tensor_store import Shelf
 from rpo_cli.train.families import StableDiffusion1, to_pixels
 from rpo_cli.train.families.encoders import Encoders
-from rpo_cli.train.shelf import Shelf
 from tests.closeness import FORWARD, assert_close
 from tests.profiles import display_p3
 
@@ -111,7 +111,9 @@ def test_only_what_is_missing_is_encoded(build, dataset, tiny, tmp_path, monkeyp
     new = tiny.bright_beats_dark(1, 300)
     tiny.write_split(tmp_path / "more", "train", [*tiny.bright_beats_dark(10, 0), *new])
     decoded = []
-    monkeypatch.setattr("rpo_cli.train.cache.read", lambda data, where: decoded.append(data) or read(data))
+    monkeypatch.setattr(
+        "rpo_cli.train.data.latents.read", lambda data, where: decoded.append(data) or read(data)
+    )
     build(tmp_path / "more")
     assert decoded == [new[0]["jpg_0"], new[0]["jpg_1"]]
 

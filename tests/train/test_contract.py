@@ -256,7 +256,7 @@ def test_equal_gains_teach_nothing_in_rank_dpo():
 
 
 def test_smpo_teaches_nothing_where_the_soft_label_is_one_half():
-    from rpo_cli.train.data import Pair
+    from rpo_cli.train.data.pairs import Pair
     from rpo_cli.train.weights import pair_weight
 
     coin = pair_weight("smooth-margin", Pair("w", "l", "c", margin=0.0), 1.0)

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.data import Pair, fingerprint, is_made_on, pictures, read_pairs
+from rpo_cli.train.data.pairs import Pair, fingerprint, is_made_on, pictures, read_pairs
 
 
 def sha(data: bytes) -> str:

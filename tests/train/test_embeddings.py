@@ -8,11 +8,11 @@ import torch
 
 from rpo_cli.protocols import Silent
 from rpo_cli.train import embeddings as module
-from rpo_cli.train.cache import prompt_name
-from rpo_cli.train.data import Pair, read_pairs
+from rpo_cli.train.data.latents import prompt_name
+from rpo_cli.train.data.pairs import Pair, read_pairs
+from rpo_cli.train.data.tensor_store import Shelf
 from rpo_cli.train.embeddings import Embeddings, embed
 from rpo_cli.train.run import Embedder
-from rpo_cli.train.shelf import Shelf
 from tests.closeness import assert_close
 
 SHAPES = Path(module.__file__).parent.parent / "shapes" / "models" / "reward"
@@ -63,7 +63,7 @@ def test_a_text_and_its_picture_are_unit_vectors_of_the_clip_model(dataset, pair
     from PIL import Image
     from transformers import CLIPModel, CLIPProcessor
 
-    from rpo_cli.train.data import pictures
+    from rpo_cli.train.data.pairs import pictures
 
     found = embed(tmp_path, Embedder(str(SHAPES), None, "reward"), dataset, pairs, "cpu", Silent())
     feature = found.of(pairs[:1])[0, :, 0] * 2**0.5

@@ -8,11 +8,16 @@ import torch
 from safetensors import safe_open
 
 from rpo_cli.errors import StorageError
-from rpo_cli.train.files import folder_atomically, remove_temporaries, safetensors_bytes, write_atomically
+from rpo_cli.train.data.atomic import (
+    folder_atomically,
+    remove_temporaries,
+    safetensors_bytes,
+    write_atomically,
+)
 
 DUMP = """
 import sys, torch
-from rpo_cli.train.files import safetensors_bytes
+from rpo_cli.train.data.atomic import safetensors_bytes
 tensors = {"b": torch.arange(3.0), "a": torch.ones(2, 2).half()}
 sys.stdout.buffer.write(safetensors_bytes(tensors, {name: "ü" for name in "abcdefgh"}))
 """

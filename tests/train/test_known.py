@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rpo_cli.train.data import Pair
+from rpo_cli.train.data.pairs import Pair
+from rpo_cli.train.data.singles import Single
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import Draw
 from rpo_cli.train.grouped import KTO, RANK_DPO
@@ -14,7 +15,6 @@ from rpo_cli.train.known import knowledge
 from rpo_cli.train.objective import DPO
 from rpo_cli.train.presets import MALLOWS, PPOD
 from rpo_cli.train.rankings import Ranking
-from rpo_cli.train.singles import Single
 
 SCHEDULE = NoiseSchedule.from_alphas_cumprod(torch.tensor([0.9, 0.5, 0.1]), "epsilon")  # SNR 9, 1, 1/9
 PAIRS = [

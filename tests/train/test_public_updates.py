@@ -18,7 +18,7 @@ from safetensors import safe_open
 from rpo_cli.protocols import Silent
 from rpo_cli.train import gradients
 from rpo_cli.train.compose import settled
-from rpo_cli.train.data import Pair
+from rpo_cli.train.data.pairs import Pair
 from rpo_cli.train.draws import Draw, DrawSettings
 from rpo_cli.train.families import open_family
 from rpo_cli.train.known import knowledge

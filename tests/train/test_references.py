@@ -12,7 +12,7 @@ from rpo_cli import registry
 from rpo_cli.errors import RpoError, SettingsError, Terminated
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train import references as references_module
-from rpo_cli.train.data import Pair
+from rpo_cli.train.data.pairs import Pair
 from rpo_cli.train.draws import DrawSettings, fixed_draw, training_draw
 from rpo_cli.train.objective import DPO
 from rpo_cli.train.references import fingerprint

@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 import torch
 
-from rpo_cli.train.data import Pair
+from rpo_cli.train.data.pairs import Pair
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.weights import (
     COLUMNS,

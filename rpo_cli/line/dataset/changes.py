@@ -9,7 +9,7 @@ from rpo_cli.line.evaluation.models import finished, trained_on
 from rpo_cli.line.evaluation.prompts import IN_PASSING, dataset_files
 from rpo_cli.line.session import Line
 from rpo_cli.stages.split import split_of
-from rpo_cli.train.data import is_made_on
+from rpo_cli.train.data.pairs import is_made_on
 
 
 @dataclass(frozen=True)

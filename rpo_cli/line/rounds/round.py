@@ -169,7 +169,7 @@ def winners(line: Line) -> dict[str, list[str]]:
     Raises:
         UsageError: there is no dataset, or it cannot be trained on.
     """
-    from rpo_cli.train.data import read_pairs, split_files
+    from rpo_cli.train.data.pairs import read_pairs, split_files
 
     dataset = line.store.path("dataset")
     if not split_files(dataset, "train"):
@@ -216,7 +216,7 @@ def _commit(line: Line, table: str, rows: Iterable[Row], group: str) -> None:
 
 
 def _winner_rows(line: Line, found: dict[str, list[str]]) -> Iterator[Image]:
-    from rpo_cli.train.data import pictures
+    from rpo_cli.train.data.pairs import pictures
 
     for sha, data, where in pictures(line.store.path("dataset"), found.keys()):
         picture = decode(data, where)

@@ -15,8 +15,8 @@ from PIL import Image
 
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Silent
-from rpo_cli.train.cache import Builder, Framing
-from rpo_cli.train.data import read_pairs
+from rpo_cli.train.data.latents import Builder, Framing
+from rpo_cli.train.data.pairs import read_pairs
 from rpo_cli.train.draws import DrawSettings, drawn_pair
 from rpo_cli.train.families import open_family, to_pixels
 from rpo_cli.train.gradients import by_shape

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.singles import count_singles, holds_singles, single_pictures, singles_fingerprint
+from rpo_cli.train.data.singles import count_singles, holds_singles, single_pictures, singles_fingerprint
 
 COLUMNS = ("jpg_0", "jpg_1", "label_0", "caption")
 BASE = ("jpg_0", "jpg_1", "caption")

@@ -30,11 +30,11 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.pictures import decode, read
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
-from rpo_cli.train.data import pictures
+from rpo_cli.train.data.buckets import Frame, Size, SizeCondition, aspect_buckets, frames
+from rpo_cli.train.data.pairs import pictures
+from rpo_cli.train.data.tensor_store import Shelf
 from rpo_cli.train.families import Condition, Encoders, Family
-from rpo_cli.train.frames import Frame, Size, SizeCondition, aspect_buckets, frames
 from rpo_cli.train.rankings import Item
-from rpo_cli.train.shelf import Shelf
 
 ENCODE_BATCH = 8
 BLOCK = 256  # entries of one file

@@ -6,7 +6,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from rpo_cli.records import content_key
-from rpo_cli.train.files import safetensors_bytes, write_atomically
+from rpo_cli.train.data.atomic import safetensors_bytes, write_atomically
 
 
 class Shelf:

@@ -1,0 +1,1 @@
+"""What a training reads: pairs, pictures, their latents and what is known of them."""
