@@ -13,7 +13,7 @@ from rpo_cli.recipes.training import (
     kin,
     numbers_of,
 )
-from rpo_cli.train.objective import SALESFORCE
+from rpo_cli.train.objectives.objective import SALESFORCE
 
 
 def beta(family, method, **how):

@@ -8,11 +8,11 @@ from rpo_cli.protocols import Observer
 from rpo_cli.train.batch import assemble, item_errors
 from rpo_cli.train.draws import training_draw
 from rpo_cli.train.families import open_family
-from rpo_cli.train.objective import SALESFORCE, Objective
+from rpo_cli.train.objectives.errors import Errors, join
+from rpo_cli.train.objectives.objective import SALESFORCE, Objective
 from rpo_cli.train.policy import build_policy, weight_dtype
 from rpo_cli.train.prepare import Inputs, prepare
 from rpo_cli.train.scale import BetaAdvice, suggest_beta
-from rpo_cli.train.terms import Errors, join
 from rpo_cli.train.texts import load_texts
 
 DRAWS = 64

@@ -11,9 +11,9 @@ from rpo_cli.train.data.latents import Cache
 from rpo_cli.train.diffusion import NoiseSchedule, add_noise, cross_errors, image_errors, target
 from rpo_cli.train.draws import Draw
 from rpo_cli.train.families import Condition, Family
+from rpo_cli.train.objectives.errors import Errors
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.rankings import Item
-from rpo_cli.train.terms import Errors
 
 
 @dataclass(frozen=True)

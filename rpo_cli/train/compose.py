@@ -6,9 +6,9 @@ from typing import Any, get_args
 
 from rpo_cli import registry
 from rpo_cli.errors import SettingsError, UsageError
-from rpo_cli.train.contrasts import single, unpaired
 from rpo_cli.train.data.singles import holds_singles
-from rpo_cli.train.objective import SALESFORCE, Objective
+from rpo_cli.train.objectives.contrasts import single, unpaired
+from rpo_cli.train.objectives.objective import SALESFORCE, Objective
 from rpo_cli.train.run import Embedder
 from rpo_cli.train_settings import Link, TrainSettings
 

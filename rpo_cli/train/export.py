@@ -26,7 +26,7 @@ from rpo_cli.train.data.atomic import (
 from rpo_cli.train.families import Family
 from rpo_cli.train.lora_files import diffusers_weights, kohya_metadata, kohya_weights, merged_weights
 from rpo_cli.train.metrics import Numbers
-from rpo_cli.train.objective import Objective
+from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.reload import check_denoiser, check_lora

@@ -10,9 +10,9 @@ from torch import Tensor
 from rpo_cli.errors import RpoError
 from rpo_cli.train.batch import assemble, item_errors
 from rpo_cli.train.draws import Draw, drawn_pair, training_draw
+from rpo_cli.train.objectives.errors import Errors, join, ranks
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.rankings import Item
-from rpo_cli.train.terms import Errors, join, ranks
 from rpo_cli.train.world import gather_errors
 
 if TYPE_CHECKING:

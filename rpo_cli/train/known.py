@@ -11,10 +11,9 @@ from rpo_cli.train.data.singles import Single
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import Draw
 from rpo_cli.train.embeddings import Embeddings
-from rpo_cli.train.objective import Objective
-from rpo_cli.train.rankings import Item, Ranking
-from rpo_cli.train.terms import Known
-from rpo_cli.train.weights import (
+from rpo_cli.train.objectives.errors import Known
+from rpo_cli.train.objectives.objective import Objective
+from rpo_cli.train.objectives.weights import (
     pair_weight,
     soft_label,
     step_divergence,
@@ -22,6 +21,7 @@ from rpo_cli.train.weights import (
     timestep_weights,
     weight_scale,
 )
+from rpo_cli.train.rankings import Item, Ranking
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,16 @@ from torch import Tensor
 
 from rpo_cli.train.data.atomic import storage_errors, write_atomically
 from rpo_cli.train.loggers import Logger, numeric
-from rpo_cli.train.objective import SALESFORCE, Errors, Objective, implicit_accuracy, implicit_margin, join
-from rpo_cli.train.terms import ranks
-from rpo_cli.train.transforms import clipped_shares
+from rpo_cli.train.objectives.errors import ranks
+from rpo_cli.train.objectives.objective import (
+    SALESFORCE,
+    Errors,
+    Objective,
+    implicit_accuracy,
+    implicit_margin,
+    join,
+)
+from rpo_cli.train.objectives.transforms import clipped_shares
 
 __all__ = ["Journal", "MetricsFile", "Numbers", "join", "runaway_warning", "spread_warning", "summarise"]
 

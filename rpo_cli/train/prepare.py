@@ -14,7 +14,7 @@ from rpo_cli.train.draws import DrawSettings
 from rpo_cli.train.embeddings import embed
 from rpo_cli.train.families import Family
 from rpo_cli.train.known import knowledge
-from rpo_cli.train.objective import Objective
+from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.origin import Start
 from rpo_cli.train.rankings import read_items
 from rpo_cli.train.run import Embedder

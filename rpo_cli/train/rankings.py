@@ -11,7 +11,7 @@ from statistics import pstdev
 from rpo_cli.errors import UsageError
 from rpo_cli.train.data.pairs import BASE, Pair, read_pairs, rows_of
 from rpo_cli.train.data.singles import Single, read_singles
-from rpo_cli.train.objective import Objective
+from rpo_cli.train.objectives.objective import Objective
 
 Scores = Mapping[str, float]
 

@@ -25,8 +25,8 @@ from rpo_cli.records import content_key
 from rpo_cli.train.batch import assemble, item_errors
 from rpo_cli.train.data.tensor_store import Shelf
 from rpo_cli.train.draws import Draw, fixed_draw
+from rpo_cli.train.objectives.errors import Errors, join, ranks
 from rpo_cli.train.policy import Policy, weight_dtype
-from rpo_cli.train.terms import Errors, join, ranks
 
 if TYPE_CHECKING:
     from rpo_cli.train.step import Job

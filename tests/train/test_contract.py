@@ -10,10 +10,10 @@ import torch
 from rpo_cli import registry
 from rpo_cli.errors import RpoError
 from rpo_cli.train import gradients
-from rpo_cli.train.grouped import IR_DRO, KTO, PLACKETT_LUCE, RANK_DPO, RELATIVE
-from rpo_cli.train.objective import DPO, SALESFORCE, Objective
-from rpo_cli.train.presets import DSPO, F_DPO, IPO, MALLOWS, PPOD, PPOD_CLAMPED, RAINBOW, SMPO
-from rpo_cli.train.terms import Errors, Known, join, ranks
+from rpo_cli.train.objectives.errors import Errors, Known, join, ranks
+from rpo_cli.train.objectives.grouped import IR_DRO, KTO, PLACKETT_LUCE, RANK_DPO, RELATIVE
+from rpo_cli.train.objectives.objective import DPO, SALESFORCE, Objective
+from rpo_cli.train.objectives.presets import DSPO, F_DPO, IPO, MALLOWS, PPOD, PPOD_CLAMPED, RAINBOW, SMPO
 from rpo_cli.train_settings import TrainSettings
 from tests.closeness import assert_close
 
@@ -257,7 +257,7 @@ def test_equal_gains_teach_nothing_in_rank_dpo():
 
 def test_smpo_teaches_nothing_where_the_soft_label_is_one_half():
     from rpo_cli.train.data.pairs import Pair
-    from rpo_cli.train.weights import pair_weight
+    from rpo_cli.train.objectives.weights import pair_weight
 
     coin = pair_weight("smooth-margin", Pair("w", "l", "c", margin=0.0), 1.0)
     errors = replace(errors_of(DPO), known=Known(weight=torch.full((6,), coin)))

@@ -10,9 +10,9 @@ from rpo_cli.errors import RpoError, Terminated
 from rpo_cli.train import gradients
 from rpo_cli.train import step as step_module
 from rpo_cli.train.metrics import far_out, runaway_warning
-from rpo_cli.train.objective import DPO, SFT
-from rpo_cli.train.presets import F_DPO
-from rpo_cli.train.terms import Errors
+from rpo_cli.train.objectives.errors import Errors
+from rpo_cli.train.objectives.objective import DPO, SFT
+from rpo_cli.train.objectives.presets import F_DPO
 
 BAD = 3  # the pair whose error is not finite
 

@@ -8,9 +8,9 @@ import torch
 from rpo_cli.errors import StorageError
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.metrics import MetricsFile, join, spread_warning, summarise
-from rpo_cli.train.objective import DPO, Errors
-from rpo_cli.train.terms import Known
-from rpo_cli.train.weights import step_divergence
+from rpo_cli.train.objectives.errors import Known
+from rpo_cli.train.objectives.objective import DPO, Errors
+from rpo_cli.train.objectives.weights import step_divergence
 
 
 def test_joined_micro_batches_read_like_one_batch():

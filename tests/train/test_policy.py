@@ -10,8 +10,8 @@ from rpo_cli.errors import RpoError
 from rpo_cli.train.compose import composed
 from rpo_cli.train.families import StableDiffusion1
 from rpo_cli.train.gradients import require_equal_start
+from rpo_cli.train.objectives.errors import Errors
 from rpo_cli.train.policy import build_policy
-from rpo_cli.train.terms import Errors
 from rpo_cli.train_settings import TrainSettings
 
 

@@ -14,7 +14,7 @@ from rpo_cli.train import loop as loop_module
 from rpo_cli.train import references as references_module
 from rpo_cli.train.data.pairs import Pair
 from rpo_cli.train.draws import DrawSettings, fixed_draw, training_draw
-from rpo_cli.train.objective import DPO
+from rpo_cli.train.objectives.objective import DPO
 from rpo_cli.train.references import fingerprint
 from rpo_cli.train_settings import TrainSettings
 

@@ -7,8 +7,8 @@ import torch
 
 from rpo_cli.errors import UsageError
 from rpo_cli.train import beforehand
-from rpo_cli.train.objective import DPO, SFT, Errors
-from rpo_cli.train.presets import PPOD, RAINBOW
+from rpo_cli.train.objectives.objective import DPO, SFT, Errors
+from rpo_cli.train.objectives.presets import PPOD, RAINBOW
 from rpo_cli.train.scale import equivalents, salesforce_beta, scale_line, suggest_beta
 from rpo_cli.train_settings import TrainSettings
 

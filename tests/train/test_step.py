@@ -7,7 +7,7 @@ import torch
 
 from rpo_cli import registry
 from rpo_cli.train.diffusion import image_errors
-from rpo_cli.train.objective import DPO, Errors
+from rpo_cli.train.objectives.objective import DPO, Errors
 from tests.closeness import assert_close
 
 

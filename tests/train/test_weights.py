@@ -9,7 +9,7 @@ import torch
 
 from rpo_cli.train.data.pairs import Pair
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.weights import (
+from rpo_cli.train.objectives.weights import (
     COLUMNS,
     importance,
     pair_weight,

@@ -8,7 +8,7 @@ from rpo_cli.line.session import Line
 from rpo_cli.line.work.prompts import parent_prompts
 from rpo_cli.sections import RoundSettings
 from rpo_cli.train.compose import composed
-from rpo_cli.train.objective import Objective
+from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.online.compose import is_online
 
 Checks = list[tuple[bool, str]]
@@ -124,6 +124,6 @@ def _of_other_methods(line: Line, objective: Objective) -> Checks:
 
 
 def _reverses(objective: Objective) -> bool:
-    from rpo_cli.train.contrasts import pair_reversed
+    from rpo_cli.train.objectives.contrasts import pair_reversed
 
     return objective.contrast is pair_reversed

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from rpo_cli.train.links import LINKS
+from rpo_cli.train.objectives.links import LINKS
 from rpo_cli.train.online.objective import OnlineObjective
 
 

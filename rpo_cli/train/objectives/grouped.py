@@ -1,8 +1,8 @@
 """Published methods whose items depend on more than one pair: groups of a batch, and ranked lists."""
 
-from rpo_cli.train.contrasts import gain_weighted, pair, plackett_luce, relative, unpaired
-from rpo_cli.train.objective import LABELS, MOVING, SALESFORCE, TIMESTEPS, WEIGHTS, Objective
-from rpo_cli.train.transforms import relative_error
+from rpo_cli.train.objectives.contrasts import gain_weighted, pair, plackett_luce, relative, unpaired
+from rpo_cli.train.objectives.objective import LABELS, MOVING, SALESFORCE, TIMESTEPS, WEIGHTS, Objective
+from rpo_cli.train.objectives.transforms import relative_error
 
 IR_DRO = Objective(
     name="ir-dro",

@@ -3,9 +3,9 @@
 Unless it says otherwise, β is Salesforce's (see `objective.SALESFORCE`).
 """
 
-from rpo_cli.train.contrasts import pair, pair_reversed, winner_only
-from rpo_cli.train.objective import LABELS, MOVING, SALESFORCE, TIMESTEPS, WEIGHTS, Objective
-from rpo_cli.train.transforms import (
+from rpo_cli.train.objectives.contrasts import pair, pair_reversed, winner_only
+from rpo_cli.train.objectives.objective import LABELS, MOVING, SALESFORCE, TIMESTEPS, WEIGHTS, Objective
+from rpo_cli.train.objectives.transforms import (
     bare_clamp,
     divergence,
     dspo_residual,

@@ -1,8 +1,8 @@
 """Methods that learn from winners alone: rounds make the losers with the policy (`line/rounds/train.py`)."""
 
-from rpo_cli.train.contrasts import pair
-from rpo_cli.train.objective import LABELS, MOVING, SALESFORCE, TIMESTEPS, WEIGHTS, Objective
-from rpo_cli.train.transforms import relative_error
+from rpo_cli.train.objectives.contrasts import pair
+from rpo_cli.train.objectives.objective import LABELS, MOVING, SALESFORCE, TIMESTEPS, WEIGHTS, Objective
+from rpo_cli.train.objectives.transforms import relative_error
 
 SPIN = Objective(
     name="spin",

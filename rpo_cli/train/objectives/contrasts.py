@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rpo_cli.train.terms import Known
+from rpo_cli.train.objectives.errors import Known
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rpo_cli.train.objective import Objective
+    from rpo_cli.train.objectives.objective import Objective
 
     Logits = tuple[Tensor, Tensor | float]
 

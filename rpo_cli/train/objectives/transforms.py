@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rpo_cli.errors import RpoError
-from rpo_cli.train.terms import Errors, ranks, sides
+from rpo_cli.train.objectives.errors import Errors, ranks, sides
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rpo_cli.train.objective import Objective
+    from rpo_cli.train.objectives.objective import Objective
 
 MAPO_STEEPNESS = 0.5  # s of g(m); `--snr_value` of mapo-t2i/mapo
 EXPONENT_LIMIT = 20.0

@@ -14,17 +14,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from rpo_cli.train.contrasts import pair, winner_only
-from rpo_cli.train.links import LINKS
-from rpo_cli.train.terms import Errors, Known, join, ranks, sides
-from rpo_cli.train.transforms import own_error, reference_of, relative_error
-from rpo_cli.train.weights import COLUMNS, PairWeight, SoftLabels, TimestepWeight, importance
+from rpo_cli.train.objectives.contrasts import pair, winner_only
+from rpo_cli.train.objectives.errors import Errors, Known, join, ranks, sides
+from rpo_cli.train.objectives.links import LINKS
+from rpo_cli.train.objectives.transforms import own_error, reference_of, relative_error
+from rpo_cli.train.objectives.weights import COLUMNS, PairWeight, SoftLabels, TimestepWeight, importance
 from rpo_cli.train_settings import RatioBase
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rpo_cli.train.contrasts import Logits
+    from rpo_cli.train.objectives.contrasts import Logits
 
 __all__ = [
     "DPO",
