@@ -9,11 +9,11 @@ from torch import Tensor
 
 from rpo_cli.errors import RpoError
 from rpo_cli.train.batch import assemble, item_errors
+from rpo_cli.train.distributed.process_group import gather_errors
 from rpo_cli.train.draws import Draw, drawn_pair, training_draw
 from rpo_cli.train.objectives.errors import Errors, join, ranks
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.rankings import Item
-from rpo_cli.train.world import gather_errors
 
 if TYPE_CHECKING:
     from rpo_cli.train.step import Job, State

@@ -15,6 +15,7 @@ from rpo_cli.records import content_key
 from rpo_cli.train import checkpoint
 from rpo_cli.train.average import Average
 from rpo_cli.train.data.latents import tell_too_long
+from rpo_cli.train.distributed.process_group import ALONE, World
 from rpo_cli.train.export import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder
@@ -30,7 +31,6 @@ from rpo_cli.train.start import begin, export_reference
 from rpo_cli.train.step import Job, State, timed_step
 from rpo_cli.train.texts import load_texts
 from rpo_cli.train.validation import validate, validation_errors
-from rpo_cli.train.world import ALONE, World
 
 ENDS = ("train, first", "train, last", "validation, first", "validation, last")
 

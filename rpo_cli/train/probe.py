@@ -10,6 +10,7 @@ from rpo_cli.compute import launched, pick_device, set_threads
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.train.compose import for_data, require_embedder, settled
+from rpo_cli.train.distributed.process_group import ALONE
 from rpo_cli.train.export import require_layouts
 from rpo_cli.train.families import open_family
 from rpo_cli.train.loop import move_averages, ready
@@ -17,7 +18,6 @@ from rpo_cli.train.packages import require_packages
 from rpo_cli.train.prepare import Inputs
 from rpo_cli.train.run import Embedder
 from rpo_cli.train.step import train_step
-from rpo_cli.train.world import ALONE
 from rpo_cli.train_settings import TrainSettings
 
 SECONDS_AN_HOUR = 3600

@@ -22,8 +22,8 @@ from rpo_cli.train.origin import Start
 from rpo_cli.train_settings import TrainSettings
 
 if TYPE_CHECKING:
+    from rpo_cli.train.distributed.launch import Share
     from rpo_cli.train.prepare import Inputs
-    from rpo_cli.train.processes import Share
 
 # settings that say when to look, not what to compute
 SCHEDULE_ONLY = frozenset(
@@ -144,8 +144,8 @@ def saved_identity(path: Path) -> dict[str, Any]:
 
 def _trained(inputs: "Inputs", threads: int, observer: Observer) -> TrainReport:
     """All processes of a training, from its first missing step to the export."""
+    from rpo_cli.train.distributed.launch import crew, threads_each
     from rpo_cli.train.loop import run_training
-    from rpo_cli.train.processes import crew, threads_each
 
     settings = inputs.settings
     threads = threads_each(threads, settings.processes)

@@ -14,6 +14,7 @@ from rpo_cli.protocols import Observer
 from rpo_cli.train.average import Average, beside
 from rpo_cli.train.data.latents import Cache
 from rpo_cli.train.diffusion import NoiseSchedule
+from rpo_cli.train.distributed.process_group import ALONE, World
 from rpo_cli.train.draws import DrawSettings, drawn_pair
 from rpo_cli.train.families import Family
 from rpo_cli.train.gradients import (
@@ -33,7 +34,6 @@ from rpo_cli.train.plan import Ideal
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.rankings import Item
 from rpo_cli.train.references import References
-from rpo_cli.train.world import ALONE, World
 from rpo_cli.train_settings import TrainSettings
 
 SKIPS = 3  # batches in a row that may be left out because they are not finite

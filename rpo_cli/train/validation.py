@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 from rpo_cli.protocols import Observer
+from rpo_cli.train.distributed.process_group import gather_errors
 from rpo_cli.train.draws import validation_draw
 from rpo_cli.train.gradients import forward
 from rpo_cli.train.metrics import Numbers, summarise
 from rpo_cli.train.objectives.errors import Errors, join
 from rpo_cli.train.step import Job, State, in_memory
-from rpo_cli.train.world import gather_errors
 
 VALIDATION_ITEMS = 128  # fixed draws; small splits are drawn several times, large ones in part
 

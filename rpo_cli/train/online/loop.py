@@ -17,6 +17,7 @@ from rpo_cli.records import content_key
 from rpo_cli.sections import OnlineSettings
 from rpo_cli.train import checkpoint
 from rpo_cli.train.average import Average
+from rpo_cli.train.distributed.process_group import ALONE, World
 from rpo_cli.train.export import export, portable_name, require_layouts
 from rpo_cli.train.families import open_family
 from rpo_cli.train.loggers import open_loggers
@@ -37,7 +38,6 @@ from rpo_cli.train.online.teach import Teacher
 from rpo_cli.train.optimiser import make_optimiser
 from rpo_cli.train.policy import Policy, build_policy, weight_dtype
 from rpo_cli.train.trajectory import Grid, Sampler
-from rpo_cli.train.world import ALONE, World
 from rpo_cli.train_settings import TrainSettings
 
 ENDS = ("first round", "last round")

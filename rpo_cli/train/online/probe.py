@@ -12,6 +12,7 @@ from rpo_cli.compute import launched, pick_device, set_threads
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.sections import OnlineSettings
+from rpo_cli.train.distributed.process_group import ALONE
 from rpo_cli.train.online.compose import settled_online
 from rpo_cli.train.online.lesson import State
 from rpo_cli.train.online.loop import Inputs, drawn, enough_memory, learned, load_judges, ready
@@ -20,7 +21,6 @@ from rpo_cli.train.online.run import Rewards, require_work
 from rpo_cli.train.online.sampling import drawn_in_round
 from rpo_cli.train.online.teach import Teacher
 from rpo_cli.train.packages import require_packages
-from rpo_cli.train.world import ALONE
 from rpo_cli.train_settings import TrainSettings
 
 SECONDS_AN_HOUR = 3600

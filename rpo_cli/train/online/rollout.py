@@ -20,12 +20,12 @@ from rpo_cli.records import row_seed
 from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.data.buckets import Frame
 from rpo_cli.train.data.latents import ENCODE_BATCH
+from rpo_cli.train.distributed.process_group import ALONE, World, gather_tables
 from rpo_cli.train.draws import epoch_order
 from rpo_cli.train.families import Condition, Encoders
 from rpo_cli.train.online.credit import Floats
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.trajectory import Sampler, Trajectories, sample
-from rpo_cli.train.world import ALONE, World, gather_tables
 
 Prompts = Sequence[tuple[str, str]]  # (prompt_id, prompt)
 

@@ -24,9 +24,9 @@ from rpo_cli.train.run import (
 from rpo_cli.train_settings import TrainSettings
 
 if TYPE_CHECKING:
+    from rpo_cli.train.distributed.launch import Share
     from rpo_cli.train.online.loop import Inputs
     from rpo_cli.train.online.rollout import Prompts
-    from rpo_cli.train.processes import Share
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def train_online(
         place = (out, model, revision, model_identity, "", out, result, out, seed)
         return with_exports(report, settings, place, device, threads)
     begin(settings, out, identity)
+    from rpo_cli.train.distributed.launch import crew, threads_each
     from rpo_cli.train.online.loop import Inputs, run_rounds
-    from rpo_cli.train.processes import crew, threads_each
 
     what = (settings, online, objective, prompts, asked, rewards, negative_prompt)
     where = (model, revision, model_identity, out, result, seed, pick_device(device, launched()))

@@ -21,7 +21,7 @@ import torch
 
 from rpo_cli.compute import launched
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.train.world import ALONE, LostProcess, World, joined, loopback
+from rpo_cli.train.distributed.process_group import ALONE, LostProcess, World, joined, loopback
 from rpo_cli.train_settings import TrainSettings
 
 Share = Callable[[World], object]  # what one process does of a training; it pickles
@@ -31,7 +31,7 @@ GRACE = 20.0  # seconds that a helper is given to end by itself
 PROGRAM = """
 import sys
 sys.path[:] = sys.argv[1:]
-from rpo_cli.train.processes import help_out
+from rpo_cli.train.distributed.launch import help_out
 sys.exit(help_out(sys.stdin.buffer))
 """
 
