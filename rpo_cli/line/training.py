@@ -137,7 +137,7 @@ def check_layouts(line: Line) -> None:
     Raises:
         UsageError: see `train.export.require_layouts`.
     """
-    from rpo_cli.train.export import require_layouts
+    from rpo_cli.train.export.export import require_layouts
     from rpo_cli.train.families import open_family
 
     settings = own_settings(line)

@@ -16,7 +16,8 @@ from rpo_cli.train import checkpoint
 from rpo_cli.train.average import Average
 from rpo_cli.train.data.latents import tell_too_long
 from rpo_cli.train.distributed.process_group import ALONE, World
-from rpo_cli.train.export import add_layouts, export, portable_name, require_layouts
+from rpo_cli.train.export.export import add_layouts, export, portable_name, require_layouts
+from rpo_cli.train.export.start import begin, export_reference
 from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.loggers import open_loggers
@@ -27,7 +28,6 @@ from rpo_cli.train.policy import Policy, build_policy, weight_dtype
 from rpo_cli.train.prepare import Inputs, prepare
 from rpo_cli.train.references import with_references
 from rpo_cli.train.scale import scale_line
-from rpo_cli.train.start import begin, export_reference
 from rpo_cli.train.step import Job, State, timed_step
 from rpo_cli.train.texts import load_texts
 from rpo_cli.train.validation import validate, validation_errors

@@ -11,7 +11,7 @@ from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.train.compose import for_data, require_embedder, settled
 from rpo_cli.train.distributed.process_group import ALONE
-from rpo_cli.train.export import require_layouts
+from rpo_cli.train.export.export import require_layouts
 from rpo_cli.train.families import open_family
 from rpo_cli.train.loop import move_averages, ready
 from rpo_cli.train.packages import require_packages

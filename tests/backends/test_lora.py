@@ -12,7 +12,7 @@ from rpo_cli.backends.lora_names import layers_of, match, prefixes
 from rpo_cli.backends.pipelines import load_pipeline
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.shapes.manifest import MODELS
-from rpo_cli.train.lora_files import original_name
+from rpo_cli.train.export.lora_files import original_name
 from tests.closeness import FORWARD, assert_close
 
 SHAPES = str(MODELS / "text-to-image")

@@ -8,10 +8,10 @@ import torch
 from safetensors.torch import load_file
 
 from rpo_cli.errors import Terminated, UsageError
+from rpo_cli.train.export.start import LORA_FILE, begin
 from rpo_cli.train.families import open_family
 from rpo_cli.train.origin import Start
 from rpo_cli.train.policy import build_policy
-from rpo_cli.train.start import LORA_FILE, begin
 from tests.closeness import assert_close
 
 STEPS = {"steps": 2, "validate_every": 2, "save_every": 1}

@@ -18,7 +18,7 @@ from rpo_cli.sections import OnlineSettings
 from rpo_cli.train import checkpoint
 from rpo_cli.train.average import Average
 from rpo_cli.train.distributed.process_group import ALONE, World
-from rpo_cli.train.export import export, portable_name, require_layouts
+from rpo_cli.train.export.export import export, portable_name, require_layouts
 from rpo_cli.train.families import open_family
 from rpo_cli.train.loggers import open_loggers
 from rpo_cli.train.metrics import Journal, MetricsFile, Numbers

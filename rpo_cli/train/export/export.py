@@ -16,21 +16,21 @@ from typing import Any
 from torch import Tensor
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.card import NO_PART, card, with_files
 from rpo_cli.train.data.atomic import (
     folder_atomically,
     remove_temporaries,
     safetensors_bytes,
     write_atomically,
 )
+from rpo_cli.train.export.lora_files import diffusers_weights, kohya_metadata, kohya_weights, merged_weights
+from rpo_cli.train.export.model_card import NO_PART, card, with_files
+from rpo_cli.train.export.start import LORA_FILE, load_adapter
+from rpo_cli.train.export.verify import check_denoiser, check_lora
 from rpo_cli.train.families import Family
-from rpo_cli.train.lora_files import diffusers_weights, kohya_metadata, kohya_weights, merged_weights
 from rpo_cli.train.metrics import Numbers
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.policy import Policy
-from rpo_cli.train.reload import check_denoiser, check_lora
-from rpo_cli.train.start import LORA_FILE, load_adapter
 from rpo_cli.train.texts import require_texts
 from rpo_cli.train_settings import TrainSettings
 
