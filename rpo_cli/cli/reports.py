@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from rpo_cli.line.run import RunReport
     from rpo_cli.line.stage import StageReport
     from rpo_cli.line.training import TrainReport
-    from rpo_cli.train.beforehand import Prepared
-    from rpo_cli.train.plan import TrainPlan
-    from rpo_cli.train.probe import TrainProbe
+    from rpo_cli.train.look_ahead.plan import TrainPlan
+    from rpo_cli.train.look_ahead.prepare import Prepared
+    from rpo_cli.train.look_ahead.probe import TrainProbe
     from rpo_cli.train.scale import BetaAdvice
 
 MOST = 20  # names that are told one by one

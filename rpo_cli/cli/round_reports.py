@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from rpo_cli.line.rounds.measurements import RoundNumbers
     from rpo_cli.line.rounds.plan import RoundPlan
     from rpo_cli.line.rounds.train import RoundsReport
+    from rpo_cli.train.look_ahead.plan import TrainPlan
     from rpo_cli.train.online.plan import OnlinePlan
     from rpo_cli.train.online.probe import OnlineProbe
-    from rpo_cli.train.plan import TrainPlan
 
 
 def trained(say: Output, report: "RoundsReport") -> None:

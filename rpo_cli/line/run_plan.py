@@ -204,7 +204,7 @@ def _asked(
 def _training_memory(line: Line) -> int | None:
     """As `rpo train --dry-run` estimates it, where the model's configuration is here."""
     from rpo_cli.line import training
-    from rpo_cli.train.plan import plan as plan_training
+    from rpo_cli.train.look_ahead.plan import plan as plan_training
 
     told = [name for name in line.resolved.origins if name.startswith("train.")]
     kept = ("default", f"preset {line.resolved.preset}")

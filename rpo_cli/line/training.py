@@ -14,9 +14,9 @@ from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import reward_models
 from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import open_store
-from rpo_cli.train.beforehand import Prepared, prepare_cache
-from rpo_cli.train.beforehand import suggest_beta as propose_beta
 from rpo_cli.train.data.pairs import training_rows
+from rpo_cli.train.look_ahead.prepare import Prepared, prepare_cache
+from rpo_cli.train.look_ahead.prepare import suggest_beta as propose_beta
 from rpo_cli.train.online.compose import is_online
 from rpo_cli.train.origin import Start
 from rpo_cli.train.run import Embedder, TrainReport
@@ -24,8 +24,8 @@ from rpo_cli.train.run import train as train_model
 from rpo_cli.train_settings import TrainSettings
 
 if TYPE_CHECKING:
-    from rpo_cli.train.plan import TrainPlan
-    from rpo_cli.train.probe import TrainProbe
+    from rpo_cli.train.look_ahead.plan import TrainPlan
+    from rpo_cli.train.look_ahead.probe import TrainProbe
     from rpo_cli.train.scale import BetaAdvice
 
 __all__ = ["TrainReport", "fine_tune", "plan", "prepare", "probe", "suggest_beta"]
@@ -93,7 +93,7 @@ def probe(line: Line, steps: int) -> "TrainProbe":
         SettingsError: settings that contradict the method.
         UsageError: the run has no dataset yet, or the training is one in rounds or of several processes.
     """
-    from rpo_cli.train.probe import probe as probe_training
+    from rpo_cli.train.look_ahead.probe import probe as probe_training
 
     _refuse_online(line, "--probe")
     settings = own_settings(line)
@@ -111,7 +111,7 @@ def plan(line: Line) -> "TrainPlan":
         SettingsError: settings that contradict the method.
         UsageError: there is no run, or the model is of no family that can be trained.
     """
-    from rpo_cli.train.plan import plan as plan_training
+    from rpo_cli.train.look_ahead.plan import plan as plan_training
 
     _refuse_online(line, "--dry-run")
     open_store(line.store.url)

@@ -21,9 +21,9 @@ from rpo_cli.train.export.start import begin, export_reference
 from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.loggers import open_loggers
+from rpo_cli.train.look_ahead.plan import ideal_seconds
 from rpo_cli.train.metrics import Journal, MetricsFile, Numbers, runaway_warning, spread_warning, summarise
 from rpo_cli.train.optimiser import make_optimiser
-from rpo_cli.train.plan import ideal_seconds
 from rpo_cli.train.policy import Policy, build_policy, weight_dtype
 from rpo_cli.train.prepare import Inputs, prepare
 from rpo_cli.train.references import with_references

@@ -27,10 +27,10 @@ from rpo_cli.train.gradients import (
     step_places,
 )
 from rpo_cli.train.known import Knowledge
+from rpo_cli.train.look_ahead.plan import Ideal
 from rpo_cli.train.metrics import FAR_OUT, far_out, summarise
 from rpo_cli.train.objectives.errors import Errors, join
 from rpo_cli.train.objectives.objective import Objective
-from rpo_cli.train.plan import Ideal
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.rankings import Item
 from rpo_cli.train.references import References

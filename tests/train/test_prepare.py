@@ -1,7 +1,7 @@
 """Encoding first and training later, perhaps on a machine without room for the encoders."""
 
-from rpo_cli.train import beforehand
 from rpo_cli.train.families import StableDiffusion1
+from rpo_cli.train.look_ahead import prepare
 from rpo_cli.train_settings import TrainSettings
 
 
@@ -16,7 +16,7 @@ def test_after_prepare_a_training_loads_neither_vae_nor_text_encoder(
 
     with monkeypatch.context() as patch:
         patch.setattr(StableDiffusion1, "load_denoiser", refuse)
-        found = beforehand.prepare_cache(
+        found = prepare.prepare_cache(
             TrainSettings(**settings),
             dataset=dataset,
             model=str(model),

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train import beforehand
+from rpo_cli.train.look_ahead import prepare
 from rpo_cli.train.objectives.objective import DPO, SFT, Errors
 from rpo_cli.train.objectives.presets import PPOD, RAINBOW
 from rpo_cli.train.scale import equivalents, salesforce_beta, scale_line, suggest_beta
@@ -67,7 +67,7 @@ def test_with_a_mixed_reference_the_proposal_makes_the_first_spread_one():
 
 def test_a_proposal_reads_the_model_and_writes_nothing(model, dataset, shared_cache, tmp_path):
     def call(**given):
-        return beforehand.suggest_beta(
+        return prepare.suggest_beta(
             TrainSettings(**given),
             dataset=dataset,
             model=str(model),

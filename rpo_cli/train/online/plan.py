@@ -6,6 +6,8 @@ from math import ceil
 from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.families import open_family
 from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.look_ahead.flops import blank_pass, blank_policy, passes
+from rpo_cli.train.look_ahead.plan import Memory, known_peak, memory_of
 from rpo_cli.train.online.compose import settled_online
 from rpo_cli.train.online.sampling import (
     drawn_in_round,
@@ -14,8 +16,6 @@ from rpo_cli.train.online.sampling import (
     require_family,
     rows_of_pass,
 )
-from rpo_cli.train.passes import blank_pass, blank_policy, passes
-from rpo_cli.train.plan import Memory, known_peak, memory_of
 from rpo_cli.train_settings import TrainSettings
 
 

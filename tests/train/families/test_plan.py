@@ -3,7 +3,7 @@
 import pytest
 
 from rpo_cli import registry
-from rpo_cli.train.plan import plan
+from rpo_cli.train.look_ahead.plan import plan
 from rpo_cli.train_settings import TrainSettings
 
 

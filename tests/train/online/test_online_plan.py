@@ -6,8 +6,8 @@ import pytest
 
 from rpo_cli.errors import UsageError
 from rpo_cli.sections import OnlineSettings
-from rpo_cli.train import plan as pair_plan
 from rpo_cli.train.families import StableDiffusion1
+from rpo_cli.train.look_ahead import plan as pair_plan
 from rpo_cli.train.online.plan import plan_online
 from rpo_cli.train_settings import TrainSettings
 

@@ -79,8 +79,8 @@ def suggest_beta(
         SettingsError: settings that contradict the method.
         UsageError: the method's β is no scale of denoising errors.
     """
-    from rpo_cli.train.advise import advise
     from rpo_cli.train.compose import require_embedder, settled
+    from rpo_cli.train.look_ahead.beta import advise
     from rpo_cli.train.prepare import Inputs
 
     settings, objective = settled(settings)

@@ -13,8 +13,8 @@ from rpo_cli.train.compose import for_data, settled
 from rpo_cli.train.data.pairs import training_rows
 from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.look_ahead.flops import SINGLE, Flops, blank_pass, blank_policy, passes
 from rpo_cli.train.objectives.objective import Objective
-from rpo_cli.train.passes import SINGLE, Flops, blank_pass, blank_policy, passes
 from rpo_cli.train.policy import Policy, weight_dtype
 from rpo_cli.train.texts import require_texts
 from rpo_cli.train_settings import TrainSettings
