@@ -22,7 +22,7 @@ from rpo_cli.train.online.credit import (
 )
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.online.rollout import Rollout
-from rpo_cli.train.trajectory import Grid
+from rpo_cli.train.online.trajectory import Grid
 
 
 @dataclass

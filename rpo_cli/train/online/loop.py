@@ -35,9 +35,9 @@ from rpo_cli.train.online.sampling import (
     rows_of_pass,
 )
 from rpo_cli.train.online.teach import Teacher
+from rpo_cli.train.online.trajectory import Grid, Sampler
 from rpo_cli.train.optimiser import make_optimiser
 from rpo_cli.train.policy import Policy, build_policy, weight_dtype
-from rpo_cli.train.trajectory import Grid, Sampler
 from rpo_cli.train_settings import TrainSettings
 
 ENDS = ("first round", "last round")

@@ -25,7 +25,7 @@ from rpo_cli.train.draws import epoch_order
 from rpo_cli.train.families import Condition, Encoders
 from rpo_cli.train.online.credit import Floats
 from rpo_cli.train.online.objective import OnlineObjective
-from rpo_cli.train.trajectory import Sampler, Trajectories, sample
+from rpo_cli.train.online.trajectory import Sampler, Trajectories, sample
 
 Prompts = Sequence[tuple[str, str]]  # (prompt_id, prompt)
 

@@ -7,7 +7,7 @@ from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.families import Family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.online.objective import OnlineObjective
-from rpo_cli.train.trajectory import Grid
+from rpo_cli.train.online.trajectory import Grid
 from rpo_cli.train_settings import TrainSettings
 
 

@@ -18,8 +18,8 @@ from rpo_cli.train.online.lesson import Lesson, State
 from rpo_cli.train.online.losses import beyond_shares, losses
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.online.rollout import Rollout, padded
+from rpo_cli.train.online.trajectory import Sampler, log_probability, step_kl, step_of
 from rpo_cli.train.step import learning_rate
-from rpo_cli.train.trajectory import Sampler, log_probability, step_kl, step_of
 from rpo_cli.train_settings import TrainSettings
 
 

@@ -13,8 +13,8 @@ from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.online.rollout import conditions
 from rpo_cli.train.online.run import Rewards, train_online
+from rpo_cli.train.online.trajectory import Grid, Sampler, sample
 from rpo_cli.train.policy import build_policy, weight_dtype
-from rpo_cli.train.trajectory import Grid, Sampler, sample
 from rpo_cli.train_settings import TrainSettings
 from tests.closeness import FORWARD, assert_close
 
