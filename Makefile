@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
-TRAIN := $(BIN)/python -m rpo_cli.shapes.train
+TRAIN := $(BIN)/python -m rpo_cli.shapes.recipe.train
 MODELS := rpo_cli/shapes/models
 DEMO ?= demo
 # a worker a core and one thread each: small models gain nothing from more, and more that spin take cores away

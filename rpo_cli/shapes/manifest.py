@@ -1,7 +1,7 @@
 """Ties the shipped weights to `manifest.json`: sha256 and size of every weight file under
 `models/`.
 
-`python -m rpo_cli.shapes.train manifest` writes it over all model folders present; with `--models DIR` it
+`python -m rpo_cli.shapes.recipe.train manifest` writes it over all model folders present; with `--models DIR` it
 is DIR/manifest.json over the folders of DIR.
 """
 
@@ -44,7 +44,7 @@ def recorded() -> dict[str, dict[str, str | int]]:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m rpo_cli.shapes.train manifest`."""
+    """`python -m rpo_cli.shapes.recipe.train manifest`."""
     parser = argparse.ArgumentParser(prog="train manifest", description=__doc__)
     parser.add_argument("--models", type=Path, default=MODELS)
     models = parser.parse_args(arguments).models.resolve()

@@ -13,8 +13,8 @@ from rpo_cli import registry
 from rpo_cli.backends.open_clip import renamed
 from rpo_cli.errors import RpoError
 from rpo_cli.shapes.grammar import caption, sample_any
+from rpo_cli.shapes.recipe.train_reward import build_processor
 from rpo_cli.shapes.render import render
-from rpo_cli.shapes.train_reward import build_processor
 from tests.backends import tiny_rewards
 from tests.closeness import FORWARD, assert_close
 

@@ -13,11 +13,11 @@ from rpo_cli.backends.critic import TransformersCritic
 from rpo_cli.backends.loading import load_model
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import Message
-from rpo_cli.shapes.critic_talks import vocabulary_texts
-from rpo_cli.shapes.critic_tokenizer import build_tokenizer
 from rpo_cli.shapes.grammar import caption, sample_any
+from rpo_cli.shapes.recipe.critic_talks import vocabulary_texts
+from rpo_cli.shapes.recipe.critic_tokenizer import build_tokenizer
+from rpo_cli.shapes.recipe.train_critic import build_modules, build_processor
 from rpo_cli.shapes.render import render
-from rpo_cli.shapes.train_critic import build_modules, build_processor
 from rpo_cli.stages.replies import InstructionsReply, SingleReply, schema
 from tests.closeness import FORWARD, assert_close
 

@@ -10,8 +10,8 @@ from rpo_cli.backends.critic import TransformersCritic
 from rpo_cli.backends.rewards import ClipReward, VqaScore
 from rpo_cli.errors import RpoError
 from rpo_cli.shapes.grammar import caption, sample_any
+from rpo_cli.shapes.recipe.train_reward import build_model, build_processor
 from rpo_cli.shapes.render import render
-from rpo_cli.shapes.train_reward import build_model, build_processor
 from tests.closeness import FORWARD, assert_close
 
 

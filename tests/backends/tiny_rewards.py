@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import CLIPVisionModelWithProjection
 
-from rpo_cli.shapes.train_reward import build_model, build_processor
+from rpo_cli.shapes.recipe.train_reward import build_model, build_processor
 from tests.backends import tiny_hpsv3
 
 WIDTHS = (64, 12, 10, 8, 6, 1)  # of the aesthetic head; the first is the tiny CLIP's shared width

@@ -24,11 +24,11 @@ from rpo_cli.config import CritiqueSettings
 from rpo_cli.protocols import Task
 from rpo_cli.records import Critique
 from rpo_cli.shapes import manifest
-from rpo_cli.shapes.asked import changed
-from rpo_cli.shapes.critic_words import MAX_INSTRUCTIONS, in_prompt_order, seen_sentence
 from rpo_cli.shapes.edits import apply_instruction
 from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, caption, same
 from rpo_cli.shapes.oracle import read
+from rpo_cli.shapes.recipe.asked import changed
+from rpo_cli.shapes.recipe.critic_words import MAX_INSTRUCTIONS, in_prompt_order, seen_sentence
 from rpo_cli.shapes.render import render
 from rpo_cli.shapes.towards import ASPECTS, flaws, plan
 from rpo_cli.stages import critique

@@ -9,9 +9,9 @@ from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import generate_work
 from rpo_cli.pictures import encode_png
 from rpo_cli.records import row_seed
-from rpo_cli.shapes.draws import draw_edit
 from rpo_cli.shapes.edits import apply_edit
 from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, caption, parse_caption
+from rpo_cli.shapes.recipe.draws import draw_edit
 from tests.bench.arms import write_pairs
 from tests.bench.lines import Table, dataset_line, pictures_of
 

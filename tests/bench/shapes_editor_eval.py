@@ -11,10 +11,10 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 
-from rpo_cli.shapes.draws import sample_edit
 from rpo_cli.shapes.edits import KINDS, apply_instruction
 from rpo_cli.shapes.grammar import Scene, canonical
 from rpo_cli.shapes.oracle import fully_right, read
+from rpo_cli.shapes.recipe.draws import sample_edit
 from rpo_cli.shapes.render import render
 from rpo_cli.shapes.towards import assign, edits_towards, flaws
 from tests.bench.shapes_eval import (

@@ -25,8 +25,8 @@ from PIL import Image
 
 from rpo_cli.shapes import manifest, preset
 from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, caption, sample_scene
-from rpo_cli.shapes.latents import encode
 from rpo_cli.shapes.oracle import Reading, compare, read
+from rpo_cli.shapes.recipe.latents import encode
 from rpo_cli.shapes.render import render
 
 RESULTS = Path(__file__).parent / "results" / "shapes"

@@ -15,9 +15,9 @@ from rpo_cli import run_stage
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import works
 from rpo_cli.records import Critique
-from rpo_cli.shapes.draws import draw_edit
 from rpo_cli.shapes.edits import say
 from rpo_cli.shapes.grammar import parse_caption
+from rpo_cli.shapes.recipe.draws import draw_edit
 from tests.bench.lines import Table, dataset_line
 
 # of an arm's options: these shape the run, the rest its pairs

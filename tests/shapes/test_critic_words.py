@@ -6,10 +6,6 @@ import random
 import pytest
 import torch
 
-from rpo_cli.shapes import critic_words as words
-from rpo_cli.shapes.asked import foreign, said, settled, wanted_for
-from rpo_cli.shapes.critic_talks import TALKS, _any_seen, question, talk, vocabulary_texts
-from rpo_cli.shapes.critic_tokenizer import build_tokenizer, split
 from rpo_cli.shapes.edits import apply_instruction
 from rpo_cli.shapes.grammar import (
     UNKNOWN,
@@ -21,12 +17,16 @@ from rpo_cli.shapes.grammar import (
     sample_any,
     split_of,
 )
-from rpo_cli.shapes.look import IGNORED, LOOK_SIZES, label
 from rpo_cli.shapes.oracle import read
-from rpo_cli.shapes.seen import allowed, augment, flawed, make_seen
+from rpo_cli.shapes.recipe import critic_words as words
+from rpo_cli.shapes.recipe.asked import foreign, said, settled, wanted_for
+from rpo_cli.shapes.recipe.critic_talks import TALKS, _any_seen, question, talk, vocabulary_texts
+from rpo_cli.shapes.recipe.critic_tokenizer import build_tokenizer, split
+from rpo_cli.shapes.recipe.look import IGNORED, LOOK_SIZES, label
+from rpo_cli.shapes.recipe.seen import allowed, augment, flawed, make_seen
+from rpo_cli.shapes.recipe.train_critic import encode
+from rpo_cli.shapes.recipe.train_reward import contrast, matches
 from rpo_cli.shapes.towards import flaws, plan
-from rpo_cli.shapes.train_critic import encode
-from rpo_cli.shapes.train_reward import contrast, matches
 from rpo_cli.stages.replies import parse
 
 RED = Thing("circle", "red", "small")

@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 
-from rpo_cli.shapes.draws import draw_edit, sample_edit
 from rpo_cli.shapes.edits import JOIN, KINDS, apply_instruction, say
 from rpo_cli.shapes.grammar import (
     CAPTION_VARIANTS,
@@ -25,6 +24,7 @@ from rpo_cli.shapes.grammar import (
     swapped,
 )
 from rpo_cli.shapes.prompts import prompts
+from rpo_cli.shapes.recipe.draws import draw_edit, sample_edit
 from rpo_cli.shapes.towards import edits_towards, flaws
 
 RED_CIRCLE, BLUE_SQUARE = Thing("circle", "red", "small"), Thing("square", "blue", "large")

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rpo_cli.shapes.draws import draw_edits
 from rpo_cli.shapes.edits import apply_all
 from rpo_cli.shapes.grammar import Scene, Thing, same, sample_any
 from rpo_cli.shapes.oracle import compare, fully_right, read
+from rpo_cli.shapes.recipe.draws import draw_edits
 from rpo_cli.shapes.render import draw, edit_layout, place, render
 
 SCENES_PER_STRATUM = 1000

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import torch
 
-from rpo_cli.shapes import diffusion
-from rpo_cli.shapes.train_decoder import denoised_again
+from rpo_cli.shapes.recipe import diffusion
+from rpo_cli.shapes.recipe.train_decoder import denoised_again
 from tests.closeness import assert_close
 
 

@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rpo_cli.shapes.train_vae import to_tensor
+from rpo_cli.shapes.recipe.train_vae import to_tensor
 
 ENCODE_BATCH = 64
 PER_FILE = 4000  # pictures a cache file: about 16 MB

@@ -18,12 +18,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rpo_cli.shapes import diffusion, train_text_to_image
 from rpo_cli.shapes.grammar import CAPTION_VARIANTS, caption
-from rpo_cli.shapes.render import render
-from rpo_cli.shapes.tokenizer import build_tokenizer
-from rpo_cli.shapes.train_vae import edge_map, load_vae, to_tensor
-from rpo_cli.shapes.training import (
+from rpo_cli.shapes.recipe import diffusion, train_text_to_image
+from rpo_cli.shapes.recipe.tokenizer import build_tokenizer
+from rpo_cli.shapes.recipe.train_vae import edge_map, load_vae, to_tensor
+from rpo_cli.shapes.recipe.training import (
     Settings,
     Trainer,
     add_options,
@@ -32,6 +31,7 @@ from rpo_cli.shapes.training import (
     settings_of,
     step_seed,
 )
+from rpo_cli.shapes.render import render
 
 DEFAULTS = Settings(Path(".train/vae-decoder"), minutes=8.0, batch=16, lr=6e-4, decay=0.99, warmup=50)
 FROM = (80, 380)  # the timestep that latents are made noisy to, of 1000
@@ -59,7 +59,7 @@ def _levels(scheduler: Any, time: Tensor) -> tuple[float, float]:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m rpo_cli.shapes.train decoder`."""
+    """`python -m rpo_cli.shapes.recipe.train decoder`."""
     parser = argparse.ArgumentParser(prog="train decoder", description=__doc__)
     add_options(parser, DEFAULTS)
     parser.add_argument("--vae", type=Path, default=Path(".train/vae"))

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import PreTrainedTokenizerFast
 
-from rpo_cli.shapes.tokenizer import byte_characters
+from rpo_cli.shapes.recipe.tokenizer import byte_characters
 
 PAD, USER, ASSISTANT = "<|pad|>", "<|user|>", "<|assistant|>"
 END, IMAGE, AROUND, GLOBAL = "<end_of_utterance>", "<image>", "<fake_token_around_image>", "<global-img>"

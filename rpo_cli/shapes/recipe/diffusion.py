@@ -13,7 +13,7 @@ from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, UNet2DConditio
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from rpo_cli.shapes.tokenizer import MAX_LENGTH
+from rpo_cli.shapes.recipe.tokenizer import MAX_LENGTH
 
 WIDTH = 96  # of the text encoder
 LATENT_SIDE, LATENT_CHANNELS = 16, 4

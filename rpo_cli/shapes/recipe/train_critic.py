@@ -25,12 +25,12 @@ from transformers import (
 )
 from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
 
-from rpo_cli.shapes.critic_talks import IMAGE_TOKENS, talk, vocabulary_texts
-from rpo_cli.shapes.critic_tokenizer import ASSISTANT, END, IMAGE, build_tokenizer
-from rpo_cli.shapes.export import stamp
-from rpo_cli.shapes.look import LOOK_SIZES, label, look_loss
-from rpo_cli.shapes.seen import Seen, augment, load_seen
-from rpo_cli.shapes.training import (
+from rpo_cli.shapes.recipe.critic_talks import IMAGE_TOKENS, talk, vocabulary_texts
+from rpo_cli.shapes.recipe.critic_tokenizer import ASSISTANT, END, IMAGE, build_tokenizer
+from rpo_cli.shapes.recipe.export import stamp
+from rpo_cli.shapes.recipe.look import LOOK_SIZES, label, look_loss
+from rpo_cli.shapes.recipe.seen import Seen, augment, load_seen
+from rpo_cli.shapes.recipe.training import (
     Settings,
     Trainer,
     add_options,
@@ -201,7 +201,7 @@ def export(folder: Path, to: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m rpo_cli.shapes.train critic`."""
+    """`python -m rpo_cli.shapes.recipe.train critic`."""
     parser = argparse.ArgumentParser(prog="train critic", description=__doc__)
     add_options(parser, DEFAULTS)
     parser.add_argument("--seen", type=Path, default=Path(".train/seen"))

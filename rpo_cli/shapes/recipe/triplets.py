@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from rpo_cli.shapes.draws import draw_edits
 from rpo_cli.shapes.edits import JOIN, Edit, apply_all, say
 from rpo_cli.shapes.grammar import UNKNOWN, Scene, sample_scene, split_of
 from rpo_cli.shapes.oracle import Reading
+from rpo_cli.shapes.recipe.draws import draw_edits
 from rpo_cli.shapes.render import Layout, Placement, draw, edit_layout, place
 from rpo_cli.shapes.towards import plan
 

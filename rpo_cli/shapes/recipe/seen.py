@@ -33,8 +33,8 @@ from rpo_cli.shapes.grammar import (
     sample_thing,
     split_of,
 )
+from rpo_cli.shapes.recipe.train_vae import load_vae
 from rpo_cli.shapes.render import OUTLINES, SIDE, Placement, place, render
-from rpo_cli.shapes.train_vae import load_vae
 
 OVERSAMPLING = 4
 POINTS = 60
@@ -176,7 +176,7 @@ def sampled(model: Path, count: int, seed: int) -> Seen:
     """`count` labelled pictures of a text-to-image folder, for training prompts."""
     from diffusers import StableDiffusionPipeline
 
-    from rpo_cli.shapes.generated import sample_pictures  # which itself builds on this module
+    from rpo_cli.shapes.recipe.generated import sample_pictures  # which itself builds on this module
 
     pipeline = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
@@ -234,7 +234,7 @@ def augment(pixels: Tensor) -> Tensor:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m rpo_cli.shapes.train seen --count 4000 --seed 1`: one set of pictures."""
+    """`python -m rpo_cli.shapes.recipe.train seen --count 4000 --seed 1`: one set of pictures."""
     parser = argparse.ArgumentParser(prog="train seen", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(".train/seen"))
     parser.add_argument("--vae", type=Path, default=Path(".train/vae-decoder"))

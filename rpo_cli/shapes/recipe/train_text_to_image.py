@@ -10,14 +10,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from rpo_cli.shapes import diffusion
 from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, caption, sample_scene, swapped
-from rpo_cli.shapes.latents import cached_latents, draw_seed
-from rpo_cli.shapes.mistold import mistold
-from rpo_cli.shapes.render import render
-from rpo_cli.shapes.tokenizer import build_tokenizer
-from rpo_cli.shapes.train_vae import load_vae
-from rpo_cli.shapes.training import (
+from rpo_cli.shapes.recipe import diffusion
+from rpo_cli.shapes.recipe.latents import cached_latents, draw_seed
+from rpo_cli.shapes.recipe.mistold import mistold
+from rpo_cli.shapes.recipe.tokenizer import build_tokenizer
+from rpo_cli.shapes.recipe.train_vae import load_vae
+from rpo_cli.shapes.recipe.training import (
     Settings,
     Trainer,
     add_options,
@@ -25,6 +24,7 @@ from rpo_cli.shapes.training import (
     settings_of,
     step_seed,
 )
+from rpo_cli.shapes.render import render
 
 DEFAULTS = Settings(Path(".train/text-to-image"), steps=14_000, batch=32, lr=8e-4, decay=0.998)
 TWO_SHARE = 0.65  # of training scenes; measured on equal shares, but two things take longer to learn
@@ -67,7 +67,7 @@ def build_modules() -> dict[str, nn.Module]:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m rpo_cli.shapes.train text-to-image`."""
+    """`python -m rpo_cli.shapes.recipe.train text-to-image`."""
     parser = argparse.ArgumentParser(prog="train text-to-image", description=__doc__)
     add_options(parser, DEFAULTS)
     parser.add_argument("--vae", type=Path, default=Path(".train/vae"))

@@ -1,7 +1,7 @@
 """Flawed pictures as editing examples: the text-to-image model's own and synthetic ones (`seen`), read
 by the oracle, encoded, kept on disk.
 
-`python -m rpo_cli.shapes.train generated --sort synthetic --files 4`. See `triplets`.
+`python -m rpo_cli.shapes.recipe.train generated --sort synthetic --files 4`. See `triplets`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from rpo_cli.shapes.draws import draw_edits
 from rpo_cli.shapes.grammar import CAPTION_VARIANTS, SHAPES, UNKNOWN, Scene, caption, sample_scene
-from rpo_cli.shapes.latents import Latents, encode
 from rpo_cli.shapes.oracle import read
+from rpo_cli.shapes.recipe.draws import draw_edits
+from rpo_cli.shapes.recipe.latents import Latents, encode
+from rpo_cli.shapes.recipe.triplets import Triplet, generated_triplet
 from rpo_cli.shapes.render import draw
-from rpo_cli.shapes.triplets import Triplet, generated_triplet
 
 Examples = list[tuple[Triplet, Image.Image]]
 BATCH = 32
@@ -131,9 +131,9 @@ def write(file: Path, vae: Any, examples: Examples) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m rpo_cli.shapes.train generated`."""
-    from rpo_cli.shapes.export import assemble  # export and seen build on this module
-    from rpo_cli.shapes.seen import load_seen
+    """`python -m rpo_cli.shapes.recipe.train generated`."""
+    from rpo_cli.shapes.recipe.export import assemble  # export and seen build on this module
+    from rpo_cli.shapes.recipe.seen import load_seen
 
     parser = argparse.ArgumentParser(prog="train generated", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path(".train/generated"))

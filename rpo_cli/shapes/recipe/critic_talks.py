@@ -7,9 +7,6 @@ import random
 from collections.abc import Iterator
 
 from rpo_cli import templates
-from rpo_cli.shapes import critic_words as words
-from rpo_cli.shapes.asked import FOREIGN_SHARE, foreign, said, wanted_for
-from rpo_cli.shapes.critic_tokenizer import AROUND, ASSISTANT, END, GLOBAL, IMAGE, USER
 from rpo_cli.shapes.grammar import (
     BACKGROUNDS,
     COLOURS,
@@ -23,6 +20,9 @@ from rpo_cli.shapes.grammar import (
     caption_words,
     sample_any,
 )
+from rpo_cli.shapes.recipe import critic_words as words
+from rpo_cli.shapes.recipe.asked import FOREIGN_SHARE, foreign, said, wanted_for
+from rpo_cli.shapes.recipe.critic_tokenizer import AROUND, ASSISTANT, END, GLOBAL, IMAGE, USER
 from rpo_cli.shapes.towards import flaws
 
 IMAGE_TOKENS = 16

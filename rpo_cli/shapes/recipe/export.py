@@ -1,7 +1,7 @@
 """Writes a training folder as a pipeline folder: fp16 safetensors that carry how they were made.
 Works during training.
 
-`python -m rpo_cli.shapes.train export {text-to-image,editor} [--folder .train/...] [--to DIR]`
+`python -m rpo_cli.shapes.recipe.train export {text-to-image,editor} [--folder .train/...] [--to DIR]`
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from diffusers import (
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from rpo_cli.shapes import diffusion, train_editor, train_text_to_image
-from rpo_cli.shapes.tokenizer import build_tokenizer
-from rpo_cli.shapes.train_vae import load_vae
-from rpo_cli.shapes.training import load_average, metadata_before
+from rpo_cli.shapes.recipe import diffusion, train_editor, train_text_to_image
+from rpo_cli.shapes.recipe.tokenizer import build_tokenizer
+from rpo_cli.shapes.recipe.train_vae import load_vae
+from rpo_cli.shapes.recipe.training import load_average, metadata_before
 
-MODELS = Path(__file__).parent / "models"
+MODELS = Path(__file__).parent.parent / "models"
 PIPELINES = {
     "text-to-image": (train_text_to_image.build_modules, StableDiffusionPipeline),
     "editor": (train_editor.build_modules, StableDiffusionInstructPix2PixPipeline),
@@ -70,7 +70,7 @@ def export(name: str, folder: Path, vae_folder: Path, to: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m rpo_cli.shapes.train export`."""
+    """`python -m rpo_cli.shapes.recipe.train export`."""
     parser = argparse.ArgumentParser(prog="train export", description=__doc__)
     parser.add_argument("name", choices=tuple(PIPELINES))
     parser.add_argument("--folder", type=Path)

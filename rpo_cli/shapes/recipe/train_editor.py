@@ -16,12 +16,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rpo_cli.shapes import diffusion, train_text_to_image
-from rpo_cli.shapes.generated import load_generated
-from rpo_cli.shapes.latents import Latents, cached_latents, draw_seed
-from rpo_cli.shapes.tokenizer import build_tokenizer
-from rpo_cli.shapes.train_vae import load_vae
-from rpo_cli.shapes.training import (
+from rpo_cli.shapes.recipe import diffusion, train_text_to_image
+from rpo_cli.shapes.recipe.generated import load_generated
+from rpo_cli.shapes.recipe.latents import Latents, cached_latents, draw_seed
+from rpo_cli.shapes.recipe.tokenizer import build_tokenizer
+from rpo_cli.shapes.recipe.train_vae import load_vae
+from rpo_cli.shapes.recipe.training import (
     Settings,
     Trainer,
     add_options,
@@ -29,7 +29,7 @@ from rpo_cli.shapes.training import (
     settings_of,
     step_seed,
 )
-from rpo_cli.shapes.triplets import Triplet, instruction, rendered_pictures, rendered_triplet
+from rpo_cli.shapes.recipe.triplets import Triplet, instruction, rendered_pictures, rendered_triplet
 
 DEFAULTS = Settings(Path(".train/editor"), steps=8_000, batch=32, lr=8e-4, decay=0.998)
 DROP = 0.05  # text alone, image alone, and both: 5 % each
@@ -96,7 +96,7 @@ def drop_conditions(rng: random.Random, texts: list[str], image: Tensor) -> tupl
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m rpo_cli.shapes.train editor`."""
+    """`python -m rpo_cli.shapes.recipe.train editor`."""
     parser = argparse.ArgumentParser(prog="train editor", description=__doc__)
     add_options(parser, DEFAULTS)
     parser.add_argument("--vae", type=Path, default=Path(".train/vae"))

@@ -18,14 +18,13 @@ from torch import Tensor, nn
 from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from rpo_cli.shapes.asked import askable, changed, said, wanted_for
-from rpo_cli.shapes.export import stamp
 from rpo_cli.shapes.grammar import UNKNOWN, Scene, canonical, sample_scene, swapped
-from rpo_cli.shapes.look import LOOK_SIZES, label, look_loss
-from rpo_cli.shapes.render import render
-from rpo_cli.shapes.seen import Seen, augment, load_seen
-from rpo_cli.shapes.tokenizer import MAX_LENGTH, build_tokenizer
-from rpo_cli.shapes.training import (
+from rpo_cli.shapes.recipe.asked import askable, changed, said, wanted_for
+from rpo_cli.shapes.recipe.export import stamp
+from rpo_cli.shapes.recipe.look import LOOK_SIZES, label, look_loss
+from rpo_cli.shapes.recipe.seen import Seen, augment, load_seen
+from rpo_cli.shapes.recipe.tokenizer import MAX_LENGTH, build_tokenizer
+from rpo_cli.shapes.recipe.training import (
     Settings,
     Trainer,
     add_options,
@@ -35,6 +34,7 @@ from rpo_cli.shapes.training import (
     settings_of,
     step_seed,
 )
+from rpo_cli.shapes.render import render
 
 DEFAULTS = Settings(Path(".train/reward"), minutes=12.0, batch=48, lr=1.5e-3, decay=0.998)
 SIDE, PATCH, VISION, TEXT, SHARED = 64, 8, 80, 64, 64
@@ -164,7 +164,7 @@ def export(folder: Path, to: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m rpo_cli.shapes.train reward`."""
+    """`python -m rpo_cli.shapes.recipe.train reward`."""
     parser = argparse.ArgumentParser(prog="train reward", description=__doc__)
     add_options(parser, DEFAULTS)
     parser.add_argument("--seen", type=Path, default=Path(".train/seen"))

@@ -20,8 +20,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from rpo_cli.shapes.grammar import sample_scene
-from rpo_cli.shapes.render import SIDE, draw, place
-from rpo_cli.shapes.training import (
+from rpo_cli.shapes.recipe.training import (
     Settings,
     Trainer,
     add_options,
@@ -29,6 +28,7 @@ from rpo_cli.shapes.training import (
     settings_of,
     step_seed,
 )
+from rpo_cli.shapes.render import SIDE, draw, place
 
 DEFAULTS = Settings(Path(".train/vae"), steps=6000, batch=32, lr=2e-3, decay=0.995)
 CROP = 32
@@ -113,7 +113,7 @@ def export(trainer: Trainer, vae: Any) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """`python -m rpo_cli.shapes.train vae`."""
+    """`python -m rpo_cli.shapes.recipe.train vae`."""
     parser = argparse.ArgumentParser(prog="train vae", description=__doc__)
     add_options(parser, DEFAULTS)
     settings = settings_of(parser.parse_args(arguments))
