@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError
-from rpo_cli.headers import METADATA, Shapes, header, shapes
+from rpo_cli.model_files import METADATA, Shapes, header, shapes
 
 ADAPTER = "pytorch_lora_weights.safetensors"  # diffusers' name
 PEFT = "adapter_model.safetensors"

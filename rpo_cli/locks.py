@@ -6,9 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rpo_cli.drafts import make_folder
 from rpo_cli.errors import RunLocked
-from rpo_cli.parts import told
+from rpo_cli.files import make_folder, told
 
 Shard = tuple[int, int]
 

@@ -16,8 +16,7 @@ from typing import Any
 
 from rpo_cli.adapters import is_adapter
 from rpo_cli.errors import UsageError
-from rpo_cli.headers import Shapes, shapes
-from rpo_cli.published import INDEX, published
+from rpo_cli.model_files import INDEX, Shapes, published, shapes
 
 SUFFIX = ".safetensors"
 CONFIGS = ("*.json", "*.txt", "*.model")

@@ -17,10 +17,10 @@ import pyarrow.parquet as pq
 
 from rpo_cli import manifest
 from rpo_cli.errors import RpoError, UsageError, nearest
+from rpo_cli.files import Files, reading
 from rpo_cli.installing import newer
 from rpo_cli.locks import stage_lock
 from rpo_cli.manifest import MANIFEST, Manifest
-from rpo_cli.parts import Files, reading
 from rpo_cli.records import PART_VERSION, TABLES, Row
 from rpo_cli.schema import complete, encode, from_table, key_of, schema_of, to_table
 

@@ -3,9 +3,9 @@
 import pytest
 
 from rpo_cli import open_line
-from rpo_cli.anchors import anchored, portable
 from rpo_cli.errors import SettingsError
 from rpo_cli.resolve import resolve
+from rpo_cli.settings_checks import anchored, portable
 
 
 @pytest.fixture

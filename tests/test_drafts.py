@@ -8,13 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rpo_cli.drafts import create, draft_folder, draft_of, write_whole
-from rpo_cli.parts import Files
+from rpo_cli.files import Files, create, draft_folder, draft_of, write_whole
 
 DEAD = """
 import sys
 from pathlib import Path
-from rpo_cli.drafts import draft_folder
+from rpo_cli.files import draft_folder
 with draft_folder(Path(sys.argv[1]), ".d-") as draft:
     (draft / "half").write_text("x")
     print(draft.name, flush=True)

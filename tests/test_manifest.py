@@ -7,8 +7,8 @@ import pytest
 
 from rpo_cli import open_line
 from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.files import Files
 from rpo_cli.manifest import MANIFEST, read, undo, update
-from rpo_cli.parts import Files
 from rpo_cli.records import FORMAT_VERSION
 from rpo_cli.store import open_store
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rpo_cli.errors import StorageError
-from rpo_cli.parts import Files, told
+from rpo_cli.files import Files, told
 from rpo_cli.records import Prompt
 from rpo_cli.store import Store, open_store
 
@@ -88,7 +88,7 @@ def injected(monkeypatch, number: int, at: str) -> None:
     monkeypatch.setattr(at, fail)
 
 
-@pytest.mark.parametrize("at", ["os.fsync", "pathlib.Path.replace", "rpo_cli.drafts.create"])
+@pytest.mark.parametrize("at", ["os.fsync", "pathlib.Path.replace", "rpo_cli.files.create"])
 @pytest.mark.parametrize(
     ("number", "words"),
     [
@@ -155,7 +155,7 @@ def test_a_read_only_disk_is_told_and_still_read(tmp_path, monkeypatch):
         if disk:
             subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
         else:
-            injected(monkeypatch, errno.EROFS, "rpo_cli.drafts.create")
+            injected(monkeypatch, errno.EROFS, "rpo_cli.files.create")
 
         refused(run, rows(5, 5), "the file system is read-only")
         if disk:

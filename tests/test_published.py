@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rpo_cli.published import of_names, part_loaded, pipeline_loaded, published
+from rpo_cli.model_files import of_names, part_loaded, pipeline_loaded, published
 
 INDEX = {
     "_class_name": "StableDiffusionPipeline",

@@ -4,7 +4,7 @@ import hashlib
 
 import pytest
 
-from rpo_cli import keys
+from rpo_cli import records
 from rpo_cli.records import KEY_VERSION, content_key, row_seed
 
 
@@ -25,7 +25,7 @@ def test_parts_never_run_into_each_other():
 def test_another_version_has_other_keys_and_the_same_seeds(monkeypatch):
     """What a model draws is the same."""
     key, seed = content_key("a"), row_seed(0, "a")
-    monkeypatch.setattr(keys, "KEY_VERSION", KEY_VERSION + 1)
+    monkeypatch.setattr(records, "KEY_VERSION", KEY_VERSION + 1)
     assert content_key("a") != key
     assert row_seed(0, "a") == seed
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rpo_cli.errors import MissingDependency, RpoError, UsageError
-from rpo_cli.parts import TEMPORARY
+from rpo_cli.files import TEMPORARY
 from rpo_cli.records import PART_VERSION, Image, ImageData, Pair, Prompt, Reject, Row, content_key
 from rpo_cli.schema import ROWS_PER_GROUP, encode, to_table
 from rpo_cli.store import BYTES_PER_PART, open_store

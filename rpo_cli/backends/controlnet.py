@@ -11,8 +11,8 @@ from rpo_cli.backends.loading import first_line
 from rpo_cli.backends.pipelines import DTYPES, finished, generators, load_pipeline, resized, working_size
 from rpo_cli.backends.reading import tokens_over
 from rpo_cli.errors import RpoError
+from rpo_cli.model_files import part_loaded
 from rpo_cli.protocols import EditRequest
-from rpo_cli.published import part_loaded
 
 PIPELINE, IMG2IMG = "StableDiffusionControlNetPipeline", "StableDiffusionControlNetImg2ImgPipeline"
 

@@ -9,7 +9,7 @@ from diffusers.utils import logging as diffusers_logging
 
 from rpo_cli import installing
 from rpo_cli.errors import MissingDependency, RpoError
-from rpo_cli.published import part_loaded
+from rpo_cli.model_files import part_loaded
 
 
 def load_model(

@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 from rpo_cli import installing
 from rpo_cli.backends.loading import first_line, quiet
 from rpo_cli.errors import MissingDependency, RpoError, UsageError, nearest
-from rpo_cli.published import OPTIONAL, pipeline_loaded
+from rpo_cli.model_files import OPTIONAL, pipeline_loaded
 from rpo_cli.single_file import is_single_file, single_file
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -6,7 +6,7 @@ from safetensors import safe_open
 from torch import Tensor
 from transformers.utils.hub import cached_file
 
-from rpo_cli.published import part_loaded
+from rpo_cli.model_files import part_loaded
 
 WEIGHTS = "model.safetensors"
 

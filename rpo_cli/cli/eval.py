@@ -159,10 +159,10 @@ def _opened(context: typer.Context, say: Output) -> "Line":
 
 def _compared(context: typer.Context, say: Output, line: "Line") -> None:
     """Base against tuned models, as this call asks or as the evaluation was asked before."""
-    from rpo_cli.anchors import anchored
     from rpo_cli.line.evaluation.evaluate import evaluate as compare
     from rpo_cli.line.evaluation.labels import probes
     from rpo_cli.line.evaluation.repeated import asked_again, kept_asked, placed
+    from rpo_cli.settings_checks import anchored
 
     params = context.params
     name, given = params["name"], {key: params[key] for key in ASKED if is_given(context, key)}

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from rpo_cli import registry, templates
 from rpo_cli.cli.explain import explain, parts
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.rewards import SCORERS
-from rpo_cli.sections import OnlineSettings
-from rpo_cli.train_settings import TrainSettings
 
 KINDS = [*registry.KINDS, "templates"]
 GPU = Path("/dev/nvidia0")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rpo_cli.errors import RunLocked, UsageError
 from rpo_cli.exchange.conversion import Conversion, Converted, planned, refuse_there, shards_of
-from rpo_cli.parts import told
+from rpo_cli.files import told
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.single_file import single_file
 

@@ -18,8 +18,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rpo_cli.drafts import create, draft_of, make_folder, sync, write_whole
 from rpo_cli.exchange.rich import with_rich
+from rpo_cli.files import create, draft_of, make_folder, sync, write_whole
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import EDITED, Pair, canonical_json
 

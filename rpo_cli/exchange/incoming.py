@@ -15,11 +15,9 @@ from rpo_cli.exchange.places import below as below
 from rpo_cli.exchange.places import holds, meant, other_spelling
 from rpo_cli.exchange.prompt_text import half_character, storable, trimmed, unfit
 from rpo_cli.exchange.touched import state_of, touch_whole
-from rpo_cli.normal_form import normalised
-from rpo_cli.picture_formats import ENDINGS, OTHERS
-from rpo_cli.pictures import MAX_BYTES
+from rpo_cli.pictures import ENDINGS, MAX_BYTES, OTHERS
 from rpo_cli.records import Flaw
-from rpo_cli.text import NotText, decoded
+from rpo_cli.text import NotText, decoded, normalised
 
 Choice = Literal["a", "b", "tie"]
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:(//|[^,]*;base64,)")

@@ -9,8 +9,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from rpo_cli.errors import UsageError
-from rpo_cli.headers import header
-from rpo_cli.published import OPTIONAL
+from rpo_cli.model_files import OPTIONAL, header
 from rpo_cli.recipes.kinds import EDM
 from rpo_cli.single_file import SingleFile, is_denoiser
 

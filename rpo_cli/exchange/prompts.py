@@ -13,8 +13,8 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.incoming import BadRow
 from rpo_cli.exchange.prompt_files import Placed, pick_column, read_values
 from rpo_cli.exchange.prompt_text import storable, trimmed, unfit
-from rpo_cli.normal_form import normalised
 from rpo_cli.records import Prompt, content_key
+from rpo_cli.text import normalised
 
 NAMED = 3  # rejects that are told one by one
 

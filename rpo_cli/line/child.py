@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rpo_cli.errors import MissingDependency, RpoError, UsageError
-from rpo_cli.parts import told
+from rpo_cli.files import told
 
 PAUSE = 0.5  # seconds between two looks at a child
 GRACE = 20.0  # seconds that a child is given to end by itself

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.session import Line
 from rpo_cli.line.worlds import world_of
-from rpo_cli.train_settings import TrainSettings
 
 FEW_PAIRS = 50
 MANY_USES = 20

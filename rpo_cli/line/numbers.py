@@ -1,11 +1,11 @@
 """Numbers of a training that nobody gave: of its model's family and its method (`recipes/training.py`)."""
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.line.online import model_of
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.models import pipeline_index
 from rpo_cli.recipes.training import Number, family_of_pipeline, numbers_of
-from rpo_cli.train_settings import TrainSettings
 
 FILLED = ("learning_rate", "caption_dropout", "flip")
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rpo_cli import registry
 from rpo_cli.compute import launched, pick_device
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import SettingsError, nearest
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.forewarned import warn_of_words
@@ -15,14 +16,12 @@ from rpo_cli.line.work.critics import built_reward, reward_options, served_model
 from rpo_cli.line.work.models import drawn_by
 from rpo_cli.line.work.prompts import live_prompts, parent_prompts, take_prompts
 from rpo_cli.protocols import Reward
-from rpo_cli.sections import OnlineSettings
 from rpo_cli.stages.split import split_of
 from rpo_cli.store import open_store
 from rpo_cli.train.online.compose import HINT, OF_PAIRS, composed_online
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.online.run import Rewards, train_online
 from rpo_cli.train.run import TrainReport
-from rpo_cli.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from rpo_cli.train.online.plan import OnlinePlan

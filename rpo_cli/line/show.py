@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError
+from rpo_cli.files import told
 from rpo_cli.line.work.base import settings_group
-from rpo_cli.parts import told
-from rpo_cli.picture_formats import HEIF, READ, format_of
-from rpo_cli.pictures import sha256
+from rpo_cli.pictures import HEIF, READ, format_of, sha256
 from rpo_cli.records import Edit, Image, Row
 from rpo_cli.schema import key_of
 from rpo_cli.store import Store, open_store

@@ -12,11 +12,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rpo_cli.anchors import anchored, portable
 from rpo_cli.manifest import GIVEN, OPTIONS, TRAININGS, Manifest
 from rpo_cli.resolve import PARENTS, Earlier, Resolved, Told
 from rpo_cli.scopes import Scope
-from rpo_cli.settings_checks import EARLIER
+from rpo_cli.settings_checks import EARLIER, anchored, portable
 
 
 def earlier_of(manifest: Manifest, run: Path | None) -> Earlier:

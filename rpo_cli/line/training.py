@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli.compute import launched, pick_device
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.exchange.card import built
 from rpo_cli.exchange.dataset import sweep
@@ -21,7 +22,6 @@ from rpo_cli.train.online.compose import is_online
 from rpo_cli.train.origin import Start
 from rpo_cli.train.run import Embedder, TrainReport
 from rpo_cli.train.run import train as train_model
-from rpo_cli.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from rpo_cli.train.look_ahead.plan import TrainPlan

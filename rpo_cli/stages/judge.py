@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from rpo_cli.config import PairSettings
-from rpo_cli.normal_form import normalised
 from rpo_cli.records import Pair
 from rpo_cli.stages import opponents
 from rpo_cli.stages.gates import Difference
@@ -18,6 +17,7 @@ from rpo_cli.stages.margins import Margin
 from rpo_cli.stages.pairs import Candidate
 from rpo_cli.stages.people import Said
 from rpo_cli.stages.split import split_of
+from rpo_cli.text import normalised
 
 WON = {"seeds": "seed_won", "self": "given_won"}  # the one way in which a pair of this kind is accepted
 

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Literal
 
-from rpo_cli.normal_form import normalised
+from rpo_cli.text import normalised
 
 
 def split_of(prompt: str, val_fraction: float) -> Literal["train", "validation"]:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rpo_cli import registry
+from rpo_cli.config import Link, TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.train.data.singles import holds_singles
 from rpo_cli.train.objectives.contrasts import single, unpaired
 from rpo_cli.train.objectives.objective import SALESFORCE, Objective
 from rpo_cli.train.run import Embedder
-from rpo_cli.train_settings import Link, TrainSettings
 
 # settings that are parts of the objective, under the same name
 PARTS = tuple(

@@ -15,9 +15,9 @@ from torch.nn.functional import normalize
 from transformers import CLIPModel, CLIPProcessor
 
 from rpo_cli.errors import UsageError
+from rpo_cli.model_files import part_loaded
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer
-from rpo_cli.published import part_loaded
 from rpo_cli.records import content_key
 from rpo_cli.train.data.latents import BLOCK, ENCODE_BATCH, prompt_name
 from rpo_cli.train.data.pairs import Pair, pictures

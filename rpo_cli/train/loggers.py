@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from rpo_cli.train_settings import LoggerName, TrainSettings
+from rpo_cli.config import LoggerName, TrainSettings
 
 PROJECT = "rpo"
 

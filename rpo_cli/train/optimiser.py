@@ -13,8 +13,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor, nn
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.train.packages import EIGHT_BIT
-from rpo_cli.train_settings import TrainSettings
 
 # of a parameter's state, by name: the step, AdamW's moments, Adafactor's sums of squares, 8-bit moments
 # with their maps and the scales of their blocks

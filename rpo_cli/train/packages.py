@@ -3,8 +3,8 @@
 from importlib.util import find_spec
 
 from rpo_cli import installing
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import MissingDependency
-from rpo_cli.train_settings import TrainSettings
 
 EIGHT_BIT = "bitsandbytes"
 

@@ -18,10 +18,10 @@ from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import nn
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.records import row_seed
 from rpo_cli.train.diffusion import seeded
 from rpo_cli.train.texts import TARGETS, Texts, parameter_name
-from rpo_cli.train_settings import TrainSettings
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 

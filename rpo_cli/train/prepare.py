@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
 from rpo_cli.train.compose import composed, for_data
@@ -21,7 +22,6 @@ from rpo_cli.train.run import Embedder
 from rpo_cli.train.scale import salesforce_beta
 from rpo_cli.train.step import Job
 from rpo_cli.train.texts import require_texts
-from rpo_cli.train_settings import TrainSettings
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from rpo_cli import registry
 from rpo_cli.compute import launched, pick_device
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.records import content_key
 from rpo_cli.train.origin import Start
-from rpo_cli.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from rpo_cli.train.distributed.launch import Share

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from math import prod
 from statistics import fmean, pstdev
 
+from rpo_cli.config import BetaFrom
 from rpo_cli.train.objectives.errors import Errors, ranks
 from rpo_cli.train.objectives.objective import SALESFORCE, Objective
-from rpo_cli.train_settings import BetaFrom
 
 APART = 0.005  # sides that moved apart by this share of the reference's error make a logit of 1
 

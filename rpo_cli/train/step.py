@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import torch
 
 from rpo_cli.compute import is_out_of_memory
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
 from rpo_cli.train.average import Average, beside
@@ -34,7 +35,6 @@ from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.rankings import Item
 from rpo_cli.train.references import References
-from rpo_cli.train_settings import TrainSettings
 
 SKIPS = 3  # batches in a row that may be left out because they are not finite
 T = TypeVar("T")

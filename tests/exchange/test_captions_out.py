@@ -19,9 +19,9 @@ from rpo_cli.exchange.outgoing import Built, Job, told
 from rpo_cli.exchange.prompt_text import MAX_CHARACTERS, trimmed, unfit
 from rpo_cli.line.evaluation.prompts import Prompts, prompt_lines
 from rpo_cli.line.imports.run import import_source
-from rpo_cli.normal_form import normalised
 from rpo_cli.pictures import sha256
 from rpo_cli.records import Pair, content_key
+from rpo_cli.text import normalised
 from rpo_cli.train.data.singles import read_singles
 
 SPLITS = ("train", "validation")

@@ -12,7 +12,7 @@ from PIL import Image
 from rpo_cli.errors import StorageError
 from rpo_cli.exchange.card import Facts, built, code, header, plain, render
 from rpo_cli.exchange.dataset import Side, SplitFiles, commit, schema, to_row, winner_side, write_splits
-from rpo_cli.parts import told
+from rpo_cli.files import told
 from rpo_cli.pictures import encode_png
 from rpo_cli.records import Pair, content_key
 from rpo_cli.stages.split import split_of

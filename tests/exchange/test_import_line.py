@@ -17,11 +17,11 @@ import pytest
 
 from rpo_cli import open_line
 from rpo_cli.errors import UsageError
+from rpo_cli.files import TEMPORARY
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.merge import merge
 from rpo_cli.line.run import build_pairs
 from rpo_cli.line.status import prune, status
-from rpo_cli.parts import TEMPORARY
 from rpo_cli.records import Critique, Image
 
 ONLY = {"pairs.strategy": "imported", "score.rewards": (), "pairs.val_fraction": 0.0}

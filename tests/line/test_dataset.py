@@ -327,7 +327,7 @@ import os, signal, sys
 sys.path.insert(0, {tests!r})
 import test_dataset as t
 from rpo_cli.exchange import dataset
-from rpo_cli.parts import Files
+from rpo_cli.files import Files
 
 calls, at = 0, {at}
 

@@ -11,12 +11,19 @@ from pathlib import Path
 import pytest
 
 from rpo_cli import open_line, registry
-from rpo_cli.config import CritiqueSettings, PairSettings, RunSettings, Settings
+from rpo_cli.config import (
+    CritiqueSettings,
+    EditSettings,
+    GenerateSettings,
+    PairSettings,
+    RunSettings,
+    ScoreSettings,
+    Settings,
+)
 from rpo_cli.line.dataset.build import _said
 from rpo_cli.line.work import base
 from rpo_cli.line.work.prompts import take_prompts
 from rpo_cli.records import Critique, Edit, Image, ImageData
-from rpo_cli.sections import EditSettings, GenerateSettings, ScoreSettings
 from rpo_cli.stages import critique, edit, generate, opponents, score, verdicts
 
 COMMIT, OTHER_COMMIT = "a" * 40, "b" * 40

@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 
 from rpo_cli import build_pairs, open_line, plan_rounds, registry, run, run_stage, status, train_rounds
 from rpo_cli.errors import RpoError, SettingsError, UsageError
+from rpo_cli.files import TEMPORARY
 from rpo_cli.line.rounds.checks import in_rounds, reference_of
 from rpo_cli.line.rounds.measurements import RewardNumbers, RoundNumbers, rewards_of, standard_error
 from rpo_cli.line.rounds.round import (
@@ -35,7 +36,6 @@ from rpo_cli.line.rounds.train import LORA_FILE, start_of
 from rpo_cli.line.training import fine_tune
 from rpo_cli.line.work.base import generate_work
 from rpo_cli.line.work.prompts import parent_prompts
-from rpo_cli.parts import TEMPORARY
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, ImageData, RewardScore
 from rpo_cli.stages.split import split_of

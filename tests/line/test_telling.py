@@ -57,7 +57,7 @@ def test_an_evaluation_is_asked_again_from_any_folder_and_from_a_moved_run(tmp_p
     monkeypatch.chdir(tmp_path)
     line = open_line(run, preset="shapes")
     line.record()
-    from rpo_cli.anchors import anchored
+    from rpo_cli.settings_checks import anchored
 
     typed = {"adapter": ["first", "mine=./adapter,run/own"], "reward": ["clip=./adapter"], "limit": 3}
     given = placed(line, typed, tmp_path, anchored)

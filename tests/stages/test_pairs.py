@@ -8,12 +8,12 @@ import pytest
 
 from rpo_cli.config import PairSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.normal_form import normalised
 from rpo_cli.stages.gates import Difference
 from rpo_cli.stages.judge import judge, reason_to_drop
 from rpo_cli.stages.margins import Margin, Scale, Scored, Scores, compare, dispersion, scales
 from rpo_cli.stages.pairs import candidates
 from rpo_cli.stages.split import split_of
+from rpo_cli.text import normalised
 
 CHANGED = Difference(change=0.1, hash_distance=10)
 

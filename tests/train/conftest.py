@@ -17,8 +17,8 @@ from diffusers import AutoencoderKL, DDPMScheduler, StableDiffusionPipeline, UNe
 from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.train.run import train
-from rpo_cli.train_settings import TrainSettings
 
 SIDE = 16  # pixels; the VAE halves it once
 

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from rpo_cli import registry
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.train import gradients
 from rpo_cli.train import step as step_module
@@ -17,7 +18,6 @@ from rpo_cli.train.loop import start_or_resume
 from rpo_cli.train.policy import build_policy
 from rpo_cli.train.prepare import Inputs, prepare
 from rpo_cli.train.run import Embedder
-from rpo_cli.train_settings import TrainSettings
 
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
 EMBEDDER = Embedder(str(SHAPES / "reward"), None, "shapes-reward")

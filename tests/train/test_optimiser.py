@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import nn
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import MissingDependency
 from rpo_cli.train import checkpoint, packages
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.optimiser import make_optimiser
-from rpo_cli.train_settings import TrainSettings
 from tests.closeness import assert_close
 
 EIGHT_BIT = find_spec("bitsandbytes") is not None  # else only its refusal is tested

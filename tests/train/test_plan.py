@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.families import StableDiffusion1, open_family
 from rpo_cli.train.families.folder import Folder
@@ -14,7 +15,6 @@ from rpo_cli.train.look_ahead import plan as plan_module
 from rpo_cli.train.look_ahead.flops import counted, kept_bytes
 from rpo_cli.train.look_ahead.plan import ideal_seconds, known_peak, plan
 from rpo_cli.train.objectives.objective import DPO
-from rpo_cli.train_settings import TrainSettings
 
 
 def planned(model, dataset, **settings):

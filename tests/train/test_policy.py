@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.train.compose import composed
 from rpo_cli.train.families import StableDiffusion1
 from rpo_cli.train.gradients import require_equal_start
 from rpo_cli.train.objectives.errors import Errors
 from rpo_cli.train.policy import build_policy
-from rpo_cli.train_settings import TrainSettings
 
 
 @pytest.mark.parametrize("full", [False, True])

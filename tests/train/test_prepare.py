@@ -1,8 +1,8 @@
 """Encoding first and training later, perhaps on a machine without room for the encoders."""
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.train.families import StableDiffusion1
 from rpo_cli.train.look_ahead import prepare
-from rpo_cli.train_settings import TrainSettings
 
 
 def test_after_prepare_a_training_loads_neither_vae_nor_text_encoder(

@@ -2,11 +2,11 @@
 
 import pytest
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.look_ahead import probe as probe_module
 from rpo_cli.train.look_ahead.probe import probe
-from rpo_cli.train_settings import TrainSettings
 
 SMALL = {"steps": 4, "global_batch": 4, "batch_size": 4, "rank": 4, "warmup_steps": 0}
 

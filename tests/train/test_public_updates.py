@@ -15,6 +15,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from safetensors import safe_open
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.protocols import Silent
 from rpo_cli.train import gradients
 from rpo_cli.train.compose import settled
@@ -26,7 +27,6 @@ from rpo_cli.train.loop import start_or_resume
 from rpo_cli.train.policy import build_policy
 from rpo_cli.train.scale import salesforce_beta
 from rpo_cli.train.step import Job, train_step
-from rpo_cli.train_settings import TrainSettings
 from tests.closeness import assert_close
 
 PAIRS, STEPS = 4, 3

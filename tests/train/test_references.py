@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from rpo_cli import registry
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, SettingsError, Terminated
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train import references as references_module
@@ -16,7 +17,6 @@ from rpo_cli.train.data.pairs import Pair
 from rpo_cli.train.draws import DrawSettings, fixed_draw, training_draw
 from rpo_cli.train.objectives.objective import DPO
 from rpo_cli.train.references import fingerprint
-from rpo_cli.train_settings import TrainSettings
 
 LONG = {"steps": 8, "global_batch": 5, "batch_size": 5}  # 4 epochs of the 10 pairs
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.train.look_ahead import prepare
 from rpo_cli.train.objectives.objective import DPO, SFT, Errors
 from rpo_cli.train.objectives.presets import PPOD, RAINBOW
 from rpo_cli.train.scale import equivalents, salesforce_beta, scale_line, suggest_beta
-from rpo_cli.train_settings import TrainSettings
 
 SHAPE = (4, 64, 64)
 ELEMENTS = 4 * 64 * 64

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from rpo_cli import open_line
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.line.training import dataset_of
 from rpo_cli.train import loop as loop_module
@@ -18,7 +19,6 @@ from rpo_cli.train.data.singles import Single, read_singles, singles_fingerprint
 from rpo_cli.train.objectives.contrasts import single
 from rpo_cli.train.objectives.grouped import KTO
 from rpo_cli.train.objectives.objective import Errors, Known, implicit_margin
-from rpo_cli.train_settings import TrainSettings
 from tests.closeness import assert_close
 
 FILE = "pytorch_lora_weights.safetensors"

@@ -120,7 +120,7 @@ def test_a_reference_of_its_own_is_neither_the_policy_nor_the_model(run_train, f
 
 
 def replace_rank(rank):
-    from rpo_cli.train_settings import TrainSettings
+    from rpo_cli.config import TrainSettings
 
     return TrainSettings(rank=rank)
 

@@ -85,7 +85,7 @@ def test_errors_are_reduced_in_float32(dtype):
 )
 def test_every_listed_method_has_the_beta_it_is_asked_for(name):
     """Found in diffusers: --loss_type ipo reads an option that does not exist, and crashes."""
+    from rpo_cli.config import TrainSettings
     from rpo_cli.train.compose import settled
-    from rpo_cli.train_settings import TrainSettings
 
     assert settled(TrainSettings(method=name, beta=123.0))[0].beta == 123.0

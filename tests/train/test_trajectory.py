@@ -6,12 +6,12 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.train.families import open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.online.trajectory import Grid, Sampler, log_probability, sample, step_kl, step_of
 from rpo_cli.train.policy import build_policy, weight_dtype
-from rpo_cli.train_settings import TrainSettings
 from tests.closeness import FORWARD, assert_close
 
 CONFIG = {

@@ -7,6 +7,7 @@ from typing import get_args
 import pytest
 import torch
 
+from rpo_cli.config import PairWeight, SoftLabels
 from rpo_cli.train.data.pairs import Pair
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.objectives.weights import (
@@ -20,7 +21,6 @@ from rpo_cli.train.objectives.weights import (
     timestep_weights,
     weight_scale,
 )
-from rpo_cli.train_settings import PairWeight, SoftLabels
 
 
 def pairs(**columns) -> list[Pair]:

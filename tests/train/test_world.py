@@ -15,13 +15,13 @@ import torch
 from safetensors.torch import load_file
 
 from rpo_cli.compute import Launch, launched, pick_device
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import Silent
 from rpo_cli.train import step as step_module
 from rpo_cli.train.distributed import launch as processes_module
 from rpo_cli.train.distributed.process_group import ALONE, World, loopback
 from rpo_cli.train.run import train
-from rpo_cli.train_settings import TrainSettings
 
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
 LORA = "adapter/pytorch_lora_weights.safetensors"

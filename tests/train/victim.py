@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from rpo_cli.sections import OnlineSettings
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.train import loop, validation  # noqa: F401  imported before the fork
 from rpo_cli.train.online import loop as rounds  # noqa: F401
 from rpo_cli.train.online.run import Rewards, train_online
 from rpo_cli.train.run import Embedder, train
-from rpo_cli.train_settings import TrainSettings
 
 
 def keep_gradient(path: Path) -> None:

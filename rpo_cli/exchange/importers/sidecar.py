@@ -27,7 +27,7 @@ from rpo_cli.exchange.incoming import (
     text_of,
 )
 from rpo_cli.exchange.prompt_text import storable
-from rpo_cli.picture_formats import ENDINGS, OTHERS
+from rpo_cli.pictures import ENDINGS, OTHERS
 
 CAPTIONS = (".txt", ".caption")
 

@@ -28,7 +28,7 @@ from rpo_cli.exchange.incoming import (
 )
 from rpo_cli.exchange.json_text import is_list, json_items, json_lines
 from rpo_cli.exchange.touched import touch
-from rpo_cli.picture_formats import ENDINGS
+from rpo_cli.pictures import ENDINGS
 from rpo_cli.text import read_text
 
 JSON = (".json", ".jsonl", ".ndjson")

@@ -32,8 +32,7 @@ from rpo_cli.exchange.incoming import (
 from rpo_cli.exchange.json_text import parsed
 from rpo_cli.exchange.touched import touch
 from rpo_cli.exchange.unpack import TARS
-from rpo_cli.picture_formats import ENDINGS, OTHERS
-from rpo_cli.pictures import MAX_BYTES
+from rpo_cli.pictures import ENDINGS, MAX_BYTES, OTHERS
 
 HINT = "check the folder, or name another --format; see `rpo list importers`"
 MAX_TEXT = 2**20

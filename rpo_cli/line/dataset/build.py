@@ -17,11 +17,11 @@ from rpo_cli.config import PairSettings
 from rpo_cli.exchange.card import Facts, built, render
 from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, schema, sweep, write_splits
 from rpo_cli.exchange.rich import rewards_of
+from rpo_cli.files import told
 from rpo_cli.line.dataset.differences import differences_of
 from rpo_cli.line.dataset.picture_cache import PictureShelf
 from rpo_cli.line.dataset.rows import KEYS, Export, Live, light_rows, tell
 from rpo_cli.line.work.edit_floor import measured
-from rpo_cli.parts import told
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED, KEY_VERSION, Edit, Image, Pair, canonical_json
 from rpo_cli.stages.judge import judge

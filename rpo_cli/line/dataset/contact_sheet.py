@@ -6,11 +6,10 @@ from pathlib import Path
 
 from PIL.Image import Image as Picture
 
-from rpo_cli.drafts import create, draft_of, make_folder, write_whole
 from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.exchange.dataset import CARD
+from rpo_cli.files import create, draft_of, make_folder, told, write_whole
 from rpo_cli.line.session import Line
-from rpo_cli.parts import told
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Critique, Edit, Image, Pair
 from rpo_cli.report.changed import fitted

@@ -29,17 +29,17 @@ from rpo_cli.evaluation.labels import (
 from rpo_cli.evaluation.looks import DISTANCES, MEASURED_BY, look
 from rpo_cli.evaluation.probe import FEATURES, features, probe
 from rpo_cli.exchange.dataset import ranking_id
+from rpo_cli.files import reading
 from rpo_cli.line.evaluation.evaluate import FOLDER, Evaluation, checked_name, read_json
 from rpo_cli.line.evaluation.prompts import dataset_files
 from rpo_cli.line.review.agreement import rows_of
 from rpo_cli.line.session import Line
-from rpo_cli.normal_form import normalised
-from rpo_cli.parts import reading
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import content_key
 from rpo_cli.stages.gates import perceptual_hash
 from rpo_cli.stages.people import consensus, said_of
 from rpo_cli.store import Store
+from rpo_cli.text import normalised
 
 RESULTS = "dataset.json"
 FIGURES = 3

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rpo_cli.anchors import DEFAULT
 from rpo_cli.errors import RpoError
 from rpo_cli.line.evaluation.models import Contender
 from rpo_cli.line.session import Line
@@ -14,6 +13,7 @@ from rpo_cli.protocols import Observer
 from rpo_cli.records import row_seed
 from rpo_cli.resolve import resolve
 from rpo_cli.scopes import GENERATOR, HANGS, MODEL
+from rpo_cli.settings_checks import DEFAULT
 from rpo_cli.store import open_store
 
 # settings of the run that it shares; what makes the pictures and what scores them

@@ -13,10 +13,10 @@ from rpo_cli.exchange.json_text import json_line
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.prompts import live_prompts
-from rpo_cli.normal_form import normalised
 from rpo_cli.records import content_key
 from rpo_cli.stages.split import split_of
 from rpo_cli.store import Store
+from rpo_cli.text import normalised
 
 
 @dataclass(frozen=True)

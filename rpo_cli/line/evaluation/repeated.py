@@ -7,12 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from rpo_cli.anchors import anchored, portable
 from rpo_cli.errors import MissingDependency, RunLocked, UsageError, nearest
 from rpo_cli.line.evaluation.models import LABEL
 from rpo_cli.line.session import Line
 from rpo_cli.manifest import EVALUATIONS, Manifest, undo
 from rpo_cli.scopes import TRUSTING
+from rpo_cli.settings_checks import anchored, portable
 from rpo_cli.store import open_store
 
 # options whose value is a path, by the setting whose paths are of the same kind

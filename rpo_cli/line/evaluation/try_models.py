@@ -13,9 +13,9 @@ from tempfile import TemporaryFile
 
 from PIL.Image import Image as Picture
 
-from rpo_cli.drafts import write_whole
 from rpo_cli.errors import CorruptImage, RpoError, UsageError
 from rpo_cli.exchange.prompt_text import MAX_CHARACTERS
+from rpo_cli.files import told, write_whole
 from rpo_cli.line.evaluation.guidances import checked_guidances
 from rpo_cli.line.evaluation.models import BASE, Contender, contenders, finished, refuse_other_bases
 from rpo_cli.line.evaluation.nested import nested_line, noise_seed, of_their_base, tuned_model
@@ -24,7 +24,6 @@ from rpo_cli.line.preflight import preflight
 from rpo_cli.line.session import Line
 from rpo_cli.line.stage import reject_reasons, run_stage
 from rpo_cli.line.work.base import generate_work
-from rpo_cli.parts import told
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, content_key
 from rpo_cli.report.changed import fitted

@@ -8,9 +8,9 @@ from rpo_cli.colours import decoding_of
 from rpo_cli.errors import CorruptImage, OtherFormat
 from rpo_cli.exchange.incoming import Bad, Choice, Entry, Feedback, Picture, Vote
 from rpo_cli.line.imports.sources import STAGE
-from rpo_cli.normal_form import normalised
 from rpo_cli.pictures import read, sha256
 from rpo_cli.records import Critique, Image, ImageData, Preference, Prompt, Reject, Row, content_key
+from rpo_cli.text import normalised
 
 SWAPPED: dict[Choice | None, Choice] = {"a": "b", "b": "a", "tie": "tie"}
 

@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rpo_cli.drafts import draft_folder
 from rpo_cli.errors import UsageError
-from rpo_cli.parts import told
+from rpo_cli.files import draft_folder, told
 
 INDEX = "index.html"
 MARK = b'<meta name="generator" content="rpo report">'

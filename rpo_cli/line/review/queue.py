@@ -10,8 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from rpo_cli.drafts import create, draft_of, make_folder, sync
-from rpo_cli.parts import told
+from rpo_cli.files import create, draft_of, make_folder, sync, told
 from rpo_cli.records import EDITED
 from rpo_cli.stages.people import Subject, subject
 

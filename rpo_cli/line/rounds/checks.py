@@ -1,12 +1,12 @@
 """What contradicts a training in rounds; told before anything is made, all at once."""
 
 from rpo_cli.compute import launched
+from rpo_cli.config import RoundSettings
 from rpo_cli.errors import SettingsError
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.rounds.round import pictures_each
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.prompts import parent_prompts
-from rpo_cli.sections import RoundSettings
 from rpo_cli.train.compose import composed
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.online.compose import is_online

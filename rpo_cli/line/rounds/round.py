@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rpo_cli.anchors import DEFAULT
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.json_text import json_line
 from rpo_cli.line.imports.sources import import_groups, imported
@@ -22,9 +22,9 @@ from rpo_cli.protocols import Observer
 from rpo_cli.records import Image, ImageData, Row, canonical_json, content_key, row_seed
 from rpo_cli.resolve import resolve
 from rpo_cli.scopes import GENERATOR, HANGS
+from rpo_cli.settings_checks import DEFAULT
 from rpo_cli.stages.split import split_of
 from rpo_cli.store import open_store
-from rpo_cli.train_settings import TrainSettings
 
 STRATEGY = {"given": "seeds", "generated": "spin", "renoised": "sapo"}  # by the objective's losers
 SEEDS, LOSERS = 4, 2  # pictures of a prompt, or of a winner, unless the settings say another number

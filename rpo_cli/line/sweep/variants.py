@@ -13,14 +13,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rpo_cli import __version__
-from rpo_cli.anchors import anchored, portable
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.line.evaluation.models import LABEL
 from rpo_cli.line.formats import check_format, current
 from rpo_cli.line.session import Line
 from rpo_cli.manifest import SWEEPS, Manifest
 from rpo_cli.records import FORMAT_VERSION
-from rpo_cli.settings_said import text_of
+from rpo_cli.resolve import text_of
+from rpo_cli.settings_checks import anchored, portable
 from rpo_cli.store import Store
 from rpo_cli.train.run import SCHEDULE_ONLY
 

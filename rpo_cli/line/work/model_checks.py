@@ -10,7 +10,6 @@ from rpo_cli.adapters import adapter_file, held, scaling_said
 from rpo_cli.backends.lora_names import DENOISERS, ORIGINAL, match
 from rpo_cli.backends.lora_said import refuse
 from rpo_cli.errors import MissingDependency, UsageError
-from rpo_cli.headers import shapes
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.model_facts import cached
 from rpo_cli.line.session import Line
@@ -24,7 +23,7 @@ from rpo_cli.line.work.models import (
     left_over,
     pipeline_index,
 )
-from rpo_cli.published import INDEX, published
+from rpo_cli.model_files import INDEX, published, shapes
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.kinds import CONTROLNET, CONTROLNET_IMG2IMG, SD
 from rpo_cli.single_file import single_file

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import save
 
-from rpo_cli.drafts import draft_of, make_folder, sync, sync_tree, write_whole
 from rpo_cli.errors import StorageError
+from rpo_cli.files import draft_of, make_folder, sync, sync_tree, write_whole
 
 TEMPORARY = ".tmp-"
 

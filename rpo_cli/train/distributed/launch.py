@@ -20,9 +20,9 @@ from typing import IO
 import torch
 
 from rpo_cli.compute import launched
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.train.distributed.process_group import ALONE, LostProcess, World, joined, loopback
-from rpo_cli.train_settings import TrainSettings
 
 Share = Callable[[World], object]  # what one process does of a training; it pickles
 READY = b"ready\n"

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import Tensor
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.train.data.atomic import (
     folder_atomically,
@@ -32,7 +33,6 @@ from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.texts import require_texts
-from rpo_cli.train_settings import TrainSettings
 
 DENOISER_FILE = "diffusion_pytorch_model.safetensors"
 CARD = "README.md"

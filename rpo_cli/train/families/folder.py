@@ -11,7 +11,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from rpo_cli.errors import UsageError
-from rpo_cli.published import part_loaded, pipeline_loaded
+from rpo_cli.model_files import part_loaded, pipeline_loaded
 from rpo_cli.single_file import is_single_file, single_file
 from rpo_cli.train.families.encoders import Condition, Encoders, quiet
 

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.train.families import Family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.policy import DTYPES, Policy, build_policy
 from rpo_cli.train.texts import blank_texts
-from rpo_cli.train_settings import TrainSettings
 
 Pass = Callable[[nn.Module], Tensor]
 SINGLE = 4  # bytes of a float32

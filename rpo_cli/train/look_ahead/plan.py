@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.train.compose import for_data, settled
 from rpo_cli.train.data.pairs import training_rows
 from rpo_cli.train.families import Family, open_family
@@ -17,7 +18,6 @@ from rpo_cli.train.look_ahead.flops import SINGLE, Flops, blank_pass, blank_poli
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.policy import Policy, weight_dtype
 from rpo_cli.train.texts import require_texts
-from rpo_cli.train_settings import TrainSettings
 
 # dense bf16 and fp16 FLOP/s by the name that torch.cuda gives; NVIDIA's data sheets
 PEAKS = {"H200": 989e12, "H100 80GB HBM3": 989e12, "A100": 312e12}

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rpo_cli.compute import pick_device, set_threads
+from rpo_cli.config import TrainSettings
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.train.run import Embedder
-from rpo_cli.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from rpo_cli.train.scale import BetaAdvice

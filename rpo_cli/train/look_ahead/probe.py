@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from rpo_cli.compute import launched, pick_device, set_threads
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.train.compose import for_data, require_embedder, settled
@@ -18,7 +19,6 @@ from rpo_cli.train.packages import require_packages
 from rpo_cli.train.prepare import Inputs
 from rpo_cli.train.run import Embedder
 from rpo_cli.train.step import train_step
-from rpo_cli.train_settings import TrainSettings
 
 SECONDS_AN_HOUR = 3600
 

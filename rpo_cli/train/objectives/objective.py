@@ -14,12 +14,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from rpo_cli.config import RatioBase
 from rpo_cli.train.objectives.contrasts import pair, winner_only
 from rpo_cli.train.objectives.errors import Errors, Known, join, ranks, sides
 from rpo_cli.train.objectives.links import LINKS
 from rpo_cli.train.objectives.transforms import own_error, reference_of, relative_error
 from rpo_cli.train.objectives.weights import COLUMNS, PairWeight, SoftLabels, TimestepWeight, importance
-from rpo_cli.train_settings import RatioBase
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from rpo_cli.config import PairWeight, SoftLabels, TimestepWeight
 from rpo_cli.train.data.pairs import Pair
-from rpo_cli.train_settings import PairWeight, SoftLabels, TimestepWeight
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -4,11 +4,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 from rpo_cli import registry
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import SettingsError
-from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.compose import unnamed
 from rpo_cli.train.online.objective import OnlineObjective
-from rpo_cli.train_settings import TrainSettings
 
 NAMES = frozenset(entry.name for entry in fields(OnlineObjective)) - {"name", "learning_rate"}
 PARTS = {

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from rpo_cli.sections import Baseline
+from rpo_cli.config import Baseline
 
 Floats = NDArray[np.float64]
 TINY = 1e-6  # beside a standard deviation; DDPO's

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rpo_cli.sections import OnlineSettings
+from rpo_cli.config import OnlineSettings
 from rpo_cli.train.average import Average
 from rpo_cli.train.metrics import Numbers
 from rpo_cli.train.online.credit import (

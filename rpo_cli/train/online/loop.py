@@ -11,10 +11,10 @@ from typing import Any
 import torch
 
 from rpo_cli.compute import is_out_of_memory, set_threads
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
-from rpo_cli.sections import OnlineSettings
 from rpo_cli.train import checkpoint
 from rpo_cli.train.average import Average
 from rpo_cli.train.distributed.process_group import ALONE, World
@@ -38,7 +38,6 @@ from rpo_cli.train.online.teach import Teacher
 from rpo_cli.train.online.trajectory import Grid, Sampler
 from rpo_cli.train.optimiser import make_optimiser
 from rpo_cli.train.policy import Policy, build_policy, weight_dtype
-from rpo_cli.train_settings import TrainSettings
 
 ENDS = ("first round", "last round")
 

@@ -8,8 +8,7 @@ in `registry.online_objectives`, one row in tests/train/online/test_losses.py.
 from dataclasses import dataclass
 from typing import Literal
 
-from rpo_cli.sections import Baseline
-from rpo_cli.train_settings import RatioBase
+from rpo_cli.config import Baseline, RatioBase
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import ceil
 
-from rpo_cli.sections import OnlineSettings
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.train.families import open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.look_ahead.flops import blank_pass, blank_policy, passes
@@ -16,7 +16,6 @@ from rpo_cli.train.online.sampling import (
     require_family,
     rows_of_pass,
 )
-from rpo_cli.train_settings import TrainSettings
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from rpo_cli.compute import launched, pick_device, set_threads
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
-from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.distributed.process_group import ALONE
 from rpo_cli.train.online.compose import settled_online
 from rpo_cli.train.online.lesson import State
@@ -21,7 +21,6 @@ from rpo_cli.train.online.run import Rewards, require_work
 from rpo_cli.train.online.sampling import drawn_in_round
 from rpo_cli.train.online.teach import Teacher
 from rpo_cli.train.packages import require_packages
-from rpo_cli.train_settings import TrainSettings
 
 SECONDS_AN_HOUR = 3600
 

@@ -14,10 +14,10 @@ from PIL.Image import Image as Picture
 from torch import Tensor
 
 from rpo_cli.compute import run_halving
+from rpo_cli.config import OnlineSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer, Reward
 from rpo_cli.records import row_seed
-from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.data.buckets import Frame
 from rpo_cli.train.data.latents import ENCODE_BATCH
 from rpo_cli.train.distributed.process_group import ALONE, World, gather_tables

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rpo_cli.compute import launched, pick_device
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Reward, Silent
 from rpo_cli.records import content_key
-from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.online.compose import settled_online
 from rpo_cli.train.run import (
     TrainReport,
@@ -21,7 +21,6 @@ from rpo_cli.train.run import (
     result_folder,
     with_exports,
 )
-from rpo_cli.train_settings import TrainSettings
 
 if TYPE_CHECKING:
     from rpo_cli.train.distributed.launch import Share

@@ -2,13 +2,12 @@
 
 from diffusers import DDIMScheduler
 
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.families import Family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.online.trajectory import Grid
-from rpo_cli.train_settings import TrainSettings
 
 
 def require_family(family: Family, objective: OnlineObjective) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.records import row_seed
-from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.diffusion import seeded
 from rpo_cli.train.distributed.process_group import ALONE, World, gather_tables
 from rpo_cli.train.metrics import Numbers
@@ -20,7 +20,6 @@ from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.online.rollout import Rollout, padded
 from rpo_cli.train.online.trajectory import Sampler, log_probability, step_kl, step_of
 from rpo_cli.train.step import learning_rate
-from rpo_cli.train_settings import TrainSettings
 
 
 @dataclass

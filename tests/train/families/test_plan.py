@@ -3,8 +3,8 @@
 import pytest
 
 from rpo_cli import registry
+from rpo_cli.config import TrainSettings
 from rpo_cli.train.look_ahead.plan import plan
-from rpo_cli.train_settings import TrainSettings
 
 
 @pytest.mark.parametrize("name", list(registry.families))

@@ -13,6 +13,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from PIL import Image
 
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Silent
 from rpo_cli.train.data.latents import Builder, Framing
@@ -21,7 +22,6 @@ from rpo_cli.train.draws import DrawSettings, drawn_pair
 from rpo_cli.train.families import open_family, to_pixels
 from rpo_cli.train.gradients import by_shape
 from rpo_cli.train.prepare import schedule_of
-from rpo_cli.train_settings import TrainSettings
 from tests.closeness import FORWARD, assert_close
 
 SHAPES = [(16, 16), (40, 20), (20, 40), (24, 16)]

@@ -8,14 +8,13 @@ import torch
 from diffusers import DDIMScheduler
 from safetensors.torch import load_file
 
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.protocols import Silent
-from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.online.rollout import conditions
 from rpo_cli.train.online.run import Rewards, train_online
 from rpo_cli.train.online.trajectory import Grid, Sampler, sample
 from rpo_cli.train.policy import build_policy, weight_dtype
-from rpo_cli.train_settings import TrainSettings
 from tests.closeness import FORWARD, assert_close
 
 PROMPTS = ["a red thing", "a dog", "a cat"]

@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rpo_cli.sections import OnlineSettings
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.train.online.run import Rewards, train_online
-from rpo_cli.train_settings import TrainSettings
 
 PROMPTS = [("p0", "a red thing"), ("p1", "a blue thing"), ("p2", "a dog"), ("p3", "a cat")]
 

@@ -4,12 +4,11 @@ import json
 
 import pytest
 
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.families import StableDiffusion1
 from rpo_cli.train.look_ahead import plan as pair_plan
 from rpo_cli.train.online.plan import plan_online
-from rpo_cli.train_settings import TrainSettings
 
 SMALL = {"rounds": 2, "rank": 4, "batch_size": 4, "global_batch": 3, "learning_rate": 1e-4}
 ONLINE = {"steps": 4, "guidance": 2.0, "images_per_prompt": 2, "prompts_per_round": 2, "inner_epochs": 2}

@@ -13,11 +13,10 @@ import pytest
 from safetensors.torch import load_file
 
 from rpo_cli import registry
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import RpoError, SettingsError, Terminated, UsageError
-from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.online.compose import composed_online, settled_online
 from rpo_cli.train.online.run import Rewards
-from rpo_cli.train_settings import TrainSettings
 
 NAMES = list(registry.online_objectives)
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -184,8 +183,8 @@ def test_a_finished_training_loads_no_heavy_library(run_online, tmp_path, model)
     script = f"""
 import sys
 from pathlib import Path
-from rpo_cli.train_settings import TrainSettings
-from rpo_cli.sections import OnlineSettings
+from rpo_cli.config import TrainSettings
+from rpo_cli.config import OnlineSettings
 from rpo_cli.train.online.run import Rewards, train_online
 done = train_online(
     TrainSettings(

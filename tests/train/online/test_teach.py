@@ -7,8 +7,8 @@ import torch
 from diffusers import DDIMScheduler
 
 from rpo_cli import registry
+from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import RpoError
-from rpo_cli.sections import OnlineSettings
 from rpo_cli.train.families import open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.online.credit import Memory
@@ -18,7 +18,6 @@ from rpo_cli.train.online.rollout import Rollout, round_prompts
 from rpo_cli.train.online.teach import Chunk, Teacher
 from rpo_cli.train.online.trajectory import Grid, Sampler, sample, step_kl
 from rpo_cli.train.policy import build_policy, weight_dtype
-from rpo_cli.train_settings import TrainSettings
 from tests.closeness import GRADIENT, assert_close
 
 PICTURES = 4

@@ -1,8 +1,4 @@
-"""What of a model's files is read: weights of a variant where no others are, parts that may be absent.
-
-Repositories of half precision hold `*.fp16.safetensors` alone, and pipelines are often published without
-the safety checker that their index names.
-"""
+"""What a safetensors file says of itself: names and shapes of its tensors, without reading any."""
 
 import json
 import re
@@ -10,9 +6,55 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
+from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
+
+MAX_HEADER = 100 << 20  # bytes that the description of a safetensors file may have
+METADATA = "__metadata__"
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def header(file: Path) -> dict[str, Any]:
+    """Name → {"dtype", "shape", "data_offsets"}, and under "__metadata__" what its writer said.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is no safetensors file, or not a whole one.
+    """
+    with file.open("rb") as opened:
+        length = int.from_bytes(opened.read(8), "little")
+        if length > MAX_HEADER:
+            raise ValueError("no safetensors file: its header would be too long")
+        found = json.loads(opened.read(length))
+    if not isinstance(found, dict) or not all(isinstance(entry, dict) for entry in found.values()):
+        raise ValueError("no safetensors file: its header is no table")
+    _whole(found, 8 + length, file.stat().st_size)
+    return found
+
+
+def _whole(found: dict[str, Any], start: int, size: int) -> None:
+    ends = [entry.get("data_offsets", ())[1:2] for name, entry in found.items() if name != METADATA]
+    end = start + max((end[0] for end in ends if end and isinstance(end[0], int)), default=0)
+    if size < end:
+        raise ValueError(f"cut short: {size:,} of {end:,} bytes")
+
+
+def shapes(file: Path) -> Shapes:
+    """Name → shape of every tensor; errors as of `header`."""
+    try:
+        found = header(file)
+        return {name: tuple(map(int, entry["shape"])) for name, entry in found.items() if name != METADATA}
+    except (LookupError, TypeError) as error:
+        raise ValueError(f"no safetensors file: {error}") from error
+
+
+def numbers(file: Path) -> int:
+    """How many numbers all tensors hold; errors as of `header`."""
+    return sum(map(prod, shapes(file).values()))
+
 
 T = TypeVar("T")
 
