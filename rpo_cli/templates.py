@@ -2,7 +2,7 @@
 
 A critique style is a folder `critique/<style>/` with critique.txt and instructions.txt (two turns) and
 single.txt (one turn), and rubric.txt where more than flaws and instructions is asked for
-(`stages/rubrics.py`); `reward/vqascore.txt` asks the yes/no question. Values are data, never instructions:
+(`stages/replies.py`); `reward/vqascore.txt` asks the yes/no question. Values are data, never instructions:
 what looks like a model's control token in them is disarmed, and the templates stand `<prompt>` marks
 around the prompt. To add a style: a folder in prompts/critique/.
 """

@@ -2,7 +2,7 @@
 
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import edit_work, generate_work
-from rpo_cli.stages.cuts import cut_note
+from rpo_cli.stages.generate import cut_note
 
 # stage → (work, table, key column, column of the text, what several texts are called)
 STAGES = {

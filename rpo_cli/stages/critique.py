@@ -15,9 +15,8 @@ from rpo_cli.config import CritiqueSettings
 from rpo_cli.protocols import Conversation, Critic, Message, Reply, Results, Task
 from rpo_cli.records import Critique, Reject, content_key, row_seed, seen_as
 from rpo_cli.stages.cleaning import OTHER_FIELD, cleaned
-from rpo_cli.stages.replies import PLAIN, BadReply, Parsed, parse, schema
-from rpo_cli.stages.rubrics import Rubric
-from rpo_cli.stages.texts import check_text
+from rpo_cli.stages.refusals import check_text
+from rpo_cli.stages.replies import PLAIN, BadReply, Parsed, Rubric, parse, schema
 from rpo_cli.templates import Templates
 
 if TYPE_CHECKING:

@@ -1,16 +1,19 @@
 """edit: a picture and its critique's instructions → edited pictures."""
 
+import hashlib
+import re
+from bisect import bisect
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Literal
 
 from rpo_cli.compute import is_out_of_memory
 from rpo_cli.pictures import encode_png, sha256
 from rpo_cli.protocols import Editor, EditRequest, Refused, Results, Task
-from rpo_cli.records import Edit, ImageData, Reject, content_key, row_seed, seen_as
-from rpo_cli.stages.cuts import Cut, uncut, with_cuts
-from rpo_cli.stages.generate import is_black
+from rpo_cli.records import Edit, ImageData, Reject, canonical_json, content_key, row_seed, seen_as
+from rpo_cli.stages.generate import Cut, is_black, uncut, with_cuts
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -180,3 +183,127 @@ class Finish:
             detail=said[:2000],
             settings=self.settings,
         )
+
+
+POINTS = 16  # of an instruction on the ring: its share varies by a quarter
+WORD = re.compile(r"\w+")
+Words = frozenset[str]
+
+
+def wanted_counter_edits(
+    critiques: Sequence[Critiqued],
+    *,
+    count: int,
+    guidance: Sequence[float | None],
+    image_guidance: Sequence[float | None],
+    seed: int,
+    settings: str,
+) -> Iterator[Task]:
+    """Up to `count` edits of every picture, each by another instruction, at the first of each guidance."""
+    if count == 0:
+        return
+    ring = Ring.of(critiques)
+    for source in critiques:
+        for instruction in ring.draw(source, count, seed):
+            made = (source.image_sha256, source.prompt, (instruction,))
+            text, image = guidance[0], image_guidance[0]
+            shown = seen_as(source.image_sha256, source.decoding)
+            key = content_key("counter-edit", shown, *made[1:], text, image, seed, settings)
+            own_seed = row_seed(seed, "counter-edit", *made)
+            # its number among the draws may change with the ring, so it is no part of the row
+            task = EditTask(source, (instruction,), 0, text, image, own_seed, purpose="counter")
+            yield Task(key, source.critique_id, task)
+
+
+@dataclass(frozen=True)
+class Ring:
+    """The distinct instructions of all critiques, and what the critiques of each prompt ask for."""
+
+    places: tuple[int, ...]
+    texts: tuple[str, ...]
+    own: dict[str, set[Words]]
+
+    @classmethod
+    def of(cls, critiques: Iterable[Critiqued]) -> "Ring":
+        own: dict[str, set[Words]] = defaultdict(set)
+        distinct: set[str] = set()
+        for critique in critiques:
+            own[critique.prompt_id] |= set(map(words, critique.instructions))
+            distinct |= set(critique.instructions)
+        points = sorted((_place(text, n), text) for text in distinct for n in range(POINTS))
+        return cls(tuple(place for place, _ in points), tuple(text for _, text in points), dict(own))
+
+    def draw(self, source: Critiqued, count: int, seed: int) -> list[str]:
+        """Up to `count` instructions, none near to one that the prompt's own critiques gave."""
+        start = bisect(self.places, _place(seed, source.image_sha256, source.prompt))
+        return list(islice(self._others(start, source.prompt_id), count))
+
+    def _others(self, start: int, prompt_id: str) -> Iterator[str]:
+        taken = list(self.own.get(prompt_id, ()))
+        size = len(self.texts)
+        for text in (self.texts[(start + step) % size] for step in range(size)):
+            mine = words(text)
+            if not any(mine <= other or other <= mine for other in taken):
+                taken.append(mine)
+                yield text
+
+
+def words(text: str) -> Words:
+    """What two instructions are compared by: case, order and punctuation do not count."""
+    return frozenset(WORD.findall(text.casefold())) or frozenset((text,))
+
+
+def _place(*what: object) -> int:
+    """A point of the ring, in [0, 2**64)."""
+    return int.from_bytes(hashlib.blake2b(canonical_json(what).encode(), digest_size=8).digest(), "big")
+
+
+NOTHING = ""  # the instruction
+SPREAD = 2.0  # how far beyond the lower quartile a change is still the editor's own noise
+
+
+def wanted_floor(
+    pictures: Iterable[Critiqued],
+    *,
+    count: int,
+    guidance: Sequence[float | None],
+    image_guidance: Sequence[float | None],
+    seed: int,
+    settings: str,
+) -> Iterator[Task]:
+    """Up to `count` pictures, the same whatever their order, once at every pair of guidances."""
+    for source in chosen(pictures, count):
+        for text, image in dict.fromkeys(product(guidance, image_guidance)):
+            made = ("edit-floor", seen_as(source.image_sha256, source.decoding), source.prompt)
+            key = content_key(*made, text, image, seed, settings)
+            own_seed = row_seed(seed, *made)
+            yield Task(
+                key,
+                source.image_id,
+                EditTask(source, (NOTHING,), 0, text, image, own_seed, purpose="floor"),
+            )
+
+
+def chosen(pictures: Iterable[Critiqued], count: int) -> list[Critiqued]:
+    """Those of the lowest hashes, each picture once; another picture of the run displaces one at most."""
+    unique: dict[str, Critiqued] = {}
+    for picture in sorted(pictures, key=lambda picture: (picture.prompt_id, picture.image_id)):
+        unique.setdefault(picture.image_sha256, picture)
+    order = sorted(unique, key=lambda sha256: content_key("edit-floor", sha256))
+    return [unique[sha256] for sha256 in order[:count]]
+
+
+def floor_of(changes: Sequence[float]) -> float:
+    """The change up to which an edit says nothing, from those under an empty instruction, at least one.
+
+    The largest within `SPREAD` times the lower quartile: a single picture that fell apart has no say. Where
+    more than a quarter lie beyond that, the editor invents edits when it is asked for none (InstructPix2Pix
+    learns to, from instructions that are left out), and the lower quartile is what is left of its noise.
+
+    Args:
+        changes: mean absolute pixel differences in [0, 1].
+    """
+    ordered = sorted(changes)
+    quartile = ordered[(len(ordered) - 1) // 4]
+    near = [change for change in ordered if change <= SPREAD * quartile]
+    return quartile if 4 * (len(ordered) - len(near)) > len(ordered) else near[-1]

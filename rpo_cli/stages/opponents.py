@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rpo_cli.config import PairSettings
 from rpo_cli.protocols import Renoiser, Task
 from rpo_cli.records import content_key, row_seed, seen_as
-from rpo_cli.stages.cuts import Cut, with_cuts
-from rpo_cli.stages.generate import ImageTask
+from rpo_cli.stages.generate import Cut, ImageTask, with_cuts
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture

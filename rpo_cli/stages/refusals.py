@@ -8,7 +8,7 @@ goes on to say what is wrong, nor "I cannot see a hat". To add a language: its l
 import re
 import unicodedata
 
-from rpo_cli.stages.nothing import without_quotes
+from rpo_cli.stages.instructions import asks_for_nothing, plain, without_quotes
 
 LONGEST = 20_000  # characters that are looked at
 FIRST = 600  # of a sentence: a refusal begins it
@@ -273,3 +273,94 @@ def _refuses(sentence: str) -> bool:
     bare = " ".join(sentence[:FIRST].split())
     began = [bare, _OPENING.sub("", bare)]
     return any(re.match(pattern, one) for pattern in _REFUSALS for one in dict.fromkeys(began) if one)
+
+
+_EVASIONS = re.compile(
+    # English
+    r"\b(?:i|we)(?:'m| am| are|'ve| have)? (?:\w+ ){0,2}?(?:can't|cannot|can not|couldn't|unable|"
+    r"not able|won't|will not|"
+    r"don't|do not|didn't|did not|not|no (?:access|way|means)|haven't|lack|must not|abstain|refuse|"
+    r"decline|have to (?:stop|"
+    r"pass)|must stop)\b|"
+    r"\b(?:guidelines?|polic(?:y|ies)|terms of (?:use|service)|(?:my|our) (?:capabilit|abilit|scope|"
+    r"training)\w*|"
+    r"(?:language|text) model|content filter|your (?:request|message|query)|nudity|(?:only|"
+    r"just) (?:see )?text|where(?:'s| is| are) the (?:image|picture|photo)|goes against|my principles|"
+    r"pornograph\w*|"
+    r"inappropriate|disallowed|"
+    r"prohibited|(?:image|picture|photo|file|nothing|attachment) (?:\w+ ){0,3}(?:uploaded|attached|"
+    r"provided|received)|"
+    r"no (?:image|picture|photo|file|attachment) (?:in|here|yet|to|for|with)|upload|(?:attach|resend|"
+    r"send) (?:it|the|an?|your)|(?:to|for) me)\b|"
+    # German
+    r"\b(?:ich|mir|mich|wir|uns)\b[^.]*\b(?:nicht|nichts|kein\w*|unmöglich|untersagt|verwehrt|verboten)\b|"
+    r"\b(?:richtlinie\w*|nutzungsbedingung\w*|anfrage|abstand|nur text|programmierung|wo ist das bild|"
+    r"fehlt das bild|sprachmodell\w*|hochlad\w*|hochgeladen\w*|"
+    r"angehängt\w*|"
+    r"bild (?:\w+ ){0,3}(?:übertragen|übermittelt|erhalten)|(?:nicht|außerhalb) (?:in )?mein\w*|"
+    r"(?:schick|send|lad)\w* (?:sie )?(?:mir )?(?:das|ein)|mein\w* (?:möglichkeit|fähigkeit|"
+    r"kompetenz)\w*)\b|"
+    # French
+    r"\b(?:je ne|je n'|ne m'est|il m'est im)|\b(?:politiques?|dans l'impossibilité|ne s'affiche|"
+    r"(?:renvoy|télécharg|envoy)\w+|mes (?:consignes|capacités|règles|directives)|"
+    r"nos (?:règles|"
+    r"conditions)|abstien\w*|aucun (?:fichier|image)|pas d'image|où est l'image|modèle de lang\w+|"
+    r"téléverse\w*|joindre|(?:image|photo|demande) ne|(?:image|"
+    r"photo) jointe|votre (?:"
+    r"demande|requête|message))\b|"
+    # Spanish
+    r"\bno (?:puedo|podría|dispongo|tengo (?:acceso|permi|la|forma|manera|modo)\w*|me|estoy|soy|consigo|"
+    r"logro|"
+    r"voy|quiero|debo|es posible|se (?:puede|pudo))\b|\b("
+    r"?:políticas?|normas|mis (?:capacidades|directrices|reglas)|adjunt\w*|sub(?:e|ir|a) (?:la|una)|"
+    r"solo veo|falta la (?:imagen|foto)|no haré|dónde está la|modelo de lenguaje|(?:envi|"
+    r"mand)\w{1,3} (?:la|una) (?:imagen|foto)|"
+    r"(?:tu|su|esta) (?:solicitud|petición|mensaje))\b|"
+    # Chinese
+    r"只看到|(?:图|图片|照片)在哪|没有图(?!案|形|标)|我选择|我.{0,6}(?:不被|看不|无法|不能|不会|没有|没|不便|不可|不予|拒绝)|无法(?:处理|完成|回答|查看|分析|"
+    r"识别|提供)|(?:此|该|这个|您的|你的)请求|"
+    r"(?:加载|上传|显示)失败|准则|政策|我的(?:能力|权限)|上传|语言模型|敏感"
+)
+
+
+def evades(text: str) -> bool:
+    """Whether a sentence of a critique without flaw is no judgement of a picture."""
+    sentences = (one for one in SENTENCE.split(without_quotes(text[:LONGEST])) if one.strip())
+    return any(_EVASIONS.search(plain(one)) and not asks_for_nothing(one) for one in sentences)
+
+
+# lone surrogates are no text either: they cannot be written
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+LOOP_TIMES = 4  # a phrase said so often in a row is a loop
+
+
+def check_text(text: str) -> str | None:
+    """What is wrong with a free text, in a few words; None when it can be used."""
+    if not text.strip():
+        return "empty"
+    if _CONTROL.search(text):
+        return "control characters"
+    if loops(text):
+        return "the same words over and over"
+    if is_refusal(text):
+        return "a refusal"
+    return None
+
+
+def loops(text: str) -> bool:
+    """Whether a phrase of 1 to 12 words stands LOOP_TIMES in a row, or half of many sentences are repeats.
+
+    Texts without spaces count by runs of characters; rules and borders of tables are no words.
+    """
+    words = [word for word in text.split() if any(sign.isalnum() for sign in word)]
+    for size in range(1, 13):
+        for start in range(len(words) - size * LOOP_TIMES + 1):
+            phrase = words[start : start + size]
+            repeats = (words[start + size * k : start + size * (k + 1)] for k in range(1, LOOP_TIMES))
+            if all(other == phrase for other in repeats):
+                return True
+    sentences = [part.strip() for part in re.split(r"[.!?\n]+", text) if part.strip(" \t|-=*#_:")]
+    if len(sentences) >= 6 and len(set(sentences)) * 2 <= len(sentences):
+        return True
+    runs = re.finditer(r"(\S{1,12}?)\1{14,}", text)
+    return any(any(sign.isalnum() for sign in run[1]) for run in runs)

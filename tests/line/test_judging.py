@@ -12,8 +12,7 @@ from rpo_cli.line.work import base
 from rpo_cli.line.work.base import live_images
 from rpo_cli.line.work.pairwise import judge_works
 from rpo_cli.protocols import Message, Reply, Task
-from rpo_cli.stages.score import Finish
-from rpo_cli.stages.verdicts import JudgeTask, Standing, step, wanted
+from rpo_cli.stages.score import Finish, JudgeTask, Standing, step_judgements, wanted_judgements
 from tests.critic_server import MODEL, running
 
 
@@ -62,7 +61,7 @@ def test_a_verdict_is_about_the_picture_and_not_about_what_it_is_compared_with()
         Task(str(level), "", JudgeTask("edit", "e", "s", "p", "a", grey(level), other=grey(100)))
         for level in (200, 50, 100)
     ]
-    assert step(tasks, Brighter(), 4) == [1.0, -1.0, 0.0]
+    assert step_judgements(tasks, Brighter(), 4) == [1.0, -1.0, 0.0]
 
 
 @pytest.mark.parametrize(("level", "value"), [(200, 1.0), (50, -1.0), (100, 0.0)])
@@ -99,7 +98,9 @@ def test_a_bad_verdict_is_asked_again_sampled_and_then_there_is_none(judge, bad)
 
 
 def task_of(**told):
-    (task,) = wanted([JudgeTask("edit", "e", "s", "p", "x", **told)], reward="judge", settings="{}")
+    (task,) = wanted_judgements(
+        [JudgeTask("edit", "e", "s", "p", "x", **told)], reward="judge", settings="{}"
+    )
     return task
 
 
@@ -115,8 +116,10 @@ def test_an_edit_stands_on_the_score_of_its_original():
 
 
 def test_the_first_picture_of_a_prompt_asks_nothing():
-    (task,) = wanted([JudgeTask("image", "i", "s", "p", "x", grey(1))], reward="judge", settings="{}")
-    assert step([task], None, 1) == [0.0]
+    (task,) = wanted_judgements(
+        [JudgeTask("image", "i", "s", "p", "x", grey(1))], reward="judge", settings="{}"
+    )
+    assert step_judgements([task], None, 1) == [0.0]
 
 
 def test_a_key_names_what_was_compared():

@@ -24,7 +24,7 @@ from rpo_cli.line.dataset.build import _said
 from rpo_cli.line.work import base
 from rpo_cli.line.work.prompts import take_prompts
 from rpo_cli.records import Critique, Edit, Image, ImageData
-from rpo_cli.stages import critique, edit, generate, opponents, score, verdicts
+from rpo_cli.stages import critique, edit, generate, opponents, score
 
 COMMIT, OTHER_COMMIT = "a" * 40, "b" * 40
 HUB = {"backend": "diffusers", "generator": "org/name"}
@@ -364,8 +364,8 @@ def score_key(reward="clip", settings=SETTINGS, **subject):
 
 
 def judge_key(reward="judge", settings=SETTINGS, **subject):
-    (task,) = verdicts.wanted(
-        [verdicts.JudgeTask(**{**JUDGED, **subject})], reward=reward, settings=settings
+    (task,) = score.wanted_judgements(
+        [score.JudgeTask(**{**JUDGED, **subject})], reward=reward, settings=settings
     )
     return task.key
 
@@ -405,7 +405,7 @@ INPUTS = {
         "subject": Same("an edit with an original's bytes scores as that"), "picture": BYTES,
         "decoding": {"decoding": "srgb-1"},
     }),
-    verdicts.JudgeTask: (judge_key, {
+    score.JudgeTask: (judge_key, {
         "sha256": {"sha256": "t"}, "prompt": {"prompt": "a dog"}, "other_sha256": {"other_sha256": "v"},
         "first_sha256": {"first_sha256": "v"}, "subject_id": ID, "prompt_id": NAMED, "other_id": ID,
         "subject": Same("told by what it is compared with"), "picture": BYTES, "other": BYTES,

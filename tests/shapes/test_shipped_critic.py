@@ -15,8 +15,8 @@ from rpo_cli.shapes.manifest import MODELS
 from rpo_cli.shapes.recipe.asked import changed
 from rpo_cli.shapes.render import render
 from rpo_cli.shapes.towards import flaws
+from rpo_cli.stages.refusals import check_text
 from rpo_cli.stages.replies import InstructionsReply, schema
-from rpo_cli.stages.texts import check_text
 from rpo_cli.templates import Templates
 
 CRITIC, REWARD = MODELS / "critic", MODELS / "reward"

@@ -3,8 +3,7 @@
 import random
 from collections import Counter
 
-from rpo_cli.stages.counter import Ring, wanted, words
-from rpo_cli.stages.edit import Critiqued
+from rpo_cli.stages.edit import Critiqued, Ring, wanted_counter_edits, words
 
 SAID = {"guidance": (7.0, 9.0), "image_guidance": (1.5,), "seed": 3, "settings": "{}"}
 
@@ -25,7 +24,7 @@ def crowd(count, instructions=200):
 def drawn(critiques, count=1):
     """(picture → instructions drawn for it) and (picture, instruction) → key."""
     found, keys = {}, {}
-    for task in wanted(critiques, count=count, **SAID):
+    for task in wanted_counter_edits(critiques, count=count, **SAID):
         (instruction,) = task.payload.chain
         found.setdefault(task.payload.source.image_sha256, []).append(instruction)
         keys[task.payload.source.image_sha256, instruction] = task.key
@@ -115,7 +114,7 @@ def test_the_key_says_picture_prompt_instruction_guidance_and_settings():
     critiques = [critique("a"), critique("b", "make it red")]
 
     def key(critiques=critiques, **changes):
-        return next(iter(wanted(critiques, count=1, **{**SAID, **changes}))).key
+        return next(iter(wanted_counter_edits(critiques, count=1, **{**SAID, **changes}))).key
 
     others = (
         [critique("a", picture="other"), critiques[1]],

@@ -6,7 +6,7 @@ from PIL import Image as Picture
 from rpo_cli.protocols import Refused, Task
 from rpo_cli.records import Edit, Image
 from rpo_cli.stages import edit, generate, opponents
-from rpo_cli.stages.cuts import Cut, cut_note, uncut, with_cuts
+from rpo_cli.stages.generate import Cut, cut_note, uncut, with_cuts
 
 
 class Reader:

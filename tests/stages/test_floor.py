@@ -7,7 +7,7 @@ from PIL import Image as Picture
 
 from rpo_cli.protocols import Refused, Task
 from rpo_cli.records import Reject
-from rpo_cli.stages import edit, floor
+from rpo_cli.stages import edit
 
 SAID = {"guidance": (7.5,), "image_guidance": (1.5,), "seed": 0, "settings": "{}"}
 
@@ -17,7 +17,7 @@ def picture(number, prompt="a red ball", prompt_id="p"):
 
 
 def wanted(pictures, count=16, **changed):
-    return list(floor.wanted(pictures, count=count, **{**SAID, **changed}))
+    return list(edit.wanted_floor(pictures, count=count, **{**SAID, **changed}))
 
 
 def sources(tasks):
@@ -45,14 +45,14 @@ def sources(tasks):
 )
 def test_the_floor_is_the_largest_change_of_its_own_noise(changes, told):
     shuffled = random.Random(1).sample(changes, len(changes))
-    assert floor.floor_of(shuffled) == pytest.approx(told, abs=1e-12)
+    assert edit.floor_of(shuffled) == pytest.approx(told, abs=1e-12)
 
 
 def test_a_floor_is_one_of_the_changes_and_no_more_than_twice_the_quartile():
     draw = random.Random(0)
     for _ in range(500):
         changes = [draw.lognormvariate(-4, draw.random() * 2) for _ in range(draw.randint(1, 40))]
-        found = floor.floor_of(changes)
+        found = edit.floor_of(changes)
         quartile = sorted(changes)[(len(changes) - 1) // 4]
         assert found in changes
         assert quartile <= found <= 2 * quartile

@@ -4,7 +4,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from rpo_cli.pictures import decode, encode_png, to_array
-from rpo_cli.stages.gates import Difference, mean_absolute_difference, measure, perceptual_hash
+from rpo_cli.stages.differences import Difference, mean_absolute_difference, measure, perceptual_hash
 
 
 def scene(seed=0, side=64):

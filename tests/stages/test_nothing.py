@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rpo_cli.stages.instructions import instructions_of
-from rpo_cli.stages.nothing import asks_anew, asks_for_nothing, asks_for_something
+from rpo_cli.stages.instructions import asks_anew, asks_for_nothing, asks_for_something, instructions_of
 from rpo_cli.stages.refusals import is_refusal
 
 SAID = tomllib.loads((Path(__file__).parent / "sentences.toml").read_text(encoding="utf-8"))

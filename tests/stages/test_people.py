@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from rpo_cli.config import PairSettings
-from rpo_cli.stages.gates import Difference
+from rpo_cli.stages.differences import Difference
 from rpo_cli.stages.judge import judge
 from rpo_cli.stages.margins import Margin
 from rpo_cli.stages.pairs import Candidate, Picture

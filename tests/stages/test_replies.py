@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rpo_cli.records import Flaw
 from rpo_cli.stages import cleaning
 from rpo_cli.stages.instructions import ANEW, NO_CHANGE, separated
+from rpo_cli.stages.refusals import check_text, loops
 from rpo_cli.stages.replies import (
     EXTRA_KEYS,
     NO_FLAW,
@@ -24,7 +25,6 @@ from rpo_cli.stages.replies import (
     parse,
     schema,
 )
-from rpo_cli.stages.texts import check_text, loops
 
 ROWS = tomllib.loads((Path(__file__).parent / "replies.toml").read_text(encoding="utf-8"))["row"]
 OK = {"flaws": [{"aspect": "colour", "detail": "it is blue"}], "instructions": ["make it red"]}

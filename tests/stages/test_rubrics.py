@@ -6,8 +6,7 @@ import llguidance
 import pytest
 
 from rpo_cli.errors import UsageError
-from rpo_cli.stages.replies import EXTRA_KEYS, BadReply, Parsed, parse, schema
-from rpo_cli.stages.rubrics import Rubric
+from rpo_cli.stages.replies import EXTRA_KEYS, BadReply, Parsed, Rubric, parse, schema
 from rpo_cli.templates import Templates
 
 PLAIN = {"flaws": [{"aspect": "count", "detail": "two stars"}], "instructions": ["remove one star"]}

@@ -18,8 +18,7 @@ from rpo_cli.protocols import Message
 from rpo_cli.shapes.grammar import caption, sample_any
 from rpo_cli.shapes.preset import MODELS
 from rpo_cli.shapes.render import render
-from rpo_cli.stages.replies import InstructionsReply, SingleReply, schema
-from rpo_cli.stages.rubrics import Rubric
+from rpo_cli.stages.replies import InstructionsReply, Rubric, SingleReply, schema
 from rpo_cli.templates import Templates, find
 
 pytestmark = pytest.mark.vllm

@@ -9,7 +9,7 @@ from rpo_cli.line.dataset.picture_cache import PictureShelf
 from rpo_cli.line.work.edit_floor import Floors
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED
-from rpo_cli.stages.gates import Difference, measure
+from rpo_cli.stages.differences import Difference, measure
 from rpo_cli.stages.pairs import Candidate
 
 CHUNK = 64

@@ -36,7 +36,7 @@ from rpo_cli.line.review.agreement import rows_of
 from rpo_cli.line.session import Line
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import content_key
-from rpo_cli.stages.gates import perceptual_hash
+from rpo_cli.stages.differences import perceptual_hash
 from rpo_cli.stages.people import consensus, said_of
 from rpo_cli.store import Store
 from rpo_cli.text import normalised

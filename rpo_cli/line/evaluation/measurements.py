@@ -17,7 +17,7 @@ from rpo_cli.line.work.base import live_images, reward_models, score_works
 from rpo_cli.line.work.prompts import live_prompts
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import Image
-from rpo_cli.stages.gates import perceptual_hash
+from rpo_cli.stages.differences import perceptual_hash
 
 Array = NDArray[np.float64]
 Measure = Callable[[Picture, str], Mapping[str, bool]]

@@ -20,7 +20,7 @@ from rpo_cli.line.work.critics import reward_identity as reward_identity
 from rpo_cli.line.work.generate import making
 from rpo_cli.protocols import Stage, Task
 from rpo_cli.records import canonical_json, content_key
-from rpo_cli.stages import counter, critique, edit, floor, generate, score
+from rpo_cli.stages import critique, edit, generate, score
 
 Made = TypeVar("Made")
 
@@ -156,7 +156,7 @@ def edit_work(line: Line) -> Work:
     if taken != "counter":
         tasks += edit.wanted(critiques, mode=s.mode, attempts=s.edits_per_image, **said)
     if taken != "answers":
-        tasks += counter.wanted(critiques, count=s.counter_edits, **said)
+        tasks += edit.wanted_counter_edits(critiques, count=s.counter_edits, **said)
 
     def stage(device: str, environment: str) -> Stage:
         options = {**chosen.options, "device": device}
@@ -195,7 +195,7 @@ def floor_tasks(line: Line) -> list[Task]:
         )
         for row in live_images(line)
     )
-    found = floor.wanted(
+    found = edit.wanted_floor(
         pictures,
         count=s.floor_pictures,
         guidance=chosen.guidance,

@@ -12,9 +12,8 @@ from rpo_cli.line.work import models
 from rpo_cli.line.work.base import edits_and_floor, floor_tasks, live_images
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import Edit, Image
-from rpo_cli.stages.edit import NO_FLOOR
-from rpo_cli.stages.floor import floor_of
-from rpo_cli.stages.gates import mean_absolute_difference
+from rpo_cli.stages.differences import mean_absolute_difference
+from rpo_cli.stages.edit import NO_FLOOR, floor_of
 from rpo_cli.store import Store
 
 Guidances = tuple[float | None, float | None]  # of the text, of the picture

@@ -8,7 +8,7 @@ from rpo_cli.line.session import Line
 from rpo_cli.line.work import base, critics
 from rpo_cli.protocols import Stage
 from rpo_cli.records import canonical_json
-from rpo_cli.stages import score, verdicts
+from rpo_cli.stages import score
 
 EDITED = ["edit_id", "sha256", "prompt_id", "prompt", "image_id", "image_sha256"]
 
@@ -32,9 +32,9 @@ def judge_works(line: Line, reward: str, ref: str) -> list[base.Work]:
     return [of_images, _work(line, reward, ref, subjects, of_images)]
 
 
-def _image(row: Mapping[str, Any], first: Mapping[str, Any]) -> verdicts.JudgeTask:
+def _image(row: Mapping[str, Any], first: Mapping[str, Any]) -> score.JudgeTask:
     alone = row["sha256"] == first["sha256"]
-    return verdicts.JudgeTask(
+    return score.JudgeTask(
         "image",
         row["image_id"],
         row["sha256"],
@@ -49,8 +49,8 @@ def _image(row: Mapping[str, Any], first: Mapping[str, Any]) -> verdicts.JudgeTa
     )
 
 
-def _edit(row: Mapping[str, Any], first: Mapping[str, Any], decoding: str | None) -> verdicts.JudgeTask:
-    return verdicts.JudgeTask(
+def _edit(row: Mapping[str, Any], first: Mapping[str, Any], decoding: str | None) -> score.JudgeTask:
+    return score.JudgeTask(
         "edit",
         row["edit_id"],
         row["sha256"],
@@ -65,7 +65,7 @@ def _edit(row: Mapping[str, Any], first: Mapping[str, Any], decoding: str | None
 
 
 def _work(
-    line: Line, reward: str, ref: str, subjects: list[verdicts.JudgeTask], before: base.Work | None = None
+    line: Line, reward: str, ref: str, subjects: list[score.JudgeTask], before: base.Work | None = None
 ) -> base.Work:
     s = line.settings.score
     model, said = critics.reward_identity(line, reward, ref)
@@ -75,9 +75,15 @@ def _work(
         options = {"revision": model.commit, "dtype": s.dtype, **critics.reward_options(line, reward)}
         name = critics.served_model(model)
         build = partial(base._backend, "rewards", reward, name, device=device, **options)
-        finish = verdicts.Standing(score.Finish(reward, settings, environment), _scores(line, before))
+        finish = score.Standing(score.Finish(reward, settings, environment), _scores(line, before))
         return Stage(
-            f"score {reward}", "rewards", s.batch_size, build, verdicts.step, finish, verdicts.bucket
+            f"score {reward}",
+            "rewards",
+            s.batch_size,
+            build,
+            score.step_judgements,
+            finish,
+            score.bucket_judgements,
         )
 
     return base.Work(
@@ -85,7 +91,7 @@ def _work(
         "rewards",
         base.settings_group("score", settings, 0),
         settings,
-        list(verdicts.wanted(subjects, reward=reward, settings=settings)),
+        list(score.wanted_judgements(subjects, reward=reward, settings=settings)),
         (model,),
         stage,
         lambda task: (f"{task.payload.subject}s", task.payload.subject_id),
