@@ -1,13 +1,7 @@
-"""Accepted pairs → RUN/dataset: Parquet that public Diffusion-DPO trainers read unmodified.
-
-The first columns are Pick-a-Pic v2's, the rest are what makes the pairs rich. Pictures are raw encoded
-bytes (`binary`): those trainers call `Image.open(BytesIO(row["jpg_0"]))`. Equal pairs give equal bytes.
-
-Data files are named by the hash of their content, so an older build's files are never overwritten; the card
-(`card.py`), written last, names the files that count. To add a column: a line in `schema` and in `_row`.
-"""
+"""What stood beside an imported pair in a dataset of rpo, told again in the next dataset."""
 
 import hashlib
+import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
@@ -18,10 +12,57 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rpo_cli.exchange.rich import with_rich
 from rpo_cli.files import create, draft_of, make_folder, sync, write_whole
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import EDITED, Pair, canonical_json
+
+# of the pair as it was: kept where this run has no scores of its own
+SCORED = ("agreement", "dispersion")
+KEPT = ("instruction", "edit_strength", "tries", "reversed")
+
+
+def with_rich(row: dict[str, Any], pair: Pair, b_stands: int) -> dict[str, Any]:
+    """A row of the dataset with what its pair came with, where the run says nothing of its own.
+
+    Args:
+        b_stands: the side, 0 or 1, that side b of the pair stands on.
+    """
+    assert pair.rich is not None
+    rich = json.loads(pair.rich)
+    places = {"a": 1 - b_stands, "b": b_stands}
+    told = dict(row)
+    for letter, n in places.items():
+        for name in ("critique", "flaws"):
+            told[f"{name}_{n}"] = _first(row[f"{name}_{n}"], rich.get(f"{name}_{letter}"))
+        if not pair.rewards_a:
+            told[f"rewards_{n}"] = rich.get(f"rewards_{letter}") or {}
+    told |= {name: rich[name] for name in KEPT if name in rich}
+    if not pair.rewards_a:
+        told |= {name: rich[name] for name in SCORED if name in rich}
+        same = rich.get("winner") == pair.winner
+        told["margin"] = (rich.get("margin", 0.0) if same else -rich.get("margin", 0.0)) or 0.0
+    if "edited" in rich:
+        told["edited"] = places[rich["edited"]]
+    said = rich.get("human_label")
+    told["human_label"] = _first(row["human_label"], str(places[said]) if said in places else said)
+    before = {"imported": {**rich.get("provenance", {}), "pair_kind": rich.get("pair_kind")}}
+    told["provenance"] = canonical_json({**json.loads(row["provenance"]), **before})
+    return told
+
+
+def _first(own: Any, theirs: Any) -> Any:
+    return theirs if own is None else own
+
+
+def rewards_of(pairs: Iterable[Pair]) -> set[str]:
+    """Names of the rewards whose scores pairs of this run have only from a dataset."""
+    found: set[str] = set()
+    for pair in pairs:
+        if pair.rich is not None and not pair.rewards_a:
+            rich = json.loads(pair.rich)
+            found |= set(rich.get("rewards_a") or {}) | set(rich.get("rewards_b") or {})
+    return found
+
 
 ROWS_PER_GROUP = 100
 BYTES_PER_FILE = 256_000_000

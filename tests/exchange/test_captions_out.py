@@ -16,7 +16,7 @@ from rpo_cli.exchange.card import Facts, render
 from rpo_cli.exchange.dataset import Side, commit, schema, to_row, write_splits
 from rpo_cli.exchange.json_text import json_line
 from rpo_cli.exchange.outgoing import Built, Job, told
-from rpo_cli.exchange.prompt_text import MAX_CHARACTERS, trimmed, unfit
+from rpo_cli.exchange.prompts import MAX_CHARACTERS, trimmed, unfit
 from rpo_cli.line.evaluation.prompts import Prompts, prompt_lines
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.pictures import sha256

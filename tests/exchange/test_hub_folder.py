@@ -17,7 +17,7 @@ import pytest
 
 from rpo_cli import open_line
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.exchange.hub_folder import Reference, _plain, parse
+from rpo_cli.exchange.hub import Reference, _plain, parse
 from rpo_cli.line.imports.run import import_source
 from tests.hub_server import Hub
 

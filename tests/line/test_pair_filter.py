@@ -3,7 +3,7 @@
 import pytest
 
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.reasons import REASONS
+from rpo_cli.exchange.card import REASONS
 from rpo_cli.line.dataset.find import find, short_ids
 from rpo_cli.line.dataset.pair_filter import KINDS, PairFilter
 from rpo_cli.records import Prompt

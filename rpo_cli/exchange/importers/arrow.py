@@ -11,7 +11,7 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.columns import BROKEN, first_line, plain_rows
 from rpo_cli.exchange.importers.parquet import FILE, typed_table
 from rpo_cli.exchange.incoming import BadRow, Options, Place, Source, inside, refuse
-from rpo_cli.exchange.touched import touch
+from rpo_cli.exchange.places import touch
 
 BATCH = 16  # rows that are in memory as Python objects
 HINT = "check the folder, or name another --format; see `rpo list importers`"

@@ -21,7 +21,7 @@ from rpo_cli.exchange.incoming import (
     ordered,
     refuse,
 )
-from rpo_cli.exchange.prompt_text import storable
+from rpo_cli.exchange.prompts import storable
 
 METADATA = tuple(f"metadata.{ending}" for ending in ("jsonl", "csv", "parquet", "json", "tsv", "ndjson"))
 WINNERS = ("win", "w", "winner", "chosen", "preferred")

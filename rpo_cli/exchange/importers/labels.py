@@ -2,11 +2,12 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations
 from typing import Any, Literal
 
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.incoming import BadRow, Choice
+from rpo_cli.exchange.incoming import BadRow, Choice, Vote
 
 # how a winner column is to be read: by its words; places from 0 or from 1; the share that prefers the first
 Code = Literal["words", "0", "1", "share"]
@@ -211,3 +212,17 @@ def judged(value: Any, column: str) -> float | None:
     if said in BAD or found in (0, -1):
         return 0.0
     raise BadRow("bad_label", f"{column}: {value!r:.80} says neither good nor bad")
+
+
+def rank_votes(ranks: Sequence[Any], count: int) -> Iterator[Vote]:
+    """A vote for each two pictures; equal ranks are a tie, 1 is best.
+
+    Raises:
+        BadRow: another number of ranks than pictures, or a rank that is no number.
+    """
+    places = [found for rank in ranks if (found := number(rank)) is not None]
+    if not len(places) == len(ranks) == count:
+        raise BadRow("bad_label", f"{count} pictures and ranks {ranks!r:.100}")
+    for a, b in combinations(range(count), 2):
+        choice: Choice = "tie" if places[a] == places[b] else "a" if places[a] < places[b] else "b"
+        yield Vote(a, b, choice)

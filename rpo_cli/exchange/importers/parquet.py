@@ -15,10 +15,9 @@ import pyarrow.parquet as pq
 
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.columns import BROKEN, first_line, plain_rows
-from rpo_cli.exchange.hub_folder import HubPath
+from rpo_cli.exchange.hub import HubPath
 from rpo_cli.exchange.importers.labels import shares
-from rpo_cli.exchange.importers.layouts import coded, layout_of
-from rpo_cli.exchange.importers.mapped import to_entry
+from rpo_cli.exchange.importers.layouts import coded, layout_of, to_entry
 from rpo_cli.exchange.incoming import (
     Entry,
     Options,
@@ -33,7 +32,7 @@ from rpo_cli.exchange.incoming import (
     prompt_of,
     refuse,
 )
-from rpo_cli.exchange.touched import touch
+from rpo_cli.exchange.places import touch
 
 BATCH = 16  # rows that are in memory at once: two pictures each
 BUFFER = 2**20  # bytes read ahead of a column, instead of a whole row group

@@ -7,9 +7,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.importers.labels import shares
+from rpo_cli.exchange.importers.labels import rank_votes, shares
 from rpo_cli.exchange.importers.parquet import columns_of, rows_of
-from rpo_cli.exchange.importers.ranks import rank_votes
 from rpo_cli.exchange.incoming import (
     BadRow,
     Entry,
@@ -26,7 +25,7 @@ from rpo_cli.exchange.incoming import (
     refuse,
 )
 from rpo_cli.exchange.json_text import json_items
-from rpo_cli.exchange.touched import touch
+from rpo_cli.exchange.places import touch
 from rpo_cli.pictures import MAX_BYTES
 
 HINT = "check the folder, or name another --format; see `rpo list importers`"

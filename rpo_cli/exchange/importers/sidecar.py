@@ -26,7 +26,7 @@ from rpo_cli.exchange.incoming import (
     refuse,
     text_of,
 )
-from rpo_cli.exchange.prompt_text import storable
+from rpo_cli.exchange.prompts import storable
 from rpo_cli.pictures import ENDINGS, OTHERS
 
 CAPTIONS = (".txt", ".caption")

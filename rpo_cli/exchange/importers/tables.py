@@ -10,8 +10,7 @@ from typing import Any
 from unicodedata import normalize
 
 from rpo_cli.delimited import DELIMITERS, delimiter_of, read_table
-from rpo_cli.exchange.importers.layouts import Layout, coded, layout_of
-from rpo_cli.exchange.importers.mapped import to_entry
+from rpo_cli.exchange.importers.layouts import Layout, coded, layout_of, to_entry
 from rpo_cli.exchange.importers.parquet import columns_of, rows_of
 from rpo_cli.exchange.incoming import (
     Bad,
@@ -27,7 +26,7 @@ from rpo_cli.exchange.incoming import (
     refuse,
 )
 from rpo_cli.exchange.json_text import is_list, json_items, json_lines
-from rpo_cli.exchange.touched import touch
+from rpo_cli.exchange.places import touch
 from rpo_cli.pictures import ENDINGS
 from rpo_cli.text import read_text
 

@@ -14,8 +14,7 @@ from typing import Any
 
 from rpo_cli.errors import RpoError
 from rpo_cli.exchange.importers.folders import LOSERS, METADATA, WINNERS
-from rpo_cli.exchange.importers.layouts import Layout, coded, layout_of
-from rpo_cli.exchange.importers.mapped import to_entry
+from rpo_cli.exchange.importers.layouts import Layout, coded, layout_of, to_entry
 from rpo_cli.exchange.incoming import (
     PICTURES,
     BadRow,
@@ -30,7 +29,7 @@ from rpo_cli.exchange.incoming import (
     text_of,
 )
 from rpo_cli.exchange.json_text import parsed
-from rpo_cli.exchange.touched import touch
+from rpo_cli.exchange.places import touch
 from rpo_cli.exchange.unpack import TARS
 from rpo_cli.pictures import ENDINGS, MAX_BYTES, OTHERS
 

@@ -15,8 +15,7 @@ import pyarrow as pa
 
 from rpo_cli.config import PairSettings
 from rpo_cli.exchange.card import Facts, built, render
-from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, schema, sweep, write_splits
-from rpo_cli.exchange.rich import rewards_of
+from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, rewards_of, schema, sweep, write_splits
 from rpo_cli.files import told
 from rpo_cli.line.dataset.differences import differences_of
 from rpo_cli.line.dataset.picture_cache import PictureShelf

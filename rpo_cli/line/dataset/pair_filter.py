@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any, get_args
 
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.exchange.reasons import REASONS
+from rpo_cli.exchange.card import REASONS
 from rpo_cli.records import Pair
 from rpo_cli.report.figures import named
 from rpo_cli.store import Store

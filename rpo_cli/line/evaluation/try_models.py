@@ -14,7 +14,7 @@ from tempfile import TemporaryFile
 from PIL.Image import Image as Picture
 
 from rpo_cli.errors import CorruptImage, RpoError, UsageError
-from rpo_cli.exchange.prompt_text import MAX_CHARACTERS
+from rpo_cli.exchange.prompts import MAX_CHARACTERS
 from rpo_cli.files import told, write_whole
 from rpo_cli.line.evaluation.guidances import checked_guidances
 from rpo_cli.line.evaluation.models import BASE, Contender, contenders, finished, refuse_other_bases

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.hub_folder import HubPath
+from rpo_cli.exchange.hub import HubPath
 from rpo_cli.exchange.incoming import Place, Source
-from rpo_cli.exchange.touched import Touched, state_of
+from rpo_cli.exchange.places import Touched, state_of
 from rpo_cli.files import create, draft_of
 from rpo_cli.hashes import SETTLED, FileHashes, user_cache
 from rpo_cli.records import canonical_json

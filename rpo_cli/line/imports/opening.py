@@ -9,7 +9,7 @@ from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.exchange.hub_folder import URIS, HubPath, open_repository, parse
+from rpo_cli.exchange.hub import URIS, HubPath, open_repository, parse
 from rpo_cli.exchange.importers.sidecar import looks_like_classes
 from rpo_cli.exchange.incoming import Options, Place, Source
 from rpo_cli.exchange.licences import declared

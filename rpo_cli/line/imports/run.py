@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from rpo_cli.delimited import delimiter_of
 from rpo_cli.exchange.incoming import Options
+from rpo_cli.exchange.places import watching
 from rpo_cli.exchange.prompts import left_out
-from rpo_cli.exchange.touched import watching
 from rpo_cli.hashes import file_hashes
 from rpo_cli.line.formats import format_of
 from rpo_cli.line.imports.adopted import adopt, upgrade_imports

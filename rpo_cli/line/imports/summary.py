@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
-from rpo_cli.exchange.prompt_text import storable
+from rpo_cli.exchange.prompts import storable
 from rpo_cli.line.imports.ledger import NAMED, Ledger
 from rpo_cli.line.imports.reading import Taking, changes
 from rpo_cli.line.imports.sources import rejects_of
