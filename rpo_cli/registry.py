@@ -24,9 +24,9 @@ generators = {  # several names of one class differ in their numbers: see recipe
     "lcm": _DIFFUSERS,
     "lcm-lora": _DIFFUSERS,
     "lightning": _DIFFUSERS,
-    "one-step": "rpo_cli.backends.one_step:OneStepGenerator",
+    "one-step": "rpo_cli.backends.generator:OneStepGenerator",
 }
-renoisers = {"diffusers": "rpo_cli.backends.renoiser:DiffusersRenoiser"}
+renoisers = {"diffusers": "rpo_cli.backends.generator:DiffusersRenoiser"}
 critics = {
     "transformers": "rpo_cli.backends.critic:TransformersCritic",
     "openai": "rpo_cli.backends.served:ServedCritic",
@@ -136,16 +136,16 @@ presets = {
     "sd15": "rpo_cli.presets.sd15:settings",
     "sdxl": "rpo_cli.presets.sdxl:settings",
     "sd3.5": "rpo_cli.presets.sd35:settings",
-    "gpu": "rpo_cli.backends.critic_models:gpu_preset",
+    "gpu": "rpo_cli.recipes.critics:gpu_preset",
     "none": "rpo_cli.presets:none",
 }
 # short names that --critic and the model of a reward take; `rpo list critics` shows them
 critic_models = {
-    "qwen3-vl-8b": "rpo_cli.backends.critic_models:QWEN3_VL_8B",
-    "qwen2.5-vl-7b": "rpo_cli.backends.critic_models:QWEN25_VL_7B",
-    "internvl3.5-8b": "rpo_cli.backends.critic_models:INTERNVL35_8B",
-    "unified-reward-8b": "rpo_cli.backends.critic_models:UNIFIED_REWARD_8B",
-    "llava-critic-7b": "rpo_cli.backends.critic_models:LLAVA_CRITIC_7B",
+    "qwen3-vl-8b": "rpo_cli.recipes.critics:QWEN3_VL_8B",
+    "qwen2.5-vl-7b": "rpo_cli.recipes.critics:QWEN25_VL_7B",
+    "internvl3.5-8b": "rpo_cli.recipes.critics:INTERNVL35_8B",
+    "unified-reward-8b": "rpo_cli.recipes.critics:UNIFIED_REWARD_8B",
+    "llava-critic-7b": "rpo_cli.recipes.critics:LLAVA_CRITIC_7B",
 }
 measures = {"shapes-oracle": "rpo_cli.shapes.measure:shapes_oracle"}
 

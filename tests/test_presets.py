@@ -3,13 +3,12 @@
 import pytest
 
 from rpo_cli import registry
-from rpo_cli.backends import critic_models
 from rpo_cli.presets import TABLES, WHOSE, explained
 from rpo_cli.presets.facts import facts_of, models
 from rpo_cli.presets.kinds import NEAREST, OURS
 from rpo_cli.presets.paper import PAPER
 from rpo_cli.presets.paper import settings as paper
-from rpo_cli.recipes import RECIPES, recipe
+from rpo_cli.recipes import RECIPES, critics, recipe
 from rpo_cli.recipes.rewards import SCORERS
 from rpo_cli.recipes.training import NUMBERS
 from rpo_cli.recipes.weights import WEIGHTS
@@ -83,7 +82,7 @@ def test_a_familys_preset_is_whole_and_names_models_that_our_backends_serve(name
     _, drawing, editing = FAMILIES[name]
     assert settings.generate.generator in {model.ref for model in recipe("generators", drawing).models}
     assert settings.edit.editor in {model.ref for model in recipe("editors", editing).models}
-    assert settings.critique.critic == critic_models.QWEN3_VL_8B.ref
+    assert settings.critique.critic == critics.QWEN3_VL_8B.ref
     names = [reward.partition("=")[0] for reward in settings.score.rewards]
     assert settings.pairs.select_by in names
     assert len(names) > 1  # the reward that chooses among attempts is not the only one that judges
@@ -154,7 +153,7 @@ def test_a_preset_without_models_has_no_facts():
 def test_licences_are_those_of_the_recipes():
     known = [model for table in RECIPES.values() for how in table.values() for model in how.models]
     known += [model for how in SCORERS.values() for model in how.models]
-    known += [getattr(critic_models, name) for name in vars(critic_models) if name.isupper()]
+    known += [getattr(critics, name) for name in vars(critics) if name.isupper()]
     licences = {model.ref: model.license for model in known}
     for ref, weights in WEIGHTS.items():
         assert licences.get(ref, weights.license).startswith(weights.license)

@@ -7,9 +7,16 @@ import torch
 from diffusers import ControlNetModel
 from PIL.Image import Image as Picture
 
-from rpo_cli.backends.loading import first_line
-from rpo_cli.backends.pipelines import DTYPES, finished, generators, load_pipeline, resized, working_size
-from rpo_cli.backends.reading import tokens_over
+from rpo_cli.backends.loading import (
+    DTYPES,
+    finished,
+    first_line,
+    generators,
+    load_pipeline,
+    resized,
+    tokens_over,
+    working_size,
+)
 from rpo_cli.errors import RpoError
 from rpo_cli.model_files import part_loaded
 from rpo_cli.protocols import EditRequest

@@ -7,8 +7,7 @@ import torch
 from diffusers import EDMEulerScheduler
 from PIL.Image import Image as Picture
 
-from rpo_cli.backends.pipelines import finished, generators, load_pipeline, resized, working_size
-from rpo_cli.backends.reading import tokens_over
+from rpo_cli.backends.loading import finished, generators, load_pipeline, resized, tokens_over, working_size
 from rpo_cli.protocols import EditRequest
 from rpo_cli.recipes.kinds import EDM
 

@@ -10,7 +10,7 @@ from typing import Any
 from PIL.Image import Image as Picture
 
 from rpo_cli.backends.http import BadAnswer, Form, NoAnswer
-from rpo_cli.backends.pipelines import resized
+from rpo_cli.backends.loading import resized
 from rpo_cli.backends.servers import Servers, endpoints
 from rpo_cli.errors import CorruptImage, RpoError
 from rpo_cli.pictures import decode, encode_png

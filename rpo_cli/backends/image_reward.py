@@ -24,8 +24,7 @@ from transformers.models.blip.modeling_blip import BlipVisionModel
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 from transformers.utils.hub import cached_file
 
-from rpo_cli.backends.loading import told
-from rpo_cli.backends.pipelines import DTYPES
+from rpo_cli.backends.loading import DTYPES, told
 from rpo_cli.backends.tensors import tensors
 
 # of the scores that it gave its own training pictures

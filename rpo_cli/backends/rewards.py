@@ -8,8 +8,7 @@ from PIL.Image import Image as Picture
 from transformers import CLIPModel, CLIPProcessor
 
 from rpo_cli import registry, templates
-from rpo_cli.backends.loading import load_model
-from rpo_cli.backends.pipelines import DTYPES
+from rpo_cli.backends.loading import DTYPES, load_model
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Message
 

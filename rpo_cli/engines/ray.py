@@ -21,8 +21,7 @@ from ray.exceptions import RayError
 from ray.job_config import JobConfig
 
 from rpo_cli.config import RunSettings
-from rpo_cli.engines.spread import Sink, Tell, spread
-from rpo_cli.engines.worker import Batch, Event, Lost, Worker
+from rpo_cli.engines.workers import Batch, Event, Lost, Sink, Tell, Worker, spread
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import MakeStage, Stage, Task
 

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rpo_cli import registry
-from rpo_cli.backends.critic_models import CriticModel
 from rpo_cli.exchange.licences import declared, model_licence
 from rpo_cli.identity import COMMIT, CONFIGS, ModelIdentity
 from rpo_cli.line.work.critics import attribute_of
 from rpo_cli.model_files import numbers
 from rpo_cli.recipes import RECIPES
+from rpo_cli.recipes.critics import CriticModel
 from rpo_cli.recipes.rewards import SCORERS
 from rpo_cli.recipes.weights import WEIGHTS
 

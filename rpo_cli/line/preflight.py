@@ -234,6 +234,6 @@ def _trained(line: Line) -> None:
 
 
 def _scheduler(name: str) -> None:
-    from rpo_cli.backends.pipelines import scheduler_named
+    from rpo_cli.backends.loading import scheduler_named
 
     scheduler_named(name)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import CLIPModel, CLIPVisionModelWithProjection
 
 from rpo_cli import registry
-from rpo_cli.backends.open_clip import renamed
+from rpo_cli.backends.clip_rewards import renamed
 from rpo_cli.errors import RpoError
 from rpo_cli.shapes.grammar import caption, sample_any
 from rpo_cli.shapes.recipe.train_reward import build_processor

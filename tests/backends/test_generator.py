@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from rpo_cli.backends.generator import DiffusersGenerator
-from rpo_cli.backends.pipelines import generators
+from rpo_cli.backends.loading import generators
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.shapes.preset import MODELS
 

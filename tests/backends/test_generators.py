@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from rpo_cli import registry
-from rpo_cli.backends.one_step import OneStepGenerator
-from rpo_cli.backends.pipelines import load_pipeline
+from rpo_cli.backends.generator import OneStepGenerator
+from rpo_cli.backends.loading import load_pipeline
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.recipes import recipe
 from tests.tiny_editors import GENERATORS

@@ -7,9 +7,9 @@ import torch
 from peft import LoraConfig, get_peft_model_state_dict
 from safetensors.torch import save_file
 
+from rpo_cli.backends.loading import load_pipeline
 from rpo_cli.backends.lora import NAME, load_adapter, modules_of
 from rpo_cli.backends.lora_names import layers_of, match, prefixes
-from rpo_cli.backends.pipelines import load_pipeline
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.shapes.manifest import MODELS
 from rpo_cli.train.export.lora_files import original_name

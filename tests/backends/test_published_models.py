@@ -12,8 +12,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from rpo_cli import open_line, registry
-from rpo_cli.backends.loading import load_model
-from rpo_cli.backends.pipelines import load_pipeline
+from rpo_cli.backends.loading import load_model, load_pipeline
 from rpo_cli.backends.tensors import tensors
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.convert import convert

@@ -9,8 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from rpo_cli import registry
-from rpo_cli.backends.pipelines import load_pipeline
-from rpo_cli.backends.reading import limits, tokens_over
+from rpo_cli.backends.loading import limits, load_pipeline, tokens_over
 from rpo_cli.recipes import recipe
 from tests.tiny_editors import EDITORS, GENERATORS
 

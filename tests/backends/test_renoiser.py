@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rpo_cli.backends.renoiser import DiffusersRenoiser
+from rpo_cli.backends.generator import DiffusersRenoiser
 from rpo_cli.errors import RpoError
 from rpo_cli.shapes.preset import MODELS
 

@@ -9,12 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from PIL import Image
 
-from rpo_cli.backends.budget import Budget, told
-from rpo_cli.backends.chat import words_of
 from rpo_cli.backends.http import Endpoint
 from rpo_cli.backends.rewards import VqaScore
-from rpo_cli.backends.served import PROOF, ServedCritic, the_served_name
-from rpo_cli.backends.servers import Servers
+from rpo_cli.backends.served import PROOF, ServedCritic, the_served_name, words_of
+from rpo_cli.backends.servers import Budget, Servers, told
 from rpo_cli.errors import RpoError, Spent, UsageError
 from rpo_cli.protocols import Message, Reply
 from rpo_cli.stages.replies import InstructionsReply, schema

@@ -6,8 +6,7 @@ from itertools import count
 
 import pytest
 
-from rpo_cli.engines.lanes import AHEAD, in_lanes
-from rpo_cli.engines.loop import run_here
+from rpo_cli.engines.loop import AHEAD, in_lanes, run_here
 from rpo_cli.errors import RpoError, Terminated
 from rpo_cli.protocols import Stage, Task
 

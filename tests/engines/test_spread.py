@@ -4,8 +4,7 @@ import pytest
 
 from rpo_cli import __version__
 from rpo_cli.config import RunSettings
-from rpo_cli.engines.spread import spread
-from rpo_cli.engines.worker import Hello, Lost, Made, Note
+from rpo_cli.engines.workers import Hello, Lost, Made, Note, spread
 from rpo_cli.errors import RpoError
 from tests.engines import stages
 

@@ -19,10 +19,9 @@ import torch
 from rpo_cli.backends.processes import _started
 from rpo_cli.compute import environment
 from rpo_cli.config import RunSettings
-from rpo_cli.engines import local, process, spread
-from rpo_cli.engines.local import LocalEngine
-from rpo_cli.engines.process import Processes
-from rpo_cli.engines.worker import Hello
+from rpo_cli.engines import local, workers
+from rpo_cli.engines.local import LocalEngine, Processes
+from rpo_cli.engines.workers import Hello
 from rpo_cli.errors import RpoError, SettingsError, Terminated, UsageError
 from rpo_cli.protocols import Task
 from rpo_cli.records import canonical_json
@@ -55,7 +54,7 @@ def test_without_tasks_no_worker_is_started_and_no_stage_is_made():
     def pool():
         pytest.fail("a pool was opened")
 
-    spread.spread(lambda *_: pytest.fail("made"), [], print, print, RunSettings(), pool)
+    workers.spread(lambda *_: pytest.fail("made"), [], print, print, RunSettings(), pool)
 
 
 def test_rows_that_wait_for_a_server_are_asked_for_by_this_process_alone(tmp_path):
@@ -113,7 +112,7 @@ def test_two_workers_make_every_row_once_and_both_take_part(tmp_path):
 def test_each_worker_sees_the_gpu_that_it_was_given(tmp_path):
     rows = []
     pool = partial(Processes, "cpu", 1, ["3", "GPU-8f"])
-    spread.spread(stages.make(tmp_path), stages.tasks(40), rows.extend, print, RunSettings(), pool)
+    workers.spread(stages.make(tmp_path), stages.tasks(40), rows.extend, print, RunSettings(), pool)
     assert {row[3] for row in rows} == {"3", "GPU-8f"}
 
 
@@ -221,7 +220,7 @@ def worker(tmp_path):
     """(the engine's end of its pipe, a worker that has set its backend up)."""
     ours, theirs = Pipe()
     with theirs:
-        started = process._started(theirs.fileno(), "")
+        started = local._started(theirs.fileno(), "")
     ours.send(("cpu", 1))
     assert isinstance(ours.recv(), Hello)
     ours.send(stages.make(tmp_path)("cpu", ""))

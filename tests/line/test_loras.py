@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from rpo_cli import open_line
 from rpo_cli.adapters import is_adapter
-from rpo_cli.backends import pipelines
+from rpo_cli.backends import loading
 from rpo_cli.errors import UsageError
 from rpo_cli.hashes import file_sha256
 from rpo_cli.line.evaluation.models import contenders
@@ -22,7 +22,7 @@ LAYER, WIDTH = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q", 120
 @pytest.fixture(autouse=True)
 def nothing_loads(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(pipelines, "load_pipeline", None)
+    monkeypatch.setattr(loading, "load_pipeline", None)
 
 
 def lora(file, prefix="unet.", width=WIDTH):
