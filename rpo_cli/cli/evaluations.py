@@ -7,7 +7,7 @@ from rpo_cli.cli import evaluation_rows
 from rpo_cli.cli.evaluation_rows import ordered
 from rpo_cli.cli.output import Output, folded
 from rpo_cli.cli.tables import Format, Table, csv_text, markdown, text_of
-from rpo_cli.report.evaluated import guidances
+from rpo_cli.visuals.evaluated import guidances
 
 if TYPE_CHECKING:
     from rpo_cli.line.evaluation.evaluate import Evaluation

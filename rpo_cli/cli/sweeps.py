@@ -8,8 +8,8 @@ from rpo_cli.cli.output import Output, folded, listing
 from rpo_cli.cli.tables import Format, Table, csv_text, markdown
 
 if TYPE_CHECKING:
-    from rpo_cli.evaluation.between import Difference
     from rpo_cli.line.sweep.run import Sweep, SweepPlan
+    from rpo_cli.metrics.comparison import Difference
 
 FEW_SEEDS, FEW_PROMPTS = 5, 30  # below which an interval is rough
 RIGHT = "right"

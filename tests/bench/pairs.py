@@ -17,8 +17,8 @@ from typing import NamedTuple
 
 from rpo_cli import build_pairs
 from rpo_cli.line.session import Line
-from rpo_cli.report.charts import curves
 from rpo_cli.statistics import bootstrap_ratio
+from rpo_cli.visuals.charts import curves
 from tests.bench.cells import RESULTS, cell
 from tests.bench.evidence import PROTOCOL
 from tests.bench.lines import Table, data_inputs, dataset_line, make_dataset, rightness

@@ -7,8 +7,8 @@ from rich.cells import cell_len
 
 from rpo_cli.pictures import decode
 from rpo_cli.records import FORMAT_VERSION, Pair
-from rpo_cli.report.contact_sheet import FOOT, GAP, HEAD, ROW
 from rpo_cli.store import open_store
+from rpo_cli.visuals.contact_sheet import FOOT, GAP, HEAD, ROW
 from tests.found import make_run
 
 

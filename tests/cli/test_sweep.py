@@ -11,12 +11,12 @@ from rpo_cli.cli import sweeps
 from rpo_cli.cli.output import Output
 from rpo_cli.cli.sweep import listed
 from rpo_cli.errors import UsageError
-from rpo_cli.evaluation.between import NONE, Difference
 from rpo_cli.line.evaluation.evaluate import Evaluation
 from rpo_cli.line.sweep.curves import Curves
 from rpo_cli.line.sweep.run import Planned, Sweep, SweepPlan
 from rpo_cli.line.sweep.variants import run
-from rpo_cli.report.bands import Band
+from rpo_cli.metrics.comparison import NONE, Difference
+from rpo_cli.visuals.bands import Band
 
 LONG = "plack\x1bett-luce-b2000-lr0.00012345"  # as long as labels get, and not to be trusted
 

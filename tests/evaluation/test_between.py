@@ -2,7 +2,7 @@
 
 import pytest
 
-from rpo_cli.evaluation.between import NONE, UNKNOWN, differences, verdict
+from rpo_cli.metrics.comparison import NONE, UNKNOWN, differences, verdict
 
 
 def picture(model, prompt, index, clip=None, **right):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rpo_cli.evaluation.figures import (
+from rpo_cli.metrics.comparison import (
     Measured,
     against_base,
     interval,

@@ -2,15 +2,7 @@
 
 import pytest
 
-from rpo_cli.evaluation.labels import (
-    Labelled,
-    agreement,
-    beside,
-    judged,
-    moves,
-    noise_by_margin,
-    right_share,
-)
+from rpo_cli.metrics.labels import Labelled, agreement, beside, judged, moves, noise_by_margin, right_share
 
 
 def pair(prompt, value, margin=1.0, kind="edit", **moved):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rpo_cli.evaluation.looks import DISTANCES, MEASURED_BY, diversity, drift, look
+from rpo_cli.metrics.looks import DISTANCES, MEASURED_BY, diversity, drift, look
 
 
 def flat(grey, bits=0, side=64):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rpo_cli.evaluation.probe import features, fitted, predicted, probe
+from rpo_cli.metrics.labels import features, fitted, predicted, probe
 
 RNG = np.random.default_rng(0)
 

@@ -15,8 +15,8 @@ from rpo_cli.line.work.base import settings_group
 from rpo_cli.line.work.prompts import take_prompts
 from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.records import Critique, Edit, Flaw, Image, ImageData, Pair, Reject, content_key
-from rpo_cli.report.contact_sheet import VERDICTS
 from rpo_cli.store import open_store
+from rpo_cli.visuals.contact_sheet import VERDICTS
 
 EVIL = "<script>alert('x')</script> ../../etc \u202eover"
 ROW = {"prompt_id": "p", "batch_size": 8, "settings": "{}", "environment": "{}", "seed": 0}

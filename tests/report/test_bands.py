@@ -4,7 +4,7 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from rpo_cli.report.bands import COLOURS, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Band, overlaid, ticks
+from rpo_cli.visuals.bands import COLOURS, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Band, overlaid, ticks
 
 HOSTILE = "</title><script>alert(1)</script>\"'&"
 SVG = "{http://www.w3.org/2000/svg}"

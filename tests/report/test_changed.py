@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from rpo_cli.report.changed import SIDE, changed, fitted
+from rpo_cli.visuals.contact_sheet import SIDE, changed, fitted
 
 
 def scene(colour, size=(64, 64), box=(20, 20, 39, 39)):

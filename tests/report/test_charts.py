@@ -4,8 +4,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from rpo_cli.report.charts import HEIGHT, WIDTH, bars, curves, histogram
-from rpo_cli.report.figures import Bins
+from rpo_cli.visuals.charts import HEIGHT, WIDTH, bars, curves, histogram
+from rpo_cli.visuals.tally import Bins
 
 HOSTILE = "</title><script>alert(1)</script>\"'&"
 

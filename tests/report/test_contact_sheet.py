@@ -5,9 +5,9 @@ import pytest
 from PIL import Image, ImageColor, ImageFont
 
 from rpo_cli.records import Pair, content_key
-from rpo_cli.report import canvas
-from rpo_cli.report.canvas import Box, Style, clean, length, runs, wrap, write
-from rpo_cli.report.contact_sheet import AMBER, GREEN, Judged, Shown, choose, draw
+from rpo_cli.visuals import canvas
+from rpo_cli.visuals.canvas import Box, Style, clean, length, runs, wrap, write
+from rpo_cli.visuals.contact_sheet import AMBER, GREEN, Judged, Shown, choose, draw
 
 HOSTILE = [
     "line\nbreak\r\ttab \x00 nul \x1b[31mred\x1b[0m bell\x07",

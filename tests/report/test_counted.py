@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from rpo_cli.report.counted import aspect_scores, duplicates
+from rpo_cli.visuals.tally import aspect_scores, duplicates
 from tests.report.test_figures import row, tallied
 
 

@@ -3,8 +3,16 @@ import random
 
 import pytest
 
-from rpo_cli.report.figures import CURVE_POINTS, Tally, binned, first_word, margin_bins, score_bins, thinned
-from rpo_cli.report.sample import Sampler
+from rpo_cli.visuals.tally import (
+    CURVE_POINTS,
+    Sampler,
+    Tally,
+    binned,
+    first_word,
+    margin_bins,
+    score_bins,
+    thinned,
+)
 
 
 def named(values):

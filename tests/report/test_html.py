@@ -7,9 +7,9 @@ from html.parser import HTMLParser
 import pytest
 
 from rpo_cli.records import Pair
-from rpo_cli.report.figures import Tally
-from rpo_cli.report.html import LONGEST, clean, short
-from rpo_cli.report.pages import PAGE, Card, Provenance, Report, Side, StageRow, Training, pages
+from rpo_cli.visuals.html import LONGEST, clean, short
+from rpo_cli.visuals.pages import PAGE, Card, Provenance, Report, Side, StageRow, Training, pages
+from rpo_cli.visuals.tally import Tally
 
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -1,6 +1,6 @@
 """The tables of a dataset's labels in a report."""
 
-from rpo_cli.report.labels import labels
+from rpo_cli.visuals.evaluated import labels
 
 SPAN = {"value": 0.75, "low": 0.5, "high": 1.0}
 RESULTS = {

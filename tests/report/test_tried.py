@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from rpo_cli.pictures import MAX_PIXELS
-from rpo_cli.report.contact_sheet import RULE
-from rpo_cli.report.tried import SIDES, Row, draw, side_of, size_of
+from rpo_cli.visuals.contact_sheet import RULE
+from rpo_cli.visuals.side_by_side import SIDES, Row, draw, side_of, size_of
 
 
 def flat(grey, size=(64, 64)):

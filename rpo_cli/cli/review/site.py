@@ -20,7 +20,7 @@ from rpo_cli.cli.review.guard import LOGIN, Access, Guard
 from rpo_cli.errors import RpoError, StorageError
 from rpo_cli.line.review.desk import Desk, Word
 from rpo_cli.line.review.queue import Showing
-from rpo_cli.report.html import clean
+from rpo_cli.visuals.html import clean
 
 WORDS = ("left", "right", "tie", "reject", "skip")
 LARGEST_FORM = 4096  # bytes

@@ -12,9 +12,8 @@ from rpo_cli.files import create, draft_of, make_folder, told, write_whole
 from rpo_cli.line.session import Line
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Critique, Edit, Image, Pair
-from rpo_cli.report.changed import fitted
-from rpo_cli.report.contact_sheet import Judged, Shown, choose, draw
 from rpo_cli.store import Store
+from rpo_cli.visuals.contact_sheet import Judged, Shown, choose, draw, fitted
 
 NAME = "contact-sheet.png"
 

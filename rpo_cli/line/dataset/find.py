@@ -13,8 +13,8 @@ from rpo_cli.line.dataset.contact_sheet import draw_pairs, refuse_unwritable
 from rpo_cli.line.dataset.pair_filter import Flaws, PairFilter, Sift
 from rpo_cli.line.show import KINDS
 from rpo_cli.records import Pair
-from rpo_cli.report.figures import named
 from rpo_cli.store import Store, open_store
+from rpo_cli.visuals.tally import named
 
 SHORT = 8  # letters of an id that is told
 ON_A_SHEET = 100  # pairs: a picture of 27,000 lines

@@ -9,8 +9,8 @@ from typing import Any, get_args
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.exchange.card import REASONS
 from rpo_cli.records import Pair
-from rpo_cli.report.figures import named
 from rpo_cli.store import Store
+from rpo_cli.visuals.tally import named
 
 KINDS: tuple[str, ...] = get_args(Pair.model_fields["pair_kind"].annotation)
 VERDICTS: tuple[str, ...] = get_args(Pair.model_fields["verdict"].annotation)

@@ -212,9 +212,9 @@ def read_json(store: Store, place: str) -> dict[str, Any]:
 def _results(
     line: Line, name: str, plan: _Plan, rejected: dict[str, dict[str, int]], fingerprint: str
 ) -> dict[str, Any]:
-    from rpo_cli.evaluation.figures import against_base, of_models
-    from rpo_cli.evaluation.looks import DISTANCES
     from rpo_cli.line.evaluation.measurements import picture_lines, sheet, without_looks
+    from rpo_cli.metrics.comparison import against_base, of_models
+    from rpo_cli.metrics.looks import DISTANCES
 
     measure = registry.load("measures", plan.measure) if plan.measure else None
     read = partial(sheet, seeds=plan.seeds, measure=measure)

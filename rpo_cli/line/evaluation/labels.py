@@ -17,23 +17,25 @@ from PIL.Image import Image as Picture
 
 from rpo_cli import registry
 from rpo_cli.errors import CorruptImage, UsageError
-from rpo_cli.evaluation.labels import (
-    Labelled,
-    agreement,
-    beside,
-    judged,
-    moves,
-    noise_by_margin,
-    right_share,
-)
-from rpo_cli.evaluation.looks import DISTANCES, MEASURED_BY, look
-from rpo_cli.evaluation.probe import FEATURES, features, probe
 from rpo_cli.exchange.dataset import ranking_id
 from rpo_cli.files import reading
 from rpo_cli.line.evaluation.evaluate import FOLDER, Evaluation, checked_name, read_json
 from rpo_cli.line.evaluation.prompts import dataset_files
 from rpo_cli.line.review.agreement import rows_of
 from rpo_cli.line.session import Line
+from rpo_cli.metrics.labels import (
+    FEATURES,
+    Labelled,
+    agreement,
+    beside,
+    features,
+    judged,
+    moves,
+    noise_by_margin,
+    probe,
+    right_share,
+)
+from rpo_cli.metrics.looks import DISTANCES, MEASURED_BY, look
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import content_key
 from rpo_cli.stages.differences import perceptual_hash

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from PIL.Image import Image as Picture
 
 from rpo_cli.errors import CorruptImage
-from rpo_cli.evaluation.figures import Measured, with_right
-from rpo_cli.evaluation.looks import Look, diversity, drift, look
 from rpo_cli.exchange.json_text import json_line
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import live_images, reward_models, score_works
 from rpo_cli.line.work.prompts import live_prompts
+from rpo_cli.metrics.comparison import Measured, with_right
+from rpo_cli.metrics.looks import Look, diversity, drift, look
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import Image
 from rpo_cli.stages.differences import perceptual_hash

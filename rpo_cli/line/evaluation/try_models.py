@@ -26,8 +26,8 @@ from rpo_cli.line.stage import reject_reasons, run_stage
 from rpo_cli.line.work.base import generate_work
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, content_key
-from rpo_cli.report.changed import fitted
-from rpo_cli.report.tried import Row, draw, side_of
+from rpo_cli.visuals.contact_sheet import fitted
+from rpo_cli.visuals.side_by_side import Row, draw, side_of
 
 FOLDER, MODELS, PROMPTS = "try", "models", "prompts.jsonl"
 NAME = "--name"

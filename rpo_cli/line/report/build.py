@@ -27,14 +27,11 @@ from rpo_cli.line.work.edit_floor import floor_edits, taking_part
 from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED, Edit, Image, Pair
-from rpo_cli.report.changed import changed, fitted
-from rpo_cli.report.counted import aspect_scores, duplicates
-from rpo_cli.report.figures import COLUMNS, Tally, named
-from rpo_cli.report.pages import Card, Report, Side, StageRow, pages
-from rpo_cli.report.sample import Sampler
-from rpo_cli.report.selection import Selection
 from rpo_cli.schema import key_of
 from rpo_cli.store import Store
+from rpo_cli.visuals.contact_sheet import changed, fitted
+from rpo_cli.visuals.pages import Card, Report, Side, StageRow, pages
+from rpo_cli.visuals.tally import COLUMNS, Sampler, Selection, Tally, aspect_scores, duplicates, named
 
 FOLDER = "report"
 SHOWN = 200

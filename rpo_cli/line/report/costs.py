@@ -8,8 +8,8 @@ from rpo_cli.line.evaluation.evaluate import FOLDER as EVALUATIONS
 from rpo_cli.line.rates import rates
 from rpo_cli.line.report.provenance import trainings
 from rpo_cli.line.status import TABLES
-from rpo_cli.report.pages import StageRow, Training
 from rpo_cli.store import Store, open_store
+from rpo_cli.visuals.pages import StageRow, Training
 
 
 def training_rows(store: Store, made: Iterable[Training]) -> Iterator[StageRow]:

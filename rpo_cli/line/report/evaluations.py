@@ -15,10 +15,9 @@ from rpo_cli.line.evaluation.labels import RESULTS as AUDITED
 from rpo_cli.line.evaluation.models import BASE, LABEL
 from rpo_cli.pictures import decode
 from rpo_cli.records import Image
-from rpo_cli.report.changed import fitted
-from rpo_cli.report.evaluated import Evaluation, Grid, evaluation
-from rpo_cli.report.labels import labels
 from rpo_cli.store import Store, open_store
+from rpo_cli.visuals.contact_sheet import fitted
+from rpo_cli.visuals.evaluated import Evaluation, Grid, evaluation, labels
 
 PROMPTS, NOISES, MODELS = 6, 4, 5  # shown of one evaluation, at most
 FOLDERS = re.compile(LABEL.pattern + rf"(?:{AT}[0-9.e+-]+)?", re.ASCII)

@@ -11,8 +11,8 @@ from rpo_cli.identity import pin_name
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import reward_models
 from rpo_cli.line.work.critique import style
-from rpo_cli.report.pages import Provenance, Training
 from rpo_cli.store import Store
+from rpo_cli.visuals.pages import Provenance, Training
 
 METRICS, STARTED, DONE = "metrics.jsonl", "settings.json", "done.json"
 

@@ -1,8 +1,8 @@
 """What people said of the pairs, as a report tells it: tables with intervals."""
 
 from rpo_cli.line.review.agreement import Share, summary_of
-from rpo_cli.report.evaluated import Table
 from rpo_cli.store import Store
+from rpo_cli.visuals.evaluated import Table
 
 
 def review_tables(store: Store) -> list[Table]:

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rpo_cli.line.report.provenance import trainings
-from rpo_cli.report.bands import Band
-from rpo_cli.report.figures import thinned
 from rpo_cli.store import Store
+from rpo_cli.visuals.bands import Band
+from rpo_cli.visuals.tally import thinned
 
 STEP, ROUND = "optimiser step", "round"
 # (split, number of metrics.jsonl) → what it is; the first that all trainings have is drawn

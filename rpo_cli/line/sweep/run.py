@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rpo_cli.evaluation.between import Difference, differences
 from rpo_cli.line.evaluation.evaluate import FOLDER as EVALUATIONS
 from rpo_cli.line.evaluation.evaluate import PICTURES, Evaluation, evaluate
 from rpo_cli.line.evaluation.repeated import kept_asked
@@ -33,7 +32,8 @@ from rpo_cli.line.sweep.variants import (
     trainings,
     variants,
 )
-from rpo_cli.report.bands import overlaid
+from rpo_cli.metrics.comparison import Difference, differences
+from rpo_cli.visuals.bands import overlaid
 
 FOLDER, RESULTS, PLOT = "sweep", "results.json", "curves.svg"
 

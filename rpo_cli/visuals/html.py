@@ -33,7 +33,7 @@ def render(template: str, **values: Any) -> str:
 @cache
 def _environment() -> Environment:
     found = Environment(
-        loader=PackageLoader("rpo_cli.report"),
+        loader=PackageLoader("rpo_cli.visuals"),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_printed,

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rpo_cli.records import EDITED
+from rpo_cli.visuals.evaluated import Table
 
 Points = Sequence[tuple[float, float]]
 
@@ -200,3 +201,115 @@ def thinned(points: Points) -> Points:
         return points
     parts = np.array_split(np.asarray(points, dtype=np.float64), CURVE_POINTS)
     return [(float(x), float(y)) for x, y in (part.mean(axis=0) for part in parts)]
+
+
+MARKS = (1, 2, 3, 4, 5)  # of a rubric: bad to good
+
+
+def duplicates(tally: Tally, pictures: int, different: int) -> Table:
+    """Equal pictures and pairs, and how alike the two pictures of a candidate are.
+
+    Args:
+        pictures: of the run, originals and edits; `different`: those among them that differ in a byte.
+    """
+    rows = [
+        ("pictures", f"{pictures:,}"),
+        ("of them equal to another", f"{pictures - different:,}"),
+        ("candidates of the same two pictures as another", f"{tally.twins:,}"),
+    ]
+    rows += [
+        (
+            f"candidates whose pictures are {low} to {high} of 64 bits apart",
+            f"{tally.distances[low, high]:,}",
+        )
+        for low, high in DISTANCES
+    ]
+    return Table("Duplicates: exact, and by the distance of perceptual hashes", 1, ("of", "count"), rows)
+
+
+def aspect_scores(scores: Mapping[str, Counter[float]]) -> Table:
+    """Aspect → how often each mark was given, and the mean; marks between two count with the nearer."""
+    rows = []
+    for aspect, found in sorted(scores.items()):
+        marks: Counter[int] = Counter()
+        for score, count in found.items():
+            marks[min(max(round(score), MARKS[0]), MARKS[-1])] += count
+        mean = sum(score * count for score, count in found.items()) / found.total()
+        rows.append((aspect, f"{found.total():,}", f"{mean:.2f}", *(f"{marks[mark]:,}" for mark in MARKS)))
+    head = ("aspect", "critiques", "mean", *map(str, MARKS))
+    return Table("Scores of the critiques by aspect, from 1 (bad) to 5", 1, head, rows)
+
+
+SECTIONS = ("best", "borderline", "counter", "reversed", "dropped")
+Ranked = tuple[float, str]  # rank (the smallest is shown first) and pair_id
+
+
+@dataclass
+class Sampler:
+    """Takes rows of `pairs` part by part and keeps at most a few hundred ids.
+
+    best: won, by the size of the margin; borderline: won, by its smallness; counter: edits made to lose, by
+    the size of the margin; reversed: the clearest first; dropped: one reason after the other, by pair_id,
+    which is a hash: neither the best nor the worst.
+
+    Attributes:
+        limit: pairs of all sections together.
+    """
+
+    limit: int
+    won: int = 0
+    _kept: dict[str, list[Ranked]] = field(default_factory=lambda: defaultdict(list))
+    _dropped: dict[str, list[Ranked]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def share(self) -> int:
+        return max(1, self.limit // len(SECTIONS))
+
+    def add(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        for row in rows:
+            key, size = row["pair_id"], abs(row["margin"])
+            kind = outcome(row["verdict"], row["reason"])
+            if kind == "won" and row["pair_kind"] == "counter":
+                self._kept["counter"].append((-size, key))
+            elif kind == "won":
+                self.won += 1
+                self._kept["best"].append((-size, key))
+                self._kept["borderline"].append((size, key))
+            elif kind == "reversed":
+                self._kept["reversed"].append((-size, key))
+            else:
+                self._dropped[row["reason"]].append((0.0, key))
+        for found in (*self._kept.values(), *self._dropped.values()):
+            found.sort()
+            del found[self.share :]
+
+    def chosen(self) -> dict[str, list[str]]:
+        """Section → pair ids in the order they are shown; no pair stands in two sections."""
+        best = self._kept["best"][: (self.won + 1) // 2]
+        strong = {key for _, key in best}
+        found = {
+            "best": [key for _, key in best],
+            "borderline": [key for _, key in self._kept["borderline"] if key not in strong],
+            "counter": [key for _, key in self._kept["counter"]],
+            "reversed": [key for _, key in self._kept["reversed"]],
+            "dropped": self._by_reason(),
+        }
+        return {name: found[name] for name in SECTIONS}
+
+    def _by_reason(self) -> list[str]:
+        """First one of every reason, then the second of every reason, ..."""
+        turns = [
+            (turn, reason, key)
+            for reason, found in self._dropped.items()
+            for turn, (_, key) in enumerate(found)
+        ]
+        return [key for _, _, key in sorted(turns)[: self.share]]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A filter in words, how many pairs match it, and how many the run has."""
+
+    said: str
+    matching: int
+    total: int

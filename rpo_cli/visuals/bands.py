@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import escape
 
-from rpo_cli.report.charts import cut, ends, tick
-from rpo_cli.report.html import clean
+from rpo_cli.visuals.charts import cut, ends, tick
+from rpo_cli.visuals.html import clean
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 420, 72, 24, 52, 48
 KEY_ROW, KEYS = 22, 2  # height of a line of the key, and names in it

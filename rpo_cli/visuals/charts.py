@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from markupsafe import Markup, escape
 
-from rpo_cli.report.figures import Bins, Points
-from rpo_cli.report.html import clean
+from rpo_cli.visuals.html import clean
+from rpo_cli.visuals.tally import Bins, Points
 
 WIDTH, HEIGHT = 360, 200
 LEFT, RIGHT, TOP, BOTTOM = 56, 18, 22, 36

@@ -1,22 +1,67 @@
-"""The pages of a report: what they show as data, and the pages as text."""
+"""What a report tells of one stage of the line: rows, rejects, pace, time and what the time costs."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from rpo_cli.records import EDITED, Pair
-from rpo_cli.report import charts, figures
-from rpo_cli.report.contact_sheet import VERDICTS
-from rpo_cli.report.evaluated import Evaluation, Table
-from rpo_cli.report.figures import Tally
-from rpo_cli.report.html import render
-from rpo_cli.report.sample import SECTIONS
-from rpo_cli.report.selection import Selection
-from rpo_cli.report.stage_rows import StageRow as StageRow
-from rpo_cli.report.stage_rows import total
+from rpo_cli.visuals import charts
+from rpo_cli.visuals import tally as figures
+from rpo_cli.visuals.contact_sheet import VERDICTS
+from rpo_cli.visuals.evaluated import Evaluation, Table
+from rpo_cli.visuals.html import render
+from rpo_cli.visuals.tally import SECTIONS, Selection, Tally
+
+
+@dataclass(frozen=True)
+class StageRow:
+    """One stage of the line: its rows, rows of older settings (`stale`), and rejects by reason.
+
+    rate: rows a second when it last ran here; None when that is not known.
+    """
+
+    stage: str
+    rows: int
+    stale: int
+    rejects: Mapping[str, int]
+    rate: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """What all its rows, rejects too, take at that pace."""
+        return None if self.rate is None else (self.rows + sum(self.rejects.values())) / self.rate
+
+    @property
+    def took(self) -> str:
+        """The seconds in a unit that one can read."""
+        seconds = self.seconds
+        if seconds is None:
+            return "–"
+        return (
+            f"{seconds:.0f} s"
+            if seconds < 120
+            else f"{seconds / 60:.0f} min"
+            if seconds < 7200
+            else (f"{seconds / 3600:.1f} h")
+        )
+
+    def costs(self, price_per_hour: float) -> str:
+        """The seconds at a price, in the price's own currency."""
+        return "–" if self.seconds is None else amount(self.seconds / 3600 * price_per_hour)
+
+
+def amount(money: float) -> str:
+    """Two digits behind the point; of less than one, two that count."""
+    return f"{money:,.2f}" if money >= 1 or money == 0 else f"{money:.2g}"
+
+
+def total(stages: Iterable[StageRow], price_per_hour: float) -> str:
+    """Of the stages whose pace is known."""
+    return amount(sum(row.seconds or 0.0 for row in stages) / 3600 * price_per_hour)
+
 
 PAGE = 10  # pairs on one page
 MOST_WORDS = 15  # kinds of instruction that stand alone; the others are one row

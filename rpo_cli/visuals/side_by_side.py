@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw
 from PIL.Image import Image as Picture
 
-from rpo_cli.report.canvas import Box, Style, place, rounded, write
-from rpo_cli.report.contact_sheet import CARD, EDGE, INK, LABEL, PAPER, RULE, SMALL, SOFT
+from rpo_cli.visuals.canvas import Box, Style, place, rounded, write
+from rpo_cli.visuals.contact_sheet import CARD, EDGE, INK, LABEL, PAPER, RULE, SMALL, SOFT
 
 SIDES = (512, 384, 256, 192, 128)  # of a picture's cell, the largest that keeps the sheet small enough
 SMALLEST = 192  # smaller pictures are enlarged where there is room
