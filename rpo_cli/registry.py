@@ -89,15 +89,15 @@ objectives = {
     "dspo": "rpo_cli.train.objectives.presets:DSPO",
     "ppod": "rpo_cli.train.objectives.presets:PPOD",
     "ppod-clamped": "rpo_cli.train.objectives.presets:PPOD_CLAMPED",
-    "spin": "rpo_cli.train.objectives.self_play:SPIN",
-    "sapo": "rpo_cli.train.objectives.self_play:SAPO",
+    "spin": "rpo_cli.train.objectives.presets:SPIN",
+    "sapo": "rpo_cli.train.objectives.presets:SAPO",
 }
 online_objectives = {  # of trajectories that the policy samples; the others are of denoising errors
-    "d3po": "rpo_cli.train.online.objective:D3PO",
-    "ddpo": "rpo_cli.train.online.objective:DDPO",
-    "dpok": "rpo_cli.train.online.objective:DPOK",
-    "ppod-online": "rpo_cli.train.online.objective:PPOD_ONLINE",
-    "score-as-action": "rpo_cli.train.online.objective:SCORE_AS_ACTION",
+    "d3po": "rpo_cli.train.objectives.online:D3PO",
+    "ddpo": "rpo_cli.train.objectives.online:DDPO",
+    "dpok": "rpo_cli.train.objectives.online:DPOK",
+    "ppod-online": "rpo_cli.train.objectives.online:PPOD_ONLINE",
+    "score-as-action": "rpo_cli.train.objectives.online:SCORE_AS_ACTION",
 }
 engines = {
     "local": "rpo_cli.engines.local:LocalEngine",

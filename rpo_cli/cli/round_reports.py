@@ -12,8 +12,7 @@ if TYPE_CHECKING:
     from rpo_cli.line.rounds.plan import RoundPlan
     from rpo_cli.line.rounds.train import RoundsReport
     from rpo_cli.train.look_ahead.plan import TrainPlan
-    from rpo_cli.train.online.plan import OnlinePlan
-    from rpo_cli.train.online.probe import OnlineProbe
+    from rpo_cli.train.online.look_ahead import OnlinePlan, OnlineProbe
 
 
 def trained(say: Output, report: "RoundsReport") -> None:

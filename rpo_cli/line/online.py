@@ -18,14 +18,13 @@ from rpo_cli.line.work.prompts import live_prompts, parent_prompts, take_prompts
 from rpo_cli.protocols import Reward
 from rpo_cli.stages.split import split_of
 from rpo_cli.store import open_store
+from rpo_cli.train.objectives.online import OnlineObjective
 from rpo_cli.train.online.compose import HINT, OF_PAIRS, composed_online
-from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.online.run import Rewards, train_online
 from rpo_cli.train.run import TrainReport
 
 if TYPE_CHECKING:
-    from rpo_cli.train.online.plan import OnlinePlan
-    from rpo_cli.train.online.probe import OnlineProbe
+    from rpo_cli.train.online.look_ahead import OnlinePlan, OnlineProbe
 
 
 def fine_tune_online(line: Line) -> TrainReport:
@@ -52,7 +51,7 @@ def probe_online(line: Line, batches: int) -> "OnlineProbe":
         SettingsError: settings that contradict the method, or rewards that the run has not.
         UsageError: no model, prompts or rewards, or several processes.
     """
-    from rpo_cli.train.online.probe import probe_online as probe_training
+    from rpo_cli.train.online.look_ahead import probe_online as probe_training
 
     settings, online = own_online_settings(line)
     return probe_training(settings, online, batches, **_arguments(line, settings, online))
@@ -101,7 +100,7 @@ def plan_online(line: Line) -> "OnlinePlan":
         SettingsError: settings that contradict the method.
         UsageError: there is no run, no prompts, or a model that cannot be sampled so.
     """
-    from rpo_cli.train.online.plan import plan_online as plan_training
+    from rpo_cli.train.online.look_ahead import plan_online as plan_training
 
     open_store(line.store.url)
     settings, online = own_online_settings(line)

@@ -16,17 +16,16 @@ from rpo_cli.line.work.base import reward_models
 from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import open_store
 from rpo_cli.train.data.pairs import training_rows
-from rpo_cli.train.look_ahead.prepare import Prepared, prepare_cache
-from rpo_cli.train.look_ahead.prepare import suggest_beta as propose_beta
+from rpo_cli.train.look_ahead.probe import Prepared, prepare_cache, propose_beta
 from rpo_cli.train.online.compose import is_online
 from rpo_cli.train.origin import Start
 from rpo_cli.train.run import Embedder, TrainReport
 from rpo_cli.train.run import train as train_model
 
 if TYPE_CHECKING:
+    from rpo_cli.train.compose import BetaAdvice
     from rpo_cli.train.look_ahead.plan import TrainPlan
     from rpo_cli.train.look_ahead.probe import TrainProbe
-    from rpo_cli.train.scale import BetaAdvice
 
 __all__ = ["TrainReport", "fine_tune", "plan", "prepare", "probe", "suggest_beta"]
 
@@ -137,7 +136,7 @@ def check_layouts(line: Line) -> None:
     Raises:
         UsageError: see `train.export.require_layouts`.
     """
-    from rpo_cli.train.export.export import require_layouts
+    from rpo_cli.train.export.layouts import require_layouts
     from rpo_cli.train.families import open_family
 
     settings = own_settings(line)

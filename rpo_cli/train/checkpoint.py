@@ -10,8 +10,8 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from rpo_cli.train.data.atomic import safetensors_bytes, write_atomically
-from rpo_cli.train.optimiser import STATE, put_state
+from rpo_cli.train.data.storage import safetensors_bytes, write_atomically
+from rpo_cli.train.policy import STATE, put_state
 
 SMALL = 1024
 PATTERN = "checkpoint-*.safetensors"

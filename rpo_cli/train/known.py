@@ -1,16 +1,31 @@
-"""What is known of drawn items before any model runs: weights, labels, ratios, gains, features."""
+"""CLIP features of prompts and pictures: how alike two sides of a group are.
 
-from collections.abc import Sequence
+CACHE/features/<fingerprint>/<block>.safetensors     tensors "<picture>", "text.<prompt>", unit length
+"""
+
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import torch
+from PIL.Image import Image as Picture
 from torch import Tensor
+from torch.nn.functional import normalize
+from transformers import CLIPModel, CLIPProcessor
 
-from rpo_cli.train.data.pairs import Pair
+from rpo_cli.errors import UsageError
+from rpo_cli.model_files import part_loaded
+from rpo_cli.pictures import decode
+from rpo_cli.protocols import Observer
+from rpo_cli.records import content_key
+from rpo_cli.train.data.latents import BLOCK, ENCODE_BATCH, prompt_name
+from rpo_cli.train.data.pairs import Pair, pictures
 from rpo_cli.train.data.singles import Single
+from rpo_cli.train.data.storage import Shelf
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import Draw
-from rpo_cli.train.embeddings import Embeddings
 from rpo_cli.train.objectives.errors import Known
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.objectives.weights import (
@@ -22,6 +37,105 @@ from rpo_cli.train.objectives.weights import (
     weight_scale,
 )
 from rpo_cli.train.rankings import Item, Ranking
+from rpo_cli.train.run import Embedder
+
+
+class Embeddings:
+    """Features from the cache."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    def of(self, pairs: Sequence[Pair]) -> Tensor:
+        """(2, D, B): unit vectors of (prompt, winner) and of (prompt, loser).
+
+        Prompt and picture count alike: the cosine of two is the mean of both cosines.
+        """
+        found = [[self._feature(pair, picture) for picture in pair.pictures] for pair in pairs]
+        return torch.stack([torch.stack(side) for side in found]).permute(1, 2, 0).contiguous()
+
+    def _feature(self, pair: Pair, picture: str) -> Tensor:
+        text = self._shelf.get(f"text.{prompt_name(pair.caption)}")
+        return torch.cat([text, self._shelf.get(picture)]) / 2**0.5
+
+
+def embed(
+    folder: Path, embedder: Embedder, dataset: Path, pairs: Iterable[Pair], device: str, observer: Observer
+) -> Embeddings:
+    """Features of every picture and caption; the model is loaded when one is missing.
+
+    Raises:
+        UsageError: the model is no CLIP.
+    """
+    shelf = Shelf(folder / "features" / content_key(embedder.identity))
+    pairs = list(pairs)
+    captions = {pair.caption for pair in pairs}
+    texts = sorted(text for text in captions if f"text.{prompt_name(text)}" not in shelf)
+    lacking = {sha for pair in pairs for sha in pair.pictures if sha not in shelf}
+    if texts or lacking:
+        observer.start("embed", len(texts) + len(lacking), 0)
+        clip = _Clip(embedder, device)
+        for start in range(0, len(texts), BLOCK):
+            block = texts[start : start + BLOCK]
+            names = [f"text.{prompt_name(text)}" for text in block]
+            shelf.add(dict(zip(names, clip.texts(block), strict=True)))
+            observer.advance(len(block), 0)
+        found = pictures(dataset, lacking)
+        while chunk := list(islice(found, BLOCK)):
+            images = [decode(data, where) for _, data, where in chunk]
+            shelf.add(dict(zip([sha for sha, _, _ in chunk], clip.pictures(images), strict=True)))
+            observer.advance(len(chunk), 0)
+        observer.finish()
+    return Embeddings(shelf)
+
+
+_SAFE: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32}
+
+
+class _Clip:
+    """The loaded model."""
+
+    def __init__(self, embedder: Embedder, device: str) -> None:
+        where: dict[str, Any] = {"revision": embedder.revision}
+        try:
+            self._processor: Any = CLIPProcessor.from_pretrained(embedder.model, **where)
+            self._model: Any = part_loaded(
+                embedder.model,
+                embedder.revision,
+                lambda told: CLIPModel.from_pretrained(embedder.model, **told, **where, **_SAFE),
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UsageError(
+                f"{embedder.model}: no CLIP model: {reason}", "train.embedder takes a CLIP folder or hub id"
+            ) from error
+        self._model.eval().to(device)
+
+    def texts(self, texts: Sequence[str]) -> list[Tensor]:
+        return self._batches(texts, self._text_features)
+
+    def pictures(self, images: Sequence[Picture]) -> list[Tensor]:
+        return self._batches(images, self._image_features)
+
+    def _text_features(self, texts: list[str]) -> Any:
+        longest = self._model.config.text_config.max_position_embeddings
+        inputs = self._processor(
+            text=texts, padding="max_length", truncation=True, max_length=longest, return_tensors="pt"
+        )
+        return self._model.get_text_features(**inputs.to(self._model.device))
+
+    def _image_features(self, images: list[Picture]) -> Any:
+        inputs = self._processor(images=[image.convert("RGB") for image in images], return_tensors="pt")
+        return self._model.get_image_features(**inputs.to(self._model.device))
+
+    @torch.no_grad()
+    def _batches(self, items: Sequence[Any], features: Callable[[list[Any]], Any]) -> list[Tensor]:
+        found: list[Tensor] = []
+        for start in range(0, len(items), ENCODE_BATCH):
+            raw = features(list(items[start : start + ENCODE_BATCH]))
+            pooled = getattr(raw, "pooler_output", raw)  # transformers 5 wraps the features
+            found += list(normalize(pooled.float(), dim=-1).cpu())
+        return found
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Training from prepared data to exported weights: encode once, step, validate, save, export."""
+"""The numbers of a step, measured on held-out items at draws that never change."""
 
 import json
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -14,23 +14,63 @@ from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train import checkpoint
 from rpo_cli.train.average import Average
+from rpo_cli.train.compose import scale_line
 from rpo_cli.train.data.latents import tell_too_long
-from rpo_cli.train.distributed.process_group import ALONE, World
-from rpo_cli.train.export.export import add_layouts, export, portable_name, require_layouts
+from rpo_cli.train.distributed.process_group import ALONE, World, gather_errors
+from rpo_cli.train.draws import validation_draw
+from rpo_cli.train.export.layouts import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.export.start import begin, export_reference
 from rpo_cli.train.families import Family, open_family
 from rpo_cli.train.families.folder import Folder
-from rpo_cli.train.loggers import open_loggers
+from rpo_cli.train.journal import (
+    Journal,
+    MetricsFile,
+    Numbers,
+    open_loggers,
+    runaway_warning,
+    spread_warning,
+    summarise,
+)
 from rpo_cli.train.look_ahead.plan import ideal_seconds
-from rpo_cli.train.metrics import Journal, MetricsFile, Numbers, runaway_warning, spread_warning, summarise
-from rpo_cli.train.optimiser import make_optimiser
-from rpo_cli.train.policy import Policy, build_policy, weight_dtype
+from rpo_cli.train.objectives.errors import Errors, join
+from rpo_cli.train.policy import Policy, build_policy, make_optimiser, weight_dtype
 from rpo_cli.train.prepare import Inputs, prepare
 from rpo_cli.train.references import with_references
-from rpo_cli.train.scale import scale_line
-from rpo_cli.train.step import Job, State, timed_step
+from rpo_cli.train.step import Job, State, forward, in_memory, timed_step
 from rpo_cli.train.texts import load_texts
-from rpo_cli.train.validation import validate, validation_errors
+
+VALIDATION_ITEMS = 128  # fixed draws; small splits are drawn several times, large ones in part
+
+
+def validation_errors(job: Job, state: State, observer: Observer, *, with_reference: bool) -> Errors:
+    """Errors on the held-out items, at the same draws every time; the reference's too when asked."""
+    fixed = replace(job.draws, pairs=len(job.held_out))
+    group = job.objective.group_size
+    count = max(1, VALIDATION_ITEMS // group) * group
+    counts = [len(part) for part in job.world.shares(count)]
+    spread = min(counts) > 0
+    draws = [validation_draw(fixed, item) for item in (job.world.share(count) if spread else range(count))]
+
+    def whole() -> Errors:
+        chunks = [
+            draws[start : start + state.batch_size] for start in range(0, len(draws), state.batch_size)
+        ]
+        found = [
+            forward(job, state.policy, job.held_out, chunk, grad=False, with_reference=with_reference)
+            for chunk in chunks
+        ]
+        return join(found)
+
+    errors = in_memory(whole, state, observer)
+    return gather_errors(job.world, errors, counts) if spread else errors
+
+
+def validate(job: Job, state: State, reference: Errors, observer: Observer) -> Numbers:
+    """Numbers of the policy on the held-out items, beside the reference's errors at the same draws."""
+    again = job.objective.needs_cross  # its cross term needs both predictions at once
+    errors = validation_errors(job, state, observer, with_reference=again)
+    return summarise(replace(errors, reference=reference.reference), job.objective, job.beta)
+
 
 ENDS = ("train, first", "train, last", "validation, first", "validation, last")
 

@@ -1,27 +1,46 @@
-"""What is trained, and what it is compared with.
+"""Packages that only some settings need: looked for at the door, imported where they are used."""
 
-LoRA: the reference is the same module, and the same text encoders where these are trained too, with
-adapters off, so both see the same weights, precision and kernels, and their errors start exactly equal.
-Full tuning: the reference is a frozen copy.
-"""
-
-from collections.abc import Callable, Iterator
+import importlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from itertools import chain
 from typing import Any
 
 import torch
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import nn
+from torch import Tensor, nn
 
+from rpo_cli import installing
 from rpo_cli.config import TrainSettings
+from rpo_cli.errors import MissingDependency
 from rpo_cli.records import row_seed
 from rpo_cli.train.diffusion import seeded
 from rpo_cli.train.texts import TARGETS, Texts, parameter_name
+
+EIGHT_BIT = "bitsandbytes"
+
+
+def require_packages(settings: TrainSettings) -> None:
+    """Refuse settings whose packages are not there; imports none.
+
+    Raises:
+        MissingDependency: all that are missing.
+    """
+    wanted: dict[str, str] = {
+        name: f"train.loggers = {name}" for name in settings.loggers
+    }  # a logger is its package
+    if settings.optimiser == "adamw-8bit":
+        wanted[EIGHT_BIT] = "train.optimiser = adamw-8bit"
+    missing = [name for name in wanted if find_spec(name) is None]
+    if missing:
+        why = "; ".join(f"{wanted[name]} needs {name}" for name in missing)
+        raise MissingDependency(f"not installed: {why}", installing.package(*missing))
+
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -136,3 +155,30 @@ def _switch(layers: list[BaseTunerLayer], *, on: bool) -> None:
 def _autocast(dtype: str, device: str) -> Callable[[], AbstractContextManager[object]]:
     kind = torch.device(device).type
     return lambda: torch.autocast(kind, DTYPES[dtype], enabled=dtype != "float32")
+
+
+# of a parameter's state, by name: the step, AdamW's moments, Adafactor's sums of squares, 8-bit moments
+# with their maps and the scales of their blocks
+FLOATS = ("step", "exp_avg", "exp_avg_sq", "row_var", "col_var", "variance")
+STATE = (*FLOATS, "state1", "state2", "qmap1", "qmap2", "absmax1", "absmax2")
+
+
+def make_optimiser(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
+    """Over `parameters`, in their order; the rate is set anew before every step."""
+    rate, decay = settings.learning_rate, settings.weight_decay
+    assert rate is not None  # settled
+    if settings.optimiser == "adafactor":
+        return torch.optim.Adafactor(parameters, lr=rate, weight_decay=decay)
+    if settings.optimiser == "adamw-8bit":
+        eight_bit = importlib.import_module(EIGHT_BIT)
+        found: torch.optim.Optimizer = eight_bit.optim.AdamW8bit(parameters, lr=rate, weight_decay=decay)
+        return found
+    return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
+
+
+def put_state(
+    optimiser: torch.optim.Optimizer, parameter: nn.Parameter, state: Mapping[str, Tensor]
+) -> None:
+    """Give a weight its state back as it was; `load_state_dict` would make floats of 8-bit moments."""
+    moved = {name: value.to(parameter.device) for name, value in state.items() if name != "step"}
+    optimiser.state[parameter] = {**moved, "step": int(state["step"])}

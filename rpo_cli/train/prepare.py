@@ -7,19 +7,17 @@ from pathlib import Path
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
-from rpo_cli.train.compose import composed, for_data
+from rpo_cli.train.compose import composed, for_data, salesforce_beta
 from rpo_cli.train.data.latents import Builder, Framing
 from rpo_cli.train.data.pairs import Pair
 from rpo_cli.train.diffusion import NoiseSchedule, logit_normal, shifted
 from rpo_cli.train.draws import DrawSettings
-from rpo_cli.train.embeddings import embed
 from rpo_cli.train.families import Family
-from rpo_cli.train.known import knowledge
+from rpo_cli.train.known import embed, knowledge
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.origin import Start
 from rpo_cli.train.rankings import read_items
 from rpo_cli.train.run import Embedder
-from rpo_cli.train.scale import salesforce_beta
 from rpo_cli.train.step import Job
 from rpo_cli.train.texts import require_texts
 

@@ -22,9 +22,8 @@ from rpo_cli.compute import run_halving
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
-from rpo_cli.train.batch import assemble, item_errors
-from rpo_cli.train.data.tensor_store import Shelf
-from rpo_cli.train.draws import Draw, fixed_draw
+from rpo_cli.train.data.storage import Shelf
+from rpo_cli.train.draws import Draw, assemble, fixed_draw, item_errors
 from rpo_cli.train.objectives.errors import Errors, join, ranks
 from rpo_cli.train.policy import Policy, weight_dtype
 

@@ -173,9 +173,9 @@ def with_exports(
     """
     lacking = [layout for layout in settings.export if not (report.adapter / layout).exists()]
     if lacking and not launched().rank:
-        from rpo_cli.train.data.atomic import remove_temporaries
+        from rpo_cli.train.data.storage import remove_temporaries
         from rpo_cli.train.loop import add_exports
-        from rpo_cli.train.packages import require_packages
+        from rpo_cli.train.policy import require_packages
         from rpo_cli.train.prepare import Inputs
 
         require_packages(settings)
@@ -211,7 +211,7 @@ def finished(out: Path, identity: dict[str, Any], name: str, result: Path) -> Tr
 
 def begin(settings: TrainSettings, out: Path, identity: dict[str, Any]) -> None:
     """Look for the packages that the settings need; the first process takes `out` for its training."""
-    from rpo_cli.train.packages import require_packages
+    from rpo_cli.train.policy import require_packages
 
     require_packages(settings)
     if not launched().rank:
@@ -219,7 +219,7 @@ def begin(settings: TrainSettings, out: Path, identity: dict[str, Any]) -> None:
 
 
 def claim(out: Path, identity: dict[str, Any], name: str) -> None:
-    from rpo_cli.train.data.atomic import remove_temporaries, write_atomically
+    from rpo_cli.train.data.storage import remove_temporaries, write_atomically
 
     path = out / "settings.json"
     if path.exists() and any(out.glob(CHECKPOINTS)):  # there is work to lose
@@ -246,7 +246,7 @@ def commit(out: Path, identity: dict[str, Any], report: TrainReport) -> None:
     """Tell that the training is whole; the first process alone does."""
     if launched().rank:
         return
-    from rpo_cli.train.data.atomic import write_atomically
+    from rpo_cli.train.data.storage import write_atomically
 
     unsaid = {"adapter", "skipped", "name", *(() if report.images else ("images",))}
     told = {key: value for key, value in asdict(report).items() if key not in unsaid}

@@ -16,8 +16,7 @@ from torch import nn
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.train.families import Family
-from rpo_cli.train.families.encoders import Condition, Encoders, quiet
-from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.families.folder import Condition, Encoders, Folder, quiet
 
 # attention projections of CLIP, as the public diffusion LoRA scripts have it
 TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")

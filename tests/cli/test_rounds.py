@@ -9,10 +9,8 @@ from rpo_cli.line import online, training
 from rpo_cli.line.rounds.measurements import RewardNumbers, RoundNumbers
 from rpo_cli.line.rounds.plan import RoundPlan
 from rpo_cli.line.rounds.train import RoundsReport, plan, train
-from rpo_cli.train.look_ahead.flops import Flops
-from rpo_cli.train.look_ahead.plan import Memory, TrainPlan
-from rpo_cli.train.online.plan import DrawFlops, OnlinePlan
-from rpo_cli.train.online.probe import OnlineProbe
+from rpo_cli.train.look_ahead.plan import Flops, Memory, TrainPlan
+from rpo_cli.train.online.look_ahead import DrawFlops, OnlinePlan, OnlineProbe
 
 REWARD = RewardNumbers(21.5, 0.25, 1.5, "seeds of one prompt")
 ROUND = RoundNumbers(1, 3, 12, 3, 2, 0, 1, {"inside_band": 1}, {"clip": REWARD}, accuracy=0.75)

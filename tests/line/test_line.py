@@ -23,7 +23,7 @@ from rpo_cli.line.show import story
 from rpo_cli.line.work.base import edit_work, generate_work, live_images
 from rpo_cli.line.work.prompts import take_prompts
 from rpo_cli.pictures import decode
-from rpo_cli.train import packages
+from rpo_cli.train import policy
 
 SMALL: dict[str, Any] = {
     "prompts.limit": 4,
@@ -129,7 +129,7 @@ def test_a_setting_that_a_training_refused_is_not_in_force_afterwards(finished: 
 
 
 def test_a_setting_whose_package_is_missing_is_not_in_force_afterwards(finished: Path, monkeypatch) -> None:
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(policy, "find_spec", lambda name: None)
     before = (finished / "run.json").read_bytes()
 
     with pytest.raises(MissingDependency):

@@ -222,7 +222,7 @@ def shared_cache(tmp_path_factory) -> Path:
 @pytest.fixture
 def run_train(model, dataset, shared_cache, tmp_path, monkeypatch):
     """Call `train` on the tiny model; any argument or setting may be given."""
-    monkeypatch.setattr("rpo_cli.train.validation.VALIDATION_ITEMS", 8)
+    monkeypatch.setattr("rpo_cli.train.loop.VALIDATION_ITEMS", 8)
 
     def call(out: str | Path = "out", **given):
         arguments = {

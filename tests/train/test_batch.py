@@ -5,10 +5,9 @@ from types import SimpleNamespace
 
 import torch
 
-from rpo_cli.train.batch import assemble, item_errors
 from rpo_cli.train.data.pairs import Pair
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.draws import Draw
+from rpo_cli.train.draws import Draw, assemble, item_errors
 
 PAIRS = [Pair("w0", "l0", "first"), Pair("w1", "l1", "second")]
 SCHEDULE = NoiseSchedule(torch.tensor([1.0, 0.6]), torch.tensor([0.0, 0.8]), "epsilon")

@@ -14,9 +14,9 @@ from rpo_cli.pictures import decode, read
 from rpo_cli.protocols import Silent
 from rpo_cli.train.data.latents import Builder
 from rpo_cli.train.data.pairs import read_pairs
-from rpo_cli.train.data.tensor_store import Shelf
+from rpo_cli.train.data.storage import Shelf
 from rpo_cli.train.families import StableDiffusion1, to_pixels
-from rpo_cli.train.families.encoders import Encoders
+from rpo_cli.train.families.folder import Encoders
 from tests.closeness import FORWARD, assert_close
 from tests.profiles import display_p3
 

@@ -10,7 +10,7 @@ import torch
 from rpo_cli import registry
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
-from rpo_cli.train import gradients
+from rpo_cli.train import step
 from rpo_cli.train.objectives.errors import Errors, Known, join, ranks
 from rpo_cli.train.objectives.grouped import IR_DRO, KTO, PLACKETT_LUCE, RANK_DPO, RELATIVE
 from rpo_cli.train.objectives.objective import DPO, SALESFORCE, Objective
@@ -161,10 +161,10 @@ def test_the_start_is_judged_by_how_far_the_logits_are_from_those_of_equal_model
     )
     if objective.needs_reference:
         errors = errors_of(objective, equal=True)
-        gradients.require_equal_start(errors, job)
-        gradients.require_equal_start(replace(errors, policy=errors.policy * (1 + 1e-7)), job)
+        step.require_equal_start(errors, job)
+        step.require_equal_start(replace(errors, policy=errors.policy * (1 + 1e-7)), job)
         with pytest.raises(RpoError, match="differs from its reference"):
-            gradients.require_equal_start(errors_of(objective, spread=1.0 if name == "dspo" else 0.05), job)
+            step.require_equal_start(errors_of(objective, spread=1.0 if name == "dspo" else 0.05), job)
 
 
 # --- special cases ------------------------------------------------------------------------------------

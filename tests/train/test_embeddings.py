@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from rpo_cli.protocols import Silent
-from rpo_cli.train import embeddings as module
+from rpo_cli.train import known as module
 from rpo_cli.train.data.latents import prompt_name
 from rpo_cli.train.data.pairs import Pair, read_pairs
-from rpo_cli.train.data.tensor_store import Shelf
-from rpo_cli.train.embeddings import Embeddings, embed
+from rpo_cli.train.data.storage import Shelf
+from rpo_cli.train.known import Embeddings, embed
 from rpo_cli.train.run import Embedder
 from tests.closeness import assert_close
 

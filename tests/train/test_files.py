@@ -8,7 +8,7 @@ import torch
 from safetensors import safe_open
 
 from rpo_cli.errors import StorageError
-from rpo_cli.train.data.atomic import (
+from rpo_cli.train.data.storage import (
     folder_atomically,
     remove_temporaries,
     safetensors_bytes,
@@ -17,7 +17,7 @@ from rpo_cli.train.data.atomic import (
 
 DUMP = """
 import sys, torch
-from rpo_cli.train.data.atomic import safetensors_bytes
+from rpo_cli.train.data.storage import safetensors_bytes
 tensors = {"b": torch.arange(3.0), "a": torch.ones(2, 2).half()}
 sys.stdout.buffer.write(safetensors_bytes(tensors, {name: "ü" for name in "abcdefgh"}))
 """

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rpo_cli.train.data.buckets import Frame, aspect_buckets, frames, nearest_bucket
+from rpo_cli.train.data.latents import Frame, aspect_buckets, frames, nearest_bucket
 
 SQUARE = [(1024, 1024)]
 

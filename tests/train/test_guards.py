@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from rpo_cli.errors import RpoError, Terminated
-from rpo_cli.train import gradients
+from rpo_cli.train import step
 from rpo_cli.train import step as step_module
-from rpo_cli.train.metrics import far_out, runaway_warning
+from rpo_cli.train.journal import far_out, runaway_warning
 from rpo_cli.train.objectives.errors import Errors
 from rpo_cli.train.objectives.objective import DPO, SFT
 from rpo_cli.train.objectives.presets import F_DPO
@@ -41,7 +41,7 @@ class Notes:
 @pytest.fixture
 def poisoned(monkeypatch):
     """The errors of pair BAD are NaN in training, the policy's and the reference's."""
-    forward = gradients.forward
+    forward = step.forward
 
     def poison(job, policy, items, draws, **given):
         errors = forward(job, policy, items, draws, **given)
@@ -52,7 +52,7 @@ def poisoned(monkeypatch):
                     errors.reference[place] = float("nan")
         return errors
 
-    monkeypatch.setattr(gradients, "forward", poison)
+    monkeypatch.setattr(step, "forward", poison)
 
 
 def rows(folder) -> list[dict]:
@@ -92,7 +92,7 @@ def test_a_batch_with_a_logit_far_out_is_left_out_and_only_its_pair_is_named(
     run_train, tmp_path, monkeypatch
 ):
     """The winner's error is 1 off, so at β 5000 its logit is −2500; ppod's own unit is not judged."""
-    forward, calls = gradients.forward, []
+    forward, calls = step.forward, []
 
     def spike(job, policy, items, draws, **given):
         errors = forward(job, policy, items, draws, **given)
@@ -102,7 +102,7 @@ def test_a_batch_with_a_logit_far_out_is_left_out_and_only_its_pair_is_named(
                 errors.policy.data[place] += float(draw.pair == BAD)
         return errors
 
-    monkeypatch.setattr(gradients, "forward", spike)
+    monkeypatch.setattr(step, "forward", spike)
     run_train(steps=10, global_batch=2, batch_size=2)
     left_out = [row["skipped_pairs"] for row in rows(tmp_path / "out") if "skipped_pairs" in row]
     assert set(map(tuple, left_out)) == {(BAD,)}

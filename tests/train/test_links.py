@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from rpo_cli.train.objectives.links import LINKS
+from rpo_cli.train.objectives.objective import LINKS
 
 # link → {z: value}; worked out by hand
 HAND = {

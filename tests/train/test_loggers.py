@@ -9,7 +9,7 @@ import pytest
 
 from rpo_cli.errors import MissingDependency, Terminated
 from rpo_cli.protocols import Silent
-from rpo_cli.train import packages
+from rpo_cli.train import policy
 
 
 class StopAfter(Silent):
@@ -58,7 +58,7 @@ def test_a_logger_is_no_part_of_a_training(run_train, tmp_path):
 
 
 def test_a_missing_library_is_told_at_the_door(run_train, tmp_path, monkeypatch):
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(policy, "find_spec", lambda name: None)
     with pytest.raises(MissingDependency) as caught:
         run_train(loggers=["wandb", "trackio"], model="/nowhere/that/is/loaded")
     assert caught.value.exit_code == 3

@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 from rpo_cli import registry
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
-from rpo_cli.train import gradients
+from rpo_cli.train import step
 from rpo_cli.train import step as step_module
 from rpo_cli.train.compose import composed, settled
 from rpo_cli.train.families import open_family
@@ -102,11 +102,11 @@ def nudge(policy) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_the_split_into_forward_passes_changes_no_gradient_beyond_rounding(shapes_job, monkeypatch, name):
     """Groups and lists too: a group that does not fit into one forward pass is run in parts."""
-    monkeypatch.setattr(gradients, "require_equal_start", lambda *given: None)
+    monkeypatch.setattr(step, "require_equal_start", lambda *given: None)
     found = []
     for size in (8, 3, 1):
         job, state = shapes_job(name, size)
-        gradients.accumulate(job, state)
+        step.accumulate(job, state)
         found.append(torch.cat([p.grad.flatten() for p in state.policy.parameters.values()]))
     whole, *parts = found
     assert whole.norm() > 0
@@ -124,21 +124,21 @@ def test_a_group_that_does_not_fit_gives_the_same_training(run_train, rich_datas
 
 def test_groups_share_what_their_method_says(rich_dataset, shapes_job, monkeypatch):
     seen = []
-    assemble = gradients.assemble
+    assemble = step.assemble
 
     def spy(draws, *args):
         seen.append(draws)
         return assemble(draws, *args)
 
-    monkeypatch.setattr(gradients, "assemble", spy)
+    monkeypatch.setattr(step, "assemble", spy)
     for name, shared in (("ir-dro", (True, False)), ("relative", (True, True)), ("kto", (False, False))):
         seen.clear()
         job, state = shapes_job(name, 8)
-        gradients.forward(
+        step.forward(
             job,
             state.policy,
             job.pairs,
-            [gradients.training_draw(job.draws, 0, place, 8) for place in range(8)],
+            [step.training_draw(job.draws, 0, place, 8) for place in range(8)],
             grad=False,
         )
         for group in (seen[0][:4], seen[0][4:]):

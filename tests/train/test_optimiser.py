@@ -8,9 +8,9 @@ from torch import nn
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import MissingDependency
-from rpo_cli.train import checkpoint, packages
+from rpo_cli.train import checkpoint, policy
 from rpo_cli.train import loop as loop_module
-from rpo_cli.train.optimiser import make_optimiser
+from rpo_cli.train.policy import make_optimiser
 from tests.closeness import assert_close
 
 EIGHT_BIT = find_spec("bitsandbytes") is not None  # else only its refusal is tested
@@ -84,7 +84,7 @@ def test_8_bit_adamw_keeps_a_quarter_of_the_state_or_is_refused_at_the_door(run_
         state = optimiser.state[weight]
         assert state["state1"].dtype == state["state2"].dtype == torch.uint8
         run_train(optimiser="adamw-8bit", full=True)
-    monkeypatch.setattr(packages, "find_spec", lambda name: None)
+    monkeypatch.setattr(policy, "find_spec", lambda name: None)
     with pytest.raises(MissingDependency, match="adamw-8bit needs bitsandbytes") as caught:
         run_train("refused", optimiser="adamw-8bit", model="/nowhere/that/is/loaded")
     assert caught.value.exit_code == 3

@@ -12,8 +12,7 @@ from rpo_cli.train import loop as loop_module
 from rpo_cli.train.families import StableDiffusion1, open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.look_ahead import plan as plan_module
-from rpo_cli.train.look_ahead.flops import counted, kept_bytes
-from rpo_cli.train.look_ahead.plan import ideal_seconds, known_peak, plan
+from rpo_cli.train.look_ahead.plan import counted, ideal_seconds, kept_bytes, known_peak, plan
 from rpo_cli.train.objectives.objective import DPO
 
 

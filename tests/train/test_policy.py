@@ -10,9 +10,9 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.train.compose import composed
 from rpo_cli.train.families import StableDiffusion1
-from rpo_cli.train.gradients import require_equal_start
 from rpo_cli.train.objectives.errors import Errors
 from rpo_cli.train.policy import build_policy
+from rpo_cli.train.step import require_equal_start
 
 
 @pytest.mark.parametrize("full", [False, True])

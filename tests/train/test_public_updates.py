@@ -17,15 +17,14 @@ from safetensors import safe_open
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.protocols import Silent
-from rpo_cli.train import gradients
-from rpo_cli.train.compose import settled
+from rpo_cli.train import step
+from rpo_cli.train.compose import salesforce_beta, settled
 from rpo_cli.train.data.pairs import Pair
 from rpo_cli.train.draws import Draw, DrawSettings
 from rpo_cli.train.families import open_family
 from rpo_cli.train.known import knowledge
 from rpo_cli.train.loop import start_or_resume
 from rpo_cli.train.policy import build_policy
-from rpo_cli.train.scale import salesforce_beta
 from rpo_cli.train.step import Job, train_step
 from tests.closeness import assert_close
 
@@ -104,7 +103,7 @@ def trained(request, model, tmp_path, monkeypatch):
         time = int(recorded.of(step, "timesteps")[position])
         return Draw(position, time, noise, torch.zeros_like(noise), flip=False, drop_caption=False)
 
-    monkeypatch.setattr(gradients, "training_draw", drawn)
+    monkeypatch.setattr(step, "training_draw", drawn)
     draws = DrawSettings(0, PAIRS, 1000, cache.shape, flip=False, caption_dropout=0.0)
     known = knowledge(objective, family.schedule, pairs, None)
     beta = salesforce_beta(settings.beta, settings.beta_from, 4 * 8 * 8)

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
-from rpo_cli.train.export.export import write_denoiser
+from rpo_cli.train.export.layouts import write_denoiser
 from rpo_cli.train.export.lora_files import diffusers_weights, kohya_weights, merged_weights, original_name
 from rpo_cli.train.export.verify import check_lora
 from rpo_cli.train.families import StableDiffusion1

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from rpo_cli.config import OnlineSettings, TrainSettings
-from rpo_cli.train import loop, validation  # noqa: F401  imported before the fork
+from rpo_cli.train import loop  # noqa: F401  imported before the fork
 from rpo_cli.train.online import loop as rounds  # noqa: F401
 from rpo_cli.train.online.run import Rewards, train_online
 from rpo_cli.train.run import Embedder, train
@@ -44,7 +44,7 @@ def work(job: dict) -> None:
     if "online" in job:
         work_online(job)
         return
-    validation.VALIDATION_ITEMS = job.pop("validation_items")
+    loop.VALIDATION_ITEMS = job.pop("validation_items")
     paths = {name: Path(job.pop(name)) for name in ("dataset", "out", "cache")}
     if "embedder" in job:
         job["embedder"] = Embedder(**job["embedder"])

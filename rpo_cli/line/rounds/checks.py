@@ -124,6 +124,6 @@ def _of_other_methods(line: Line, objective: Objective) -> Checks:
 
 
 def _reverses(objective: Objective) -> bool:
-    from rpo_cli.train.objectives.contrasts import pair_reversed
+    from rpo_cli.train.objectives.components import pair_reversed
 
     return objective.contrast is pair_reversed

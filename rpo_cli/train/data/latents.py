@@ -1,23 +1,19 @@
-"""Latents and prompt embeddings on disk, encoded once: the loop loads neither VAE nor text encoder.
+"""The size that a picture is trained at. Pictures that are compared share one frame.
 
-    CACHE/latents/<fingerprint>/<block>.safetensors     tensors "<picture>.mean", "<picture>.std"
-    CACHE/prompts/<fingerprint>/<block>.safetensors     tensors "<prompt>.<part>", e.g. ".hidden"
-    CACHE/sizes/<block>.safetensors                     tensors "<picture>", (width, height)
-
-A picture is named by the SHA-256 of its encoded bytes ("@WxH" in a bucket that is not the square, ".flip"
-for its mirror image), a prompt by that of its text. The fingerprint hashes the model's identity, picture
-size and number format, so nothing stale is ever read. Blocks are whole or absent and are never changed;
-the folder may be deleted at will.
-Mean and standard deviation are kept, so the loop can still sample the posterior.
+The rule: pictures that stand in one pair, directly or through pairs between them, are framed together.
+Their frame is made for the smallest width and the smallest height among them; each picture is resized
+until it covers the frame's bucket and its centre is cropped. So neither size nor crop tells which one won.
+Without buckets the bucket is the square that the model, or `train.resolution`, names.
 """
 
 import hashlib
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from PIL import ImageOps
@@ -30,11 +26,88 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.pictures import decode, read
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
-from rpo_cli.train.data.buckets import Frame, Size, SizeCondition, aspect_buckets, frames
 from rpo_cli.train.data.pairs import pictures
-from rpo_cli.train.data.tensor_store import Shelf
+from rpo_cli.train.data.storage import Shelf
 from rpo_cli.train.families import Condition, Encoders, Family
+from rpo_cli.train.families.folder import covering
 from rpo_cli.train.rankings import Item
+
+Size = tuple[int, int]  # width, height in pixels
+SizeCondition = Literal["real", "target"]
+LONGEST = 2  # sides of a bucket over the side of its square
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What pictures that are compared share.
+
+    Attributes:
+        bucket: the size they are trained at.
+        original: the smallest width and height among them.
+    """
+
+    bucket: Size
+    original: Size
+
+    def time_ids(self, condition: SizeCondition) -> Tensor:
+        """SDXL's size condition, (6,) float32: original height and width, crop top and left, height, width.
+
+        Args:
+            condition: "real" says what happened to the picture; "target" says that it was never larger
+                than its bucket nor cropped, as Salesforce's script does for every picture.
+        """
+        width, height = self.bucket
+        if condition == "target":
+            return torch.tensor([height, width, 0, 0, height, width], dtype=torch.float32)
+        covered = covering(self.original, self.bucket)
+        left, top = (covered[0] - width) // 2, (covered[1] - height) // 2
+        values = [self.original[1], self.original[0], top, left, height, width]
+        return torch.tensor(values, dtype=torch.float32)
+
+
+def frames(
+    sizes: Mapping[str, Size], compared: Iterable[Sequence[str]], buckets: list[Size]
+) -> dict[str, Frame]:
+    """The frame of every picture in `sizes`; `compared` are the pairs and lists."""
+    leader = {name: name for name in sizes}
+
+    def find(name: str) -> str:
+        while leader[name] != name:
+            leader[name] = leader[leader[name]]
+            name = leader[name]
+        return name
+
+    for first, *others in compared:
+        for other in others:
+            leader[find(first)] = find(other)
+    smallest: dict[str, Size] = {}
+    for name, (width, height) in sizes.items():
+        known = smallest.get(find(name), (width, height))
+        smallest[find(name)] = (min(width, known[0]), min(height, known[1]))
+    made = {name: Frame(nearest_bucket(size, buckets), size) for name, size in smallest.items()}
+    return {name: made[find(name)] for name in sizes}
+
+
+def aspect_buckets(side: int, grain: int) -> list[Size]:
+    """Sizes of at most side² pixels and of all shapes from 1:4 to 4:1, the square among them.
+
+    Widths go in steps of a sixteenth of `side` (64 pixels at 1024), or of `grain` where that is coarser.
+    """
+    step = max(grain, round(side / 16 / grain) * grain)
+    shortest = math.ceil(side / LONGEST / step) * step
+    found = {(side, side)}
+    for width in range(shortest, LONGEST * side + 1, step):
+        height = min(side * side // width // step * step, LONGEST * side)
+        if height >= shortest:
+            found |= {(width, height), (height, width)}
+    return sorted(found)
+
+
+def nearest_bucket(size: Size, buckets: list[Size]) -> Size:
+    """The bucket of the nearest shape, the largest of several."""
+    shape = math.log(size[0] / size[1])
+    return min(buckets, key=lambda b: (round(abs(math.log(b[0] / b[1]) - shape), 9), -b[0] * b[1], b))
+
 
 ENCODE_BATCH = 8
 BLOCK = 256  # entries of one file

@@ -16,7 +16,7 @@ from peft import get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
-from rpo_cli.train.families.encoders import KohyaNames
+from rpo_cli.train.families.folder import KohyaNames
 from rpo_cli.train.texts import parameter_name
 
 ADAPTER = "default"

@@ -7,11 +7,11 @@ from typing import Any
 from rpo_cli import __version__
 from rpo_cli.config import TrainSettings
 from rpo_cli.train.families import Family
-from rpo_cli.train.metrics import Numbers
-from rpo_cli.train.objectives.contrasts import pair_reversed
+from rpo_cli.train.journal import Numbers
+from rpo_cli.train.objectives.components import pair_reversed
 from rpo_cli.train.objectives.objective import Objective
+from rpo_cli.train.objectives.online import OnlineObjective
 from rpo_cli.train.online.compose import OF_PAIRS
-from rpo_cli.train.online.objective import OnlineObjective
 
 FILES = "\n## Other layouts\n"
 INTENDED = (

@@ -7,9 +7,8 @@ over it. Weights are read from safetensors files only.
 from rpo_cli import registry
 from rpo_cli.errors import UsageError
 from rpo_cli.train.families.contract import Family
-from rpo_cli.train.families.encoders import Condition, Encoders, to_pixels
 from rpo_cli.train.families.flow import Flux, StableDiffusion3
-from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.families.folder import Condition, Encoders, Folder, to_pixels
 from rpo_cli.train.families.unet import StableDiffusion1, StableDiffusionXL
 
 __all__ = [

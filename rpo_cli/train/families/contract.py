@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames, TextParts
+from rpo_cli.train.families.folder import Condition, Encoders, KohyaNames, TextParts
 
 
 class Family(Protocol):

@@ -16,8 +16,17 @@ from torch import Tensor
 
 from rpo_cli.errors import UsageError
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames, TextParts, blank
-from rpo_cli.train.families.folder import Folder, present, refuse, refuse_editor
+from rpo_cli.train.families.folder import (
+    Condition,
+    Encoders,
+    Folder,
+    KohyaNames,
+    TextParts,
+    blank,
+    present,
+    refuse,
+    refuse_editor,
+)
 
 COMMON = frozenset({"transformer", "vae", "scheduler", "text_encoder", "text_encoder_2"})
 PICTURE_TOKENS = ("to_q", "to_k", "to_v", "to_out.0")

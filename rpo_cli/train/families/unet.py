@@ -9,8 +9,17 @@ from torch import Tensor
 
 from rpo_cli.errors import UsageError
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.families.encoders import Condition, Encoders, KohyaNames, TextParts, blank
-from rpo_cli.train.families.folder import Folder, present, refuse, refuse_editor
+from rpo_cli.train.families.folder import (
+    Condition,
+    Encoders,
+    Folder,
+    KohyaNames,
+    TextParts,
+    blank,
+    present,
+    refuse,
+    refuse_editor,
+)
 
 COMPONENTS = frozenset({"unet", "vae", "text_encoder", "tokenizer", "scheduler"})
 SECOND = frozenset({"text_encoder_2", "tokenizer_2"})

@@ -1,8 +1,10 @@
-"""`rpo train --probe K`: K optimiser steps, timed, on this machine; their weights are thrown away."""
+"""What can be done before a training: fill its cache, propose a β. Takes what `run.train` takes."""
 
 import time
 from dataclasses import dataclass, replace
+from math import prod
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -10,15 +12,130 @@ from rpo_cli.compute import launched, pick_device, set_threads
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
-from rpo_cli.train.compose import for_data, require_embedder, settled
+from rpo_cli.train.compose import BetaAdvice, for_data, require_embedder, settled, suggest_beta
 from rpo_cli.train.distributed.process_group import ALONE
-from rpo_cli.train.export.export import require_layouts
+from rpo_cli.train.draws import assemble, item_errors, training_draw
+from rpo_cli.train.export.layouts import require_layouts
 from rpo_cli.train.families import open_family
 from rpo_cli.train.loop import move_averages, ready
-from rpo_cli.train.packages import require_packages
-from rpo_cli.train.prepare import Inputs
+from rpo_cli.train.objectives.errors import Errors, join
+from rpo_cli.train.objectives.objective import SALESFORCE, Objective
+from rpo_cli.train.policy import build_policy, require_packages, weight_dtype
+from rpo_cli.train.prepare import Inputs, prepare
 from rpo_cli.train.run import Embedder
 from rpo_cli.train.step import train_step
+from rpo_cli.train.texts import load_texts
+
+if TYPE_CHECKING:
+    from rpo_cli.train.compose import BetaAdvice
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training will find encoded: items of both splits, and the folder of the encodings."""
+
+    pairs: int
+    held_out: int
+    cache: Path
+
+
+def prepare_cache(
+    settings: TrainSettings,
+    *,
+    dataset: Path,
+    model: str,
+    revision: str | None,
+    model_identity: str,
+    out: Path,
+    cache: Path,
+    seed: int,
+    device: str,
+    threads: int = 0,
+    observer: Observer | None = None,
+    embedder: Embedder | None = None,
+) -> Prepared:
+    """Encode the pictures and captions of a training, which then loads no encoder; as `train`.
+
+    Raises:
+        SettingsError: settings that contradict the method.
+        UsageError: no training pairs, or a tie.
+        CorruptImage: a picture of the dataset does not decode.
+    """
+    from rpo_cli.train.compose import require_embedder, settled
+    from rpo_cli.train.families import open_family
+    from rpo_cli.train.prepare import Inputs, prepare
+
+    settings, objective = settled(settings)
+    embedder = require_embedder(objective, embedder)
+    set_threads(threads)
+    family = open_family(model, revision)
+    family.check()
+    where = (dataset, model, revision, model_identity, "", out, out, cache, seed, pick_device(device))
+    job = prepare(Inputs(settings, *where, embedder), family, observer or Silent())
+    return Prepared(len(job.pairs), len(job.held_out), cache)
+
+
+def propose_beta(
+    settings: TrainSettings,
+    *,
+    dataset: Path,
+    model: str,
+    revision: str | None,
+    model_identity: str,
+    out: Path,
+    cache: Path,
+    seed: int,
+    device: str,
+    threads: int = 0,
+    observer: Observer | None = None,
+    embedder: Embedder | None = None,
+) -> "BetaAdvice":
+    """A β for this method, model and data; takes what `train` takes, and trains nothing.
+
+    Raises:
+        SettingsError: settings that contradict the method.
+        UsageError: the method's β is no scale of denoising errors.
+    """
+    from rpo_cli.train.compose import require_embedder, settled
+    from rpo_cli.train.prepare import Inputs
+
+    settings, objective = settled(settings)
+    embedder = require_embedder(objective, embedder)
+    where = (dataset, model, revision, model_identity, "", out, out, cache, seed, pick_device(device))
+    return advise(Inputs(settings, *where, embedder), objective, threads, observer or Silent())
+
+
+DRAWS = 64
+
+
+def advise(inputs: Inputs, objective: Objective, threads: int, observer: Observer) -> BetaAdvice:
+    """Measure the untrained model on the first draws of the training; nothing is trained or written.
+
+    Raises:
+        UsageError: the objective's β is no scale of denoising errors.
+    """
+    if objective.beta_unit != SALESFORCE:
+        raise UsageError(
+            f"--suggest-beta: the beta of {objective.name} is another thing: {objective.beta_unit}",
+            "leave --beta out to use the method's own",
+        )
+    set_threads(threads)
+    family = open_family(inputs.model, inputs.revision)
+    family.check()
+    job = prepare(inputs, family, observer)
+    denoiser = family.load_denoiser(weight_dtype(job.settings))
+    texts = load_texts(family, job.settings, inputs.device)
+    policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device, texts)
+    draws = [training_draw(job.draws, 0, place, DRAWS) for place in range(DRAWS)]
+    width, size = len(job.pairs[0].pictures), job.settings.batch_size
+
+    def part(start: int) -> Errors:
+        batch = assemble(draws[start : start + size], job.pairs, job.cache, job.schedule, job.device)
+        return item_errors(policy, family, batch, with_reference=False, grad=False, width=width)
+
+    found = join([part(start) for start in range(0, DRAWS, size)])
+    return suggest_beta(objective, found, prod(job.cache.shape))
+
 
 SECONDS_AN_HOUR = 3600
 

@@ -1,8 +1,14 @@
 """Published methods whose items depend on more than one pair: groups of a batch, and ranked lists."""
 
-from rpo_cli.train.objectives.contrasts import gain_weighted, pair, plackett_luce, relative, unpaired
+from rpo_cli.train.objectives.components import (
+    gain_weighted,
+    pair,
+    plackett_luce,
+    relative,
+    relative_error,
+    unpaired,
+)
 from rpo_cli.train.objectives.objective import LABELS, MOVING, SALESFORCE, TIMESTEPS, WEIGHTS, Objective
-from rpo_cli.train.objectives.transforms import relative_error
 
 IR_DRO = Objective(
     name="ir-dro",

@@ -1,30 +1,90 @@
-"""Objectives: pure functions on per-image denoising errors, un-reduced.
+"""Links: what a logit z costs. Each maps (…) to (…) elementwise and teaches that larger z is better.
 
-    transform u(m, r)  →  contrast z(u_w, u_l)  →  link f(weight · z)  →  importance within the group
-
-m is the policy's error and r the reference's, each the MEAN over C, H, W on the model's own target, in
-float32. A published method is an `Objective` that names its parts (here and in `presets.py`) and says which
-of them the settings may change. To add one: write the function that is new, add the `Objective`, one line
-in `registry.objectives` and one row with a hand-computed value in the tests.
+Source: logistic, Rafailov et al. 2023, arXiv:2305.18290; ipo, Azar et al. 2023, arXiv:2310.12036; slic,
+Zhao et al. 2023, arXiv:2305.10425; cauchy and modified ipo, RainbowPO, arXiv:2410.04203; exponential, Tang
+et al. 2024, arXiv:2402.05749.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rpo_cli.config import RatioBase
-from rpo_cli.train.objectives.contrasts import pair, winner_only
+from rpo_cli.train.objectives.components import own_error, pair, reference_of, relative_error, winner_only
 from rpo_cli.train.objectives.errors import Errors, Known, join, ranks, sides
-from rpo_cli.train.objectives.links import LINKS
-from rpo_cli.train.objectives.transforms import own_error, reference_of, relative_error
 from rpo_cli.train.objectives.weights import COLUMNS, PairWeight, SoftLabels, TimestepWeight, importance
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rpo_cli.train.objectives.contrasts import Logits
+    from rpo_cli.train.objectives.components import Logits
+
+
+EXPONENTIAL_FLOOR = -20.0  # e^20 = 4.9e8: beyond, one pair would drown the batch
+
+
+def identity(z: Tensor) -> Tensor:
+    """z itself: for objectives that are no comparison."""
+    return z
+
+
+def logistic(z: Tensor) -> Tensor:
+    """−log σ(z), without the overflow of log(sigmoid(z))."""
+    import torch
+
+    return -torch.nn.functional.logsigmoid(z)
+
+
+def ipo(z: Tensor) -> Tensor:
+    """(z − ½)²: a finite margin is the aim, also where the labels are certain."""
+    return (z - 0.5).square()
+
+
+def modified_ipo(z: Tensor) -> Tensor:
+    """max(0, ½ − z)²: no pull back from beyond the margin."""
+    return (0.5 - z).clamp(min=0).square()
+
+
+def slic(z: Tensor) -> Tensor:
+    """max(0, 1 − z)."""
+    return (1 - z).clamp(min=0)
+
+
+def cauchy(z: Tensor) -> Tensor:
+    """−log(½ + arctan(z)/π), written so that it does not cancel at large negative z."""
+    import torch
+
+    return -torch.log(torch.atan2(torch.ones_like(z), -z) / math.pi)
+
+
+def exponential(z: Tensor) -> Tensor:
+    """exp(−max(z, −20))."""
+    import torch
+
+    return torch.exp(-z.clamp(min=EXPONENTIAL_FLOOR))
+
+
+def utility(z: Tensor) -> Tensor:
+    """1 − σ(z): bounded, so that no picture can dominate."""
+    import torch
+
+    return torch.sigmoid(-z)
+
+
+LINKS: dict[str, Callable[[Tensor], Tensor]] = {
+    "logistic": logistic,
+    "ipo": ipo,
+    "modified-ipo": modified_ipo,
+    "slic": slic,
+    "cauchy": cauchy,
+    "exponential": exponential,
+    "utility": utility,
+    "identity": identity,
+}
+
 
 __all__ = [
     "DPO",

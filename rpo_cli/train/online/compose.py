@@ -7,7 +7,7 @@ from rpo_cli import registry
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import SettingsError
 from rpo_cli.train.compose import unnamed
-from rpo_cli.train.online.objective import OnlineObjective
+from rpo_cli.train.objectives.online import OnlineObjective
 
 NAMES = frozenset(entry.name for entry in fields(OnlineObjective)) - {"name", "learning_rate"}
 PARTS = {

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from rpo_cli.config import OnlineSettings
 from rpo_cli.train.average import Average
-from rpo_cli.train.metrics import Numbers
+from rpo_cli.train.journal import Numbers
+from rpo_cli.train.objectives.online import OnlineObjective
 from rpo_cli.train.online.credit import (
     TINY,
     Floats,
@@ -20,7 +21,6 @@ from rpo_cli.train.online.credit import (
     standardised,
     value_gains,
 )
-from rpo_cli.train.online.objective import OnlineObjective
 from rpo_cli.train.online.rollout import Rollout
 from rpo_cli.train.online.trajectory import Grid
 

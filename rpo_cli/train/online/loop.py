@@ -18,26 +18,27 @@ from rpo_cli.records import content_key
 from rpo_cli.train import checkpoint
 from rpo_cli.train.average import Average
 from rpo_cli.train.distributed.process_group import ALONE, World
-from rpo_cli.train.export.export import export, portable_name, require_layouts
+from rpo_cli.train.export.layouts import export, portable_name, require_layouts
 from rpo_cli.train.families import open_family
-from rpo_cli.train.loggers import open_loggers
-from rpo_cli.train.metrics import Journal, MetricsFile, Numbers
+from rpo_cli.train.journal import Journal, MetricsFile, Numbers, open_loggers
+from rpo_cli.train.objectives.online import OnlineObjective
 from rpo_cli.train.online.credit import Memory
 from rpo_cli.train.online.lesson import State, lesson
-from rpo_cli.train.online.objective import OnlineObjective
-from rpo_cli.train.online.rollout import Judges, Prompts, Rollout, roll_out
-from rpo_cli.train.online.run import Rewards
-from rpo_cli.train.online.sampling import (
+from rpo_cli.train.online.rollout import (
+    Judges,
+    Prompts,
+    Rollout,
     drawn_in_round,
     grid_of,
     latent_shape,
     require_family,
+    roll_out,
     rows_of_pass,
 )
+from rpo_cli.train.online.run import Rewards
 from rpo_cli.train.online.teach import Teacher
 from rpo_cli.train.online.trajectory import Grid, Sampler
-from rpo_cli.train.optimiser import make_optimiser
-from rpo_cli.train.policy import Policy, build_policy, weight_dtype
+from rpo_cli.train.policy import Policy, build_policy, make_optimiser, weight_dtype
 
 ENDS = ("first round", "last round")
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from rpo_cli import registry
 from rpo_cli.errors import UsageError
-from rpo_cli.train.data.buckets import Frame
+from rpo_cli.train.data.latents import Frame
 from rpo_cli.train.diffusion import add_noise, image_errors, target
 from rpo_cli.train.families import open_family
 from tests.closeness import FORWARD, assert_close

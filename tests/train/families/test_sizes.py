@@ -20,8 +20,8 @@ from rpo_cli.train.data.latents import Builder, Framing
 from rpo_cli.train.data.pairs import read_pairs
 from rpo_cli.train.draws import DrawSettings, drawn_pair
 from rpo_cli.train.families import open_family, to_pixels
-from rpo_cli.train.gradients import by_shape
 from rpo_cli.train.prepare import schedule_of
+from rpo_cli.train.step import by_shape
 from tests.closeness import FORWARD, assert_close
 
 SHAPES = [(16, 16), (40, 20), (20, 40), (24, 16)]

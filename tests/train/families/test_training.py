@@ -13,7 +13,7 @@ from rpo_cli import registry
 from rpo_cli.backends.generator import DiffusersGenerator
 from rpo_cli.errors import UsageError
 from rpo_cli.train import loop as loop_module
-from rpo_cli.train.export import export as export_module
+from rpo_cli.train.export import layouts as export_module
 from tests.closeness import FORWARD, assert_close
 
 OTHERS = [name for name in registry.families if name != "sd1"]  # sd1: tests/train/test_loop.py

@@ -8,7 +8,7 @@ from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.train.families import StableDiffusion1
 from rpo_cli.train.look_ahead import plan as pair_plan
-from rpo_cli.train.online.plan import plan_online
+from rpo_cli.train.online.look_ahead import plan_online
 
 SMALL = {"rounds": 2, "rank": 4, "batch_size": 4, "global_batch": 3, "learning_rate": 1e-4}
 ONLINE = {"steps": 4, "guidance": 2.0, "images_per_prompt": 2, "prompts_per_round": 2, "inner_epochs": 2}
@@ -69,7 +69,7 @@ def test_a_round_has_no_more_prompts_than_there_are(model):
 
 def test_time_counts_what_is_computed_again_and_needs_a_known_peak(model, monkeypatch):
     assert planned(model, method="ppod-online").seconds_at_peak is None
-    monkeypatch.setattr("rpo_cli.train.online.plan.known_peak", lambda device, dtype: 1e9)
+    monkeypatch.setattr("rpo_cli.train.online.look_ahead.known_peak", lambda device, dtype: 1e9)
     found = planned(model, method="ppod-online")
     again = 2 * 2 * 2 * 2 * found.recomputed_per_picture  # rounds, uses, pairs, sides
     assert found.seconds_at_peak == pytest.approx((found.flops_of_training + again) / 1e9)

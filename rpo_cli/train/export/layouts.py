@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.train.data.atomic import (
+from rpo_cli.train.data.storage import (
     folder_atomically,
     remove_temporaries,
     safetensors_bytes,
@@ -28,9 +28,9 @@ from rpo_cli.train.export.model_card import NO_PART, card, with_files
 from rpo_cli.train.export.start import LORA_FILE, load_adapter
 from rpo_cli.train.export.verify import check_denoiser, check_lora
 from rpo_cli.train.families import Family
-from rpo_cli.train.metrics import Numbers
+from rpo_cli.train.journal import Numbers
 from rpo_cli.train.objectives.objective import Objective
-from rpo_cli.train.online.objective import OnlineObjective
+from rpo_cli.train.objectives.online import OnlineObjective
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.texts import require_texts
 
