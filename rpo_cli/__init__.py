@@ -11,10 +11,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rpo_cli.line.dry_run import plan as plan
+    from rpo_cli.line.dry_run import probe as probe
     from rpo_cli.line.evaluation.evaluate import evaluate as evaluate
-    from rpo_cli.line.plan import plan as plan
-    from rpo_cli.line.plan import probe as probe
-    from rpo_cli.line.rounds.plan import plan_rounds as plan_rounds
+    from rpo_cli.line.rounds.checks import plan_rounds as plan_rounds
     from rpo_cli.line.rounds.train import train_rounds as train_rounds
     from rpo_cli.line.run import build_pairs as build_pairs
     from rpo_cli.line.run import run as run
@@ -31,9 +31,9 @@ _WHERE = {
     "Line": "rpo_cli.line.session",
     "open_line": "rpo_cli.line.session",
     "evaluate": "rpo_cli.line.evaluation.evaluate",
-    "plan": "rpo_cli.line.plan",
-    "probe": "rpo_cli.line.plan",
-    "plan_rounds": "rpo_cli.line.rounds.plan",
+    "plan": "rpo_cli.line.dry_run",
+    "probe": "rpo_cli.line.dry_run",
+    "plan_rounds": "rpo_cli.line.rounds.checks",
     "train_rounds": "rpo_cli.line.rounds.train",
     "build_pairs": "rpo_cli.line.run",
     "run": "rpo_cli.line.run",

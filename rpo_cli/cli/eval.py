@@ -139,7 +139,7 @@ def evaluate(
 
 def _opened(context: typer.Context, say: Output) -> "Line":
     """The run; settings that the command is given are of this evaluation, not of the run."""
-    from rpo_cli.line.evaluation.repeated import asked_before
+    from rpo_cli.line.evaluation.prompts import asked_before
     from rpo_cli.line.session import open_line
 
     params = context.params
@@ -161,7 +161,7 @@ def _compared(context: typer.Context, say: Output, line: "Line") -> None:
     """Base against tuned models, as this call asks or as the evaluation was asked before."""
     from rpo_cli.line.evaluation.evaluate import evaluate as compare
     from rpo_cli.line.evaluation.labels import probes
-    from rpo_cli.line.evaluation.repeated import asked_again, kept_asked, placed
+    from rpo_cli.line.evaluation.prompts import asked_again, kept_asked, placed
     from rpo_cli.settings_checks import anchored
 
     params = context.params

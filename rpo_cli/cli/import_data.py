@@ -145,7 +145,7 @@ def _withdraw(context: typer.Context, run: str, name: str) -> None:
             f"--withdraw takes a source out and reads none: {', '.join(given)} cannot stand beside it",
             f"rpo import {run} --withdraw {name}",
         )
-    from rpo_cli.line.imports.withdraw import withdraw
+    from rpo_cli.line.imports.sources import withdraw
     from rpo_cli.line.session import open_line
 
     say = step.console(context)

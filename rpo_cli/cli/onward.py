@@ -17,7 +17,7 @@ WITH_VALUE = ("--probe",)
 
 def after(context: typer.Context, say: Output, line: "Line", command: str) -> None:
     """The next step of the line; none after a share of the rows, which waits for the others."""
-    from rpo_cli.line.advice import following
+    from rpo_cli.line.status import following
 
     if not context.params.get("shard"):
         tell(say, f"{following(line, command)}{_config(context)}")

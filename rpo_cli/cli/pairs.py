@@ -14,7 +14,7 @@ from rpo_cli.cli.output import Mode, folded, table
 from rpo_cli.cli.text import clean
 
 if TYPE_CHECKING:
-    from rpo_cli.line.dataset.find import Found, FoundPair
+    from rpo_cli.line.dataset.pair_filter import Found, FoundPair
 
 ROWS = 20  # of a table, unless --limit says otherwise
 NARROWEST = 10  # columns of a prompt or a flaw
@@ -58,7 +58,7 @@ def pairs(
 
     Example: rpo pairs demo --gate inside_band --sort margin --sheet close.png
     """
-    from rpo_cli.line.dataset.find import find  # pyarrow
+    from rpo_cli.line.dataset.pair_filter import find  # pyarrow
 
     say = step.console(context)
     asked = p.filter_of(context.params)

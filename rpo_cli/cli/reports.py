@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from rpo_cli.line.dataset.build import PairsReport
     from rpo_cli.line.dataset.export import ExportReport
     from rpo_cli.line.dataset.push import PushReport
+    from rpo_cli.line.dry_run import Probe, StagePlan
+    from rpo_cli.line.imports.sources import Withdrawn
     from rpo_cli.line.imports.summary import ImportReport
-    from rpo_cli.line.imports.withdraw import Withdrawn
-    from rpo_cli.line.plan import Probe, StagePlan
     from rpo_cli.line.run import RunReport
     from rpo_cli.line.stage import StageReport
     from rpo_cli.line.training import TrainReport

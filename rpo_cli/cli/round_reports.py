@@ -8,8 +8,8 @@ from rpo_cli.cli import reports
 from rpo_cli.cli.output import Output, counted, duration, size, table
 
 if TYPE_CHECKING:
+    from rpo_cli.line.rounds.checks import RoundPlan
     from rpo_cli.line.rounds.measurements import RoundNumbers
-    from rpo_cli.line.rounds.plan import RoundPlan
     from rpo_cli.line.rounds.train import RoundsReport
     from rpo_cli.train.look_ahead.plan import TrainPlan
     from rpo_cli.train.online.look_ahead import OnlinePlan, OnlineProbe

@@ -11,7 +11,7 @@ from rpo_cli.cli import reports, step
 from rpo_cli.cli.output import Output, counted, duration, folded, size, table
 
 if TYPE_CHECKING:
-    from rpo_cli.line.imports.withdraw import ImportedSource
+    from rpo_cli.line.imports.sources import ImportedSource
     from rpo_cli.line.status import RunStatus, StageStatus
 
 NARROW = "\N{NO-BREAK SPACE}"  # inside an item of a list that is folded

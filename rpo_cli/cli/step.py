@@ -61,7 +61,7 @@ def _trains(params: dict[str, Any]) -> bool:
 
 def stage(context: typer.Context, name: str) -> None:
     """generate, critique or edit: --dry-run plans, --probe times a few rows, else make what is missing."""
-    from rpo_cli.line.plan import plan, probe
+    from rpo_cli.line.dry_run import plan, probe
     from rpo_cli.line.preflight import preflight, require_rows
     from rpo_cli.line.stage import run_stage
 

@@ -165,7 +165,7 @@ def in_turns(say: Output, line: "Line", plan: bool) -> None:
     """Train in rounds, or say what they would do."""
     from rpo_cli.cli import round_reports
     from rpo_cli.line import training
-    from rpo_cli.line.rounds.plan import plan_rounds
+    from rpo_cli.line.rounds.checks import plan_rounds
     from rpo_cli.line.rounds.train import train_rounds
 
     if plan:

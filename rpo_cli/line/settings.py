@@ -94,8 +94,7 @@ def _of_recipe(section: str, chosen: models.Chosen) -> Iterator[tuple[str, tuple
 
 
 def _of_method(line: Line) -> Iterator[tuple[str, tuple[Any, str]]]:
-    from rpo_cli.line.numbers import origins_of
-    from rpo_cli.line.training import own_settings
+    from rpo_cli.line.training import origins_of, own_settings
     from rpo_cli.train.compose import settled
     from rpo_cli.train.online.compose import is_online, settled_online
 

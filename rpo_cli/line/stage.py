@@ -11,9 +11,8 @@ from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, Spent
-from rpo_cli.line import truncated
-from rpo_cli.line.cleaned import cleaned_notes
-from rpo_cli.line.forewarned import warn_of_words
+from rpo_cli.line import notes
+from rpo_cli.line.notes import cleaned_notes
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import Work, works
@@ -21,6 +20,7 @@ from rpo_cli.line.work.counter_edits import counter_notes
 from rpo_cli.line.work.critique import reread_notes
 from rpo_cli.line.work.pictures import hydrate
 from rpo_cli.line.work.prompts import live_prompts, take_prompts
+from rpo_cli.line.worlds import warn_of_words
 from rpo_cli.protocols import MakeStage, Results, Stage, Task
 from rpo_cli.records import Reject, Row
 
@@ -134,7 +134,7 @@ def run_stage(
         started = time.monotonic()
         run_work = partial(_score_work, allow_missing) if name == "score" else _run_work
         reports = [run_work(line, work, shard, retry_rejects, limit) for work in works(line, name)]
-        for told in truncated.truncated_notes(line, name) if reports else ():
+        for told in notes.truncated_notes(line, name) if reports else ():
             line.observer.note(told)
     return _sum(name, reports, time.monotonic() - started)
 

@@ -1,26 +1,121 @@
-"""What is done in a run, what is missing, what was rejected and why, and what belongs to older settings."""
+"""The command to type next on a run, from what is there."""
 
+import shlex
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rpo_cli.errors import RpoError
-from rpo_cli.line.advice import evaluated, next_command
 from rpo_cli.line.evaluation.models import finished, trained_on
 from rpo_cli.line.evaluation.prompts import IN_PASSING, dataset_files
-from rpo_cli.line.imports.sources import STAGE, import_groups, imported, rejects_of
-from rpo_cli.line.imports.withdraw import KEPT, ImportedSource, dead_parts, imported_sources
+from rpo_cli.line.imports.sources import (
+    KEPT,
+    STAGE,
+    ImportedSource,
+    dead_parts,
+    import_groups,
+    imported,
+    imported_sources,
+    labelled_only,
+    rejects_of,
+)
 from rpo_cli.line.rates import rate_of, rates
-from rpo_cli.line.rounds.plan import RoundsStatus, rounds_status
+from rpo_cli.line.rounds.checks import RoundsStatus, rounds_status
 from rpo_cli.line.run import dataset_is_current
 from rpo_cli.line.session import Line, open_line
 from rpo_cli.line.stage import reject_reasons
-from rpo_cli.line.work.base import Work, works
+from rpo_cli.line.work.base import Work, wants_edits, works
 from rpo_cli.line.work.critics import is_function
 from rpo_cli.line.work.edit_floor import floor_keys
 from rpo_cli.store import open_store
 from rpo_cli.train.data.pairs import is_made_on
+
+if TYPE_CHECKING:
+    pass
+
+# step → the command that makes its rows, and the option without which it cannot
+COMMANDS = {"generate": "generate", "critique": "critique", "edit": "edit", "score": "build-pairs"}
+# command → the one after it
+AFTER = {
+    "generate": "critique",
+    "import": "critique",
+    "critique": "edit",
+    "edit": "build-pairs",
+    "build-pairs": "train",
+    "train": "eval",
+    "eval": "report",
+}
+MODELS = {"generate": "generator", "critique": "critic", "edit": "editor"}
+
+
+def next_command(line: Line, stages: "Sequence[StageStatus]", *, stale: bool = False) -> str | None:
+    """A whole command line; None when nothing is left to make, or no command mends what is wrong.
+
+    Args:
+        stale: the dataset is older than what it is built from.
+    """
+    run = shlex.quote(line.store.url)
+    settings = line.settings
+    prompted = settings.prompts.file is not None or settings.prompts.dataset is not None
+    if "prompts" not in line.store.read_manifest() and not any(stage.stage == "import" for stage in stages):
+        return f"rpo generate {run}{'' if prompted else ' --prompts FILE'}"
+    idle = set() if wants_edits(line) else {"critique", "edit"}
+    idle |= {"score"} if labelled_only(line) else set()
+    for stage in stages:
+        if stage.stage in idle or stage.stage not in COMMANDS:
+            continue
+        command = f"rpo {COMMANDS[stage.stage]} {run}"
+        if stage.wanted is None:
+            return f"{command}{_model(line, stage.stage)}" if _model(line, stage.stage) else None
+        if stage.missing:
+            return command
+    return f"rpo build-pairs {run}" if stale else _after_rows(line, run)
+
+
+def following(line: Line, command: str) -> str:
+    """The command to type after one that has done its work; looks at settings alone, reads no row."""
+    then = AFTER.get(command, "status")
+    if then in ("critique", "edit") and not wants_edits(line):
+        then = "build-pairs"
+    option = _reward(line) if then == "build-pairs" else _model(line, then)
+    return f"rpo {then} {shlex.quote(line.store.url)}{option}"
+
+
+def _reward(line: Line) -> str:
+    judged = bool(line.settings.score.named) or labelled_only(line)
+    return "" if judged else " --reward NAME=FOLDER_OR_HUB_ID"
+
+
+def _model(line: Line, stage: str) -> str:
+    """The option that names a stage's model, when the settings name none."""
+    role = MODELS.get(stage)
+    unset = role is not None and getattr(getattr(line.settings, stage), role) is None
+    return f" --{role} FOLDER_OR_HUB_ID" if unset else ""
+
+
+def _after_rows(line: Line, run: str) -> str | None:
+    files = line.store.files
+    if not files.exists("dataset/README.md"):
+        return f"rpo build-pairs {run}{_reward(line)}"
+    started = {name.split("/")[1] for name in files.find("train", "/settings.json") if name.count("/") == 2}
+    done = {name.split("/")[1] for name in files.find("train", "/done.json") if name.count("/") == 2}
+    if left := sorted(started - done):
+        return f"rpo train {run} --name {shlex.quote(left[0])}"
+    if not done:
+        return f"rpo train {run}"
+    if not evaluated(line):
+        return f"rpo eval {run}"
+    return None if files.exists("report/index.html") else f"rpo report {run}"
+
+
+def evaluated(line: Line, results: str = "results.json") -> list[str]:
+    """Names of the evaluations that have results."""
+    found = line.store.files.find("eval", f"/{results}")
+    return sorted(name.split("/")[1] for name in found if name.count("/") == 2)
+
 
 AUDIT = "dataset.json"  # in RUN/eval/<name>: what `rpo eval --judge-labels` writes
 TABLES = {"generate": "images", "critique": "critiques", "edit": "edits", "score": "rewards"}

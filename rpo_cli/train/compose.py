@@ -211,7 +211,7 @@ def settled(settings: TrainSettings) -> tuple[TrainSettings, Objective]:
 
 
 def unnamed(settings: TrainSettings) -> dict[str, Any]:
-    """Numbers for those that neither the settings nor a family name (`line/numbers.py` asks the family)."""
+    """Numbers for those that neither the settings nor a family name (`line/training.py` asks the family)."""
     plain = {"learning_rate": 1e-4, "warmup_steps": WARMUP, "caption_dropout": 0.0, "flip": False}
     return {name: value for name, value in plain.items() if getattr(settings, name) is None}
 

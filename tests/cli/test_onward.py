@@ -6,8 +6,8 @@ import pytest
 
 from rpo_cli.cli import onward
 from rpo_cli.cli.output import Output
-from rpo_cli.line.advice import AFTER, following
 from rpo_cli.line.session import open_line
+from rpo_cli.line.status import AFTER, following
 
 
 def next_of(done):

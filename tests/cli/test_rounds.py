@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from rpo_cli.line import online, training
+from rpo_cli.line.rounds.checks import RoundPlan
 from rpo_cli.line.rounds.measurements import RewardNumbers, RoundNumbers
-from rpo_cli.line.rounds.plan import RoundPlan
 from rpo_cli.line.rounds.train import RoundsReport, plan, train
 from rpo_cli.train.look_ahead.plan import Flops, Memory, TrainPlan
 from rpo_cli.train.online.look_ahead import DrawFlops, OnlinePlan, OnlineProbe

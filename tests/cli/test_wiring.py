@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rpo_cli.line import plan as _plan  # noqa: F401, bound to the real run_stage before any test patches it
+from rpo_cli.line import dry_run as _plan  # noqa: F401, bound to the real run_stage before any test patches it
 from rpo_cli.line import run as line_run
 from rpo_cli.line import stage as line_stage
 from rpo_cli.line import training
@@ -133,7 +133,7 @@ def test_edit_takes_a_grid_of_strengths(rpo, tmp_path, monkeypatch):
     monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps: None)
     monkeypatch.setattr("rpo_cli.line.preflight.require_rows", lambda line, step: None)
     monkeypatch.setattr(
-        "rpo_cli.line.plan.plan",
+        "rpo_cli.line.dry_run.plan",
         lambda line, names, **options: seen.append((line.settings.edit, names)) or [],
     )
 
@@ -154,7 +154,7 @@ def test_edit_takes_a_grid_of_strengths(rpo, tmp_path, monkeypatch):
 )
 def test_a_dry_run_plans_the_steps_that_a_run_would_walk(rpo, calls, tmp_path, monkeypatch, words, steps):
     planned = []
-    monkeypatch.setattr("rpo_cli.line.forecast.forecast", lambda line, steps: planned.append(steps) or [])
+    monkeypatch.setattr("rpo_cli.line.run_plan.forecast", lambda line, steps: planned.append(steps) or [])
 
     assert rpo("run", tmp_path, "--preset", "shapes", *words, "--dry-run").code == 0
 

@@ -192,4 +192,4 @@ def judged(judge):
 @pytest.fixture
 def settled(monkeypatch):
     """Files that were written just now count as if they had been written long ago."""
-    monkeypatch.setattr("rpo_cli.line.imports.content.SETTLED", 0)
+    monkeypatch.setattr("rpo_cli.line.imports.reading.SETTLED", 0)

@@ -12,8 +12,7 @@ import pytest
 from rpo_cli import hashes, open_line
 from rpo_cli.line.imports.ledger import Ledger
 from rpo_cli.line.imports.run import import_source
-from rpo_cli.line.imports.sources import imported
-from rpo_cli.line.imports.withdraw import withdraw
+from rpo_cli.line.imports.sources import imported, withdraw
 from rpo_cli.line.run import build_pairs
 from rpo_cli.line.status import compact, prune, status
 from rpo_cli.line.work.base import live_images

@@ -11,8 +11,7 @@ from rpo_cli import open_line
 from rpo_cli.errors import UsageError
 from rpo_cli.line.imports.adopted import upgrade_imports
 from rpo_cli.line.imports.run import import_source
-from rpo_cli.line.imports.sources import imported
-from rpo_cli.line.imports.withdraw import withdraw
+from rpo_cli.line.imports.sources import imported, withdraw
 from rpo_cli.line.merge import merge
 from rpo_cli.line.run import build_pairs
 from rpo_cli.line.status import prune, status

@@ -14,8 +14,7 @@ from PIL import Image as Pillow
 
 from rpo_cli.config import PairSettings
 from rpo_cli.line.dataset.build import build_dataset
-from rpo_cli.line.dataset.picture_cache import PictureShelf
-from rpo_cli.line.dataset.rows import tell
+from rpo_cli.line.dataset.rows import PictureShelf, tell
 from rpo_cli.pictures import encode_png, sha256
 from rpo_cli.protocols import Silent
 from rpo_cli.records import Critique, Edit, Flaw, Image, ImageData, Prompt, Reject, RewardScore, content_key
@@ -314,7 +313,7 @@ def test_an_empty_run_makes_an_empty_report(tmp_path):
 def test_the_shelf_gives_back_what_was_put_in_from_memory_and_from_disk(monkeypatch):
     pictures = {f"{n}": bytes([n]) * (n + 1) for n in range(50)}
     for limit in (10**9, 100):
-        monkeypatch.setattr("rpo_cli.line.dataset.picture_cache.IN_MEMORY", limit)
+        monkeypatch.setattr("rpo_cli.line.dataset.rows.IN_MEMORY", limit)
         with PictureShelf() as shelf:
             shelf.add(pictures.items())
             shelf.add([("3", b"another picture under the same hash cannot be")])

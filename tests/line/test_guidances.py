@@ -4,7 +4,7 @@ import pytest
 
 from rpo_cli.errors import UsageError
 from rpo_cli.line.evaluation.evaluate import evaluate
-from rpo_cli.line.report.evaluations import evaluations
+from rpo_cli.line.report.sections import evaluations
 from rpo_cli.store import open_store
 
 OWN = {"generate.guidance": 1.0}

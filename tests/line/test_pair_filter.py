@@ -4,8 +4,7 @@ import pytest
 
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import REASONS
-from rpo_cli.line.dataset.find import find, short_ids
-from rpo_cli.line.dataset.pair_filter import KINDS, PairFilter
+from rpo_cli.line.dataset.pair_filter import PAIR_KINDS, PairFilter, find, short_ids
 from rpo_cli.records import Prompt
 from rpo_cli.store import open_store
 from tests.found import PAIRS, make_run
@@ -81,7 +80,7 @@ def test_without_an_order_pairs_come_by_their_ids(run):
     assert [item.pair.pair_id for item in find(path, PairFilter()).pairs] == sorted(ids.values())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PAIR_KINDS)
 def test_every_kind_of_pair_can_be_asked_for(run, kind):
     assert find(run[0], PairFilter(kind=kind)).total == len(PAIRS)
 

@@ -12,12 +12,11 @@ from safetensors.numpy import save_file
 
 from rpo_cli import open_line, plan, run, run_stage
 from rpo_cli.errors import UsageError
-from rpo_cli.line.forecast import AT_MOST, SUBJECTS, forecast
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.preflight import NoModel
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.run import steps_of
-from rpo_cli.line.run_plan import PACE, plan_run
+from rpo_cli.line.run_plan import AT_MOST, PACE, SUBJECTS, forecast, plan_run
 from rpo_cli.recipes.weights import WEIGHTS
 
 SMALL: dict[str, Any] = {

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rpo_cli.line.report.build import write_report
-from rpo_cli.line.report.evaluations import evaluations
+from rpo_cli.line.report.sections import evaluations
 from rpo_cli.metrics.comparison import Measured, against_base, of_models
 from rpo_cli.records import Verdict, content_key
 from rpo_cli.store import open_store

@@ -5,7 +5,7 @@ import pytest
 from rpo_cli import build_pairs, open_line, run_stage
 from rpo_cli.errors import RunLocked, UsageError
 from rpo_cli.line import training
-from rpo_cli.line.plan import probe
+from rpo_cli.line.dry_run import probe
 from rpo_cli.line.rates import keep_rate, rates
 from rpo_cli.line.stage import _Committer
 from rpo_cli.line.work import base

@@ -10,8 +10,8 @@ import pytest
 
 from rpo_cli.errors import MissingDependency, RpoError, RunLocked, UsageError
 from rpo_cli.line import child
-from rpo_cli.line.sweep.curves import curves_of
 from rpo_cli.line.sweep.run import plan_sweep, sweep
+from rpo_cli.line.sweep.trainings import curves_of
 from rpo_cli.line.sweep.variants import Asked, asked_of, checks, number, remember, trainings, variants
 
 METHODS = {"methods": ("dpo", "sft"), "seeds": 2, "images_per_prompt": 2}

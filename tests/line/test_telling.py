@@ -9,7 +9,7 @@ from rpo_cli import open_line
 from rpo_cli.errors import RunLocked
 from rpo_cli.line.evaluation.models import Contender
 from rpo_cli.line.evaluation.nested import nested_line
-from rpo_cli.line.evaluation.repeated import asked_again, asked_before, kept_asked, placed
+from rpo_cli.line.evaluation.prompts import asked_again, asked_before, kept_asked, placed
 from rpo_cli.line.work.models import drawn_by
 from rpo_cli.shapes.preset import MODELS
 

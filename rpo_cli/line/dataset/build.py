@@ -1,13 +1,10 @@
-"""build-pairs: the run's tables → pairs/ with every candidate and its verdict → dataset/ with the accepted.
-
-A pure function of live rows and settings, recomputed whole; an unchanged build is known by the fingerprint
-in its card and rewrites nothing. The card is the commit: until it is in place the build before counts.
-"""
+"""How much the two pictures of each pair differ, beside what the editor changes by itself."""
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +14,53 @@ from rpo_cli.config import PairSettings
 from rpo_cli.exchange.card import Facts, built, render
 from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, rewards_of, schema, sweep, write_splits
 from rpo_cli.files import told
-from rpo_cli.line.dataset.differences import differences_of
-from rpo_cli.line.dataset.picture_cache import PictureShelf
-from rpo_cli.line.dataset.rows import KEYS, Export, Live, light_rows, tell
-from rpo_cli.line.work.edit_floor import measured
+from rpo_cli.line.dataset.rows import KEYS, Export, Live, PictureShelf, light_rows, tell
+from rpo_cli.line.work.edit_floor import Floors, measured
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED, KEY_VERSION, Edit, Image, Pair, canonical_json
+from rpo_cli.stages.differences import Difference, measure
 from rpo_cli.stages.judge import judge
 from rpo_cli.stages.margins import Scale
 from rpo_cli.stages.pairs import COLUMNS, Candidate, candidates
 from rpo_cli.stages.people import VERDICT_COLUMNS, Said, consensus, said_of
 from rpo_cli.store import Store
+
+CHUNK = 64
+
+
+def differences_of(
+    pairs: Sequence[Candidate],
+    shelf: PictureShelf,
+    observer: Observer,
+    edits: Iterable[Mapping[str, Any]],
+    floors: Floors,
+) -> list[Difference | None]:
+    """One of each pair, None where a picture cannot be read.
+
+    Args:
+        edits: light rows with the guidances that each edit was made with, which have a floor each.
+    """
+    made = {row["edit_id"]: (row["guidance"], row["image_guidance"]) for row in edits} if floors.by else {}
+    return [
+        replace(found, floor=floors.by.get(made[pair.b.id]))
+        if found is not None and pair.kind in EDITED and pair.b.id in made
+        else found
+        for pair, found in zip(pairs, _measured(pairs, shelf, observer), strict=True)
+    ]
+
+
+def _measured(
+    pairs: Sequence[Candidate], shelf: PictureShelf, observer: Observer
+) -> list[Difference | None]:
+    observer.start("build-pairs", len(pairs), 0)
+    values = measure(((pair.a.sha256, pair.b.sha256) for pair in pairs), shelf)
+    measured: list[Difference | None] = []
+    while chunk := list(islice(values, CHUNK)):
+        measured += chunk
+        observer.advance(len(chunk), chunk.count(None))
+    observer.finish()
+    return measured
+
 
 ROWS_PER_PART = 10_000
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.line.evaluation.guidances import at_guidances, checked_guidances, is_base
+from rpo_cli.line.evaluation.measurements import at_guidances, checked_guidances, is_base
 from rpo_cli.line.evaluation.models import Setting, contenders, refuse_other_bases
 from rpo_cli.line.evaluation.nested import nested_line, noise_seed, of_their_base, tuned_model
 from rpo_cli.line.evaluation.prompts import Prompts, given_prompts, held_out_prompts, prompt_lines

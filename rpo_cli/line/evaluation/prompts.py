@@ -1,21 +1,29 @@
 """The prompts of an evaluation: those that the run has kept from training, or others of the user's."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
 from rpo_cli.config import PromptSettings
-from rpo_cli.errors import UsageError
+from rpo_cli.errors import MissingDependency, RunLocked, UsageError, nearest
 from rpo_cli.exchange.card import built
 from rpo_cli.exchange.json_text import json_line
 from rpo_cli.exchange.prompts import read_prompts
+from rpo_cli.line.evaluation.models import LABEL
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.prompts import live_prompts
+from rpo_cli.manifest import EVALUATIONS, Manifest, undo
 from rpo_cli.records import content_key
+from rpo_cli.scopes import TRUSTING
+from rpo_cli.settings_checks import anchored, portable
 from rpo_cli.stages.split import split_of
-from rpo_cli.store import Store
+from rpo_cli.store import Store, open_store
 from rpo_cli.text import normalised
 
 
@@ -103,3 +111,110 @@ def dataset_files(store: Store) -> list[Path]:
 def prompt_lines(prompts: Prompts) -> bytes:
     """The prompts as JSON lines, which keep what is inside a text."""
     return "".join(json_line({"prompt": text}) for text in prompts.texts).encode()
+
+
+# options whose value is a path, by the setting whose paths are of the same kind
+ADAPTER = "generate.lora"
+PLACES = {"prompts": "prompts.file", "reward": "score.rewards"}
+WHEN = "given"
+
+
+def asked_again(
+    line: Line, name: str, given: Mapping[str, Any], known: Mapping[str, Any], unset: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The options of an evaluation: those of this call, else those that it was asked with before.
+
+    Args:
+        given: option → value, of those that were given.
+        known: every option of an evaluation, with its default.
+        unset: options that are taken back.
+
+    Raises:
+        UsageError: no such option to take back.
+    """
+    for option in unset:
+        if option not in known:
+            raise UsageError(
+                f"--unset {option}: `rpo eval` has no such option{nearest(option, list(known))}",
+                f"one of {', '.join(known)}",
+            )
+    saved = line.store.read_manifest().get(EVALUATIONS, {}).get(name, {})
+    earlier = {
+        option: value
+        for option, value in _moved(saved, line, anchored).items()
+        if option in known and option not in given and option not in unset
+    }
+    if earlier:
+        told = ", ".join(f"{_typed(option)} {_text(value)}" for option, value in sorted(earlier.items()))
+        line.say(f"as evaluation '{name}' was asked before ({saved.get(WHEN, 'earlier')}): {told}")
+    return {**known, **earlier, **given}
+
+
+def asked_before(run: str, name: str, unset: tuple[str, ...]) -> dict[str, Any]:
+    """What the evaluation was asked with, before the run is opened; {} for a new one."""
+    saved = open_store(run).read_manifest().get(EVALUATIONS, {}).get(name, {})
+    return {option: value for option, value in saved.items() if option not in unset}
+
+
+@contextmanager
+def kept_asked(
+    line: Line, name: str, options: Mapping[str, Any], known: Mapping[str, Any]
+) -> Iterator[None]:
+    """Keep what differs from the defaults for what follows; what is refused leaves no trace."""
+    told = {option: value for option, value in options.items() if value != known[option]}
+    if "assign" in told:  # whom to trust is asked at every call
+        told["assign"] = [text for text in told["assign"] if text.partition("=")[0].strip() not in TRUSTING]
+    said = _moved(told, line, portable)
+    if any(value != value for values in said.values() if isinstance(values, list) for value in values):
+        yield  # not a number: nothing that a file can hold, and refused by what follows
+        return
+    when = f"{datetime.now().astimezone():%Y-%m-%d %H:%M}"
+
+    def kept(manifest: Manifest) -> Manifest:
+        before = manifest.get(EVALUATIONS, {})
+        same = {key: value for key, value in before.get(name, {}).items() if key != WHEN} == said
+        return manifest if same else {**manifest, EVALUATIONS: {**before, name: {**said, WHEN: when}}}
+
+    before, mine = line.store.update_manifest(kept)
+    try:
+        yield
+    except (UsageError, MissingDependency, RunLocked):
+        line.store.update_manifest(partial(undo, before, mine))
+        raise
+
+
+def _moved(options: Mapping[str, Any], line: Line, move: Any) -> dict[str, Any]:
+    """Paths in the form that run.json keeps, or back."""
+    home = line.store.files.local
+    return dict(options) if home is None else placed(line, options, home, move)
+
+
+def placed(line: Line, options: Mapping[str, Any], base: Path, move: Any) -> dict[str, Any]:
+    """The options with each path of theirs changed by `anchors.anchored` or `portable`."""
+
+    def change(setting: str, value: Any) -> Any:
+        return move({setting: value}, base)[setting]
+
+    found = dict(options)
+    for option, setting in PLACES.items():
+        if found.get(option):
+            found[option] = change(setting, found[option])
+    if found.get("adapter"):
+        found["adapter"] = [_each(line, text, partial(change, ADAPTER)) for text in found["adapter"]]
+    return found
+
+
+def _each(line: Line, text: str, change: Callable[[str], str]) -> str:
+    """LABEL=A,B or A, with every A changed that is no training of the run."""
+    label, equals, listed = text.rpartition("=")
+    refs = [ref.strip() for ref in listed.split(",")]
+    trained = {ref for ref in refs if LABEL.fullmatch(ref) and line.store.path("train", ref).is_dir()}
+    return label + equals + ",".join(ref if ref in trained else change(ref) for ref in refs)
+
+
+def _typed(option: str) -> str:
+    return f"--{option.replace('_', '-')}"
+
+
+def _text(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)

@@ -17,11 +17,10 @@ from rpo_cli.exchange.prompts import left_out
 from rpo_cli.hashes import file_hashes
 from rpo_cli.line.formats import format_of
 from rpo_cli.line.imports.adopted import adopt, upgrade_imports
-from rpo_cli.line.imports.content import Contents, cache_folder
 from rpo_cli.line.imports.ledger import NAMED, Ledger
 from rpo_cli.line.imports.opening import about_of, beside, key_of, made_by, moved, open_source, place_of
 from rpo_cli.line.imports.profiles import decoding_notes
-from rpo_cli.line.imports.reading import Taking
+from rpo_cli.line.imports.reading import Contents, Taking, cache_folder
 from rpo_cli.line.imports.rows import RowMaker
 from rpo_cli.line.imports.sources import STAGE, entries, said_of
 from rpo_cli.line.imports.summary import ImportReport, report_of, whole_of

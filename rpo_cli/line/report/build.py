@@ -12,14 +12,18 @@ from typing import Any
 
 from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.line.dataset.pair_filter import PairFilter, Sift
-from rpo_cli.line.dataset.picture_cache import PictureShelf
+from rpo_cli.line.dataset.rows import PictureShelf
 from rpo_cli.line.imports.sources import import_groups, imported, rejects_of
 from rpo_cli.line.rates import rates
-from rpo_cli.line.report.costs import evaluation_rows, training_rows
-from rpo_cli.line.report.evaluations import evaluations
 from rpo_cli.line.report.folder import INDEX, drafted, refuse_foreign, write
-from rpo_cli.line.report.provenance import provenance, trainings
-from rpo_cli.line.report.reviews import review_tables
+from rpo_cli.line.report.sections import (
+    evaluation_rows,
+    evaluations,
+    provenance,
+    review_tables,
+    training_rows,
+    trainings,
+)
 from rpo_cli.line.session import Line, open_line
 from rpo_cli.line.status import TABLES
 from rpo_cli.line.work.base import settings_group

@@ -11,8 +11,7 @@ from typing import Literal
 
 from rpo_cli.errors import RunLocked, UsageError
 from rpo_cli.line.review.agreement import rows_of
-from rpo_cli.line.review.pictures import Shown
-from rpo_cli.line.review.queue import Blind, Place, Showing, counted, other, queue, secret
+from rpo_cli.line.review.queue import Blind, Place, Showing, Shown, counted, other, queue, secret
 from rpo_cli.records import Verdict, content_key
 from rpo_cli.stages.people import standing, subject
 from rpo_cli.store import Part, Store, open_store

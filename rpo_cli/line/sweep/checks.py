@@ -9,7 +9,7 @@ from rpo_cli import registry
 from rpo_cli.compute import launched
 from rpo_cli.errors import RpoError, SettingsError, UsageError
 from rpo_cli.line.evaluation.evaluate import check_measure, checked_name
-from rpo_cli.line.evaluation.guidances import checked_guidances
+from rpo_cli.line.evaluation.measurements import checked_guidances
 from rpo_cli.line.evaluation.nested import tuned_model
 from rpo_cli.line.evaluation.prompts import given_prompts, held_out_prompts
 from rpo_cli.line.preflight import preflight

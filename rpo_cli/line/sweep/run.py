@@ -17,11 +17,10 @@ from typing import Any
 
 from rpo_cli.line.evaluation.evaluate import FOLDER as EVALUATIONS
 from rpo_cli.line.evaluation.evaluate import PICTURES, Evaluation, evaluate
-from rpo_cli.line.evaluation.repeated import kept_asked
+from rpo_cli.line.evaluation.prompts import kept_asked
 from rpo_cli.line.session import Line
 from rpo_cli.line.sweep.checks import Ready, check_asked, prompts_of, ready, refuse_settings
-from rpo_cli.line.sweep.curves import Curves, curves_of
-from rpo_cli.line.sweep.trainings import train_all
+from rpo_cli.line.sweep.trainings import Curves, curves_of, train_all
 from rpo_cli.line.sweep.variants import (
     Asked,
     Given,
