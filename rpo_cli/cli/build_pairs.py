@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from rpo_cli.cli import onward, reports, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli import reports, step
 
 
 def build_pairs(
@@ -60,8 +60,8 @@ def build_pairs(
     require_rows(line, "build-pairs")
     if dry_run:
         reports.plans(say, plan(line, ["score"], retry_rejects=retry_rejects))
-        onward.again(context, say, ["--dry-run"])
+        step.again(context, say, ["--dry-run"])
     else:
         scores = run_stage(line, "score", retry_rejects=retry_rejects, allow_missing=allow_missing)
         reports.pairs(say, scores, build(line, allow_missing=allow_missing), run)
-        onward.after(context, say, line, "build-pairs")
+        step.after(context, say, line, "build-pairs")

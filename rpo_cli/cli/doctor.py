@@ -11,8 +11,8 @@ from typing import Any
 import typer
 
 from rpo_cli import __version__, installing
-from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli import step
 from rpo_cli.cli.output import size, table
 from rpo_cli.errors import MissingDependency, RpoError
 
@@ -38,7 +38,7 @@ def doctor(context: typer.Context, json: o.Json = False, quiet: o.Quiet = False)
     say = step.console(context)
     say.result(found, table(["topic", "name", "found", ""], rows))
     refuse_wrong([finding for finding in found if finding.ok is False])
-    onward.tell(say, "rpo run demo --preset shapes")
+    step.tell(say, "rpo run demo --preset shapes")
 
 
 def refuse_wrong(wrong: list[Finding]) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rpo_cli.cli import evaluations, onward, step
+from rpo_cli.cli import evaluations, step
 from rpo_cli.cli import options as o
 from rpo_cli.cli.output import Output
 from rpo_cli.cli.tables import Format
@@ -134,7 +134,7 @@ def evaluate(
         evaluations.audited(say, audit(line, name=name, measure=measure, limit=limit), form)
     else:
         _compared(context, say, line)
-    onward.after(context, say, line, "eval")
+    step.after(context, say, line, "eval")
 
 
 def _opened(context: typer.Context, say: Output) -> "Line":

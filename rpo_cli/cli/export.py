@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from rpo_cli.cli import onward, reports, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli import reports, step
 
 
 def export(
@@ -30,4 +30,4 @@ def export(
     say = step.console(context)
     line = open_line(run, create=False, observer=say.observer(), uses=())
     reports.exported(say, write(line, format, out))
-    onward.status(say, run)
+    step.status(say, run)

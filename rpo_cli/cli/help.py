@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from typer.core import TyperCommand
 
+from rpo_cli.cli.options import up_to_date
 from rpo_cli.cli.output import write
-from rpo_cli.cli.renamed import up_to_date
 
 ALL = "--help-all"
 NAMES = ["-h", "--help"]

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from rpo_cli.cli import onward, reports, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli import reports, step
 from rpo_cli.errors import UsageError
 
 # parameter → option; those of the first line are not named like options that stand for settings of a run
@@ -135,7 +135,7 @@ def import_data(
     )
     say = step.console(context)
     reports.imported(say, found)
-    onward.after(context, say, line, "import")
+    step.after(context, say, line, "import")
 
 
 def _withdraw(context: typer.Context, run: str, name: str) -> None:
@@ -150,4 +150,4 @@ def _withdraw(context: typer.Context, run: str, name: str) -> None:
 
     say = step.console(context)
     reports.withdrawn(say, withdraw(open_line(run, create=False, observer=say.observer(), uses=()), name))
-    onward.status(say, run)
+    step.status(say, run)

@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from rpo_cli import registry, templates
-from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli import step
 from rpo_cli.config import Settings
 from rpo_cli.resolve import NO_PRESET, resolve
 from rpo_cli.scopes import TRUSTING
@@ -35,7 +35,7 @@ def init(
     text = "\n".join([*(f"made {path}" for path in made), *(f"kept {path}" for path in kept)])
     say = step.console(context)
     say.result({"made": made, "kept": kept}, text, essence=str(directory))
-    onward.tell(say, shlex.join(["rpo", "run", str(directory)]))
+    step.tell(say, shlex.join(["rpo", "run", str(directory)]))
 
 
 def _write_new(path: Path, text: str) -> bool:

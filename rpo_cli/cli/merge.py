@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli import step
 from rpo_cli.cli.output import counted
 
 
@@ -25,4 +25,4 @@ def merge(
     copied = join(run, others)
     say = step.console(context)
     say.result(copied, f"parts copied: {counted(copied) or 'none'}")
-    onward.status(say, run)
+    step.status(say, run)

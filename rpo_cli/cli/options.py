@@ -1,12 +1,8 @@
-"""Options that several commands share, each named once, and how options become settings.
-
-An option stands for the setting of its own name in the section of its command (`rpo generate --steps` is
-`generate.steps`); SHARED lists the few that live elsewhere. None means not given. Limits are checked by
-the settings, so that all mistakes are told at once.
-"""
+"""Options that have another name now: the old one goes on working for one version, and says so."""
 
 import datetime
 import json
+import sys
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -15,9 +11,90 @@ from typing import Annotated, Any
 
 import typer
 
-from rpo_cli.cli.effects import EFFECTS
+from rpo_cli.cli.output import write
 from rpo_cli.config import Settings
 from rpo_cli.errors import UsageError
+
+# command → old option → the new one
+OLD = {
+    "import": {"--rows": "--limit"},
+    "report": {"--shown": "--limit"},
+    "train": {"--plan": "--dry-run"},
+    "eval": {"--dataset": "--judge-labels", "--seeds": "--images-per-prompt"},
+}
+
+
+def up_to_date(command: str, words: list[str]) -> list[str]:
+    """A command line with the new names; each old one is told on stderr, once."""
+    table = OLD.get(command, {})
+    last = words.index("--") if "--" in words else len(words)
+    options = [word.partition("=") for word in words[:last]]
+    for old in dict.fromkeys(name for name, _, _ in options if name in table):
+        write(f"`{old}` is now `{table[old]}`; the old name goes in the next version\n", sys.stderr)
+    return [table.get(name, name) + equals + value for name, equals, value in options] + words[last:]
+
+
+EFFECTS = {
+    "run.seed": "Another one makes other pictures of the same prompts.",
+    "run.engine": "local: this machine; ray: a cluster (`rpo list engines`).",
+    "generate.generator": "It draws the pictures, and is what training tunes.",
+    "generate.images_per_prompt": "More give more pairs to compare, and cost as much more.",
+    "generate.steps": "More are finer and take longer.",
+    "generate.guidance": "Larger keeps nearer the prompt, with less variety.",
+    "generate.batch_size": "More are faster, as long as they fit.",
+    "critique.critic": "Or a short name of `rpo list critics`.",
+    "critique.backend": "transformers: in this process; else a server (`rpo list critics`).",
+    "critique.template": "general: flaws and instructions; aspects: scores too; words: those that fail.",
+    "critique.max_requests": "What is left is made by the next call.",
+    "critique.max_tokens_total": "What is left is made by the next call.",
+    "critique.single_turn": "Half the calls of asking twice.",
+    "critique.max_instructions": "More make more edits, or longer ones.",
+    "critique.attempts": "More leave fewer rejects.",
+    "critique.in_flight": "More are faster until the server is full.",
+    "critique.batch_size": "More are faster, as long as they fit.",
+    "edit.guidance": "Larger follows the instruction more.",
+    "edit.image_guidance": "Larger keeps more of the picture.",
+    "edit.edits_per_image": "More to choose from; pairs.select_by chooses.",
+    "edit.floor_pictures": "0: pairs.min_change alone counts.",
+    "edit.steps": "More are finer and take longer.",
+    "edit.strength": "Less keeps more of the picture.",
+    "edit.batch_size": "More are faster, as long as they fit.",
+    "score.rewards": "More of them must agree, so fewer pairs pass.",
+    "pairs.min_margin": "Larger keeps fewer pairs with surer labels.",
+    "pairs.min_agreement": "1: all of them; less keeps more pairs.",
+    "pairs.min_change": "Larger drops edits that did little.",
+    "pairs.max_change": "Smaller drops edits that changed more than was asked.",
+    "pairs.min_hash_distance": "Larger drops pairs that look alike.",
+    "pairs.val_fraction": "0: no figures on pairs that were not learned.",
+    "train.method": "dpo compares pairs, sft copies winners, kto judges each picture.",
+    "train.beta": "Larger stays nearer the reference.",
+    "train.link": "logistic pushes on, ipo seeks a margin, slic stops at one.",
+    "train.pair_weight": "none: all teach alike.",
+    "train.soft_labels": "share: of the votes that a pair came with.",
+    "train.label_smoothing": "Larger makes each pair teach less.",
+    "train.sft_weight": "Larger keeps winners likely, and is nearer to sft.",
+    "train.group_size": "Larger compares with more, and needs as many in a batch.",
+    "train.list_size": "Larger needs prompts with so many pictures.",
+    "train.clip": "Smaller stops a side's teaching sooner.",
+    "train.ratio_base": "old lets the policy go on moving after each move.",
+    "train.reference_every": "Less lets the policy drift farther.",
+    "train.reference_draws": "Fewer save more passes of the reference, and repeat sooner.",
+    "train.full": "Far more memory, and a whole model as result.",
+    "train.rank": "Larger can learn more, and takes more memory.",
+    "train.learning_rate": "Larger learns faster, until it diverges.",
+    "train.steps": "More learn longer and drift farther from the base.",
+    "train.rounds": "More follow the policy, and draw as many more pictures.",
+    "train.global_batch": "More make a steadier, slower step.",
+    "train.batch_size": "More are faster, as long as they fit; the loss is the same.",
+    "train.processes": "They share the pairs of each step.",
+    "train.desirable_weight": "Larger seeks winners more.",
+    "train.undesirable_weight": "Larger avoids losers more.",
+    "train.temperature": "Smaller compares the likest pictures alone.",
+    "train.dro_temperature": "Smaller looks at hard pairs more.",
+    "train.margin": "Larger goes on pushing for longer.",
+    "train.seed": "Another one draws pairs and noise in another order.",
+}
+
 
 # option → setting, where the command's own section has none of that name
 SHARED = {

@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from rpo_cli.cli import onward, reports, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli import reports, step
 
 
 def push(
@@ -32,4 +32,4 @@ def push(
     say = step.console(context)
     line = open_line(run, create=False, observer=say.observer(), uses=())
     reports.pushed(say, upload(line, repo_id, public=public, accept_license=accept_license))
-    onward.status(say, run)
+    step.status(say, run)

@@ -5,9 +5,9 @@ from typing import Annotated
 
 import typer
 
-from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
 from rpo_cli.cli import pair_options as p
+from rpo_cli.cli import step
 from rpo_cli.cli.output import folded
 
 
@@ -53,4 +53,4 @@ def report(
     of, said = (f" of {found.total:,}", f" ({asked.said})") if asked else ("", "")
     text = f"report: {found.pairs:,}{of} pairs counted{said}, {found.shown:,} shown, {found.pages:,} pages"
     say.result(found, f"{text}\nopen: {found.path}", essence=found.path)
-    onward.status(say, run)
+    step.status(say, run)

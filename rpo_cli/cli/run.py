@@ -4,8 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from rpo_cli.cli import onward, reports, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli import reports, step
 
 Step = Literal["generate", "critique", "edit", "build-pairs", "train"]
 
@@ -60,8 +60,8 @@ def run(
         steps = steps_of(line, until)
         preflight(line, steps)
         reports.plans(say, forecast(line, steps))
-        onward.again(context, say, ["--dry-run"])
+        step.again(context, say, ["--dry-run"])
     else:
         made = walk(line, until, shard=part, allow_missing=allow_missing)
         reports.whole(say, made, context.params["run"])
-        onward.after(context, say, line, until or "train")
+        step.after(context, say, line, until or "train")

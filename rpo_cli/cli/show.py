@@ -10,8 +10,8 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli import step
 
 if TYPE_CHECKING:
     from rpo_cli.line.show import Chapter
@@ -52,7 +52,7 @@ def show(
         if chapter.picture is not None:
             draw(chapter.picture)
     say.result(None, "\n".join(f"picture: {file}" for file in files))
-    onward.status(say, run)
+    step.status(say, run)
 
 
 def folded(text: str, console: Console | None = None) -> str:

@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rpo_cli.cli import onward, step, sweeps
 from rpo_cli.cli import options as o
+from rpo_cli.cli import step, sweeps
 from rpo_cli.cli.output import Output
 from rpo_cli.cli.tables import Format
 from rpo_cli.errors import UsageError
@@ -139,10 +139,10 @@ def sweep(
     line = _opened(context, say)
     if dry_run:
         sweeps.planned(say, plan_sweep(line, name, asked, unset or ()))
-        onward.again(context, say, AHEAD)
+        step.again(context, say, AHEAD)
         return
     sweeps.found(say, swept(line, name, asked, unset or ()), form)
-    onward.after(context, say, line, "eval")
+    step.after(context, say, line, "eval")
 
 
 def _asked(context: typer.Context) -> dict[str, Any]:

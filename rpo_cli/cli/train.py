@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rpo_cli.cli import onward, reports, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli import step
 from rpo_cli.cli.output import Output
 from rpo_cli.compute import launched
 
@@ -95,9 +95,9 @@ def train(
     if launched().rank:
         return
     if dry_run or prepare or suggest_beta or probe:
-        onward.again(context, say, AHEAD, *found)
+        step.again(context, say, AHEAD, *found)
     else:
-        onward.after(context, say, line, "train")
+        step.after(context, say, line, "train")
 
 
 def looked(line: "Line", plan: bool) -> None:
@@ -131,7 +131,7 @@ def act(
     say: Output, line: "Line", plan: bool, prepare: bool, suggest_beta: bool, probe: int | None
 ) -> tuple[str, ...]:
     """Train, or do the one thing that was asked for instead; returns words for the command after it."""
-    from rpo_cli.cli import round_reports
+    from rpo_cli.cli import reports
     from rpo_cli.line import training
     from rpo_cli.line.online import plan_online, probe_online
     from rpo_cli.line.rounds.checks import in_rounds
@@ -143,11 +143,11 @@ def act(
     elif in_rounds(line) and not (prepare or suggest_beta or probe):
         in_turns(say, line, plan)
     elif plan and is_online(line.settings.train):
-        round_reports.online_plan(say, plan_online(line))
+        reports.online_plan(say, plan_online(line))
     elif plan:
         reports.training_plan(say, training.plan(line))
     elif probe and is_online(line.settings.train):
-        round_reports.online_probe(say, probe_online(line, probe))
+        reports.online_probe(say, probe_online(line, probe))
     elif probe:
         reports.train_probed(say, training.probe(line, probe))
     elif prepare:
@@ -163,12 +163,12 @@ def act(
 
 def in_turns(say: Output, line: "Line", plan: bool) -> None:
     """Train in rounds, or say what they would do."""
-    from rpo_cli.cli import round_reports
+    from rpo_cli.cli import reports
     from rpo_cli.line import training
     from rpo_cli.line.rounds.checks import plan_rounds
     from rpo_cli.line.rounds.train import train_rounds
 
     if plan:
-        round_reports.planned(say, plan_rounds(line), training.plan(line))
+        reports.planned(say, plan_rounds(line), training.plan(line))
     else:
-        round_reports.trained(say, train_rounds(line))
+        reports.trained_in_rounds(say, train_rounds(line))

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
+from rpo_cli.cli import step
 from rpo_cli.cli.output import counted
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ def upgrade(
     say.result([asdict(each) for each in found], "\n".join(map(_line, found)), essence=run)
     if dry_run and any(each.before < each.after for each in found):
         say.hint("nothing was changed yet")
-        onward.again(context, say, ["--dry-run"])
+        step.again(context, say, ["--dry-run"])
     else:
-        onward.status(say, run)
+        step.status(say, run)
 
 
 def _line(found: "Upgrade") -> str:

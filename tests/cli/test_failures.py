@@ -11,7 +11,7 @@ import pytest
 import typer
 
 from rpo_cli import installing
-from rpo_cli.cli import app, failures
+from rpo_cli.cli import app
 from rpo_cli.errors import MissingDependency, RpoError, StorageError, Terminated, UsageError
 
 CASES = [
@@ -39,8 +39,8 @@ CASES = [
         2,
         "error: invalid value: no number\nhint: rpo run --help\n",
     ),
-    (Terminated(), 143, f"error: terminated; what was whole is committed\nhint: {failures.AGAIN}\n"),
-    (ValueError("odd\x1b[31m"), 1, f"error: ValueError: odd\nhint: {failures.DEBUG}\n"),
+    (Terminated(), 143, f"error: terminated; what was whole is committed\nhint: {app.AGAIN}\n"),
+    (ValueError("odd\x1b[31m"), 1, f"error: ValueError: odd\nhint: {app.DEBUG}\n"),
 ]
 
 
@@ -48,14 +48,14 @@ CASES = [
 def test_every_kind_of_failure_has_its_code_and_words(capsys, monkeypatch, error, code, text):
     monkeypatch.delenv("RPO_DEBUG", raising=False)
 
-    assert failures.tell(error, "run") == code
+    assert app.tell(error, "run") == code
     assert capsys.readouterr() == ("", text)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.EROFS])
 def test_a_refusing_disk_is_told_with_its_place_and_what_to_do(capsys, number):
     """The hint is about the disk, not about a bug."""
-    assert failures.tell(OSError(number, os.strerror(number), "/data/run"), "run") == 1
+    assert app.tell(OSError(number, os.strerror(number), "/data/run"), "run") == 1
 
     told = capsys.readouterr().err
     assert told.startswith(f"error: /data/run: {os.strerror(number)}\nhint: ")
@@ -69,7 +69,7 @@ def test_debugging_adds_the_traceback_and_keeps_the_two_parts(rpo, monkeypatch):
     monkeypatch.setenv("RPO_DEBUG", "1")
     loud = rpo("list")
 
-    assert silent.err == f"error: ZeroDivisionError: division by zero\nhint: {failures.DEBUG}\n"
+    assert silent.err == f"error: ZeroDivisionError: division by zero\nhint: {app.DEBUG}\n"
     assert loud.err.startswith("Traceback (most recent call last)")
     assert loud.err.endswith(silent.err)
     assert silent.code == loud.code == 1
@@ -116,7 +116,7 @@ def test_a_signal_lets_the_stage_commit_and_sets_the_exit_code(number, code):
     assert process.returncode == code
     assert out == "committed\n"
     assert err.startswith("error: ")
-    assert err.endswith(f"hint: {failures.AGAIN}\n")
+    assert err.endswith(f"hint: {app.AGAIN}\n")
 
 
 def test_a_signal_that_a_library_turns_into_its_own_error_still_ends_as_terminated(monkeypatch, capsys):

@@ -7,7 +7,7 @@ import pytest
 
 from rpo_cli import registry
 from rpo_cli.cli.explain import explain, more, parts
-from rpo_cli.cli.names import KINDS
+from rpo_cli.cli.list import KINDS
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.rewards import SCORERS
 

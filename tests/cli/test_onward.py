@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from rpo_cli.cli import onward
+from rpo_cli.cli import step
 from rpo_cli.cli.output import Output
 from rpo_cli.line.session import open_line
 from rpo_cli.line.status import AFTER, following
@@ -104,6 +104,6 @@ def test_outside_a_call_of_the_command_nothing_is_made_up(capsys):
         def find_root(self):
             return self
 
-    onward.again(Context(), Output("human"), ["--dry-run"])
+    step.again(Context(), Output("human"), ["--dry-run"])
 
     assert capsys.readouterr() == ("", "")

@@ -10,7 +10,7 @@ from typer.models import OptionInfo
 
 from rpo_cli.cli import help, options
 from rpo_cli.cli.app import COMMANDS, app
-from rpo_cli.cli.effects import EFFECTS
+from rpo_cli.cli.options import EFFECTS
 from rpo_cli.errors import UsageError
 from rpo_cli.settings_checks import setting_names
 

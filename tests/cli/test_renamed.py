@@ -4,7 +4,7 @@ import pytest
 import typer
 
 from rpo_cli.cli import app
-from rpo_cli.cli.renamed import OLD, up_to_date
+from rpo_cli.cli.options import OLD, up_to_date
 
 GROUP = typer.main.get_command(app.app)
 RENAMED = [(command, old, new) for command, table in OLD.items() for old, new in table.items()]

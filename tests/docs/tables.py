@@ -7,8 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 
 from rpo_cli import registry
-from rpo_cli.cli.item import item_of
-from rpo_cli.cli.names import names_of
+from rpo_cli.cli.list import item_of, names_of
 from rpo_cli.recipes.training import NUMBERS, Number
 from tests.docs.pages import DOCS
 

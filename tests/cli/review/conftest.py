@@ -6,8 +6,8 @@ from contextlib import contextmanager
 import pytest
 from starlette.testclient import TestClient
 
-from rpo_cli.cli.review.guard import Access
-from rpo_cli.cli.review.site import Site
+from rpo_cli.cli.server.guard import Access
+from rpo_cli.cli.server.site import Site
 from rpo_cli.line.review.desk import open_desk
 from tests.reviewed import make_run
 

@@ -16,7 +16,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 import pytest
 
 from rpo_cli import installing
-from rpo_cli.cli.review import command
+from rpo_cli.cli import review
 from rpo_cli.store import open_store
 from tests.reviewed import make_run, verdicts
 
@@ -148,7 +148,7 @@ def test_a_port_that_is_taken_is_told(tmp_path, rpo):
 
 def test_a_missing_extra_is_told_with_the_line_that_installs_it(tmp_path, rpo, monkeypatch):
     make_run(tmp_path / "run", 1)
-    monkeypatch.setattr(command, "find_spec", lambda name: None)
+    monkeypatch.setattr(review, "find_spec", lambda name: None)
     done = rpo("review", tmp_path / "run")
 
     assert (done.code, installing.extra("review") in done.err) == (3, True)

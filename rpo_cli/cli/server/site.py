@@ -1,11 +1,13 @@
-"""The pages of `rpo review`: GET shows, POST makes a verdict durable and moves on (Starlette)."""
+"""Binds the port and serves the pages until Ctrl-C or SIGTERM."""
 
 import asyncio
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import parse_qs
 
+import uvicorn
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.applications import Starlette
@@ -16,11 +18,54 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from rpo_cli.cli.review.guard import LOGIN, Access, Guard
-from rpo_cli.errors import RpoError, StorageError
+from rpo_cli.cli.server.guard import LOGIN, Access, Guard
+from rpo_cli.errors import RpoError, StorageError, UsageError
 from rpo_cli.line.review.desk import Desk, Word
 from rpo_cli.line.review.queue import Showing
 from rpo_cli.visuals.html import clean
+
+BACKLOG = 64
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 takes any that is free.
+
+    Raises:
+        UsageError: the address is not of this machine, or the port is taken.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        found = socket.socket(family, socket.SOCK_STREAM)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+        found.listen(BACKLOG)
+    except OSError as error:
+        raise UsageError(
+            f"cannot listen on {host}, port {port}: {error.strerror or error}",
+            "give another --port, or none to take one that is free",
+        ) from error
+    return found
+
+
+def serve(
+    desk: Desk, bound: socket.socket, host: str, token: str | None, title: str, ready: Callable[[str], None]
+) -> None:
+    """Serve a desk on a bound socket; `ready` is told the address. Ctrl-C is the ordinary end."""
+    port = bound.getsockname()[1]
+    access = Access(host, port, desk.blind.key, desk.reviewer, token)
+    site = Site(desk, access, title)
+    config = uvicorn.Config(
+        site.application(),
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=3,
+    )
+    ready(f"http://{f'[{host}]' if ':' in host else host}:{port}/")
+    uvicorn.Server(config).run(sockets=[bound])
+
 
 WORDS = ("left", "right", "tie", "reject", "skip")
 LARGEST_FORM = 4096  # bytes
@@ -214,7 +259,7 @@ def _pages() -> Environment:
     if not _ENVIRONMENT:
         _ENVIRONMENT.append(
             Environment(
-                loader=PackageLoader("rpo_cli.cli.review"),
+                loader=PackageLoader("rpo_cli.cli.server"),
                 autoescape=True,
                 undefined=StrictUndefined,
                 finalize=_printed,

@@ -1,4 +1,4 @@
-"""`rpo review`: judge pairs blind, side by side; --summary says what came of it."""
+"""`rpo review --summary` as text."""
 
 import getpass
 import os
@@ -6,16 +6,61 @@ import re
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rpo_cli import installing
-from rpo_cli.cli import onward, step
 from rpo_cli.cli import options as o
-from rpo_cli.cli.output import Output
-from rpo_cli.cli.review.told import summary_text
+from rpo_cli.cli import step
+from rpo_cli.cli.output import Output, table
 from rpo_cli.errors import MissingDependency, UsageError
+
+if TYPE_CHECKING:
+    from rpo_cli.line.review.agreement import ReviewSummary, Share
+
+
+def summary_text(found: "ReviewSummary") -> str:
+    """A table of reviewers, one of their agreement with the labels, one of each two of them."""
+    heads = ("reviewer", "pairs", "a side", "tie", "no use", "same again, swapped", "left preferred")
+    rows = [
+        (
+            who.name,
+            who.judged,
+            *(who.choices.get(choice, 0) for choice in ("side", "tie", "reject")),
+            _share(who.consistent),
+            _share(who.left),
+        )
+        for who in found.reviewers
+    ]
+    kinds = [
+        (who.name, kind, share.cases, _share(share))
+        for who in found.reviewers
+        for kind, share in who.agreement.items()
+    ]
+    parts = [
+        table(heads, rows),
+        table(("reviewer", "kind of pair", "pairs", "agrees with the label"), kinds) if kinds else "",
+        "no pair has two reviewers yet: kappa needs them"
+        if not found.kappas
+        else table(
+            ("reviewers", "pairs", "same verdict", "Cohen's kappa"),
+            [
+                (f"{k.first} and {k.second}", k.pairs, f"{k.same:.3f}", _share(k.kappa, cases=False))
+                for k in found.kappas
+            ],
+        ),
+        "Shares with 95 % intervals: of one reviewer Wilson's, of labels and kappa bootstrap over prompts.",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _share(share: "Share | None", *, cases: bool = True) -> str:
+    if share is None:
+        return "–"
+    of = f" of {share.cases:,}" if cases else ""
+    return f"{share.value:.3f} [{share.low:.3f}, {share.high:.3f}]{of}"
+
 
 EXTRA = ("starlette", "uvicorn")
 SHORTEST_TOKEN = 16
@@ -70,7 +115,7 @@ def review(
 
         found = summarise(run)
         say.result(found, summary_text(found))
-        onward.tell(say, f"rpo build-pairs {shlex.quote(run)} --use-verdicts override")
+        step.tell(say, f"rpo build-pairs {shlex.quote(run)} --use-verdicts override")
         return
     _installed()
     name, token = _name(reviewer), _token(host, token_env)
@@ -87,7 +132,7 @@ def _serve(
     limit: int | None,
     repeat: float,
 ) -> None:
-    from rpo_cli.cli.review.server import listening, serve
+    from rpo_cli.cli.server.site import listening, serve
     from rpo_cli.line.review.desk import open_desk
 
     with open_desk(run, reviewer, limit=limit, repeat=repeat) as desk:
@@ -104,7 +149,7 @@ def _serve(
         except KeyboardInterrupt:  # the ordinary end: every verdict is on disk
             state = desk.progress()
             say.hint(f"{state.judged:,} of {state.total:,} judged")
-            onward.tell(say, f"rpo review {shlex.quote(run)} --summary")
+            step.tell(say, f"rpo review {shlex.quote(run)} --summary")
 
 
 def _installed() -> None:
@@ -131,7 +176,7 @@ def _name(given: str | None) -> str:
 
 def _token(host: str, variable: str | None) -> str | None:
     """The token; a machine that others can reach must have one."""
-    from rpo_cli.cli.review.guard import loopback
+    from rpo_cli.cli.server.guard import loopback
 
     if variable is None:
         if loopback(host):

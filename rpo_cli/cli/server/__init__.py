@@ -1,0 +1,1 @@
+"""The pages of `rpo review`, served on this machine."""
