@@ -102,7 +102,7 @@ def config_beside(file: Path) -> Path | None:
     return beside if not inside and beside.is_file() else None
 
 
-def scaling_said(file: Path) -> dict[str, Any]:
+def scaling_config(file: Path) -> dict[str, Any]:
     """What the scale of a LoRA follows from in peft's configuration (`SCALING`), checked.
 
     It stands in the file's header (diffusers, whose names begin with the part of the pipeline:

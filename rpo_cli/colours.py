@@ -90,7 +90,7 @@ def decoding_of(profile: str | None) -> str | None:
     return None if profile in (None, UNREADABLE, BARE) else DECODING
 
 
-def told(profiles: Mapping[str, int], several: int = 0) -> list[str]:
+def profile_notes(profiles: Mapping[str, int], several: int = 0) -> list[str]:
     """A line for each thing that was done to pictures of others as they were decoded.
 
     Args:

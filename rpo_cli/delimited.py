@@ -100,7 +100,7 @@ def read_table(
     """
     if not text.strip("\r\n"):
         return Table(())
-    text, told, skipped = _told(text)
+    text, told, skipped = _without_sep_line(text)
     fits: dict[_Reading, Table] = {}
     unfit: list[tuple[_Reading, _Unfit]] = []
     for reading in _readings(text, ending, delimiter or told, quoting):
@@ -115,7 +115,7 @@ def read_table(
     return _chosen(where, fits)
 
 
-def _told(text: str) -> tuple[str, str | None, int]:
+def _without_sep_line(text: str) -> tuple[str, str | None, int]:
     """The text without Excel's first line `sep=;`, the delimiter that it names, and lines taken off."""
     found = SEP.match(text)
     return (text[found.end() :], found[1], 1) if found else (text, None, 0)

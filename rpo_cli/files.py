@@ -196,7 +196,7 @@ class Files:
 
     def delete(self, name: str) -> None:
         """Delete a file; one that is gone already is no error."""
-        with told(self.join(name)), suppress(FileNotFoundError):
+        with disk_errors(self.join(name)), suppress(FileNotFoundError):
             self.system.rm_file(self.join(name))
 
     def write(self, name: str, data: bytes) -> None:
@@ -207,7 +207,7 @@ class Files:
         Raises:
             StorageError: disk full, no permission, read-only; the temporary file is gone.
         """
-        with told(self.join(name)):
+        with disk_errors(self.join(name)):
             if self.local is None:
                 self.system.pipe_file(self.join(name), data)
             else:
@@ -220,7 +220,7 @@ def _protocols(system: Any) -> tuple[str, ...]:
 
 
 @contextmanager
-def told(where: str) -> Iterator[None]:
+def disk_errors(where: str) -> Iterator[None]:
     """Turn the errors of a disk into two lines for a person."""
     try:
         yield

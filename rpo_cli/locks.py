@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rpo_cli.errors import RunLocked
-from rpo_cli.files import make_folder, told
+from rpo_cli.files import disk_errors, make_folder
 
 Shard = tuple[int, int]
 
@@ -20,7 +20,7 @@ def stage_lock(folder: Path, stage: str, shard: Shard | None) -> Iterator[None]:
         RunLocked: another process holds it.
         StorageError: the lock's file cannot be made.
     """
-    with told(str(folder)):
+    with disk_errors(str(folder)):
         make_folder(folder)
     if shard is None:
         with _flock(folder / f"{stage}.lock", stage, fcntl.LOCK_EX):
@@ -39,11 +39,11 @@ def waiting_lock(folder: Path, name: str) -> Iterator[None]:
     Raises:
         StorageError: the lock's file cannot be made.
     """
-    with told(str(folder)):
+    with disk_errors(str(folder)):
         make_folder(folder)
         descriptor = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        with told(str(folder)):
+        with disk_errors(str(folder)):
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -52,10 +52,10 @@ def waiting_lock(folder: Path, name: str) -> Iterator[None]:
 
 @contextmanager
 def _flock(path: Path, what: str, kind: int) -> Iterator[None]:
-    with told(str(path)):
+    with disk_errors(str(path)):
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        with told(str(path)):
+        with disk_errors(str(path)):
             _take(descriptor, what, kind)
         yield
     finally:

@@ -199,7 +199,7 @@ def test_inks_without_a_profile_are_a_guess_and_said_so(format):
 
     assert found.profile == pictures.profile_of(data) == colours.BARE
     assert colours.decoding_of(found.profile) is None
-    (note,) = colours.told({colours.BARE: 2})
+    (note,) = colours.profile_notes({colours.BARE: 2})
     assert note == "2 pictures of CMYK without a colour profile were read by a formula, a guess"
 
 

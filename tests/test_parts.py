@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rpo_cli.errors import StorageError
-from rpo_cli.files import Files, told
+from rpo_cli.files import Files, disk_errors
 from rpo_cli.records import Prompt
 from rpo_cli.store import Store, open_store
 
@@ -221,6 +221,6 @@ def test_a_file_where_a_folder_is_needed_is_told(tmp_path):
 
 def test_an_error_of_a_library_is_not_called_a_disk_error():
     """PIL's "not a picture" is an OSError without a number."""
-    with pytest.raises(OSError, match="not a picture") as caught, told("somewhere"):
+    with pytest.raises(OSError, match="not a picture") as caught, disk_errors("somewhere"):
         raise OSError("not a picture")
     assert not isinstance(caught.value, StorageError)

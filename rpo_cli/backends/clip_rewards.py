@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel, CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from rpo_cli.backends.loading import DTYPES, load_model, told
+from rpo_cli.backends.loading import DTYPES, load_model, load_or_refuse
 from rpo_cli.backends.tensors import holds, tensors
 
 SIGN = "visual.conv1.weight"  # a file that holds it is OpenCLIP's
@@ -325,7 +325,7 @@ class AestheticReward:
             whole=True,
         )
         kind = "an aesthetic predictor: layers.0, 2, 4, 6 and 7 of its head"
-        found = told(self._ref, kind, lambda: _head(self._ref, self._revision))
+        found = load_or_refuse(self._ref, kind, lambda: _head(self._ref, self._revision))
         self._head = found.eval().to(self._device)
 
     @torch.no_grad()

@@ -38,7 +38,7 @@ class FunctionReward:
         try:
             self._function = getattr(import_module(module), name)
         except (Exception, SystemExit) as error:  # whatever the user's own module raises
-            told = str(error) if isinstance(error, ImportError | AttributeError) else _told(error)
+            told = str(error) if isinstance(error, ImportError | AttributeError) else _error_line(error)
             raise RpoError(
                 f"score.functions: {self._place}: cannot be imported: {told}",
                 "install its package, or put its folder on PYTHONPATH",
@@ -57,7 +57,7 @@ class FunctionReward:
             if is_out_of_memory(error):
                 raise  # a smaller batch may fit
             raise RpoError(
-                f"score.functions: {self._place} raised {_told(error)}",
+                f"score.functions: {self._place} raised {_error_line(error)}",
                 "mend the function; RPO_DEBUG=1 shows its traceback",
             ) from error
         try:
@@ -78,7 +78,7 @@ class FunctionReward:
         )
 
 
-def _told(error: BaseException) -> str:
+def _error_line(error: BaseException) -> str:
     """Class and first line of what the user's code raised."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__

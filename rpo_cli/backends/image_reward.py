@@ -24,7 +24,7 @@ from transformers.models.blip.modeling_blip import BlipVisionModel
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 from transformers.utils.hub import cached_file
 
-from rpo_cli.backends.loading import DTYPES, told
+from rpo_cli.backends.loading import DTYPES, load_or_refuse
 from rpo_cli.backends.tensors import tensors
 
 # of the scores that it gave its own training pictures
@@ -84,7 +84,7 @@ class ImageReward:
 
     def setup(self) -> None:
         kind = "ImageReward (see rpo_cli/backends/image_reward.py for the layout)"
-        told(self._ref, kind, self._load)
+        load_or_refuse(self._ref, kind, self._load)
 
     def _load(self) -> None:
         self._tokenizer = BertTokenizer.from_pretrained(self._ref, revision=self._revision or "main")

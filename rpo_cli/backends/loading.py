@@ -53,13 +53,13 @@ def load_model(
         RpoError: the folder does not load; the library's reason is in the message.
     """
     safe = {"revision": revision, "trust_remote_code": False}
-    prepared = told(ref, kind, lambda: processor.from_pretrained(ref, **safe))
+    prepared = load_or_refuse(ref, kind, lambda: processor.from_pretrained(ref, **safe))
 
     def load(also: dict[str, Any]) -> Any:
         how = {"dtype": dtype, "use_safetensors": True, "output_loading_info": whole}
         return model.from_pretrained(ref, **how, **also, **safe)
 
-    weights = told(
+    weights = load_or_refuse(
         ref,
         kind,
         lambda: part_loaded(ref, revision, load),
@@ -75,7 +75,7 @@ def load_model(
     return prepared, weights.eval().to(device)
 
 
-def told(ref: str, kind: str, load: Callable[[], Any]) -> Any:
+def load_or_refuse(ref: str, kind: str, load: Callable[[], Any]) -> Any:
     """What `load` gives; what its libraries raise as an error in two lines."""
     try:
         return load()
@@ -310,6 +310,6 @@ def _counts(pipe: Any, name: str, texts: Sequence[str]) -> list[int]:
     told = list(texts)
     if tokenizer.chat_template and not isinstance(encoder, (*CLIP, T5EncoderModel)):
         how = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
-        turns = ([{"role": "user", "content": text}] for text in told)
+        turns = ([{"role": "user", "content": text}] for text in load_or_refuse)
         told = [tokenizer.apply_chat_template(turn, **how) for turn in turns]
     return [len(ids) for ids in tokenizer(told, truncation=False, verbose=False).input_ids]

@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rpo_cli.adapters import SCALING, adapter_file, chosen, scaling_said
+from rpo_cli.adapters import SCALING, adapter_file, chosen, scaling_config
 from rpo_cli.backends.loading import first_line, quiet
 from rpo_cli.backends.lora_names import ORIGINAL, WANTED, Matched, layers_of, match, prefixes, stripped
 from rpo_cli.errors import RpoError, UsageError
@@ -116,7 +116,7 @@ def load_adapter(pipe: Any, ref: str, model: str, revision: str | None = None) -
     """
     try:
         file = adapter_file(ref) if Path(ref).exists() else _downloaded(ref, revision)
-        state, said = load_file(file), scaling_said(file)
+        state, said = load_file(file), scaling_config(file)
     except (OSError, ValueError, SafetensorError) as error:
         raise RpoError(
             f"{ref}: cannot be read as a LoRA: {first_line(error)}", "download it again"

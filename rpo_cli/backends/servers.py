@@ -40,10 +40,10 @@ class Budget:
     def add(self, answer: Any) -> None:
         """Count the tokens that an answer tells of."""
         with self._guard:
-            self.tokens += told(answer) or 0
+            self.tokens += tokens_used(answer) or 0
 
 
-def told(answer: Any) -> int | None:
+def tokens_used(answer: Any) -> int | None:
     """Tokens of question and reply, from an answer's `usage`; None where the server tells none."""
     usage = answer.get("usage") if isinstance(answer, Mapping) else None
     if not isinstance(usage, Mapping):
@@ -136,13 +136,13 @@ class Servers:
         """
         told, tries, waited = 0, 0, 0.0
         while True:
-            waited += self._wait_for_leave(told + tries)
+            waited += self._wait_for_leave(tokens_used + tries)
             before = self._answered
             endpoint = self._take()
             try:
                 answer = fetch(endpoint, path, body, seconds=self._seconds, most_bytes=self._most_bytes)
             except NoAnswer as failure:
-                told, tries = (told + 1, tries) if failure.limited else (told, tries + 1)
+                told, tries = (tokens_used + 1, tries) if failure.limited else (tokens_used, tries + 1)
                 self._put_back(endpoint, failure, max(0, tries - 1))
                 over = told >= MOST_LIMITED or waited > MOST_WAITED
                 lost = not failure.limited and self._given_up == self._answered

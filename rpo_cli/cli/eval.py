@@ -139,16 +139,16 @@ def evaluate(
 
 def _opened(context: typer.Context, say: Output) -> "Line":
     """The run; settings that the command is given are of this evaluation, not of the run."""
-    from rpo_cli.line.evaluation.prompts import asked_before
+    from rpo_cli.line.evaluation.prompts import earlier_request
     from rpo_cli.line.session import open_line
 
     params = context.params
-    asked = asked_before(params["run"], params["name"], tuple(params["unset"] or ()))
+    asked = earlier_request(params["run"], params["name"], tuple(params["unset"] or ()))
     named = {key: params[key] for key in SETTINGS}
     named |= {key: named[key] or asked.get(key) for key in ("assign", "mix")}
     return open_line(
         params["run"],
-        o.given("eval", named),
+        o.settings_of_options("eval", named),
         observer=say.observer(),
         create=False,
         rehash=params["rehash"],
@@ -161,17 +161,17 @@ def _compared(context: typer.Context, say: Output, line: "Line") -> None:
     """Base against tuned models, as this call asks or as the evaluation was asked before."""
     from rpo_cli.line.evaluation.evaluate import evaluate as compare
     from rpo_cli.line.evaluation.labels import probes
-    from rpo_cli.line.evaluation.prompts import asked_again, kept_asked, placed
+    from rpo_cli.line.evaluation.prompts import placed, remembered_request, request_kept
     from rpo_cli.settings_checks import anchored
 
     params = context.params
-    name, given = params["name"], {key: params[key] for key in ASKED if is_given(context, key)}
+    name, given = params["name"], {key: params[key] for key in ASKED if on_command_line(context, key)}
     given = {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
     given = placed(line, given, Path(), anchored)
-    asked = asked_again(line, name, given, ASKED, tuple(params["unset"] or ()))
+    asked = remembered_request(line, name, given, ASKED, tuple(params["unset"] or ()))
     if asked["column"] and not asked["prompts"]:
         raise UsageError("--column names a column of --prompts", "pass --prompts FILE")
-    with kept_asked(line, name, asked, ASKED):
+    with request_kept(line, name, asked, ASKED):
         found = compare(
             line,
             name=name,
@@ -204,7 +204,7 @@ def _refuse_what_is_not_used(context: typer.Context) -> None:
         *("adapter", "prompts", "images_per_prompt", "seed"),
         *("guidance", "reward", "allow_training_prompts"),
     )
-    given = [name for name in about_models if is_given(context, name)]
+    given = [name for name in about_models if on_command_line(context, name)]
     if params["judge_labels"] and given:
         raise UsageError(
             f"--judge-labels does not go with {', '.join('--' + name.replace('_', '-') for name in given)}",
@@ -212,7 +212,7 @@ def _refuse_what_is_not_used(context: typer.Context) -> None:
         )
 
 
-def is_given(context: typer.Context, name: str) -> bool:
+def on_command_line(context: typer.Context, name: str) -> bool:
     """Whether an option stands on the command line, whatever its value."""
     source = context.get_parameter_source(name)
     return source is not None and source.name != "DEFAULT"

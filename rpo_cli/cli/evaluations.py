@@ -35,7 +35,7 @@ def compared(
     results = found.results
     settings = results["settings"]
     tables = [_rewards(settings), _gains(settings), _distances(settings), _measured(results)]
-    beside = [folded(LEGEND)] + ([f"of the run's pairs, {_told('edited', probes)}"] if probes else [])
+    beside = [folded(LEGEND)] + ([f"of the run's pairs, {_probe_line('edited', probes)}"] if probes else [])
     if form is None:
         data = {"path": found.path, "skipped": found.skipped, "probe": probes, **results}
         _for_people(say, found.path, data, [_head(results), *map(text_of, tables), *beside])
@@ -177,7 +177,7 @@ def audited(say: Output, found: "Evaluation", form: Format | None = None) -> Non
     tables = [_agreement(results["agreement"], "judge")]
     tables += [_agreement(results["beside_people"], "judge beside people"), _noise(results)]
     tables += [_moves(results)]
-    told = "\n".join(_told(key, results["probe"]) for key in PROBES)
+    told = "\n".join(_probe_line(key, results["probe"]) for key in PROBES)
     if form is None:
         data = {"path": found.path, "skipped": found.skipped, **results}
         _for_people(say, found.path, data, [head, *map(text_of, tables), told])
@@ -233,7 +233,7 @@ def _probes(probes: Figures) -> Table:
     return Table(["a classifier of looks alone", "pictures", "accuracy", "", "chance"], rows)
 
 
-def _told(key: str, probes: Figures) -> str:
+def _probe_line(key: str, probes: Figures) -> str:
     return f"a classifier of looks alone {PROBES[key]}: {_probe(probes[key])}"
 
 

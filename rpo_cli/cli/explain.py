@@ -17,7 +17,7 @@ def explain(place: str) -> tuple[str, str]:
     """
     node = _node(place)
     if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-        return _told(ast.get_docstring(node) or "")
+        return _summary_and_source(ast.get_docstring(node) or "")
     said = parts(place)
     return said.get("summary", ""), said.get("source", "")
 
@@ -97,7 +97,7 @@ def _file(module: str) -> Path | None:
     return next((p for p in (path, path.with_suffix(".py"), path / "__init__.py") if p.is_file()), None)
 
 
-def _told(docstring: str) -> tuple[str, str]:
+def _summary_and_source(docstring: str) -> tuple[str, str]:
     first = " ".join(docstring.partition("\n\n")[0].split())
     source = re.search(r"^Source: (.+?)(?:\n\n|\Z)", docstring, re.MULTILINE | re.DOTALL)
     return first, " ".join(source[1].split()) if source else ""

@@ -154,7 +154,7 @@ def setting_of(section: str, option: str) -> str | None:
     return own if own in fields() else SHARED.get(option)
 
 
-def given(section: str, params: Mapping[str, Any]) -> dict[str, Any]:
+def settings_of_options(section: str, params: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted setting → value of every option that was given; `--set` wins over a named option."""
     told = {
         name: value

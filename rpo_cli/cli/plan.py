@@ -49,10 +49,10 @@ def plan(
     say = step.console(context)
     found = plan_run(step.opened(context, "run"), until)
     left = sum(item.to_make or 0 for item in found.steps if item.stage != "train")
-    say.result(found, told(found), essence=str(left))
+    say.result(found, plan_text(found), essence=str(left))
 
 
-def told(found: "RunPlan") -> str:
+def plan_text(found: "RunPlan") -> str:
     """Steps, models, and what the network will be asked, each as a table or list."""
     header = ["step", "wanted", "present", "to make", "disk", "time", "counted from"]
     parts = [listing(header, [_step(item) for item in found.steps])]

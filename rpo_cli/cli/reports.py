@@ -31,11 +31,11 @@ MOST = 20  # names that are told one by one
 
 def stage(say: Output, report: "StageReport", run: str) -> None:
     """One line; then a failure when rows were wanted and none was accepted."""
-    say.result(report, told(report))
+    say.result(report, stage_line(report))
     refuse_empty([report], run)
 
 
-def told(report: "StageReport") -> str:
+def stage_line(report: "StageReport") -> str:
     """ "generate: 189 of 192 rows (60 were there, 129 made), 3 rejected (black_image 3), 42.0 s, 4 rows/s".
 
     The pace is without loading.
@@ -155,7 +155,7 @@ def probed(say: Output, probe: "Probe") -> None:
 
 def pairs(say: Output, scores: "StageReport", report: "PairsReport", run: str) -> None:
     """Scores, verdicts and the dataset; a failure when candidates came and none was accepted."""
-    lines = [told(scores), _pairs(report), f"dataset: {report.path}"]
+    lines = [stage_line(scores), _pairs(report), f"dataset: {report.path}"]
     say.result({"score": scores, "pairs": report}, "\n".join(lines), essence=str(report.path))
     refuse_empty([scores], run)
     _refuse_no_pairs(report, run)

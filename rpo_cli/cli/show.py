@@ -47,7 +47,7 @@ def show(
         say.result({"chapters": plain, "files": files}, "", essence="\n".join(map(str, files)))
         return
     for number, chapter in enumerate(found.chapters):
-        text = folded(told(chapter))
+        text = folded(chapter_text(chapter))
         say.result(None, f"\n{text}" if number else text)
         if chapter.picture is not None:
             draw(chapter.picture)
@@ -70,7 +70,7 @@ def folded(text: str, console: Console | None = None) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def told(chapter: "Chapter") -> str:
+def chapter_text(chapter: "Chapter") -> str:
     """A heading, then a line per field that holds something; further lines of a text are indented."""
     marks = "".join((" (asked for)" if chapter.asked else "", " (older settings)" if chapter.older else ""))
     lines = [f"{chapter.kind} {chapter.id}{marks}"]

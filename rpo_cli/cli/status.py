@@ -39,10 +39,12 @@ def status(
     if compact:
         tidied["compacted"] = line.compact(run)
         reports.counts(say, "files joined", tidied["compacted"])
-    told(say, line.status(run), tidied)
+    print_status(say, line.status(run), tidied)
 
 
-def told(say: Output, found: "RunStatus", tidied: Mapping[str, Mapping[str, int]] | None = None) -> None:
+def print_status(
+    say: Output, found: "RunStatus", tidied: Mapping[str, Mapping[str, int]] | None = None
+) -> None:
     """The funnel, what is old, where things are, the command to type; in JSON also what was tidied."""
     say.result({**asdict(found), **(tidied or {})}, "\n".join(_lines(found)), essence=found.next or "")
     if any(s.stale for s in found.stages):

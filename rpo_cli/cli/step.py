@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from rpo_cli.cli import reports
-from rpo_cli.cli.options import given, shard_of
+from rpo_cli.cli.options import settings_of_options, shard_of
 from rpo_cli.cli.output import Output
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def opened(context: typer.Context, section: str, *, create: bool = True) -> "Lin
     params = context.params
     return open_line(
         params["run"],
-        given(section, params),
+        settings_of_options(section, params),
         preset=params.get("preset"),
         config_file=params.get("config"),
         observer=console(context).observer(),

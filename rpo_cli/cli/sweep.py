@@ -135,7 +135,7 @@ def sweep(
     say = step.console(context)
     if form is not None and say.mode == "json":
         raise UsageError("--format does not go with --json", "leave one of them out")
-    asked = _asked(context)
+    asked = _request(context)
     line = _opened(context, say)
     if dry_run:
         sweeps.planned(say, plan_sweep(line, name, asked, unset or ()))
@@ -145,7 +145,7 @@ def sweep(
     step.after(context, say, line, "eval")
 
 
-def _asked(context: typer.Context) -> dict[str, Any]:
+def _request(context: typer.Context) -> dict[str, Any]:
     """What the sweep is asked for; None: not given."""
     params = context.params
     alike = ("seeds", "prompts", "column", "limit", "images_per_prompt", "guidance", "measure")
@@ -169,7 +169,7 @@ def _opened(context: typer.Context, say: Output) -> "Line":
     }
     return open_line(
         params["run"],
-        o.given("train", shared),
+        o.settings_of_options("train", shared),
         observer=say.observer(),
         create=False,
         rehash=params["rehash"],

@@ -67,7 +67,9 @@ def try_models(
     from rpo_cli.line.session import open_line
 
     say = step.console(context)
-    told = o.given("try", {"device": device, "accept_license": accept_license, "assign": assign})
+    told = o.settings_of_options(
+        "try", {"device": device, "accept_license": accept_license, "assign": assign}
+    )
     line = open_line(
         run, told, observer=say.observer(), create=False, rehash=rehash, uses=("run", "generate")
     )

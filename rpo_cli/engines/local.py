@@ -64,7 +64,7 @@ class Processes:
         (ready, *_) = wait(list(self._lines.values()))
         worker = next(number for number, line in self._lines.items() if line is ready)
         try:
-            event: Event = _told(self._lines[worker])
+            event: Event = _receive(self._lines[worker])
             return worker, event
         except EOFError:
             self._lines.pop(worker).close()
@@ -114,7 +114,7 @@ def serve(pipe: int) -> None:
             line.send(event)
 
     try:
-        device, threads = _told(line)
+        device, threads = _receive(line)
         worker = Worker(send, device, threads)
         worker.hello()
         _work(line, worker)
@@ -127,7 +127,7 @@ def serve(pipe: int) -> None:
 
 def _work(line: Connection, worker: Worker) -> None:
     try:
-        stage: Stage = _told(line)
+        stage: Stage = _receive(line)
     except EOFError:
         raise
     except Exception as error:  # noqa: BLE001 -- a stage that this process cannot read
@@ -140,7 +140,7 @@ def _work(line: Connection, worker: Worker) -> None:
 def _listen(line: Connection, worker: Worker) -> None:
     """Batches into the inbox as they come; without an engine there is nothing left to do."""
     try:
-        while (batch := _told(line)) is not None:
+        while (batch := _receive(line)) is not None:
             worker.put(batch)
         worker.put(None)
     except EOFError:
@@ -152,7 +152,7 @@ def _listen(line: Connection, worker: Worker) -> None:
         _listen(line, worker)  # to its end, which this engine now makes
 
 
-def _told(line: Connection) -> Any:
+def _receive(line: Connection) -> Any:
     """The next message of the other end.
 
     Raises:

@@ -44,7 +44,7 @@ REASONS = {
 }
 
 
-def floor_told(floors: Sequence[float]) -> list[str]:
+def floor_lines(floors: Sequence[float]) -> list[str]:
     """What the editor changes by itself, at each of its guidances; nothing where that is not known."""
     told = ", ".join(f"{floor:.3g}" for floor in floors)
     text = (
@@ -122,7 +122,7 @@ def render(facts: Facts) -> str:
     parts = [
         f"---\n{header(facts)}---",
         *_summary(facts),
-        *_how_made(facts),
+        *_origin_lines(facts),
         *_imported(facts),
         *_pair_counts(facts),
         *_margins(facts),
@@ -221,7 +221,7 @@ def _summary(facts: Facts) -> list[str]:
     return ["# Rich preference pairs", text, load, columns]
 
 
-def _how_made(facts: Facts) -> list[str]:
+def _origin_lines(facts: Facts) -> list[str]:
     models = [(plain(role), code(name)) for role, name in facts.models.items()]
     counts = [(plain(table), f"{count:,}") for table, count in facts.counts.items()]
     rejects = [
@@ -264,7 +264,7 @@ def _pair_counts(facts: Facts) -> list[str]:
         for (verdict, kind, reason), count in sorted(counted.items())
     ]
     table = _table(("verdict", "kind", "reason", "meaning", "pairs"), rows)
-    return ["## Pairs", table, *floor_told(facts.floors)]
+    return ["## Pairs", table, *floor_lines(facts.floors)]
 
 
 def _margins(facts: Facts) -> list[str]:

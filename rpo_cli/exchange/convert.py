@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rpo_cli.errors import RunLocked, UsageError
 from rpo_cli.exchange.conversion import Conversion, Converted, planned, refuse_there, shards_of
-from rpo_cli.files import told
+from rpo_cli.files import disk_errors
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.single_file import single_file
 
@@ -118,7 +118,7 @@ def _draft(out: Path) -> Iterator[Path]:
         RunLocked: another process fills it.
     """
     draft = out.with_name(f".{out.name}.rpo-draft")
-    with told(str(out)):
+    with disk_errors(str(out)):
         draft.mkdir(parents=True, exist_ok=True)
         held = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:

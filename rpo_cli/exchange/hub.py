@@ -83,7 +83,7 @@ class _Repository:
             RpoError: the hub refuses, does not answer, or sends something else.
         """
         path = f"datasets/{self.id}@{self.commit}/{name}"
-        with asked(self.id):
+        with hub_errors(self.id):
             size = self.sizes[name]
             data = self.files.cat_file(path, start, stop, cache_type="none", size=size)
         if len(data) != stop - start:
@@ -248,7 +248,7 @@ def open_repository(reference: Reference, pinned: Mapping[str, str]) -> HubPath:
 
     known = pinned.get(reference.pin, reference.revision or "")
     commit = known if COMMIT.fullmatch(known) else hub_commit(reference.id, reference.revision, "dataset")
-    with asked(reference.id):
+    with hub_errors(reference.id):
         listing = HfApi().list_repo_tree(reference.id, recursive=True, revision=commit, repo_type="dataset")
         sizes = {item.path: item.size for item in listing if isinstance(item, RepoFile)}
     safe = {name: size for name, size in sizes.items() if _plain(name)}
@@ -268,7 +268,7 @@ def _plain(name: str) -> bool:
 
 
 @contextmanager
-def asked(what: str) -> Iterator[None]:
+def hub_errors(what: str) -> Iterator[None]:
     """What the hub's client raises, as an error of ours, which no importer takes for a bad row.
 
     Raises:

@@ -54,7 +54,7 @@ class Built:
 
 
 @dataclass(frozen=True)
-class Job:
+class ExportJob:
     """What to write and where; whatever of the dataset is not written as it is, the exporter counts here.
 
     Attributes:
@@ -93,7 +93,7 @@ def pair_id(row: Mapping[str, Any]) -> str:
     return str(json.loads(row["provenance"])["pair_id"])
 
 
-def told(row: Mapping[str, Any]) -> dict[str, Any]:
+def rich_columns(row: Mapping[str, Any]) -> dict[str, Any]:
     """The rich columns of a pair as JSON, sides as `chosen` and `rejected`, without what is not known.
 
     `share`: of the judgements that a pair came with, those for the chosen picture.

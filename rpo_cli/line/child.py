@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rpo_cli.errors import MissingDependency, RpoError, UsageError
-from rpo_cli.files import told
+from rpo_cli.files import disk_errors
 
 PAUSE = 0.5  # seconds between two looks at a child
 GRACE = 20.0  # seconds that a child is given to end by itself
@@ -35,7 +35,7 @@ def run_command(words: Sequence[str], log: Path, watch: Callable[[], object] = l
         RpoError: it failed; tells its error, and is of its kind.
         StorageError: the log cannot be written.
     """
-    with told(str(log)):
+    with disk_errors(str(log)):
         log.parent.mkdir(parents=True, exist_ok=True)
         out = log.open("wb")
     with out:

@@ -85,7 +85,7 @@ def current(store: Store, manifest: Manifest) -> Manifest:
         said = _settings_of(store, name)
         beside = parents | {key: said[key] for key in PARENTS & said.keys()}
         own = last if name == options.get(NAME, "default") else {}
-        given = {**own, **_given(said, seed)} or last
+        given = {**own, **_without_defaults(said, seed)} or last
         trainings[name] = {OPTIONS: given, "beside": beside, "origins": origins}
     return {**manifest, OPTIONS: kept, **({TRAININGS: trainings} if trainings else {})}
 
@@ -113,7 +113,7 @@ def _settings_of(store: Store, name: str) -> dict[str, Any]:
     }
 
 
-def _given(said: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def _without_defaults(said: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Of them what is no default; a training without a seed of its own has the run's."""
     unsaid = {"train.seed"} if said.get("train.seed") == seed else set()
     return {key: value for key, value in said.items() if key not in unsaid and value != default_of(key)}

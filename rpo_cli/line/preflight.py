@@ -133,7 +133,7 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
         "rounds": [
             partial(_model, line, s.train.model or s.generate.generator, "generate.generator", _branch(s)),
             *([partial(_scheduler, s.generate.scheduler)] if s.generate.scheduler else []),
-            *_judges_of_training(line),
+            *_rewards_of_training(line),
         ],
         "critique": [
             partial(check_reached, line, s.critique.backend),
@@ -151,7 +151,7 @@ def _checks(line: Line) -> dict[str, list[Callable[[], Any]]]:
         "train": [
             partial(own_settings, line),
             partial(_trained, line),
-            *([*_rewards(line), *_judges_of_training(line)] if is_online(s.train) else []),
+            *([*_rewards(line), *_rewards_of_training(line)] if is_online(s.train) else []),
         ],
     }
 
@@ -215,12 +215,12 @@ def _fits(line: Line, role: str, models: Callable[[], Sequence[ModelIdentity]]) 
     check_worlds(line, role, models(), generator(line).models if generates(line) else ())
 
 
-def _judges_of_training(line: Line) -> list[Callable[[], None]]:
+def _rewards_of_training(line: Line) -> list[Callable[[], None]]:
     """Rewards beside the pictures that a training draws itself, whose model may not be the run's."""
-    return [partial(_judge_of_training, line, name, ref) for name, ref in reward_models(line)]
+    return [partial(_reward_of_training, line, name, ref) for name, ref in reward_models(line)]
 
 
-def _judge_of_training(line: Line, name: str, ref: str) -> None:
+def _reward_of_training(line: Line, name: str, ref: str) -> None:
     model = line.identity(*model_of(line, line.settings.train))
     refuse_worlds(line, REWARDS, [reward_identity(line, name, ref)[0]], [model])
 

@@ -10,7 +10,7 @@ from rpo_cli.errors import UsageError, nearest
 from rpo_cli.line.dataset.build import PairsReport, build_dataset, is_built
 from rpo_cli.line.dataset.changes import before_build, changes_since
 from rpo_cli.line.dataset.contact_sheet import draw_contact_sheet
-from rpo_cli.line.imports.sources import generates, import_groups, imported, labelled_only, told_sources
+from rpo_cli.line.imports.sources import card_sources, generates, import_groups, imported, labelled_only
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.review.agreement import standing_keys
 from rpo_cli.line.session import Line
@@ -106,12 +106,12 @@ def _inputs(line: Line) -> dict[str, Any]:
             *([MIXED] if line.settings.run.mix else ()),
             *missing_notes(line),
         ),
-        "imports": told_sources(line),
+        "imports": card_sources(line),
         "floor": floor_keys(line) if wants_edits(line) else frozenset(),
     }
 
 
-def _asked_for_pictures(line: Line) -> bool:
+def _wants_pictures(line: Line) -> bool:
     """False in a run of imports whose only prompts would be those of its preset."""
     origins = [line.resolved.origins[f"prompts.{name}"] for name in ("file", "dataset")]
     own = any(origin != "default" and not origin.startswith("preset ") for origin in origins)
@@ -149,7 +149,7 @@ def steps_of(line: Line, until: str | None = None) -> tuple[str, ...]:
     steps = STEPS[: STEPS.index(until) + 1] if until else STEPS
     if not wants_edits(line):  # pairs of two seeds need no critic and no editor
         steps = tuple(step for step in steps if step not in ("critique", "edit"))
-    if not _asked_for_pictures(line):
+    if not _wants_pictures(line):
         steps = tuple(step for step in steps if step != "generate")
     return steps
 

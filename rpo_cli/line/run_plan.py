@@ -207,7 +207,7 @@ def plan_run(line: Line, until: str | None = None) -> RunPlan:
         found += [_pairs(line)] if "build-pairs" in steps else []
         found += [_training(line)] if "train" in steps else []
         models = [facts_of(role, model, dtype) for role, model, dtype in used(line, steps)]
-        asked = list(dict.fromkeys(_asked(line, steps, found, models)))
+        asked = list(dict.fromkeys(_network_requests(line, steps, found, models)))
     return RunPlan(
         line.store.url, found, models, asked, _training_memory(line) if "train" in steps else None
     )
@@ -292,7 +292,7 @@ def used(line: Line, steps: Sequence[str]) -> Iterator[tuple[str, ModelIdentity,
             yield "embedder", line.identity(s.train.embedder), s.train.dtype
 
 
-def _asked(
+def _network_requests(
     line: Line, steps: Sequence[str], plans: Sequence[StepPlan], models: Sequence[ModelFacts]
 ) -> Iterator[str]:
     """What the steps will ask of the network, as the line goes."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError
-from rpo_cli.files import told
+from rpo_cli.files import disk_errors
 from rpo_cli.line.work.base import settings_group
 from rpo_cli.pictures import HEIF, READ, format_of, sha256
 from rpo_cli.records import Edit, Image, Row
@@ -95,7 +95,7 @@ def story(path: str | Path, key: str) -> Story:
             older = name in STAGES and _group(row, name, seed) != groups.get(STAGES[name])
             chapter = _chapter(row, name, scores, older=older, asked=(name, row.key) == (table, key))
             if isinstance(row, Edit) and row.purpose == "counter":
-                chapter.told["instruction_of"] = _said(row.instruction, light["critiques"])
+                chapter.told["instruction_of"] = _critiques_of(row.instruction, light["critiques"])
             chapters.append(chapter)
     return Story(str(path), chapters)
 
@@ -209,7 +209,7 @@ def _group(row: Any, table: str, seed: int) -> str:
     return settings_group(STAGES[table], row.settings, seed)
 
 
-def _said(instruction: str, critiques: list[dict[str, Any]]) -> str:
+def _critiques_of(instruction: str, critiques: list[dict[str, Any]]) -> str:
     """One critique that gave an instruction, and how many more did."""
     found = sorted(row["critique_id"] for row in critiques if instruction in row["instructions"])
     if not found:
@@ -241,7 +241,7 @@ def extract(found: Story, folder: Path) -> list[Path]:
         format = format_of(chapter.picture)
         suffix = SUFFIXES.get(format, format.lower()) if format in (*READ, HEIF) else "bin"
         file = folder / f"{chapter.kind}-{name}.{suffix}"
-        with told(str(file)):
+        with disk_errors(str(file)):
             folder.mkdir(parents=True, exist_ok=True)
             file.write_bytes(chapter.picture)
         files.append(file)

@@ -31,7 +31,7 @@ from rpo_cli.line.work.base import Work, wants_edits, works
 from rpo_cli.line.work.critics import is_function
 from rpo_cli.line.work.edit_floor import floor_keys
 from rpo_cli.store import open_store
-from rpo_cli.train.data.pairs import is_made_on
+from rpo_cli.train.data.pairs import is_of_dataset
 
 if TYPE_CHECKING:
     pass
@@ -229,7 +229,7 @@ def outdated(line: Line) -> list[str]:
     if not any(file.name.startswith("train-") for file in files):
         return [name for name, data in known.items() if data is not None]
     folder = line.store.path("dataset")
-    return [name for name, data in known.items() if data is not None and not is_made_on(folder, data)]
+    return [name for name, data in known.items() if data is not None and not is_of_dataset(folder, data)]
 
 
 def is_current(line: Line) -> bool | None:

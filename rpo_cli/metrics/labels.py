@@ -126,7 +126,7 @@ def moves(pairs: Sequence[Labelled]) -> Figures:
     return found
 
 
-def judged(winner: Mapping[str, float] | None, loser: Mapping[str, float] | None) -> dict[str, float]:
+def preferred(winner: Mapping[str, float] | None, loser: Mapping[str, float] | None) -> dict[str, float]:
     """Reward → winner less loser, for those that scored both with a finite number."""
     sides = (winner or {}, loser or {})
     both = [name for name in sides[0] if all(_finite(side.get(name)) for side in sides)]

@@ -80,9 +80,9 @@ def _licences(named: Mapping[str, str]) -> Iterator[Fact]:
     for ref in dict.fromkeys(named.values()):
         known = weights_of(ref)
         yield (
-            Fact(f"licence of {_told(ref)}", known.license, known.licensed)
+            Fact(f"licence of {_short_name(ref)}", known.license, known.licensed)
             if known
-            else Fact(f"licence of {_told(ref)}", NOT_KNOWN, "read its card")
+            else Fact(f"licence of {_short_name(ref)}", NOT_KNOWN, "read its card")
         )
 
 
@@ -91,9 +91,9 @@ def _downloads(named: Mapping[str, str]) -> Iterator[Fact]:
     known = {ref: weights_of(ref) for ref in refs}
     for ref, found in known.items():
         if found is None:
-            yield Fact(f"download of {_told(ref)}", NOT_KNOWN, "see its file list")
+            yield Fact(f"download of {_short_name(ref)}", NOT_KNOWN, "see its file list")
         else:
-            yield Fact(f"download of {_told(ref)}", _gigabytes(found.download), found.source)
+            yield Fact(f"download of {_short_name(ref)}", _gigabytes(found.download), found.source)
     told = [found.download for found in known.values() if found is not None]
     if len(told) == len(refs):
         yield Fact("download in all", _gigabytes(sum(told)), "the sum; each model once")
@@ -131,7 +131,7 @@ def _disk(settings: Settings) -> Fact:
     return Fact(what, _gigabytes(size), origin)
 
 
-def _told(ref: str) -> str:
+def _short_name(ref: str) -> str:
     """A hub id, or the last name of a folder."""
     return ref if ref in WEIGHTS else Path(ref).name if Path(ref).is_dir() else ref
 

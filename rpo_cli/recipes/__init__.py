@@ -38,10 +38,10 @@ def serving(kind: str, index: Mapping[str, Any], ref: str) -> str | None:
     if named is not None and pipeline in table[named].pipelines:
         return named
     candidates = [name for name, found in table.items() if pipeline in found.pipelines]
-    return next((name for name in _told_apart(pipeline, index, candidates)), None)
+    return next((name for name in _distinguished(pipeline, index, candidates)), None)
 
 
-def _told_apart(pipeline: Any, index: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+def _distinguished(pipeline: Any, index: Mapping[str, Any], names: Iterable[str]) -> list[str]:
     """Of the names that share a pipeline class those that the folder's own files speak for."""
     if pipeline == KLEIN:
         distilled = bool(index.get("is_distilled", False))

@@ -50,7 +50,7 @@ OPPOSITE = {"left": "right", "right": "left", "top": "bottom", "bottom": "top"}
 
 
 @dataclass(frozen=True)
-class Edit:
+class SceneEdit:
     """One change. `target` and `other` are indices of things; `value` is the new attribute, place
     or relation.
     """
@@ -75,7 +75,7 @@ class Change:
 # ---- effects -------------------------------------------------------------------------------------
 
 
-def _with_thing(scene: Scene, edit: Edit, **values: str) -> Change:
+def _with_thing(scene: Scene, edit: SceneEdit, **values: str) -> Change:
     things = list(scene.things)
     things[edit.target or 0] = replace(things[edit.target or 0], **values)
     return Change(replace(scene, things=tuple(things)), tuple(range(len(things))))
@@ -87,7 +87,7 @@ def attributes(words: str) -> dict[str, str]:
     return {kind: word for word in words.split() for kind, names in kinds.items() if word in names}
 
 
-def _add(scene: Scene, edit: Edit) -> Change:
+def _add(scene: Scene, edit: SceneEdit) -> Change:
     assert edit.thing is not None
     assert edit.value is not None
     if not scene.things:
@@ -97,14 +97,14 @@ def _add(scene: Scene, edit: Edit) -> Change:
     return Change(Scene(things, scene.background, relation=relation), (0, None))
 
 
-def _remove(scene: Scene, edit: Edit) -> Change:
+def _remove(scene: Scene, edit: SceneEdit) -> Change:
     keep = tuple(i for i in range(len(scene.things)) if i != edit.target)
     position = slots(scene)[keep[0]] if len(keep) == 1 else None
     things = tuple(scene.things[i] for i in keep)
     return Change(Scene(things, scene.background, position=position), keep)
 
 
-def _move(scene: Scene, edit: Edit) -> Change:
+def _move(scene: Scene, edit: SceneEdit) -> Change:
     everything = tuple(range(len(scene.things)))
     if edit.other is None:
         return Change(replace(scene, position=edit.value), everything)
@@ -113,7 +113,7 @@ def _move(scene: Scene, edit: Edit) -> Change:
     return Change(replace(scene, relation=relation), everything)
 
 
-_EFFECTS: dict[str, Callable[[Scene, Edit], Change]] = {
+_EFFECTS: dict[str, Callable[[Scene, SceneEdit], Change]] = {
     "recolour": lambda scene, edit: _with_thing(scene, edit, colour=edit.value or ""),
     "reshape": lambda scene, edit: _with_thing(scene, edit, **attributes(edit.value or "")),
     "resize": lambda scene, edit: _with_thing(scene, edit, size=edit.value or ""),
@@ -126,7 +126,7 @@ _EFFECTS: dict[str, Callable[[Scene, Edit], Change]] = {
 }
 
 
-def apply_edit(scene: Scene, edit: Edit) -> Change:
+def apply_edit(scene: Scene, edit: SceneEdit) -> Change:
     """The scene after the edit. The edit must fit the scene (`apply_instruction` checks that, this
     does not).
     """
@@ -151,7 +151,7 @@ def refer(scene: Scene, index: int, full: bool = False) -> str:
     return f"{place} {plain}" if place else noun(thing)
 
 
-def say(scene: Scene, edit: Edit, variant: int = 0, full: bool = False) -> str:
+def say(scene: Scene, edit: SceneEdit, variant: int = 0, full: bool = False) -> str:
     """The edit in words, naming things as they are in `scene`; under 12 words. `variant` is 0 or 1.
 
     With `full` things are named with their size even where that is not needed (then up to 14
@@ -220,7 +220,7 @@ def find(scene: Scene, name: str) -> int | None:
     return fits[0] if len(fits) == 1 else None
 
 
-def parse_instruction(scene: Scene, instruction: str) -> Edit | None:
+def parse_instruction(scene: Scene, instruction: str) -> SceneEdit | None:
     """The edit that one instruction (no joins) means on `scene`; None when no sentence or name of
     it fits.
     """
@@ -232,25 +232,25 @@ def parse_instruction(scene: Scene, instruction: str) -> Edit | None:
     return None
 
 
-def _edit_of(scene: Scene, kind: str, words: dict[str, str]) -> Edit | None:
+def _edit_of(scene: Scene, kind: str, words: dict[str, str]) -> SceneEdit | None:
     if kind == "background":
-        return Edit(kind, value=words["v"])
+        return SceneEdit(kind, value=words["v"])
     if kind == "add":
         size, colour, shape = words["t"].split()
-        return Edit(kind, value=words["p"], thing=Thing(shape, colour, size))
+        return SceneEdit(kind, value=words["p"], thing=Thing(shape, colour, size))
     target = find(scene, words["x"])
     if target is None:
         return None
     if kind == "place":
-        return Edit("move", target, words["p"])
+        return SceneEdit("move", target, words["p"])
     if kind == "swap":
         other = find(scene, words["y"])
         fits = other is not None and other != target
-        return Edit("move", target, words["r"], other) if fits else None
-    return Edit(kind, target, words.get("v"))
+        return SceneEdit("move", target, words["r"], other) if fits else None
+    return SceneEdit(kind, target, words.get("v"))
 
 
-def parse_all(scene: Scene, instruction: str) -> list[Edit] | None:
+def parse_all(scene: Scene, instruction: str) -> list[SceneEdit] | None:
     """The edits of one or several (joined by "; ") instructions, each worded on `scene`; None when
     one means nothing.
     """
@@ -258,7 +258,7 @@ def parse_all(scene: Scene, instruction: str) -> list[Edit] | None:
     return None if None in parsed else [edit for edit in parsed if edit is not None]
 
 
-def apply_all(scene: Scene, edit_list: list[Edit]) -> Change | None:
+def apply_all(scene: Scene, edit_list: list[SceneEdit]) -> Change | None:
     """All edits one after the other, their indices counting the things of `scene`; None when one
     fits no more.
     """

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from rpo_cli.shapes.edits import Edit, say
+from rpo_cli.shapes.edits import SceneEdit, say
 from rpo_cli.shapes.grammar import UNKNOWN, Scene, Thing, canonical, relation_of_slots, slots
 
 ASPECTS = ("count", "shape", "colour", "size", "position", "relation", "background")
@@ -18,7 +18,7 @@ _KIND_ORDER = ("remove", "reshape", "recolour", "resize")
 
 
 @dataclass(frozen=True)
-class Flaw:
+class Mismatch:
     """One attribute that differs. `object_index` counts the wanted things; None for count,
     relation, background.
     """
@@ -61,65 +61,65 @@ def assign(seen: Scene, wanted: Scene) -> tuple[int | None, ...]:
     return min(itertools.permutations(pool, len(wanted.things)), key=cost)
 
 
-def flaws(seen: Scene, wanted: Scene) -> list[Flaw]:
+def flaws(seen: Scene, wanted: Scene) -> list[Mismatch]:
     """Every attribute in which `seen` differs from `wanted`, most important first (count, shape,
     colour, ...).
     """
     match, found = assign(seen, wanted), []
     if len(seen.things) != len(wanted.things):
-        found.append(Flaw("count", None, str(len(wanted.things)), str(len(seen.things))))
+        found.append(Mismatch("count", None, str(len(wanted.things)), str(len(seen.things))))
     for aspect in ("shape", "colour", "size"):
         for index, at in enumerate(match):
             want = getattr(wanted.things[index], aspect)
             have = getattr(seen.things[at], aspect) if at is not None else want
             if have != want:
-                found.append(Flaw(aspect, index, want, have))
+                found.append(Mismatch(aspect, index, want, have))
     if len(wanted.things) == 1 == len(seen.things) and wanted.position not in (None, seen.position):
-        found.append(Flaw("position", 0, wanted.position or "", seen.position or UNKNOWN))
+        found.append(Mismatch("position", 0, wanted.position or "", seen.position or UNKNOWN))
     if len(wanted.things) == 2 == len(seen.things):
         relation = _relation_under(seen, match)
         if wanted.relation not in (None, relation):
-            found.append(Flaw("relation", None, wanted.relation or "", relation or UNKNOWN))
+            found.append(Mismatch("relation", None, wanted.relation or "", relation or UNKNOWN))
     if seen.background != wanted.background:
-        found.append(Flaw("background", None, wanted.background, seen.background))
+        found.append(Mismatch("background", None, wanted.background, seen.background))
     return found
 
 
-def plan(seen: Scene, wanted: Scene) -> list[Edit]:
+def plan(seen: Scene, wanted: Scene) -> list[SceneEdit]:
     """The edits that turn `seen` into `wanted`, most important first; their indices count the
     things of `seen`.
     """
     match = assign(seen, wanted)
-    edits = [Edit("remove", index) for index in range(len(seen.things)) if index not in match]
+    edits = [SceneEdit("remove", index) for index in range(len(seen.things)) if index not in match]
     for index, at in enumerate(match):
         if at is not None:
             edits += _plan_thing(seen.things[at], wanted.things[index], at)
     edits.sort(key=lambda edit: _KIND_ORDER.index(edit.kind))
     edits += _plan_places(seen, wanted, match)
     if seen.background != wanted.background:
-        edits.append(Edit("background", value=wanted.background))
+        edits.append(SceneEdit("background", value=wanted.background))
     return edits
 
 
-def _plan_thing(seen: Thing, wanted: Thing, at: int) -> list[Edit]:
+def _plan_thing(seen: Thing, wanted: Thing, at: int) -> list[SceneEdit]:
     """At most one edit for one thing: two wrong attributes are one "turn the ... into ..."."""
     wrong = [name for name in ("size", "colour", "shape") if getattr(seen, name) != getattr(wanted, name)]
     if len(wrong) > 1 or wrong == ["shape"]:
         words = [getattr(wanted, name) for name in ("size", "colour") if name in wrong]
-        return [Edit("reshape", at, " ".join([*words, wanted.shape]))]
+        return [SceneEdit("reshape", at, " ".join([*words, wanted.shape]))]
     kinds = {"colour": "recolour", "size": "resize"}
-    return [Edit(kinds[name], at, getattr(wanted, name)) for name in wrong]
+    return [SceneEdit(kinds[name], at, getattr(wanted, name)) for name in wrong]
 
 
-def _plan_places(seen: Scene, wanted: Scene, match: tuple[int | None, ...]) -> list[Edit]:
+def _plan_places(seen: Scene, wanted: Scene, match: tuple[int | None, ...]) -> list[SceneEdit]:
     missing = [index for index, old in enumerate(match) if old is None]
     if missing:
         places = slots(wanted)
-        return [Edit("add", value=places[i], thing=wanted.things[i]) for i in missing]
+        return [SceneEdit("add", value=places[i], thing=wanted.things[i]) for i in missing]
     if len(wanted.things) == 2 and _relation_under(seen, match) != wanted.relation:
-        return [Edit("move", match[0], wanted.relation, match[1])]
+        return [SceneEdit("move", match[0], wanted.relation, match[1])]
     now = slots(seen)[match[0] or 0] if len(wanted.things) == 1 else wanted.position
-    return [Edit("move", match[0], wanted.position)] if now != wanted.position else []
+    return [SceneEdit("move", match[0], wanted.position)] if now != wanted.position else []
 
 
 def edits_towards(seen: Scene, wanted: Scene) -> list[str]:

@@ -82,7 +82,7 @@ def pairs(images: Iterable[Mapping[str, Any]], world: "_World") -> "Iterator[Can
             yield world.pair("self", winner, loser, 1)
 
 
-def given(images: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
+def opposed(images: Iterable[Mapping[str, Any]]) -> set[tuple[str, str]]:
     """(prompt_id, sha256) of the pictures that others were made against: no seeds of the policy."""
     return {(row["prompt_id"], sha) for row in images if (sha := row.get("against")) is not None}
 

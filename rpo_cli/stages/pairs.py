@@ -184,7 +184,7 @@ def _index(tables: Mapping[str, Rows], settings: PairSettings) -> _World:
         Scored(row["prompt_id"], row["subject_sha256"], row["reward"], row["score"])
         for row in tables["rewards"]
     )
-    given = opponents.given(tables["images"])
+    given = opponents.opposed(tables["images"])
     seeds = {
         prompt: [image.sha256 for image in found if (prompt, image.sha256) not in given]
         for prompt, found in images.items()
@@ -220,7 +220,7 @@ def _edit_pairs(tables: Mapping[str, Rows], world: _World, select_by: str | None
     for found in world.images.values():
         for image in found:
             originals.setdefault((image.prompt_id, image.sha256), image)
-    asked = _asked(tables["critiques"])
+    asked = _critique_of_instruction(tables["critiques"])
     attempts: dict[tuple[str, str, str | None, str], set[Picture]] = defaultdict(set)
     for row in tables["edits"]:
         prompt_id, source, instruction = row["prompt_id"], row["image_sha256"], row["instruction"]
@@ -237,7 +237,7 @@ def _edit_pairs(tables: Mapping[str, Rows], world: _World, select_by: str | None
         yield world.pair(kind, original, chosen, tries, critique_id=critique_id, instruction=instruction)
 
 
-def _asked(critiques: Rows) -> dict[tuple[str, str, str], str]:
+def _critique_of_instruction(critiques: Rows) -> dict[tuple[str, str, str], str]:
     """(prompt_id, picture, instruction) → critique that asks for it, alone or joined with its others.
 
     An edit joins on this, not on its critique_id: another critic that asks for the same edit of the same
@@ -304,7 +304,9 @@ def pairs(tables: Mapping[str, Sequence[Row]], world: "_World") -> Iterator["Can
         label: Literal["a", "b", "tie"] | None
         label = None if share is None else "tie" if share == 0.5 else "a" if share > 0.5 else "b"
         kind: Literal["human", "import"] = "human" if by_people else "import"
-        rich = next((text for row in sorted(votes, key=_key) if (text := _told(row, a.sha256))), None)
+        rich = next(
+            (text for row in sorted(votes, key=_key) if (text := _feedback_beside(row, a.sha256))), None
+        )
         yield world.pair(kind, a, b, 1, label=label, share=share, rich=rich)
     yield from _alone(rows, together, world)
 
@@ -363,7 +365,7 @@ def _preferring(vote: Row, a: str) -> float:
     return float(share if vote["a_sha256"] == a else 1 - share)
 
 
-def _told(row: Row, a: str) -> str | None:
+def _feedback_beside(row: Row, a: str) -> str | None:
     """What stood beside a judgement, with the sides named as the pair names them."""
     rich = row.get("rich")
     if rich is None or row["a_sha256"] == a:

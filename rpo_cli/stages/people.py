@@ -65,7 +65,7 @@ def _majority(given: list[str]) -> str:
     return side if [count for count, _ in sides].count(most) == 1 else "tie"
 
 
-def said_of(opinions: Mapping[Subject, str], prompt_id: str, a: str, b: str) -> Said | None:
+def opinion_on(opinions: Mapping[Subject, str], prompt_id: str, a: str, b: str) -> Said | None:
     """The opinion about two pictures in the names of their sides; None where nobody has judged them."""
     opinion = opinions.get((prompt_id, frozenset((a, b))))
     if opinion is None:

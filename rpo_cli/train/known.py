@@ -21,7 +21,7 @@ from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train.data.latents import BLOCK, ENCODE_BATCH, prompt_name
-from rpo_cli.train.data.pairs import Pair, pictures
+from rpo_cli.train.data.pairs import TrainingPair, pictures
 from rpo_cli.train.data.singles import Single
 from rpo_cli.train.data.storage import Shelf
 from rpo_cli.train.diffusion import NoiseSchedule
@@ -46,7 +46,7 @@ class Embeddings:
     def __init__(self, shelf: Shelf) -> None:
         self._shelf = shelf
 
-    def of(self, pairs: Sequence[Pair]) -> Tensor:
+    def of(self, pairs: Sequence[TrainingPair]) -> Tensor:
         """(2, D, B): unit vectors of (prompt, winner) and of (prompt, loser).
 
         Prompt and picture count alike: the cosine of two is the mean of both cosines.
@@ -54,13 +54,18 @@ class Embeddings:
         found = [[self._feature(pair, picture) for picture in pair.pictures] for pair in pairs]
         return torch.stack([torch.stack(side) for side in found]).permute(1, 2, 0).contiguous()
 
-    def _feature(self, pair: Pair, picture: str) -> Tensor:
+    def _feature(self, pair: TrainingPair, picture: str) -> Tensor:
         text = self._shelf.get(f"text.{prompt_name(pair.caption)}")
         return torch.cat([text, self._shelf.get(picture)]) / 2**0.5
 
 
 def embed(
-    folder: Path, embedder: Embedder, dataset: Path, pairs: Iterable[Pair], device: str, observer: Observer
+    folder: Path,
+    embedder: Embedder,
+    dataset: Path,
+    pairs: Iterable[TrainingPair],
+    device: str,
+    observer: Observer,
 ) -> Embeddings:
     """Features of every picture and caption; the model is loaded when one is missing.
 
@@ -150,7 +155,7 @@ class Knowledge:
     def of(self, draws: Sequence[Draw], items: Sequence[Item], device: str) -> Known:
         """Of the drawn items, as far as the objective asks."""
         drawn = [items[draw.pair] for draw in draws]
-        pairs = [item for item in drawn if isinstance(item, Pair)]
+        pairs = [item for item in drawn if isinstance(item, TrainingPair)]
         rankings = [item for item in drawn if isinstance(item, Ranking)]
         singles = [item for item in drawn if isinstance(item, Single)]
         timesteps = torch.tensor([draw.timestep for draw in draws])
@@ -168,7 +173,7 @@ class Knowledge:
         )
         return Known(**{name: _moved(value, device) for name, value in vars(found).items()})
 
-    def _weight(self, pairs: Sequence[Pair], timesteps: Tensor) -> Tensor | None:
+    def _weight(self, pairs: Sequence[TrainingPair], timesteps: Tensor) -> Tensor | None:
         objective, weight = self.objective, None
         if objective.pair_weight != "none":
             weight = torch.tensor([pair_weight(objective.pair_weight, pair, self.scale) for pair in pairs])
@@ -182,7 +187,7 @@ def knowledge(
     objective: Objective, schedule: NoiseSchedule, items: Sequence[Item], embeddings: Embeddings | None
 ) -> Knowledge:
     """For a training on `items`."""
-    pairs = [item for item in items if isinstance(item, Pair)]
+    pairs = [item for item in items if isinstance(item, TrainingPair)]
     return Knowledge(objective, schedule, weight_scale(objective.pair_weight, pairs), embeddings)
 
 

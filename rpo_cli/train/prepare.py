@@ -9,7 +9,7 @@ from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
 from rpo_cli.train.compose import composed, for_data, salesforce_beta
 from rpo_cli.train.data.latents import Builder, Framing
-from rpo_cli.train.data.pairs import Pair
+from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.diffusion import NoiseSchedule, logit_normal, shifted
 from rpo_cli.train.draws import DrawSettings
 from rpo_cli.train.families import Family
@@ -70,7 +70,7 @@ def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
     draws = draw_settings(inputs, objective, len(pairs), schedule.steps, cache.envelope)
     embeddings = None
     if objective.needs_embedder and inputs.embedder is not None:
-        everything = [item for item in (*pairs, *held_out) if isinstance(item, Pair)]
+        everything = [item for item in (*pairs, *held_out) if isinstance(item, TrainingPair)]
         embeddings = embed(
             inputs.cache, inputs.embedder, inputs.dataset, everything, inputs.device, observer
         )

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import pstdev
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.data.pairs import BASE, Pair, read_pairs, rows_of
+from rpo_cli.train.data.pairs import BASE, TrainingPair, read_pairs, rows_of
 from rpo_cli.train.data.singles import Single, read_singles
 from rpo_cli.train.objectives.objective import Objective
 
@@ -25,7 +25,7 @@ class Ranking:
     gains: tuple[float, ...]
 
 
-Item = Pair | Ranking | Single
+Item = TrainingPair | Ranking | Single
 
 
 def read_rankings(dataset: Path, split: str, size: int) -> list[Ranking]:

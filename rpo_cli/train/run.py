@@ -125,12 +125,12 @@ def train(
 
 def data_of(dataset: Path, out: Path) -> str:
     """What tells the dataset from others; a training that is there keeps its own name for this one."""
-    from rpo_cli.train.data.pairs import fingerprint, is_made_on
+    from rpo_cli.train.data.pairs import fingerprint, is_of_dataset
 
     now = fingerprint(dataset)
     known = [saved_identity(out / name).get("dataset") for name in ("done.json", "settings.json")]
     other = next((name for name in known if name not in (None, now)), None)
-    return str(other) if other is not None and is_made_on(dataset, str(other)) else now
+    return str(other) if other is not None and is_of_dataset(dataset, str(other)) else now
 
 
 def saved_identity(path: Path) -> dict[str, Any]:

@@ -134,7 +134,7 @@ HEAD, FOOT = 118, 46
 REACH = 4.0  # margins beyond this many standard deviations end at the edge of their bar
 
 
-class Judged(NamedTuple):
+class Scored(NamedTuple):
     """What the choice of pairs looks at: light columns of `pairs`."""
 
     pair_id: str
@@ -145,7 +145,7 @@ class Judged(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Shown:
+class SheetRow:
     """A pair with what the sheet shows of it; `flaws` are "aspect: detail"."""
 
     pair: Pair
@@ -155,7 +155,7 @@ class Shown:
     flaws: tuple[str, ...]
 
 
-def choose(pairs: Iterable[Judged], limit: int = 8) -> list[Judged]:
+def choose(pairs: Iterable[Scored], limit: int = 8) -> list[Scored]:
     """Up to `limit` pairs, about half won by the edit, a quarter reversed, a quarter dropped.
 
     Within each, one reason and one prompt after the other, by pair_id. Pairs of edits come before pairs of
@@ -163,12 +163,12 @@ def choose(pairs: Iterable[Judged], limit: int = 8) -> list[Judged]:
     """
     rank_of = dict(zip(EDITED, range(len(EDITED)), strict=True))
     ordered = sorted(pairs, key=lambda pair: (rank_of.get(pair.pair_kind, len(EDITED)), pair.pair_id))
-    groups: dict[str, list[Judged]] = defaultdict(list)
+    groups: dict[str, list[Scored]] = defaultdict(list)
     for pair in ordered:
         groups[_outcome(pair)].append(pair)
     queues = {kind: _varied(found) for kind, found in groups.items()}
     turns = ("won", "reversed", "won", "dropped")
-    chosen: list[Judged] = []
+    chosen: list[Scored] = []
     while len(chosen) < limit and any(queues.values()):
         for kind in turns:
             if queues.get(kind) and len(chosen) < limit:
@@ -177,13 +177,13 @@ def choose(pairs: Iterable[Judged], limit: int = 8) -> list[Judged]:
     return sorted(chosen, key=lambda pair: rank.index(_outcome(pair)))
 
 
-def _outcome(pair: Judged | Pair) -> str:
+def _outcome(pair: Scored | Pair) -> str:
     if pair.verdict == "dropped":
         return "dropped"
     return "reversed" if pair.reason in ("reversed", "counter_lost") else "won"
 
 
-def _varied(pairs: Sequence[Judged]) -> list[Judged]:
+def _varied(pairs: Sequence[Scored]) -> list[Scored]:
     """The same pairs, new reasons and prompts first."""
     seen: dict[str, int] = defaultdict(int)
     keyed = []
@@ -194,7 +194,9 @@ def _varied(pairs: Sequence[Judged]) -> list[Judged]:
     return [pair for _, _, pair in sorted(keyed, key=lambda item: item[:2])]
 
 
-def draw(rows: Sequence[Shown], *, title: str, counts: Mapping[str, int], picked: str = BY_HASH) -> Picture:
+def draw(
+    rows: Sequence[SheetRow], *, title: str, counts: Mapping[str, int], picked: str = BY_HASH
+) -> Picture:
     """The sheet.
 
     Args:
@@ -237,7 +239,7 @@ def _pill(
     return width
 
 
-def _row(page: Picture, box: Box, row: Shown) -> None:
+def _row(page: Picture, box: Box, row: SheetRow) -> None:
     rounded(page, box, 14, EDGE)
     rounded(page, box.inset(1), 13, CARD)
     x, y, height = box.x + PAD, box.y + PAD, box.height - 2 * PAD
@@ -284,7 +286,7 @@ def _side(page: Picture, box: Box, picture: Picture, label: str, won: bool, pair
     place(page, frame.inset(FRAME), picture, 7)
 
 
-def _critique(page: Picture, box: Box, row: Shown) -> None:
+def _critique(page: Picture, box: Box, row: SheetRow) -> None:
     """Flaws as a list, or the critique's text where it names none; the instruction in a box below."""
     kind = row.pair.pair_kind
     bottom = box.y + box.height

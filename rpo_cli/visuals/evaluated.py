@@ -39,12 +39,12 @@ def evaluation(name: str, results: Figures, grids: Sequence[Grid]) -> Evaluation
     try:
         settings = results["settings"]
         tables = [_rewards(settings), _looks(settings), _measured(results)]
-        return Evaluation(name, _said(results), [table for table in tables if table.rows], grids)
+        return Evaluation(name, _summary(results), [table for table in tables if table.rows], grids)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError):
         return None
 
 
-def _said(results: Figures) -> str:
+def _summary(results: Figures) -> str:
     asked = results["prompts"]
     text = f"{asked['count']:,} prompts ({asked['source']}), {results['seeds']} start noises each"
     seen = f"; {asked['trained_on']:,} of these prompts were trained on" if asked["trained_on"] else ""

@@ -120,7 +120,7 @@ class Card:
 
     @property
     def verdict(self) -> str:
-        return told(self.pair.reason)
+        return reason_in_words(self.pair.reason)
 
     @property
     def short(self) -> tuple[str, str]:
@@ -217,7 +217,7 @@ def pages(report: Report) -> Iterator[tuple[str, str]]:
             report=report,
             first=[(name, heading, report.cards[name][0]) for name, heading, _, _ in sections],
             funnel=funnel(report),
-            told=told,
+            told=reason_in_words,
             total=total,
             **_figures(report),
             **common,
@@ -229,7 +229,7 @@ def page_name(section: str, number: int) -> str:
     return f"{section}-{number + 1}.html"
 
 
-def told(reason: str) -> str:
+def reason_in_words(reason: str) -> str:
     """A verdict's reason in words."""
     return VERDICTS.get(reason, reason)
 

@@ -12,7 +12,7 @@ from PIL import Image
 from rpo_cli.backends.http import Endpoint
 from rpo_cli.backends.rewards import VqaScore
 from rpo_cli.backends.served import PROOF, ServedCritic, the_served_name, words_of
-from rpo_cli.backends.servers import Budget, Servers, told
+from rpo_cli.backends.servers import Budget, Servers, tokens_used
 from rpo_cli.errors import RpoError, Spent, UsageError
 from rpo_cli.protocols import Message, Reply
 from rpo_cli.stages.replies import InstructionsReply, schema
@@ -248,7 +248,7 @@ def test_words_are_read_from_the_content_and_else_from_the_field_for_reasoning(f
     ([], None),
 ])  # fmt: skip
 def test_tokens_are_those_that_the_server_tells_of(answer, tokens):
-    assert told(answer) == tokens
+    assert tokens_used(answer) == tokens
 
 
 def test_a_budget_holds_between_many_threads():

@@ -27,8 +27,8 @@ from rpo_cli.shapes import manifest
 from rpo_cli.shapes.edits import apply_instruction
 from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, caption, same
 from rpo_cli.shapes.oracle import read
-from rpo_cli.shapes.recipe.asked import changed
 from rpo_cli.shapes.recipe.critic_words import MAX_INSTRUCTIONS, in_prompt_order, seen_sentence
+from rpo_cli.shapes.recipe.mismatches import changed
 from rpo_cli.shapes.render import render
 from rpo_cli.shapes.towards import ASPECTS, flaws, plan
 from rpo_cli.stages import critique

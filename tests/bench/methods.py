@@ -15,7 +15,7 @@ import numpy as np
 from rpo_cli import open_line
 from rpo_cli.line.sweep.checks import ready
 from rpo_cli.line.sweep.trainings import train_all
-from rpo_cli.line.sweep.variants import Asked, trainings, variants
+from rpo_cli.line.sweep.variants import Request, trainings, variants
 from rpo_cli.statistics import crossed_bootstrap
 from tests.bench.arms import arm_dataset
 from tests.bench.cells import cell, find
@@ -99,7 +99,7 @@ def swept(
     """Method → its adapter, trained as `rpo sweep` trains: a process each, what is there is kept."""
     told = {"train.dataset": str(dataset), "run.device": "cpu", "run.threads": 1, **(numbers or {})}
     line = open_line(work / "data", {**protocol["train"]["options"], **told}, create=False)
-    asked = Asked(methods=tuple(names), options=line.resolved.told("training", earlier=False))
+    asked = Request(methods=tuple(names), options=line.resolved.told("training", earlier=False))
     grid = variants(asked)
     wanted = trainings(name, grid, [seed])
     train_all(line, ready(line, asked, grid), wanted)

@@ -82,18 +82,27 @@ def test_every_setting_has_a_description():
 
 
 def test_options_that_were_not_given_set_nothing():
-    assert options.given("edit", {"steps": None, "guidance": (), "run": "demo", "assign": None}) == {}
+    assert (
+        options.settings_of_options("edit", {"steps": None, "guidance": (), "run": "demo", "assign": None})
+        == {}
+    )
 
 
 def test_zero_and_false_are_values():
-    assert options.given("generate", {"guidance": 0.0}) == {"generate.guidance": 0.0}
-    assert options.given("train", {"full": False}) == {"train.full": False}
+    assert options.settings_of_options("generate", {"guidance": 0.0}) == {"generate.guidance": 0.0}
+    assert options.settings_of_options("train", {"full": False}) == {"train.full": False}
 
 
 def test_an_option_names_the_setting_of_its_own_section_first():
     """--seed is the run's for generate and the training's own for train."""
-    assert options.given("generate", {"seed": 3, "steps": 9}) == {"run.seed": 3, "generate.steps": 9}
-    assert options.given("train", {"seed": 3, "steps": 9}) == {"train.seed": 3, "train.steps": 9}
+    assert options.settings_of_options("generate", {"seed": 3, "steps": 9}) == {
+        "run.seed": 3,
+        "generate.steps": 9,
+    }
+    assert options.settings_of_options("train", {"seed": 3, "steps": 9}) == {
+        "train.seed": 3,
+        "train.steps": 9,
+    }
 
 
 @pytest.mark.parametrize(
@@ -112,14 +121,16 @@ def test_an_option_names_the_setting_of_its_own_section_first():
 )
 def test_set_takes_toml_and_bare_words(text, name, value):
     """Shells eat quotes, so what is no TOML stands for itself; a second line is no second setting."""
-    assert options.given("run", {"assign": [text]}) == {name: value}
+    assert options.settings_of_options("run", {"assign": [text]}) == {name: value}
 
 
 @pytest.mark.parametrize("text", ["steps=20", "generate.steps", "=3"])
 def test_set_without_section_or_value_is_refused(text):
     with pytest.raises(UsageError, match=r"SECTION\.KEY=VALUE"):
-        options.given("run", {"assign": [text]})
+        options.settings_of_options("run", {"assign": [text]})
 
 
 def test_set_wins_over_the_named_option():
-    assert options.given("generate", {"steps": 5, "assign": ["generate.steps=6"]}) == {"generate.steps": 6}
+    assert options.settings_of_options("generate", {"steps": 5, "assign": ["generate.steps=6"]}) == {
+        "generate.steps": 6
+    }

@@ -13,7 +13,7 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from rpo_cli.cli.drawing import able, half_blocks
-from rpo_cli.cli.show import folded, told
+from rpo_cli.cli.show import chapter_text, folded
 from rpo_cli.line.show import Chapter
 
 EVIL = "[red]x[/red] \x1b[31mred\x1b[0m \u202eover\nimage 1234\n  verdict: accepted"
@@ -34,12 +34,12 @@ def test_a_chapter_says_what_holds_something():
         asked=True,
     )
 
-    assert told(chapter) == "image ab12 (asked for)\n  index: 0\n  scores: clip 2.5"
+    assert chapter_text(chapter) == "image ab12 (asked for)\n  index: 0\n  scores: clip 2.5"
 
 
 def test_hostile_text_shows_as_text_and_forges_no_field():
     """Markup stays, escape sequences and direction marks go, further lines are indented."""
-    said = printed(told(Chapter("prompt", "p", {"prompt": EVIL})))
+    said = printed(chapter_text(Chapter("prompt", "p", {"prompt": EVIL})))
 
     assert said.splitlines() == [
         "prompt p",

@@ -38,7 +38,7 @@ def test_a_status_fits_a_terminal_of_80_columns(capsys):
     dropped = dict.fromkeys(("inside_band", "rewards_disagree", "too_different", "counter_won"), 12_345)
     found = replace(found, accepted=5, dropped=dropped, outdated=names, trained=names, audited=names)
 
-    status.told(Output("human"), found)
+    status.print_status(Output("human"), found)
     out = capsys.readouterr().out
 
     assert max(len(line) for line in out.splitlines()) < 80
@@ -52,14 +52,14 @@ def test_a_status_ends_with_the_command_to_type(capsys):
         StageStatus("critique", None, 3, 0, {}, 0, 0, "/gone: no such model folder"),
     ]
     found = RunStatus("demo", "shapes", 5, stages, 0, None, [], [], {"images": 1000}, "rpo generate demo")
-    status.told(Output("human"), found)
+    status.print_status(Output("human"), found)
     out = capsys.readouterr().out
 
     assert re.search(r"^generate +10 +6 +3 +1 +2 +1 kB +0\.5 +6 s$", out, re.MULTILINE)
     assert "generate rejected: black_image 1\n" in out
     assert "critique: /gone: no such model folder\n" in out
     assert out.splitlines()[-2:] == ["disk: images 1 kB", "next: rpo generate demo"]
-    status.told(Output("quiet"), found)
+    status.print_status(Output("quiet"), found)
     assert capsys.readouterr().out == "rpo generate demo\n"
 
 
@@ -70,7 +70,7 @@ FUNNEL = RunStatus(
 
 
 def test_a_status_tells_what_became_of_the_candidates_and_what_is_old(capsys):
-    status.told(Output("human"), FUNNEL)
+    status.print_status(Output("human"), FUNNEL)
     out = capsys.readouterr().out
 
     assert "pairs: 42 of 78 candidates accepted; dropped: inside_band 26, too_far 10\n" in out
@@ -79,7 +79,7 @@ def test_a_status_tells_what_became_of_the_candidates_and_what_is_old(capsys):
 
 
 def test_json_tells_what_was_tidied(capsys):
-    status.told(Output("json"), FUNNEL, {"pruned": {"images": 3}})
+    status.print_status(Output("json"), FUNNEL, {"pruned": {"images": 3}})
     found = json.loads(capsys.readouterr().out)
 
     assert (found["pruned"], found["accepted"], found["outdated"]) == ({"images": 3}, 42, ["s1"])

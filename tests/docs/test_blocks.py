@@ -8,7 +8,7 @@ import typer
 
 from rpo_cli import registry
 from rpo_cli.cli.app import app
-from rpo_cli.cli.options import given
+from rpo_cli.cli.options import settings_of_options
 from rpo_cli.resolve import resolve
 from rpo_cli.scopes import HANGS
 from tests.docs import tables
@@ -45,7 +45,7 @@ def test_every_line_is_one_that_the_command_takes(block, words):
     name, *rest = words
     context = typer.main.get_command(app).commands[name].make_context(name, rest)
     if name in SECTIONS:
-        resolve(given(SECTIONS[name], context.params), preset=context.params.get("preset"))
+        resolve(settings_of_options(SECTIONS[name], context.params), preset=context.params.get("preset"))
 
 
 def test_at_most_ten_blocks_are_not_run():

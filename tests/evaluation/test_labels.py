@@ -2,7 +2,15 @@
 
 import pytest
 
-from rpo_cli.metrics.labels import Labelled, agreement, beside, judged, moves, noise_by_margin, right_share
+from rpo_cli.metrics.labels import (
+    Labelled,
+    agreement,
+    beside,
+    moves,
+    noise_by_margin,
+    preferred,
+    right_share,
+)
 
 
 def pair(prompt, value, margin=1.0, kind="edit", **moved):
@@ -68,8 +76,8 @@ def test_moves_are_quantiles_by_kind():
 
 
 def test_a_reward_judges_where_it_has_scored_both_sides():
-    assert judged({"a": 2.0, "b": 1.0, "c": float("nan")}, {"a": 0.5, "c": 1.0}) == {"a": 1.5}
-    assert judged(None, {"a": 1.0}) == {}
+    assert preferred({"a": 2.0, "b": 1.0, "c": float("nan")}, {"a": 0.5, "c": 1.0}) == {"a": 1.5}
+    assert preferred(None, {"a": 1.0}) == {}
 
 
 def test_a_measure_is_the_share_of_its_attributes():

@@ -15,7 +15,7 @@ from rpo_cli import open_line, registry
 from rpo_cli.exchange.card import Facts, render
 from rpo_cli.exchange.dataset import Side, commit, schema, to_row, write_splits
 from rpo_cli.exchange.json_text import json_line
-from rpo_cli.exchange.outgoing import Built, Job, told
+from rpo_cli.exchange.outgoing import Built, ExportJob, rich_columns
 from rpo_cli.exchange.prompts import MAX_CHARACTERS, trimmed, unfit
 from rpo_cli.line.evaluation.prompts import Prompts, prompt_lines
 from rpo_cli.line.imports.run import import_source
@@ -166,7 +166,7 @@ def written(folder, format):
     """The folder of an export, with what the exporter counted."""
     out = folder.parent / format
     out.mkdir()
-    job = Job(Built.at(folder), out, question, lambda: None)
+    job = ExportJob(Built.at(folder), out, question, lambda: None)
     counts, _ = registry.load("exporters", format)(job)
     return out, counts, job
 
@@ -357,7 +357,7 @@ def test_the_question_of_a_critic_that_does_not_hold_the_prompt_as_it_is_is_coun
     out = folder.parent / "trl"
     out.mkdir()
     harmless = lambda prompt: prompt.replace("<", "").replace("[", "")  # noqa: E731
-    job = Job(Built.at(folder), out, harmless, lambda: None)
+    job = ExportJob(Built.at(folder), out, harmless, lambda: None)
     registry.load("exporters", "trl")(job)
     assert list(job.changed.values()) == [2]
 
@@ -391,5 +391,5 @@ def test_prompts_of_an_evaluation_are_one_line_each():
 )
 def test_a_share_is_told_as_that_of_the_chosen_picture(label_0, share_0, share):
     row = {"label_0": label_0, "image_0_uid": "a", "image_1_uid": "b", "share_0": share_0}
-    assert told(row).get("share") == share
-    assert "share" not in told({name: value for name, value in row.items() if name != "share_0"})
+    assert rich_columns(row).get("share") == share
+    assert "share" not in rich_columns({name: value for name, value in row.items() if name != "share_0"})

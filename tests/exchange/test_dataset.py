@@ -12,7 +12,7 @@ from PIL import Image
 from rpo_cli.errors import StorageError
 from rpo_cli.exchange.card import Facts, built, code, header, plain, render
 from rpo_cli.exchange.dataset import Side, SplitFiles, commit, schema, to_row, winner_side, write_splits
-from rpo_cli.files import told
+from rpo_cli.files import disk_errors
 from rpo_cli.pictures import encode_png
 from rpo_cli.records import Pair, content_key
 from rpo_cli.stages.split import split_of
@@ -256,7 +256,7 @@ def test_a_full_disk_leaves_the_build_before(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("rpo_cli.exchange.dataset.os.fsync", full)
-    with pytest.raises(StorageError, match="the disk is full"), told(str(tmp_path)):
+    with pytest.raises(StorageError, match="the disk is full"), disk_errors(str(tmp_path)):
         build(tmp_path, [pair(2, split="train")])
     monkeypatch.undo()
     after = tree(tmp_path)

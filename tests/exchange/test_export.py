@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 
 from rpo_cli import open_line, registry
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.outgoing import Built, Job
+from rpo_cli.exchange.outgoing import Built, ExportJob
 from rpo_cli.line.dataset.build import build_dataset
 from rpo_cli.line.dataset.export import export
 from rpo_cli.line.imports.run import import_source
@@ -440,7 +440,7 @@ def test_trl_gets_no_counter_edit_for_no_critique_has_asked_for_one(tmp_path, li
         pq.write_table(table.set_column(place, "pair_kind", kinds), file)
 
     (tmp_path / "out").mkdir()
-    job = Job(Built.at(folder), tmp_path / "out", str, lambda: None)
+    job = ExportJob(Built.at(folder), tmp_path / "out", str, lambda: None)
     counts, _ = registry.load("exporters", "trl")(job)
 
     assert counts == {"train": 1, "validation": 1}

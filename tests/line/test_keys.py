@@ -20,7 +20,7 @@ from rpo_cli.config import (
     ScoreSettings,
     Settings,
 )
-from rpo_cli.line.dataset.build import _said
+from rpo_cli.line.dataset.build import _settings_in_force
 from rpo_cli.line.work import base
 from rpo_cli.line.work.prompts import take_prompts
 from rpo_cli.records import Critique, Edit, Image, ImageData
@@ -237,7 +237,7 @@ def edit_row(task):
 def keys(line, stage, *, apart=False):
     if stage == "pairs":
         live = {"preferences": set(), "verdicts": set()}  # so that all settings have a say
-        return {json.dumps(_said(line.settings.pairs, live), sort_keys=True)}
+        return {json.dumps(_settings_in_force(line.settings.pairs, live), sort_keys=True)}
     # what an editor makes of an empty instruction hangs on no mode
     return {
         task.key

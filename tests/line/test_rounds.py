@@ -40,7 +40,7 @@ from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, ImageData, RewardScore
 from rpo_cli.stages.split import split_of
 from rpo_cli.train.compose import composed
-from rpo_cli.train.data.pairs import Pair
+from rpo_cli.train.data.pairs import TrainingPair
 
 PRELOAD = ["diffusers", "transformers", "peft", "rpo_cli.line.rounds.train", "rpo_cli.train.loop"]
 CLOCKED = ("run.json", "done.json", "prompts.jsonl", "rates.json")
@@ -210,8 +210,12 @@ def test_what_was_held_out_gives_winners_only_where_the_round_holds_it_out_too(
     captions = [f"prompt {number}" for number in range(20)]
     held = {text for text in captions if split_of(text, 0.5) == "validation"}
     pairs = {
-        "train": [Pair("t", "l", captions[0]), Pair("t", "l", " "), Pair("u", "l", captions[1])],
-        "validation": [Pair("v", "l", text) for text in captions],
+        "train": [
+            TrainingPair("t", "l", captions[0]),
+            TrainingPair("t", "l", " "),
+            TrainingPair("u", "l", captions[1]),
+        ],
+        "validation": [TrainingPair("v", "l", text) for text in captions],
     }
     monkeypatch.setattr("rpo_cli.train.data.pairs.split_files", lambda dataset, split: [dataset])
     monkeypatch.setattr("rpo_cli.train.data.pairs.read_pairs", lambda dataset, split: pairs[split])

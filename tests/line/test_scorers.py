@@ -9,7 +9,7 @@ from PIL import Image
 from rpo_cli import open_line
 from rpo_cli.config import PairSettings
 from rpo_cli.errors import RpoError, SettingsError, UsageError
-from rpo_cli.line.dataset.build import _said
+from rpo_cli.line.dataset.build import _settings_in_force
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.work.base import reward_models
 from rpo_cli.line.work.critics import built_reward, reward_identity, reward_options
@@ -85,11 +85,11 @@ def test_which_python_runs_a_reward_is_said_by_the_user_and_changes_no_key(tmp_p
 def test_settings_that_came_later_change_no_build_that_does_not_use_them():
     """The fingerprint of a dataset is over these; with the defaults it is that of earlier versions."""
     later = {"calibration": "win-rate", "selection": "pareto", "reward_weights": ("r=2",)}
-    plain = _said(PairSettings(), {})
+    plain = _settings_in_force(PairSettings(), {})
 
     assert not later.keys() & plain.keys()
     for name, value in later.items():
-        assert _said(PairSettings(**{name: value}), {}).keys() - plain.keys() == {name}
+        assert _settings_in_force(PairSettings(**{name: value}), {}).keys() - plain.keys() == {name}
 
 
 # --- functions of the user's own -----------------------------------------------------------------------

@@ -12,7 +12,7 @@ from rpo_cli.errors import MissingDependency, RpoError, RunLocked, UsageError
 from rpo_cli.line import child
 from rpo_cli.line.sweep.run import plan_sweep, sweep
 from rpo_cli.line.sweep.trainings import curves_of
-from rpo_cli.line.sweep.variants import Asked, asked_of, checks, number, remember, trainings, variants
+from rpo_cli.line.sweep.variants import Request, checks, number, remember, request_of, trainings, variants
 
 METHODS = {"methods": ("dpo", "sft"), "seeds": 2, "images_per_prompt": 2}
 
@@ -46,8 +46,8 @@ def started(stand, monkeypatch):
 
 
 def test_only_what_is_given_is_an_axis_and_part_of_a_name():
-    plain = variants(Asked(methods=("dpo", "kto", "dpo")))
-    grid = variants(Asked(methods=("dpo",), betas=(500, 2000), learning_rates=(1e-5, 1e-4)))
+    plain = variants(Request(methods=("dpo", "kto", "dpo")))
+    grid = variants(Request(methods=("dpo",), betas=(500, 2000), learning_rates=(1e-5, 1e-4)))
 
     assert [(one.label, one.options) for one in plain] == [
         ("dpo", {"train.method": "dpo"}),
@@ -69,7 +69,7 @@ def test_numbers_of_names_are_short_and_no_two_alike(value, text):
 
 
 def test_trainings_come_seed_by_seed():
-    found = trainings("first", variants(Asked(methods=("dpo", "kto"))), (3, 4))
+    found = trainings("first", variants(Request(methods=("dpo", "kto"))), (3, 4))
 
     assert [each.name for each in found] == [
         *("first-dpo-s3", "first-kto-s3", "first-dpo-s4", "first-kto-s4")
@@ -78,7 +78,7 @@ def test_trainings_come_seed_by_seed():
 
 def test_a_name_too_long_for_a_training_is_refused():
     with pytest.raises(UsageError, match="no name of a training"):
-        trainings("x" * 60, variants(Asked(methods=("dpo",))), (0,))
+        trainings("x" * 60, variants(Request(methods=("dpo",))), (0,))
 
 
 # --- what run.json keeps -------------------------------------------------------------------------------
@@ -92,11 +92,11 @@ def test_a_sweep_goes_on_with_what_it_was_told_and_says_so(stand):
         "prompts": str(stand.run / "own.txt"),
         "options": {"train.steps": 6},
     }
-    remember(line, "first", asked_of(line, "first", given))
+    remember(line, "first", request_of(line, "first", given))
 
-    again = asked_of(line, "first", {"seeds": 3})
+    again = request_of(line, "first", {"seeds": 3})
 
-    assert again == Asked(**{**given, "seeds": 3})
+    assert again == Request(**{**given, "seeds": 3})
     (said,) = (text for text in line.said if text.startswith("sweep 'first' goes on"))
     assert "--method dpo,sft" in said
     assert "--beta 500;" in said
@@ -108,33 +108,33 @@ def test_a_sweep_goes_on_with_what_it_was_told_and_says_so(stand):
 
 def test_what_was_told_can_be_taken_back(stand):
     line = stand.line()
-    remember(line, "first", asked_of(line, "first", {**METHODS, "betas": (500.0,)}))
+    remember(line, "first", request_of(line, "first", {**METHODS, "betas": (500.0,)}))
 
-    assert asked_of(line, "first", {}, ["beta", "seeds"]) == Asked(
+    assert request_of(line, "first", {}, ["beta", "seeds"]) == Request(
         methods=("dpo", "sft"), images_per_prompt=2
     )
     with pytest.raises(UsageError, match="did you mean 'beta'"):
-        asked_of(line, "first", {}, ["betta"])
+        request_of(line, "first", {}, ["betta"])
 
 
 def test_a_sweep_that_nobody_described_is_refused_and_the_nearest_named(stand):
     line = stand.line()
-    remember(line, "first", asked_of(line, "first", METHODS))
+    remember(line, "first", request_of(line, "first", METHODS))
 
     with pytest.raises(UsageError, match="did you mean 'first'"):
-        asked_of(line, "frist", {})
+        request_of(line, "frist", {})
 
 
 def test_other_settings_for_a_sweep_that_has_begun_are_refused(stand):
     line = stand.line()
-    remember(line, "first", asked_of(line, "first", {**METHODS, "options": {"train.steps": 6}}))
+    remember(line, "first", request_of(line, "first", {**METHODS, "options": {"train.steps": 6}}))
     changed = {"options": {"train.steps": 7}}
 
-    assert asked_of(line, "first", changed).options == {"train.steps": 7}
+    assert request_of(line, "first", changed).options == {"train.steps": 7}
     stand.train("first-dpo-s0", finished=False)
     with pytest.raises(UsageError, match=r"train\.steps 6, not 7"):
-        asked_of(line, "first", changed)
-    assert asked_of(line, "first", {"options": {"train.save_every": 7}, "seeds": 3}).seeds == 3
+        request_of(line, "first", changed)
+    assert request_of(line, "first", {"options": {"train.save_every": 7}, "seeds": 3}).seeds == 3
 
 
 def test_a_broken_entry_of_run_json_is_named(stand):
@@ -144,7 +144,7 @@ def test_a_broken_entry_of_run_json_is_named(stand):
     )
 
     with pytest.raises(UsageError, match=r"run\.json, sweeps: seeds"):
-        asked_of(line, "first", {})
+        request_of(line, "first", {})
 
 
 # --- the whole -----------------------------------------------------------------------------------------
@@ -301,7 +301,7 @@ def test_a_training_that_another_process_is_at_is_waited_for_and_then_told(stand
 def test_methods_that_count_rounds_are_told_no_steps(stand, started):
     line = stand.line(**{"train.steps": 6, "train.rounds": 2})
 
-    asked = Asked(methods=("ddpo",), options={"train.steps": 6, "train.rounds": 2})
+    asked = Request(methods=("ddpo",), options={"train.steps": 6, "train.rounds": 2})
     (told,) = checks.ready(line, asked, variants(asked))
 
     assert told.options == {"train.rounds": 2, "train.method": "ddpo"}

@@ -9,7 +9,7 @@ from rpo_cli import open_line
 from rpo_cli.errors import RunLocked
 from rpo_cli.line.evaluation.models import Contender
 from rpo_cli.line.evaluation.nested import nested_line
-from rpo_cli.line.evaluation.prompts import asked_again, asked_before, kept_asked, placed
+from rpo_cli.line.evaluation.prompts import earlier_request, placed, remembered_request, request_kept
 from rpo_cli.line.work.models import drawn_by
 from rpo_cli.shapes.preset import MODELS
 
@@ -61,17 +61,17 @@ def test_an_evaluation_is_asked_again_from_any_folder_and_from_a_moved_run(tmp_p
 
     typed = {"adapter": ["first", "mine=./adapter,run/own"], "reward": ["clip=./adapter"], "limit": 3}
     given = placed(line, typed, tmp_path, anchored)
-    with kept_asked(line, "e", {**known, **given, "assign": ["run.accept_license=true"]}, known):
+    with request_kept(line, "e", {**known, **given, "assign": ["run.accept_license=true"]}, known):
         pass
     run.rename(tmp_path / "moved")
     monkeypatch.chdir("/")
 
-    again = asked_again(open_line(tmp_path / "moved"), "e", {}, known)
+    again = remembered_request(open_line(tmp_path / "moved"), "e", {}, known)
 
     assert again["adapter"] == ["first", f"mine={tmp_path / 'adapter'},{tmp_path / 'moved' / 'own'}"]
     assert again["reward"] == [f"clip={tmp_path / 'adapter'}"]
     assert (again["limit"], again["assign"]) == (3, [])
-    assert "limit" not in asked_before(str(tmp_path / "moved"), "e", ("limit",))
+    assert "limit" not in earlier_request(str(tmp_path / "moved"), "e", ("limit",))
 
 
 def test_a_model_that_a_training_names_draws_with_its_own_numbers(tmp_path):

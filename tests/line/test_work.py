@@ -7,7 +7,7 @@ from PIL import Image as Picture
 
 from rpo_cli import open_line
 from rpo_cli.errors import UsageError
-from rpo_cli.line.imports.sources import people_said
+from rpo_cli.line.imports.sources import imported_feedback
 from rpo_cli.line.merge import merge
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.stage import reject_reasons
@@ -191,7 +191,7 @@ def test_of_several_people_who_spoke_of_one_picture_the_first_by_key_counts(tmp_
     line.record(imports={"import-1": {}, "import-2": {}})
 
     about = (task.payload.image_sha256, task.payload.prompt_id)
-    assert people_said(line) == {about: "a"}
+    assert imported_feedback(line) == {about: "a"}
 
 
 def test_a_picture_that_does_not_decode_is_a_reject_of_its_tasks_and_of_no_others(tmp_path, options):

@@ -7,7 +7,7 @@ from PIL import Image, ImageColor, ImageFont
 from rpo_cli.records import Pair, content_key
 from rpo_cli.visuals import canvas
 from rpo_cli.visuals.canvas import Box, Style, clean, length, runs, wrap, write
-from rpo_cli.visuals.contact_sheet import AMBER, GREEN, Judged, Shown, choose, draw
+from rpo_cli.visuals.contact_sheet import AMBER, GREEN, Scored, SheetRow, choose, draw
 
 HOSTILE = [
     "line\nbreak\r\ttab \x00 nul \x1b[31mred\x1b[0m bell\x07",
@@ -57,11 +57,13 @@ def pair(number, reason="edit_won", *, kind="edit", prompt=None, **changes):
 
 def judged(number, reason="edit_won", **changes):
     row = pair(number, reason, **changes)
-    return Judged(row.pair_id, row.pair_kind, row.prompt, row.verdict, row.reason)
+    return Scored(row.pair_id, row.pair_kind, row.prompt, row.verdict, row.reason)
 
 
 def shown(row, *, critique="", flaws=("colour: it is blue",), size=(64, 64)):
-    return Shown(row, Image.new("RGB", size, "#102030"), Image.new("RGB", size, "#302010"), critique, flaws)
+    return SheetRow(
+        row, Image.new("RGB", size, "#102030"), Image.new("RGB", size, "#302010"), critique, flaws
+    )
 
 
 def sheet(*rows):

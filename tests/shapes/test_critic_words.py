@@ -19,10 +19,10 @@ from rpo_cli.shapes.grammar import (
 )
 from rpo_cli.shapes.oracle import read
 from rpo_cli.shapes.recipe import critic_words as words
-from rpo_cli.shapes.recipe.asked import foreign, said, settled, wanted_for
 from rpo_cli.shapes.recipe.critic_talks import TALKS, _any_seen, question, talk, vocabulary_texts
 from rpo_cli.shapes.recipe.critic_tokenizer import build_tokenizer, split
 from rpo_cli.shapes.recipe.look import IGNORED, LOOK_SIZES, label
+from rpo_cli.shapes.recipe.mismatches import foreign, random_caption, settled, wanted_for
 from rpo_cli.shapes.recipe.seen import allowed, augment, flawed, make_seen
 from rpo_cli.shapes.recipe.train_critic import encode
 from rpo_cli.shapes.recipe.train_reward import contrast, matches
@@ -98,7 +98,7 @@ def test_training_prompts_are_of_the_training_split_and_as_far_off_as_asked():
         seen = _any_seen(rng)
         wanted = wanted_for(seen, rng)
         assert split_of(wanted) == "train"
-        assert same(parse_caption(said(wanted, rng)), wanted)
+        assert same(parse_caption(random_caption(wanted, rng)), wanted)
 
 
 def test_a_settled_scene_can_always_be_asked_for():

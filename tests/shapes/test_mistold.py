@@ -3,7 +3,7 @@
 import random
 
 from rpo_cli.shapes.grammar import sample_scene, split_of
-from rpo_cli.shapes.recipe.mistold import mistold
+from rpo_cli.shapes.recipe.wrong_captions import mistold
 from rpo_cli.shapes.towards import ASPECTS, flaws
 
 

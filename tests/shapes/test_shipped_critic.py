@@ -12,7 +12,7 @@ from rpo_cli.backends.rewards import ClipReward, VqaScore
 from rpo_cli.protocols import Message
 from rpo_cli.shapes.grammar import caption, sample_scene
 from rpo_cli.shapes.manifest import MODELS
-from rpo_cli.shapes.recipe.asked import changed
+from rpo_cli.shapes.recipe.mismatches import changed
 from rpo_cli.shapes.render import render
 from rpo_cli.shapes.towards import flaws
 from rpo_cli.stages.refusals import check_text

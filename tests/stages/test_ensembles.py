@@ -8,9 +8,9 @@ import pytest
 from rpo_cli.config import PairSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.stages.differences import Difference
-from rpo_cli.stages.judge import judge
 from rpo_cli.stages.margins import Scale, Scored, Scores, calibrated, compare, scales, standings
 from rpo_cli.stages.pairs import candidates
+from rpo_cli.stages.verdicts import decide
 
 UNITS = {"r": Scale(1.0, ""), "s": Scale(1.0, "")}
 WIN_RATE = {"calibration": "win-rate", "min_margin": 0.0, "min_agreement": 0.0}
@@ -127,7 +127,7 @@ def tables(before, after):
 def verdict(before, after, **settings):
     chosen = PairSettings(**settings)
     found = candidates(tables(before, after), chosen).pairs
-    (row,) = judge(found, [Difference(0.1, 10)], chosen)
+    (row,) = decide(found, [Difference(0.1, 10)], chosen)
     return row
 
 

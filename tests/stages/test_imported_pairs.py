@@ -4,8 +4,8 @@ import pytest
 
 from rpo_cli.config import PairSettings
 from rpo_cli.stages.differences import Difference
-from rpo_cli.stages.judge import judge
 from rpo_cli.stages.pairs import candidates
+from rpo_cli.stages.verdicts import decide
 
 SEEN = Difference(change=0.1, hash_distance=10)
 
@@ -33,7 +33,7 @@ def tables(votes, scores=(), kind="human"):
 def verdicts(found, differences=None, **settings):
     chosen = PairSettings(**{"strategy": "imported", **settings})
     pairs = candidates(found, chosen).pairs
-    return judge(pairs, differences or [SEEN] * len(pairs), chosen)
+    return decide(pairs, differences or [SEEN] * len(pairs), chosen)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_equal_pictures_and_unreadable_ones_are_no_pair_whatever_their_label():
     (pair,) = verdicts(tables([("x", "y", "a")]), [Difference(0.0, 0)])
     assert pair.reason == "unchanged"
     pairs = candidates(tables([("x", "y", "a")]), PairSettings(strategy="imported")).pairs
-    (pair,) = judge(pairs, [None], PairSettings(strategy="imported"))
+    (pair,) = decide(pairs, [None], PairSettings(strategy="imported"))
     assert pair.reason == "corrupt_image"
 
 

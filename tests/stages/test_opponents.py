@@ -9,9 +9,9 @@ import pytest
 from rpo_cli.config import PairSettings
 from rpo_cli.stages import opponents
 from rpo_cli.stages.differences import Difference
-from rpo_cli.stages.judge import judge, reason_to_drop
 from rpo_cli.stages.margins import Margin
 from rpo_cli.stages.pairs import candidates
+from rpo_cli.stages.verdicts import decide, reason_to_drop
 
 CHANGED = Difference(change=0.1, hash_distance=10)
 WINNERS = [opponents.Winner(f"id-{n}", f"sha-{n}", "p", "a cat") for n in range(40)]
@@ -71,7 +71,7 @@ def world(*losers, winner=2.0):
 def verdicts(tables, **settings):
     values = PairSettings(**settings)
     found = candidates(tables, values).pairs
-    rows = judge(found, [CHANGED] * len(found), values)
+    rows = decide(found, [CHANGED] * len(found), values)
     return {row.b_id: (row.verdict, row.reason, row.winner) for row in rows if row.prompt == "p"}
 
 

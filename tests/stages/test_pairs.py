@@ -9,10 +9,10 @@ import pytest
 from rpo_cli.config import PairSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.stages.differences import Difference
-from rpo_cli.stages.judge import judge, reason_to_drop
 from rpo_cli.stages.margins import Margin, Scale, Scored, Scores, compare, dispersion, scales
 from rpo_cli.stages.pairs import candidates
 from rpo_cli.stages.split import split_of
+from rpo_cli.stages.verdicts import decide, reason_to_drop
 from rpo_cli.text import normalised
 
 CHANGED = Difference(change=0.1, hash_distance=10)
@@ -68,7 +68,7 @@ class World:
     def pairs(self, difference=CHANGED, **settings):
         chosen = PairSettings(**settings)
         found = candidates(self.tables, chosen).pairs
-        return judge(found, [difference] * len(found), chosen)
+        return decide(found, [difference] * len(found), chosen)
 
     def only(self, difference=CHANGED, **settings):
         (pair,) = self.pairs(difference, **settings)
@@ -293,7 +293,7 @@ def test_people_may_prefer_a_counter_edit(said, reason):
     chosen = PairSettings(use_verdicts="override")
     found = candidates(countered([1, 1], [0, 0]).tables, chosen).pairs
 
-    (pair,) = judge(found, [CHANGED], chosen, {found[0].pair_id: said})
+    (pair,) = decide(found, [CHANGED], chosen, {found[0].pair_id: said})
 
     assert (pair.verdict, pair.reason, pair.winner) == ("accepted", reason, said)
 
@@ -497,6 +497,6 @@ def test_every_accepted_pair_has_a_winner_that_its_rewards_prefer():
 
 def test_nothing_in_gives_nothing_out():
     assert (
-        judge(candidates({name: [] for name in World().tables}, PairSettings()).pairs, [], PairSettings())
+        decide(candidates({name: [] for name in World().tables}, PairSettings()).pairs, [], PairSettings())
         == []
     )

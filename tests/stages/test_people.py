@@ -6,10 +6,10 @@ import pytest
 
 from rpo_cli.config import PairSettings
 from rpo_cli.stages.differences import Difference
-from rpo_cli.stages.judge import judge
 from rpo_cli.stages.margins import Margin
 from rpo_cli.stages.pairs import Candidate, Picture
-from rpo_cli.stages.people import consensus, said_of, standing
+from rpo_cli.stages.people import consensus, opinion_on, standing
+from rpo_cli.stages.verdicts import decide
 
 
 def entry(choice, reviewer="ann", number=0, *, repeat=False, a="x", b="y"):
@@ -26,7 +26,7 @@ def entry(choice, reviewer="ann", number=0, *, repeat=False, a="x", b="y"):
 
 
 def said(*rows):
-    return said_of(consensus(rows), "p", "x", "y")
+    return opinion_on(consensus(rows), "p", "x", "y")
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -85,7 +85,9 @@ def candidate(margin=1.0, label=None, kind="edit"):
 
 def judged(people, use, pair=None, **settings):
     chosen = PairSettings(use_verdicts=use, **settings)
-    (row,) = judge([pair or candidate()], [Difference(0.1, 10)], chosen, {"pair": people} if people else {})
+    (row,) = decide(
+        [pair or candidate()], [Difference(0.1, 10)], chosen, {"pair": people} if people else {}
+    )
     return row.reason, row.winner, row.people
 
 

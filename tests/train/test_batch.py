@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import torch
 
-from rpo_cli.train.data.pairs import Pair
+from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import Draw, assemble, item_errors
 
-PAIRS = [Pair("w0", "l0", "first"), Pair("w1", "l1", "second")]
+PAIRS = [TrainingPair("w0", "l0", "first"), TrainingPair("w1", "l1", "second")]
 SCHEDULE = NoiseSchedule(torch.tensor([1.0, 0.6]), torch.tensor([0.0, 0.8]), "epsilon")
 VALUES = {"w0": 1.0, "l0": 2.0, "w1": 3.0, "l1": 4.0, "w1.flip": 30.0, "l1.flip": 40.0}
 

@@ -256,10 +256,10 @@ def test_equal_gains_teach_nothing_in_rank_dpo():
 
 
 def test_smpo_teaches_nothing_where_the_soft_label_is_one_half():
-    from rpo_cli.train.data.pairs import Pair
+    from rpo_cli.train.data.pairs import TrainingPair
     from rpo_cli.train.objectives.weights import pair_weight
 
-    coin = pair_weight("smooth-margin", Pair("w", "l", "c", margin=0.0), 1.0)
+    coin = pair_weight("smooth-margin", TrainingPair("w", "l", "c", margin=0.0), 1.0)
     errors = replace(errors_of(DPO), known=Known(weight=torch.full((6,), coin)))
     assert (gradient(SMPO, errors, 50.0) == 0).all()
 

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.data.pairs import Pair, fingerprint, is_made_on, pictures, read_pairs
+from rpo_cli.train.data.pairs import TrainingPair, fingerprint, is_of_dataset, pictures, read_pairs
 
 
 def sha(data: bytes) -> str:
@@ -24,7 +24,10 @@ def row(tiny):
 def test_the_winner_is_the_side_whose_label_is_one(tiny, row, tmp_path):
     tiny.write_split(tmp_path, "train", [row(), row(label_0=0.0, label_1=1.0, caption=None)])
     first, second = sha(tiny.picture(1)), sha(tiny.picture(2))
-    assert read_pairs(tmp_path, "train") == [Pair(first, second, "c"), Pair(second, first, "")]
+    assert read_pairs(tmp_path, "train") == [
+        TrainingPair(first, second, "c"),
+        TrainingPair(second, first, ""),
+    ]
 
 
 def test_integer_labels_count_too(tiny, row, tmp_path):
@@ -152,9 +155,9 @@ def test_what_reviewers_say_of_pairs_is_no_part_of_what_a_training_takes(tiny, r
     digest = hashlib.sha256(f"train {hashlib.sha256(files[0].read_bytes()).hexdigest()}\n".encode())
 
     assert fingerprint(tmp_path / "a") == fingerprint(tmp_path / "b")
-    assert is_made_on(tmp_path / "a", fingerprint(tmp_path / "b"))
-    assert is_made_on(tmp_path / "a", digest.hexdigest()[:32])
-    assert not is_made_on(tmp_path / "b", digest.hexdigest()[:32])
+    assert is_of_dataset(tmp_path / "a", fingerprint(tmp_path / "b"))
+    assert is_of_dataset(tmp_path / "a", digest.hexdigest()[:32])
+    assert not is_of_dataset(tmp_path / "b", digest.hexdigest()[:32])
 
 
 def test_a_label_is_part_of_what_a_training_takes(tiny, row, tmp_path):

@@ -9,7 +9,7 @@ import torch
 from rpo_cli.protocols import Silent
 from rpo_cli.train import known as module
 from rpo_cli.train.data.latents import prompt_name
-from rpo_cli.train.data.pairs import Pair, read_pairs
+from rpo_cli.train.data.pairs import TrainingPair, read_pairs
 from rpo_cli.train.data.storage import Shelf
 from rpo_cli.train.known import Embeddings, embed
 from rpo_cli.train.run import Embedder
@@ -25,7 +25,7 @@ def test_prompt_and_picture_count_alike_and_stay_with_their_pair(tmp_path):
     names = {f"text.{prompt_name('a')}": 0, f"text.{prompt_name('b')}": 1}
     names |= {"w0": 0, "l0": 1, "w1": 2, "l1": 3}
     shelf.add({name: axes[axis].clone() for name, axis in names.items()})
-    found = Embeddings(shelf).of([Pair("w0", "l0", "a"), Pair("w1", "l1", "b")])
+    found = Embeddings(shelf).of([TrainingPair("w0", "l0", "a"), TrainingPair("w1", "l1", "b")])
     assert found.shape == (2, 8, 2)
     assert_close(found.norm(dim=1), torch.ones(2, 2))
     place = [[vector.nonzero().flatten().tolist() for vector in side.T] for side in found]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rpo_cli.train.data.pairs import Pair
+from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.data.singles import Single
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import Draw
@@ -18,8 +18,8 @@ from rpo_cli.train.rankings import Ranking
 
 SCHEDULE = NoiseSchedule.from_alphas_cumprod(torch.tensor([0.9, 0.5, 0.1]), "epsilon")  # SNR 9, 1, 1/9
 PAIRS = [
-    Pair("w0", "l0", "c", dispersion=math.exp(-1), agreement=0.75),
-    Pair("w1", "l1", "c", dispersion=math.exp(-3), agreement=1.0),
+    TrainingPair("w0", "l0", "c", dispersion=math.exp(-1), agreement=0.75),
+    TrainingPair("w1", "l1", "c", dispersion=math.exp(-3), agreement=1.0),
 ]
 
 
@@ -46,7 +46,7 @@ def test_weights_are_scaled_by_the_training_pairs_also_for_others():
     """-log phi = 1 and 3: mean 2, so the weights are 0.5 and 1.5; the held-out pair keeps that scale."""
     told = knowledge(MALLOWS, SCHEDULE, PAIRS, None)
     assert told.of(draws((1, 0), (0, 0)), PAIRS, "cpu").weight.tolist() == pytest.approx([1.5, 0.5])
-    held_out = [Pair("w", "l", "c", dispersion=math.exp(-2))]
+    held_out = [TrainingPair("w", "l", "c", dispersion=math.exp(-2))]
     assert told.of(draws((0, 0)), held_out, "cpu").weight.tolist() == pytest.approx([1.0])
 
 

@@ -19,7 +19,7 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.protocols import Silent
 from rpo_cli.train import step
 from rpo_cli.train.compose import salesforce_beta, settled
-from rpo_cli.train.data.pairs import Pair
+from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.draws import Draw, DrawSettings
 from rpo_cli.train.families import open_family
 from rpo_cli.train.known import knowledge
@@ -95,7 +95,7 @@ def trained(request, model, tmp_path, monkeypatch):
     theirs = json.loads(recorded.told["settings"])
     shape = {"global_batch": PAIRS, "batch_size": PAIRS, "steps": STEPS, "warmup_steps": 0}
     settings, objective = settled(TrainSettings(method="dpo", **shape, **theirs, **OURS[script]))
-    pairs = [Pair(f"w{row}", f"l{row}", str(row)) for row in range(PAIRS)]
+    pairs = [TrainingPair(f"w{row}", f"l{row}", str(row)) for row in range(PAIRS)]
     cache = RecordedCache(recorded)
 
     def drawn(_, step, position, total):

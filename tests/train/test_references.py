@@ -13,7 +13,7 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, SettingsError, Terminated
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train import references as references_module
-from rpo_cli.train.data.pairs import Pair
+from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.draws import DrawSettings, fixed_draw, training_draw
 from rpo_cli.train.objectives.objective import DPO
 from rpo_cli.train.references import fingerprint
@@ -167,14 +167,14 @@ def named(pairs, **given) -> str:
 
 def test_pictures_sides_and_captions_have_errors_of_their_own():
     names = [
-        named([Pair("1", "2", "red")]),
-        named([Pair("2", "1", "red")]),
-        named([Pair("1", "3", "red")]),
-        named([Pair("1", "2", "blue")]),
-        named([Pair("1", "2", "red")] * 2),
+        named([TrainingPair("1", "2", "red")]),
+        named([TrainingPair("2", "1", "red")]),
+        named([TrainingPair("1", "3", "red")]),
+        named([TrainingPair("1", "2", "blue")]),
+        named([TrainingPair("1", "2", "red")] * 2),
     ]
     assert len(set(names)) == 5
-    assert named([Pair("1", "2", "red")], beta=9.0) == names[0]
+    assert named([TrainingPair("1", "2", "red")], beta=9.0) == names[0]
 
 
 def test_errors_that_this_machine_does_not_compute_are_refused(run_train, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from rpo_cli.config import PairWeight, SoftLabels
-from rpo_cli.train.data.pairs import Pair
+from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.objectives.weights import (
     COLUMNS,
@@ -23,10 +23,10 @@ from rpo_cli.train.objectives.weights import (
 )
 
 
-def pairs(**columns) -> list[Pair]:
+def pairs(**columns) -> list[TrainingPair]:
     count = len(next(iter(columns.values())))
     return [
-        Pair(f"w{i}", f"l{i}", "c", **{name: values[i] for name, values in columns.items()})
+        TrainingPair(f"w{i}", f"l{i}", "c", **{name: values[i] for name, values in columns.items()})
         for i in range(count)
     ]
 
@@ -69,7 +69,7 @@ def test_the_smooth_weight_is_ten_times_two_p_minus_one(margin, expected):
 
 
 def test_soft_labels_are_the_vote_share_or_sigma_of_the_margin():
-    pair = Pair("w", "l", "c", margin=math.log(3), agreement=0.6)
+    pair = TrainingPair("w", "l", "c", margin=math.log(3), agreement=0.6)
     assert soft_label("margin", pair) == pytest.approx(0.75)
     assert soft_label("agreement", pair) == 0.6
     assert soft_label("none", pair) == 1.0

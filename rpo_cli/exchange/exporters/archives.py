@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rpo_cli.exchange.dataset import PICK_A_PIC, ROWS_PER_GROUP, schema
-from rpo_cli.exchange.outgoing import Exported, Job, best, line, member, pair_id, told
+from rpo_cli.exchange.outgoing import Exported, ExportJob, best, line, member, pair_id, rich_columns
 
 BYTES_PER_FILE = 500_000_000
 TEXT = {"dtype": "string", "_type": "Value"}
 
 
-def export_pickapic(job: Job) -> Exported:
+def export_pickapic(job: ExportJob) -> Exported:
     """Parquet with exactly Pick-a-Pic v2's columns: pictures as bytes, labels 0 and 1, no ties.
 
     Source: https://huggingface.co/datasets/yuvalkirstain/pickapic_v2
@@ -31,7 +31,7 @@ def export_pickapic(job: Job) -> Exported:
     return counts, text
 
 
-def export_trl(job: Job) -> Exported:
+def export_trl(job: ExportJob) -> Exported:
     """Conversations to train the critic: a picture, a question, what it said, and whether its edit won.
 
     TRL's unpaired preferences (`prompt`, `completion`, `label`, `images`): pictures stand with the
@@ -52,9 +52,9 @@ def export_trl(job: Job) -> Exported:
     return counts, text
 
 
-def _talk(job: Job, row: dict[str, Any]) -> dict[str, Any] | None:
+def _talk(job: ExportJob, row: dict[str, Any]) -> dict[str, Any] | None:
     edited = row["edited"]
-    if nothing := _nothing_said(row):
+    if nothing := _reason_without_critique(row):
         job.left_out[nothing] += 1
         return None
     question = job.ask(row["caption"])
@@ -71,7 +71,7 @@ def _talk(job: Job, row: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
-def _nothing_said(row: dict[str, Any]) -> str:
+def _reason_without_critique(row: dict[str, Any]) -> str:
     """Why a pair says nothing of a critique; "" where it does."""
     if row["edited"] is None:
         return "without an edit"
@@ -121,7 +121,7 @@ def _parquet(out: Path, split: str, columns: pa.Schema, rows: Iterator[dict[str,
     return count
 
 
-def export_webdataset(job: Job) -> Exported:
+def export_webdataset(job: ExportJob) -> Exported:
     """Tar files, winner first: diffusers' ORPO script prefers the first picture whatever the label says.
 
     Source: https://github.com/huggingface/diffusers/tree/main/examples/research_projects/diffusion_orpo
@@ -135,7 +135,7 @@ def export_webdataset(job: Job) -> Exported:
     return counts, text
 
 
-def _tars(job: Job, split: str) -> int:
+def _tars(job: ExportJob, split: str) -> int:
     rows = job.rows(split)
     count = number = 0
     row = next(rows, None)
@@ -153,7 +153,7 @@ def _sample(tar: tarfile.TarFile, row: dict[str, Any]) -> None:
     key = pair_id(row)
     for place, n in enumerate(best(row)):
         member(tar, f"{key}.jpg_{place}.jpg", row[f"jpg_{n}"])
-    member(tar, f"{key}.json", line(told(row)).encode())
+    member(tar, f"{key}.json", line(rich_columns(row)).encode())
     member(tar, f"{key}.label_0.txt", b"1")
     member(tar, f"{key}.label_1.txt", b"0")
     member(tar, f"{key}.original_prompt.txt", row["caption"].encode())

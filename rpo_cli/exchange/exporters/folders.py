@@ -13,13 +13,13 @@ import pyarrow.json as paj
 import pyarrow.parquet as pq
 
 from rpo_cli.exchange.dataset import ROWS_PER_GROUP
-from rpo_cli.exchange.outgoing import Exported, Job, best, line, pair_id, put, told
+from rpo_cli.exchange.outgoing import Exported, ExportJob, best, line, pair_id, put, rich_columns
 
 LONGEST_DATE = 40  # characters
 DATES = "of a split whose every prompt is a date, which `datasets` makes times of"
 
 
-def export_imagefolder(job: Job) -> Exported:
+def export_imagefolder(job: ExportJob) -> Exported:
     """Pictures and metadata.parquet per split; `datasets` loads `chosen` and `rejected` as images.
 
     Parquet says the types of its columns: of JSON lines `datasets` drops a column that the first 10 MB do
@@ -48,7 +48,9 @@ def _beside(folder: Path, row: dict[str, Any]) -> dict[str, Any]:
     chosen, rejected = (f"images/{put(folder / 'images', row[f'jpg_{n}'])}" for n in best(row))
     names = {"chosen_file_name": chosen, "rejected_file_name": rejected}
     # rewards as JSON text: Arrow has no dictionary whose names differ from row to row
-    said = {k: json.dumps(v, sort_keys=True) if isinstance(v, dict) else v for k, v in told(row).items()}
+    said = {
+        k: json.dumps(v, sort_keys=True) if isinstance(v, dict) else v for k, v in rich_columns(row).items()
+    }
     return {**names, "prompt": row["caption"], **said}
 
 
@@ -68,7 +70,7 @@ def _columns() -> pa.Schema:
     )
 
 
-def export_jsonl(job: Job) -> Exported:
+def export_jsonl(job: ExportJob) -> Exported:
     """JSON lines with relative paths of both pictures, and the reasons beside them; no library needed."""
     counts = {}
     for split in job.data.splits():
@@ -82,7 +84,7 @@ def export_jsonl(job: Job) -> Exported:
                     "chosen": chosen,
                     "rejected": rejected,
                 }
-                table.write(line({**said, **told(row)}))
+                table.write(line({**said, **rich_columns(row)}))
                 counts[split] += 1
     text = (
         "Each line is a pair; `chosen` and `rejected` are paths relative to this folder. Any JSON parser "
@@ -91,7 +93,7 @@ def export_jsonl(job: Job) -> Exported:
     return counts, text
 
 
-def export_kto(job: Job) -> Exported:
+def export_kto(job: ExportJob) -> Exported:
     """One picture a row with a boolean `label`: image folders with metadata.jsonl, for Diffusion-KTO.
 
     Its script reads such folders through `datasets` 2.14, which knows metadata.csv and metadata.jsonl. A
@@ -123,7 +125,7 @@ def export_kto(job: Job) -> Exported:
     return counts, text
 
 
-def _judged(job: Job, split: str, folder: Path) -> list[dict[str, Any]]:
+def _judged(job: ExportJob, split: str, folder: Path) -> list[dict[str, Any]]:
     """Each picture under each of its captions, and whether it wins oftener than it loses; None: neither."""
     wins: dict[tuple[str, str], int] = {}
     for row in job.rows(split):
@@ -147,7 +149,7 @@ def _all_dates(captions: Collection[str]) -> bool:
     return not pa.types.is_string(paj.read_json(io.BytesIO(text.encode())).schema.field("caption").type)
 
 
-def export_simpletuner(job: Job) -> Exported:
+def export_simpletuner(job: ExportJob) -> Exported:
     """win/ and lose/ with files of equal names, captions beside, and the dataloader's JSON, for Flow-DPO.
 
     Source: https://github.com/bghira/SimpleTuner

@@ -197,7 +197,7 @@ def _share(value: Any) -> float | None:
     return found
 
 
-def judged(value: Any, column: str) -> float | None:
+def verdict_of(value: Any, column: str) -> float | None:
     """1 for a good picture, 0 for a bad one, None where nobody has judged it.
 
     Raises:

@@ -12,10 +12,10 @@ from rpo_cli.exchange.importers.labels import (
     blank,
     code_of,
     counted,
-    judged,
     number,
     rank_votes,
     shares,
+    verdict_of,
     winner,
 )
 from rpo_cli.exchange.incoming import BadRow, Choice, Entry, Options, Picture, Vote, prompt_of
@@ -147,13 +147,13 @@ def layout_of(pictures: Sequence[str], others: Sequence[str], options: Options |
     found = _pictures(pictures, given)
     if found.pictures:
         _fitting(found, given)
-    told = _told(named, given, found)
+    told = _columns_beside(named, given, found)
     if not found.pictures:
         lacks.append(
             f"picture (one of {', '.join(SINGLES)}, or a pair such as chosen and rejected; "
             "or --map image=COLUMN)"
         )
-    elif len(found.pictures) == 2 and not found.ranked and not judges(told):
+    elif len(found.pictures) == 2 and not found.ranked and not has_verdicts(told):
         lacks.append("label_0")
     return replace(found, prompt=prompt, told=told, missing=tuple(lacks))
 
@@ -195,12 +195,12 @@ def _pictures(present: Sequence[str], given: dict[str, str]) -> Layout:
     return Layout("", ())
 
 
-def _told(named: Sequence[str], given: Mapping[str, str], found: Layout) -> dict[str, str]:
+def _columns_beside(named: Sequence[str], given: Mapping[str, str], found: Layout) -> dict[str, str]:
     """The columns beside the pictures: those that the user names, and those known by name."""
     told = dict(given)
     if len(found.pictures) == 2:
-        known = {name: name for name in ("label_0", "label_1")} if not judges(told) else {}
-        if found.ranked and not judges(told):
+        known = {name: name for name in ("label_0", "label_1")} if not has_verdicts(told) else {}
+        if found.ranked and not has_verdicts(told):
             known |= {"share": "share"}  # of the votes for the chosen one, as our exports tell it
         known |= {"model_a": "model_0", "model_b": "model_1"}
         known |= {"uid_a": "image_0_uid", "uid_b": "image_1_uid", "ranking": "ranking_id", "id": "id"}
@@ -212,7 +212,7 @@ def _told(named: Sequence[str], given: Mapping[str, str], found: Layout) -> dict
     return told
 
 
-def judges(told: Mapping[str, str]) -> bool:
+def has_verdicts(told: Mapping[str, str]) -> bool:
     """Whether a column says which of two pictures is better."""
     return any(role in told for role in JUDGES)
 
@@ -287,10 +287,10 @@ def _list(
         if not isinstance(ranks, list | tuple):
             raise BadRow("bad_label", f"rank: {ranks!r:.60}, no list of ranks")
         votes = tuple(replace(vote, source_id=name) for vote in rank_votes(ranks, len(found)))
-    elif judges(say) and len(found) == 2:
+    elif has_verdicts(say) and len(found) == 2:
         choice, share = _choice(layout, say, [])
         votes = (Vote(0, 1, choice, name, share),)
-    elif judges(say):
+    elif has_verdicts(say):
         raise BadRow("bad_label", f"{column}: a winner of {len(found)} pictures")
     return Entry(row, prompt, pictures, votes)
 
@@ -328,7 +328,7 @@ def _alone(layout: Layout, say: Mapping[str, Any]) -> float | None:
         if role not in say or blank(value):
             continue
         if role == "label":
-            return judged(value, layout.told[role])
+            return verdict_of(value, layout.told[role])
         found = number(value)
         if found is None:
             raise BadRow("bad_label", f"{layout.told[role]}: {value!r:.80} is no number")

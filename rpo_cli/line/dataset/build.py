@@ -13,16 +13,16 @@ import pyarrow as pa
 from rpo_cli.config import PairSettings
 from rpo_cli.exchange.card import Facts, built, render
 from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, rewards_of, schema, sweep, write_splits
-from rpo_cli.files import told
+from rpo_cli.files import disk_errors
 from rpo_cli.line.dataset.rows import KEYS, Export, Live, PictureShelf, light_rows, tell
 from rpo_cli.line.work.edit_floor import Floors, measured
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED, KEY_VERSION, Edit, Image, Pair, canonical_json
 from rpo_cli.stages.differences import Difference, measure
-from rpo_cli.stages.judge import judge
 from rpo_cli.stages.margins import Scale
 from rpo_cli.stages.pairs import COLUMNS, Candidate, candidates
-from rpo_cli.stages.people import VERDICT_COLUMNS, Said, consensus, said_of
+from rpo_cli.stages.people import VERDICT_COLUMNS, Said, consensus, opinion_on
+from rpo_cli.stages.verdicts import decide
 from rpo_cli.store import Store
 
 CHUNK = 64
@@ -163,11 +163,11 @@ def _build(
     found = candidates(tables, settings)
     rewards = sorted(found.scales)
     folder = store.path("dataset")
-    with PictureShelf() as shelf, told(str(folder)):
+    with PictureShelf() as shelf, disk_errors(str(folder)):
         _fill(shelf, store, found.pairs)
         floors = measured(store, floor)
         differences = differences_of(found.pairs, shelf, observer, tables["edits"], floors)
-        pairs = judge(found.pairs, differences, settings, _people(store, live, found.pairs))
+        pairs = decide(found.pairs, differences, settings, _people(store, live, found.pairs))
         _commit_pairs(store, pairs, build[:8])
         accepted = [pair for pair in pairs if pair.verdict == "accepted"]
         export = Export(shelf, accepted, tell(store, live, accepted), around["models"])
@@ -175,7 +175,9 @@ def _build(
         columns = schema(scored, shares=any(pair.share not in (None, 0.0, 1.0) for pair in accepted))
         splits = write_splits(folder, accepted, export.row, columns)
         card = {**around, "floors": sorted(set(floors.by.values()))}
-        facts = _facts(build, pairs, splits, columns, found.scales, _said(settings, live), card)
+        facts = _facts(
+            build, pairs, splits, columns, found.scales, _settings_in_force(settings, live), card
+        )
         commit(folder, render(facts), splits)
 
 
@@ -234,12 +236,12 @@ def _fingerprint(
         name: hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()
         for name, found in tables.items()
     }
-    parts = [KEY_VERSION, _said(settings, live), keys, around]
+    parts = [KEY_VERSION, _settings_in_force(settings, live), keys, around]
     said = canonical_json([*parts, *([converted] if converted else [])])
     return hashlib.sha256(said.encode()).hexdigest()
 
 
-def _said(settings: PairSettings, live: Live) -> dict[str, Any]:
+def _settings_in_force(settings: PairSettings, live: Live) -> dict[str, Any]:
     """The settings that have a say: labels of imported pairs and verdicts only where there are some."""
     silent = {"labels": "preferences", "use_verdicts": "verdicts"}
     exclude = {name for name, table in silent.items() if table not in live}
@@ -270,7 +272,7 @@ def _people(store: Store, live: Live, pairs: Iterable[Candidate]) -> dict[str, S
     rows = light_rows(store, "verdicts", live["verdicts"], VERDICT_COLUMNS).values()
     opinions = consensus(rows)
     found = {
-        pair.pair_id: said_of(opinions, pair.a.prompt_id, pair.a.sha256, pair.b.sha256) for pair in pairs
+        pair.pair_id: opinion_on(opinions, pair.a.prompt_id, pair.a.sha256, pair.b.sha256) for pair in pairs
     }
     return {key: said for key, said in found.items() if said is not None}
 

@@ -9,7 +9,7 @@ from rpo_cli.line.evaluation.prompts import IN_PASSING, dataset_files
 from rpo_cli.line.session import Line
 from rpo_cli.line.status import evaluated
 from rpo_cli.stages.split import split_of
-from rpo_cli.train.data.pairs import is_made_on
+from rpo_cli.train.data.pairs import is_of_dataset
 
 
 @dataclass(frozen=True)
@@ -74,4 +74,4 @@ def _standing(line: Line) -> Iterator[str]:
         return
     if sum(file.stat().st_size for file in files) <= IN_PASSING:
         folder = line.store.path("dataset")
-        yield from (name for name, data in trained.items() if data and is_made_on(folder, data))
+        yield from (name for name, data in trained.items() if data and is_of_dataset(folder, data))

@@ -8,12 +8,12 @@ from PIL.Image import Image as Picture
 
 from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.exchange.dataset import CARD
-from rpo_cli.files import create, draft_of, make_folder, told, write_whole
+from rpo_cli.files import create, disk_errors, draft_of, make_folder, write_whole
 from rpo_cli.line.session import Line
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Critique, Edit, Image, Pair
 from rpo_cli.store import Store
-from rpo_cli.visuals.contact_sheet import Judged, Shown, choose, draw, fitted
+from rpo_cli.visuals.contact_sheet import Scored, SheetRow, choose, draw, fitted
 
 NAME = "contact-sheet.png"
 
@@ -27,8 +27,8 @@ def draw_contact_sheet(line: Line) -> Path | None:
     path, card = store.path(NAME), store.path("dataset", CARD)
     if path.is_file() and card.is_file() and path.stat().st_mtime_ns >= card.stat().st_mtime_ns:
         return path
-    rows = store.columns("pairs", list(Judged._fields)).to_pylist()
-    judged = [Judged(**row) for row in rows if row["reason"] != "corrupt_image"]
+    rows = store.columns("pairs", list(Scored._fields)).to_pylist()
+    judged = [Scored(**row) for row in rows if row["reason"] != "corrupt_image"]
     chosen = [pair.pair_id for pair in choose(judged)]
     if not chosen:
         return None
@@ -58,7 +58,7 @@ def refuse_unwritable(path: Path) -> None:
         raise UsageError(f"{path}: is a directory", "name a PNG file, for example pairs.png")
     if path.suffix.lower() != ".png":
         raise UsageError(f"{path}: a sheet is a PNG file", f"for example {path.name}.png")
-    with told(str(path)):
+    with disk_errors(str(path)):
         make_folder(path.parent)
         draft = draft_of(path)
         create(draft).close()
@@ -78,19 +78,19 @@ def draw_pairs(
     """
     rows = _shown(store, chosen)
     if rows:
-        with told(str(path)):
+        with disk_errors(str(path)):
             write_whole(path, encode_png(draw(rows, title=title, counts=counts, picked=picked)))
     return len(rows)
 
 
-def _shown(store: Store, chosen: Sequence[str]) -> list[Shown]:
+def _shown(store: Store, chosen: Sequence[str]) -> list[SheetRow]:
     """The chosen pairs with two readable pictures, in that order, and what was said of them."""
     pairs = {row.pair_id: row for row in store.fetch("pairs", chosen) if isinstance(row, Pair)}
     pictures = dict(_pictures(store, {side for pair in pairs.values() for side in (pair.a_id, pair.b_id)}))
     asked = {pair.critique_id for pair in pairs.values() if pair.critique_id}
     critiques = {row.key: row for row in store.fetch("critiques", asked) if isinstance(row, Critique)}
     return [
-        Shown(
+        SheetRow(
             pair=pair,
             a=pictures[pair.a_id],
             b=pictures[pair.b_id],

@@ -13,9 +13,9 @@ from rpo_cli import registry
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import code, feature, plain
 from rpo_cli.exchange.dataset import PICK_A_PIC, schema
-from rpo_cli.exchange.outgoing import Built, Job
-from rpo_cli.files import draft_folder, sync, sync_tree, told, write_whole
-from rpo_cli.line.imports.sources import told_sources
+from rpo_cli.exchange.outgoing import Built, ExportJob
+from rpo_cli.files import disk_errors, draft_folder, sync, sync_tree, write_whole
+from rpo_cli.line.imports.sources import card_sources
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.critique import style
 from rpo_cli.templates import Templates
@@ -86,11 +86,11 @@ def export(line: Line, format: str, out: Path | None = None) -> ExportReport:
     with (
         line.store.lock("export"),
         line.store.lock("build-pairs"),
-        told(str(folder)),
+        disk_errors(str(folder)),
         draft_folder(folder.parent, f".{folder.name}.rpo-draft-") as draft,
     ):
         line.observer.start("export", sum(1 for s in data.splits() for _ in data.rows(s, ["label_0"])), 0)
-        job = Job(data, draft, _ask(line), lambda: line.observer.advance(1, 0))
+        job = ExportJob(data, draft, _ask(line), lambda: line.observer.advance(1, 0))
         rows, text = exporter(job)
         line.observer.finish()
         sync_tree(draft)  # before the README, whose mark says that all of it is there
@@ -143,7 +143,7 @@ def _readme(line: Line, report: ExportReport, text: str, mark: str) -> str:
     said |= _configs(rows) if report.format == "pickapic" else {}
     table = "\n".join(f"| {split} | {count:,} |" for split, count in rows.items())
     sources = "".join(
-        f"- imported: {code(i['source'])}, licence {code(i['license'])}\n" for i in told_sources(line)
+        f"- imported: {code(i['source'])}, licence {code(i['license'])}\n" for i in card_sources(line)
     )
     yaml_header = yaml.safe_dump(said, sort_keys=False, allow_unicode=True)
     return (

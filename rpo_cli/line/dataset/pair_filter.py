@@ -299,7 +299,7 @@ def find(
             f"{sheet}: {len(chosen):,} pairs; a sheet holds {ON_A_SHEET}",
             f"--limit {ON_A_SHEET}, or a filter",
         )
-    pairs = _told(store, asked, chosen)
+    pairs = _found_pairs(store, asked, chosen)
     found = Found(str(path), asked, sort, total, len(ranked), pairs, sheet)
     return found if sheet is None else replace(found, drawn=_drawn(store, found, sheet))
 
@@ -333,7 +333,7 @@ def _ranked(
     return sift.total, [key for _, key in sorted(found)]
 
 
-def _told(store: Store, asked: PairFilter, chosen: Sequence[str]) -> list[FoundPair]:
+def _found_pairs(store: Store, asked: PairFilter, chosen: Sequence[str]) -> list[FoundPair]:
     """The chosen pairs in that order; those that another rpo has built away meanwhile are left out."""
     rows = {row.key: row for row in store.fetch("pairs", chosen) if isinstance(row, Pair)}
     flaws, ids = Flaws(store), short_ids(store, rows)

@@ -8,7 +8,7 @@ from rpo_cli.exchange.dataset import CARD
 from rpo_cli.exchange.hub import Pushed, upload
 from rpo_cli.exchange.licences import forbids_commerce, model_licence
 from rpo_cli.exchange.outgoing import Built
-from rpo_cli.line.imports.sources import generates, told_sources
+from rpo_cli.line.imports.sources import card_sources, generates
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import reward_models, wants_edits
 
@@ -68,6 +68,6 @@ def inherited(line: Line) -> Iterator[Inherited]:
     for role, ref in named:
         if ref:
             yield Inherited(role, ref, model_licence(ref))
-    for about in told_sources(line):
+    for about in card_sources(line):
         known = None if about["license"] == "unknown" else about["license"]
         yield Inherited("imported data", about["source"], known)

@@ -123,7 +123,7 @@ class Export:
             model=self._model(row, table),
             critique=critique["text"] if critique else None,
             flaws=_flaws(critique["flaws"]) if critique else None,
-            made=_made(row, table),
+            made=_origin(row, table),
         )
 
     def _model(self, row: Mapping[str, Any], table: str) -> str:
@@ -132,7 +132,7 @@ class Export:
         return self.models.get("editor" if table == "edits" else "generator", "")
 
 
-def _made(row: Mapping[str, Any], table: str) -> dict[str, Any]:
+def _origin(row: Mapping[str, Any], table: str) -> dict[str, Any]:
     """Where a picture is from; an imported one has nobody's seed and batch."""
     if row.get("kind") == "import":
         return {name: row[name] for name in (*IMPORTED, "settings")}

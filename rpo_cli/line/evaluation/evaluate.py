@@ -20,7 +20,7 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.line.evaluation.measurements import at_guidances, checked_guidances, is_base
 from rpo_cli.line.evaluation.models import Setting, contenders, refuse_other_bases
 from rpo_cli.line.evaluation.nested import nested_line, noise_seed, of_their_base, tuned_model
-from rpo_cli.line.evaluation.prompts import Prompts, given_prompts, held_out_prompts, prompt_lines
+from rpo_cli.line.evaluation.prompts import Prompts, held_out_prompts, prompt_lines, prompts_of_file
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.session import Line
 from rpo_cli.line.stage import run_stage
@@ -97,7 +97,7 @@ def evaluate(
     asked = (
         held_out_prompts(line, limit)
         if prompts is None
-        else given_prompts(line, prompts, column, limit, allow_seen=allow_training_prompts)
+        else prompts_of_file(line, prompts, column, limit, allow_seen=allow_training_prompts)
     )
     noise = noise_seed(line, seed)
     every, table = at_guidances(models, settings, asked_at, own)

@@ -29,9 +29,9 @@ from rpo_cli.metrics.labels import (
     agreement,
     beside,
     features,
-    judged,
     moves,
     noise_by_margin,
+    preferred,
     probe,
     right_share,
 )
@@ -39,7 +39,7 @@ from rpo_cli.metrics.looks import DISTANCES, MEASURED_BY, look
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import content_key
 from rpo_cli.stages.differences import perceptual_hash
-from rpo_cli.stages.people import consensus, said_of
+from rpo_cli.stages.people import consensus, opinion_on
 from rpo_cli.store import Store
 from rpo_cli.text import normalised
 
@@ -125,7 +125,7 @@ def opinions(store: Store) -> Opinions:
         return {}
     found = {}
     for row in store.columns("pairs", PAIR).to_pylist():
-        side = said_of(said, row["prompt_id"], row["a_sha256"], row["b_sha256"])
+        side = opinion_on(said, row["prompt_id"], row["a_sha256"], row["b_sha256"])
         if side is not None:
             found[ranking_id(row["pair_id"])] = row[f"{side}_id"] if side in ("a", "b") else ""
     return found
@@ -190,7 +190,7 @@ def _labelled(
 ) -> Labelled:
     winner, loser = (0, 1) if row["label_0"] > 0.5 else (1, 0)
     # a dataset of imported pairs that no reward has scored lacks the columns
-    judges = judged(row.get(f"rewards_{winner}"), row.get(f"rewards_{loser}"))
+    judges = preferred(row.get(f"rewards_{winner}"), row.get(f"rewards_{loser}"))
     flaws = [row[f"flaws_{side}"] for side in (winner, loser)]
     if all(found is not None for found in flaws):
         judges[CRITIC] = float(len(flaws[1]) - len(flaws[0]))

@@ -55,7 +55,7 @@ def held_out_prompts(line: Line, limit: int | None = None) -> Prompts:
     return Prompts(tuple(kept[:limit]), "held-out prompts of the run")
 
 
-def given_prompts(
+def prompts_of_file(
     line: Line, file: Path, column: str | None, limit: int | None, *, allow_seen: bool
 ) -> Prompts:
     """The prompts of a file.
@@ -119,7 +119,7 @@ PLACES = {"prompts": "prompts.file", "reward": "score.rewards"}
 WHEN = "given"
 
 
-def asked_again(
+def remembered_request(
     line: Line, name: str, given: Mapping[str, Any], known: Mapping[str, Any], unset: tuple[str, ...] = ()
 ) -> dict[str, Any]:
     """The options of an evaluation: those of this call, else those that it was asked with before.
@@ -150,14 +150,14 @@ def asked_again(
     return {**known, **earlier, **given}
 
 
-def asked_before(run: str, name: str, unset: tuple[str, ...]) -> dict[str, Any]:
+def earlier_request(run: str, name: str, unset: tuple[str, ...]) -> dict[str, Any]:
     """What the evaluation was asked with, before the run is opened; {} for a new one."""
     saved = open_store(run).read_manifest().get(EVALUATIONS, {}).get(name, {})
     return {option: value for option, value in saved.items() if option not in unset}
 
 
 @contextmanager
-def kept_asked(
+def request_kept(
     line: Line, name: str, options: Mapping[str, Any], known: Mapping[str, Any]
 ) -> Iterator[None]:
     """Keep what differs from the defaults for what follows; what is refused leaves no trace."""

@@ -15,7 +15,7 @@ from PIL.Image import Image as Picture
 
 from rpo_cli.errors import CorruptImage, RpoError, UsageError
 from rpo_cli.exchange.prompts import MAX_CHARACTERS
-from rpo_cli.files import told, write_whole
+from rpo_cli.files import disk_errors, write_whole
 from rpo_cli.line.evaluation.measurements import checked_guidances
 from rpo_cli.line.evaluation.models import BASE, Contender, contenders, finished, refuse_other_bases
 from rpo_cli.line.evaluation.nested import nested_line, noise_seed, of_their_base, tuned_model
@@ -101,7 +101,7 @@ def try_models(
         place = line.store.path(FOLDER, _name(texts, lines)) if out is None else out
         there = out is None and place.is_file()
         if not there:
-            data = _drawn(lines, texts, seeds, f"noise seed {noise}" + _said(at))
+            data = _drawn(lines, texts, seeds, f"noise seed {noise}" + _guidance_suffix(at))
             there = _written(place, data)
     rejected = {label: _rejected(nested) for label, nested in lines.items()}
     return Tried(str(place), texts, tuple(lines), seeds, noise, at, rejected, there)
@@ -207,7 +207,7 @@ def _name(texts: Sequence[str], lines: Lines) -> str:
     return f"{begin or 'prompt'}-{content_key('try', LAYOUT, texts, keys)[:12]}.png"
 
 
-def _said(guidance: float | None) -> str:
+def _guidance_suffix(guidance: float | None) -> str:
     return "" if guidance is None else f", guidance {guidance:g}"
 
 
@@ -253,6 +253,6 @@ def _written(place: Path, data: bytes) -> bool:
     """Write the file, in one step; True: it was there, byte for byte."""
     if place.is_file() and place.read_bytes() == data:
         return True
-    with told(str(place)):
+    with disk_errors(str(place)):
         write_whole(place, data)
     return False

@@ -11,7 +11,7 @@ from typing import Any
 from rpo_cli.line.imports.ledger import Ledger, blank
 from rpo_cli.line.imports.reading import digest
 from rpo_cli.line.imports.rows import KEYED, judgement_key
-from rpo_cli.line.imports.sources import STAGE, Entries, entries, has_ledger, said_of, sources
+from rpo_cli.line.imports.sources import STAGE, Entries, entries, has_ledger, settings_of_source, sources
 from rpo_cli.line.session import Line
 from rpo_cli.records import Preference
 from rpo_cli.store import Part, Store
@@ -76,7 +76,7 @@ def _rows(store: Store, group: str, about: dict[str, Any]) -> dict[int, Keys]:
         found[owner.get(row["image_id"], 0)]["critiques"].add(row["critique_id"])
     for row in _light(store, "rejects", ["key_of", "stage", "input_id", "settings"], None):
         number = row["input_id"].removeprefix("row ")
-        if row["stage"] == STAGE and row["settings"] == said_of(about) and number.isdecimal():
+        if row["stage"] == STAGE and row["settings"] == settings_of_source(about) and number.isdecimal():
             found[int(number)]["rejects"].add(row["key_of"])
     return found
 

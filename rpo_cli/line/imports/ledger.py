@@ -96,11 +96,13 @@ class Ledger:
     def put(self, claim: Claim) -> bool:
         """Let a claim take the place of the current one; False: it says the same, nothing is written."""
         before = self.at(claim.start)
-        if before is not None and _told(before) == _told(claim):
+        if before is not None and _claimed_fields(before) == _claimed_fields(claim):
             return False
         generation = 0 if before is None else before.generation + 1
         claim = claim.model_copy(update={"generation": generation})
-        claim = claim.model_copy(update={"claim_id": content_key("claim", _told(claim), generation)})
+        claim = claim.model_copy(
+            update={"claim_id": content_key("claim", _claimed_fields(claim), generation)}
+        )
         self.store.commit(TABLE, [claim], group=self.source)
         self._meet(claim.model_dump(), to_table(Claim, [claim]))
         return True
@@ -152,12 +154,12 @@ def blank(source: str, start: int) -> Claim:
     )
 
 
-def _told(claim: Claim) -> dict[str, object]:
+def _claimed_fields(claim: Claim) -> dict[str, object]:
     return claim.model_dump(exclude={"claim_id", "generation"})
 
 
 def _is_void(claim: Claim) -> bool:
-    return _told(claim) == _told(blank(claim.source, claim.start))
+    return _claimed_fields(claim) == _claimed_fields(blank(claim.source, claim.start))
 
 
 def differing(ours: Store, theirs: Store, source: str) -> bool:

@@ -55,7 +55,7 @@ def place_of(line: Line, source: str | Path, pins: dict[str, str]) -> Place:
     return found
 
 
-def _told(place: Place) -> str:
+def _source_name(place: Place) -> str:
     """A source's name in rows and on cards."""
     if isinstance(place, HubPath):
         return "/".join([place.repository.id, *place.path.parts])
@@ -112,14 +112,14 @@ def _found(path: Place, format: str | None, options: Options) -> tuple[str, Sour
             f"{path}: folders of pictures without captions",
             "--format classes takes each folder's name as the prompt; or put a .txt beside each picture",
         )
-    said = ", ".join(f"--{SAYS[option]}" for option in _given(options))
+    said = ", ".join(f"--{SAYS[option]}" for option in _named_options(options))
     raise UsageError(
         f"{path}: no format fits what is there" + f" and has a use for {said}" * bool(said),
         f"--format NAME says what is missing; one of {', '.join(registry.names('importers'))}",
     )
 
 
-def _given(options: Options) -> list[str]:
+def _named_options(options: Options) -> list[str]:
     return [name for name in SAYS if getattr(options, name)]
 
 
@@ -133,7 +133,7 @@ def _first(path: Place, format: str | None, options: Options) -> tuple[str, Sour
     names = [*(name for name in registry.names("importers") if name not in ours), *ours]
     names.sort(key=lambda name: name in GENERIC)
     for name in [format] if format else names:
-        idle = {*_given(options)} - TAKES[name] if name in TAKES and name in ours else set()
+        idle = {*_named_options(options)} - TAKES[name] if name in TAKES and name in ours else set()
         if idle and format:
             said = ", ".join(f"--{SAYS[option]}" for option in sorted(idle))
             raise UsageError(
@@ -147,7 +147,7 @@ def _first(path: Place, format: str | None, options: Options) -> tuple[str, Sour
     return None
 
 
-def made_by(
+def fingerprint(
     place: Place, options: Options, opened: Opened, hashes: FileHashes, kept_out: Mapping[str, str]
 ) -> str:
     """What rows hang on beside the files that are told while they are read."""
@@ -169,7 +169,7 @@ def about_of(
     card = source.root.top if isinstance(source.root, HubPath) else source.root
     said = {
         "format": name,
-        "source": _told(place),
+        "source": _source_name(place),
         "license": license or source.license or declared(card) or "unknown",
         "revision": place.repository.commit if isinstance(place, HubPath) else None,
         "place": _where(place),

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from typing import Any
 
-from rpo_cli.colours import decoding_of, told
+from rpo_cli.colours import decoding_of, profile_notes
 from rpo_cli.errors import CorruptImage
 from rpo_cli.pictures import profile_of
 from rpo_cli.records import Image
@@ -23,7 +23,7 @@ def decoding_notes(store: Store, keys: Set[str]) -> list[str]:
     columns = ["image_id", "profile", "several"]
     rows = [row for row in store.columns("images", columns).to_pylist() if row["image_id"] in keys]
     profiles = Counter(row["profile"] for row in rows if row["profile"] is not None)
-    return told(profiles, sum(bool(row["several"]) for row in rows))
+    return profile_notes(profiles, sum(bool(row["several"]) for row in rows))
 
 
 def profiled(store: Store, manifest: Mapping[str, Any]) -> dict[str, int]:

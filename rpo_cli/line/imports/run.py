@@ -18,11 +18,11 @@ from rpo_cli.hashes import file_hashes
 from rpo_cli.line.formats import format_of
 from rpo_cli.line.imports.adopted import adopt, upgrade_imports
 from rpo_cli.line.imports.ledger import NAMED, Ledger
-from rpo_cli.line.imports.opening import about_of, beside, key_of, made_by, moved, open_source, place_of
+from rpo_cli.line.imports.opening import about_of, beside, fingerprint, key_of, moved, open_source, place_of
 from rpo_cli.line.imports.profiles import decoding_notes
 from rpo_cli.line.imports.reading import Contents, Taking, cache_folder
 from rpo_cli.line.imports.rows import RowMaker
-from rpo_cli.line.imports.sources import STAGE, entries, said_of
+from rpo_cli.line.imports.sources import STAGE, entries, settings_of_source
 from rpo_cli.line.imports.summary import ImportReport, report_of, whole_of
 from rpo_cli.line.session import Line
 from rpo_cli.records import FORMAT_VERSION
@@ -77,19 +77,19 @@ def import_source(
             upgrade_imports(line.store)
         earlier = entries(line.store).get(key, {})
         notes = [f"format: {name}" if format is None else "", source.note, moved(earlier, about)]
-        notes = _said(line, [*notes, *beside(line, key, about)])
+        notes = _say_all(line, [*notes, *beside(line, key, about)])
         about = {"chunk": earlier.get("chunk", line.settings.run.rows_per_part), **about}
         replaced = adopt(line, key, about)
         known = {name: earlier[name] for name in ("rows", "content") if name in earlier}
         more: dict[str, Any] = {"datasets": pins} if pins else {}
         line.record(imports={**replaced, key: {**known, **about}}, **more)
         with watching() as touched, file_hashes(rehash=line.rehash) as hashes:
-            made = made_by(place, options, opened, hashes, kept_out)
+            made = fingerprint(place, options, opened, hashes, kept_out)
             folder = cache_folder(key, about["chunk"])
             taking = Taking(
                 line=line,
                 source=source,
-                maker=RowMaker(key, about["source"], said_of(about), source.judged_by, kept_out),
+                maker=RowMaker(key, about["source"], settings_of_source(about), source.judged_by, kept_out),
                 contents=Contents(source, made, opened.apart, folder, touched, hashes),
                 size=about["chunk"],
                 limit=limit,
@@ -99,13 +99,13 @@ def import_source(
             taking.take()
         line.record(imports={key: {**about, **whole_of(taking.ledger)}})
         left = [*opened.left, *(source.left() if taking.whole else ())]
-        notes += _said(line, [f"{about['source']}: {note}" for note in left])
+        notes += _say_all(line, [f"{about['source']}: {note}" for note in left])
         seen = {key for claim in taking.ledger for key in claim.images}
-        notes += _said(line, decoding_notes(line.store, seen))
+        notes += _say_all(line, decoding_notes(line.store, seen))
         return report_of(line, taking, about, tuple(notes))
 
 
-def _said(line: Line, notes: list[str]) -> list[str]:
+def _say_all(line: Line, notes: list[str]) -> list[str]:
     """Tell what is to be told; returns it."""
     found = list(filter(None, notes))
     for note in found:

@@ -31,7 +31,7 @@ def sources(line: Line) -> Entries:
     return {key: about for key, about in entries(line.store).items() if not about.get("withdrawn")}
 
 
-def told_sources(line: Line) -> list[dict[str, str]]:
+def card_sources(line: Line) -> list[dict[str, str]]:
     """What cards say of the sources that take part: nothing of where they lie on somebody's machine."""
     told = {
         canonical_json(said): said
@@ -71,7 +71,7 @@ def _imported(line: Line, table: str) -> set[str]:
     return keys | {key for part in parts for key in line.store.part_keys(table, part)}
 
 
-def people_said(line: Line) -> dict[tuple[str, str], str]:
+def imported_feedback(line: Line) -> dict[tuple[str, str], str]:
     """(sha256 of a picture, prompt_id) → what imported feedback says of it; the first by key of several."""
     keys = imported(line, "critiques")
     columns = ["critique_id", "image_sha256", "prompt_id", "text"]
@@ -99,7 +99,7 @@ def rejects_of(line: Line, only: str | None = None) -> dict[str, int]:
     """Reason → rows that imports have rejected, as they were last looked at; of one source, when named."""
     found = {key: about for key, about in sources(line).items() if only in (None, key)}
     keys = set(claimed(line.store, {key for key, about in found.items() if has_ledger(about)}, "rejects"))
-    settings = {said_of(about) for about in found.values() if not has_ledger(about)}
+    settings = {settings_of_source(about) for about in found.values() if not has_ledger(about)}
     rows = line.store.columns("rejects", ["key_of", "stage", "reason", "settings"]).to_pylist()
     counts = Counter(
         row["reason"]
@@ -109,7 +109,7 @@ def rejects_of(line: Line, only: str | None = None) -> dict[str, int]:
     return dict(sorted(counts.items()))
 
 
-def said_of(about: dict[str, Any]) -> str:
+def settings_of_source(about: dict[str, Any]) -> str:
     """What stands as the settings in every row of a source."""
     said = {name: about[name] for name in TOLD if name in about and name != "format"}
     return canonical_json({"import": about["format"], **said})
@@ -149,7 +149,7 @@ class Withdrawn:
 
 def imported_sources(line: Line) -> list[ImportedSource]:
     """Every source that was imported, by name."""
-    found = [_as_told(key, about) for key, about in _named(line).items()]
+    found = [_imported_source(key, about) for key, about in _named(line).items()]
     return sorted(found, key=lambda item: (item.source, item.id))
 
 
@@ -158,7 +158,7 @@ def _named(line: Line) -> Entries:
     return {key: about for key, about in entries(line.store).items() if "replaced" not in about}
 
 
-def _as_told(key: str, about: dict[str, Any]) -> ImportedSource:
+def _imported_source(key: str, about: dict[str, Any]) -> ImportedSource:
     source, format, license = (str(about[name]) for name in ("source", "format", "license"))
     return ImportedSource(key, source, format, license, about.get("rows"), bool(about.get("withdrawn")))
 

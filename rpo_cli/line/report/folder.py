@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from rpo_cli.errors import UsageError
-from rpo_cli.files import draft_folder, told
+from rpo_cli.files import disk_errors, draft_folder
 
 INDEX = "index.html"
 MARK = b'<meta name="generator" content="rpo report">'
@@ -26,7 +26,7 @@ def drafted(folder: Path) -> Iterator[Path]:
         StorageError: something cannot be written.
     """
     refuse_foreign(folder)
-    with told(str(folder)), draft_folder(folder, DRAFT) as draft:
+    with disk_errors(str(folder)), draft_folder(folder, DRAFT) as draft:
         yield draft
         _move(draft, folder)
 
@@ -68,7 +68,7 @@ def refuse_foreign(folder: Path) -> None:
 def write(folder: Path, name: str, data: bytes) -> str:
     """Write a file and return its name. Not synced to the disk: a report can always be made again."""
     file = folder / name
-    with told(str(file)):
+    with disk_errors(str(file)):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(data)
     return name

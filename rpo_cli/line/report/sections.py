@@ -89,18 +89,18 @@ def review_tables(store: Store) -> list[Table]:
             who.name,
             f"{who.judged:,}",
             *(f"{who.choices.get(choice, 0):,}" for choice in choices),
-            _told(who.consistent),
-            _told(who.left),
+            _share_text(who.consistent),
+            _share_text(who.left),
         )
         for who in found.reviewers
     ]
     kinds = [
-        (who.name, kind, f"{share.cases:,}", _told(share))
+        (who.name, kind, f"{share.cases:,}", _share_text(share))
         for who in found.reviewers
         for kind, share in who.agreement.items()
     ]
     both = [
-        (f"{two.first} and {two.second}", f"{two.pairs:,}", f"{two.same:.3f}", _told(two.kappa))
+        (f"{two.first} and {two.second}", f"{two.pairs:,}", f"{two.same:.3f}", _share_text(two.kappa))
         for two in found.kappas
     ]
     heads = ("reviewer", "pairs", "a side", "tie", "no use", "same again, swapped", "left preferred")
@@ -119,7 +119,7 @@ def review_tables(store: Store) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def _told(share: Share | None) -> str:
+def _share_text(share: Share | None) -> str:
     return (
         "–" if share is None else f"{share.value:.3f} [{share.low:.3f},\N{NO-BREAK SPACE}{share.high:.3f}]"
     )

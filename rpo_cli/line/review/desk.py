@@ -11,7 +11,7 @@ from typing import Literal
 
 from rpo_cli.errors import RunLocked, UsageError
 from rpo_cli.line.review.agreement import rows_of
-from rpo_cli.line.review.queue import Blind, Place, Showing, Shown, counted, other, queue, secret
+from rpo_cli.line.review.queue import Blind, Place, Showing, ShownPicture, counted, other, queue, secret
 from rpo_cli.records import Verdict, content_key
 from rpo_cli.stages.people import standing, subject
 from rpo_cli.store import Part, Store, open_store
@@ -48,7 +48,7 @@ class Desk:
     store: Store
     reviewer: str
     blind: Blind
-    pictures: Shown
+    pictures: ShownPicture
     limit: int | None = None
     repeat: float = 0.1
     _queue: list[Showing] = field(default_factory=list)
@@ -225,7 +225,7 @@ def open_desk(
                 "go on in that window, or give another name with --reviewer",
             ) from error
         blind = Blind(key, reviewer)
-        desk = Desk(store, reviewer, blind, Shown(store, blind), limit, repeat)
+        desk = Desk(store, reviewer, blind, ShownPicture(store, blind), limit, repeat)
         desk.load()
         if not desk.progress().total:
             raise UsageError(f"{path}: no accepted pairs to judge", f"rpo build-pairs {path}")

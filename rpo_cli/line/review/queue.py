@@ -16,7 +16,7 @@ from PIL.Image import Image as Picture
 from PIL.Image import Resampling
 
 from rpo_cli.errors import CorruptImage
-from rpo_cli.files import create, draft_of, make_folder, sync, told
+from rpo_cli.files import create, disk_errors, draft_of, make_folder, sync
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import EDITED, Edit, Image
 from rpo_cli.stages.people import Subject, subject
@@ -142,7 +142,7 @@ def secret(folder: Path) -> bytes:
         StorageError: it cannot be written.
     """
     path = folder / KEY
-    with told(str(path)):
+    with disk_errors(str(path)):
         make_folder(folder)
         if not path.exists():
             draft = draft_of(path)
@@ -164,7 +164,7 @@ PLAIN = 0  # no compression: an edit's file is often the longer one, and a brows
 
 
 @dataclass
-class Shown:
+class ShownPicture:
     """Pictures by token, read when they are asked for; may be asked by several threads."""
 
     store: Store

@@ -87,7 +87,7 @@ def reference_of(line: Line, objective: Objective) -> str:
 
 
 def _of_the_reference(line: Line, objective: Objective) -> Checks:
-    asked = line.settings.rounds.reference if "reference" in asked_now(line) else None
+    asked = line.settings.rounds.reference if "reference" in named_settings(line) else None
     found = reference_of(line, objective)
     kept = bool(line.settings.train.reference_draws)
     return [
@@ -107,7 +107,7 @@ def _of_the_reference(line: Line, objective: Objective) -> Checks:
     ]
 
 
-def asked_now(line: Line) -> set[str]:
+def named_settings(line: Line) -> set[str]:
     """Settings of rounds that somebody names, and that are not the default."""
     silent = ("default", f"preset {line.resolved.preset}")
     return {
@@ -119,7 +119,7 @@ def asked_now(line: Line) -> set[str]:
 
 
 def _of_other_methods(line: Line, objective: Objective) -> Checks:
-    changed, sapo = asked_now(line), objective.losers == "renoised"
+    changed, sapo = named_settings(line), objective.losers == "renoised"
     return [
         ("strengths" in changed and not sapo, "rounds.strengths: only sapo puts noise on winners"),
         ("buffer" in changed and not sapo, "rounds.buffer: only sapo uses losers again"),

@@ -131,7 +131,7 @@ def _walk(line: Line, number: int, given: dict[str, list[str]]) -> RoundNumbers:
     trained = fine_tune(nested, start_of(line, number))
     found = measure(nested, number, pairs, trained)
     if not trained.skipped:
-        nested.observer.note(_told(found))
+        nested.observer.note(_round_line(found))
     return found
 
 
@@ -153,7 +153,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _told(found: RoundNumbers) -> str:
+def _round_line(found: RoundNumbers) -> str:
     """ "clip 22.1 ± 0.3 (1.2 over seeds), 12 pairs, 4 inside the noise"."""
     parts = [
         f"{name} {reward.mean:.4g}"

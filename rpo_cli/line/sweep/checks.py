@@ -11,12 +11,12 @@ from rpo_cli.errors import RpoError, SettingsError, UsageError
 from rpo_cli.line.evaluation.evaluate import check_measure, checked_name
 from rpo_cli.line.evaluation.measurements import checked_guidances
 from rpo_cli.line.evaluation.nested import tuned_model
-from rpo_cli.line.evaluation.prompts import given_prompts, held_out_prompts
+from rpo_cli.line.evaluation.prompts import held_out_prompts, prompts_of_file
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.rounds.checks import check as check_rounds
 from rpo_cli.line.rounds.checks import in_rounds
 from rpo_cli.line.session import Line, open_line
-from rpo_cli.line.sweep.variants import FINISHED, ITSELF, Asked, Training, Variant, state
+from rpo_cli.line.sweep.variants import FINISHED, ITSELF, Request, Training, Variant, state
 from rpo_cli.line.training import dataset_of, fine_tune, own_settings
 from rpo_cli.resolve import NO_PRESET
 from rpo_cli.train.data.pairs import training_rows
@@ -41,7 +41,7 @@ class Ready:
     learning_rate: float | None
 
 
-def check_asked(line: Line, name: str, asked: Asked) -> Line:
+def check_request(line: Line, name: str, asked: Request) -> Line:
     """Refuse names, prompts, rewards and a measure that are no use; returns the line to evaluate with.
 
     Raises:
@@ -77,7 +77,7 @@ def refuse_settings(line: Line) -> None:
         raise UsageError(f"--set {taken[0]}: a sweep gives each training its own", "leave it out")
 
 
-def _measured_by(line: Line, asked: Asked) -> Line:
+def _measured_by(line: Line, asked: Request) -> Line:
     """The run as the evaluation opens it: with the model that is tuned, and the rewards asked for."""
     model = {key: value for key, value in asked.options.items() if key == "train.model"}
     found = opened(line, model)
@@ -90,12 +90,12 @@ def _measured_by(line: Line, asked: Asked) -> Line:
     return found
 
 
-def prompts_of(line: Line, asked: Asked) -> Sequence[str]:
+def prompts_of(line: Line, asked: Request) -> Sequence[str]:
     """Those that the trainings are measured on."""
     if asked.prompts is None:
         return held_out_prompts(line, asked.limit).texts
     seen, file = asked.allow_training_prompts, Path(asked.prompts)
-    return given_prompts(line, file, asked.column, asked.limit, allow_seen=seen).texts
+    return prompts_of_file(line, file, asked.column, asked.limit, allow_seen=seen).texts
 
 
 def opened(line: Line, options: Mapping[str, Any]) -> Line:
@@ -115,7 +115,7 @@ def command_options(line: Line) -> dict[str, Any]:
     return {name: value for name, value in told.items() if name not in ITSELF}
 
 
-def ready(line: Line, asked: Asked, grid: Sequence[Variant]) -> list[Ready]:
+def ready(line: Line, asked: Request, grid: Sequence[Variant]) -> list[Ready]:
     """Every variant, checked as `rpo train` checks it.
 
     Raises:
@@ -136,7 +136,7 @@ def ready(line: Line, asked: Asked, grid: Sequence[Variant]) -> list[Ready]:
     return found
 
 
-def _ready(line: Line, asked: Asked, variant: Variant) -> Ready:
+def _ready(line: Line, asked: Request, variant: Variant) -> Ready:
     options = {**command_options(line), **asked.options, **variant.options}
     options = {name: value for name, value in options.items() if name not in ITSELF - {"train.method"}}
     own = opened(line, options)
@@ -184,7 +184,7 @@ def _raise(errors: Sequence[RpoError]) -> None:
         raise SettingsError("settings of the trainings", list(problems), "; ".join(hints))
 
 
-def is_made(line: Line, told: Ready, training: Training) -> bool:
+def is_finished(line: Line, told: Ready, training: Training) -> bool:
     """Whether a training is finished; what bears its name and is another one is refused.
 
     Raises:

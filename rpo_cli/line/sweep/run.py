@@ -17,16 +17,16 @@ from typing import Any
 
 from rpo_cli.line.evaluation.evaluate import FOLDER as EVALUATIONS
 from rpo_cli.line.evaluation.evaluate import PICTURES, Evaluation, evaluate
-from rpo_cli.line.evaluation.prompts import kept_asked
+from rpo_cli.line.evaluation.prompts import request_kept
 from rpo_cli.line.session import Line
-from rpo_cli.line.sweep.checks import Ready, check_asked, prompts_of, ready, refuse_settings
+from rpo_cli.line.sweep.checks import Ready, check_request, prompts_of, ready, refuse_settings
 from rpo_cli.line.sweep.trainings import Curves, curves_of, train_all
 from rpo_cli.line.sweep.variants import (
-    Asked,
     Given,
+    Request,
     Training,
-    asked_of,
     remember,
+    request_of,
     state,
     trainings,
     variants,
@@ -119,8 +119,8 @@ def sweep(line: Line, name: str, given: Given, unset: Sequence[str] = ()) -> Swe
 def _looked(line: Line, name: str, given: Given, unset: Sequence[str]) -> "tuple[_Looked, Line]":
     refuse_settings(line)
     told = {"options": line.resolved.told("training", earlier=False), **given}
-    asked = asked_of(line, name, told, unset)
-    measured = check_asked(line, name, asked)
+    asked = request_of(line, name, told, unset)
+    measured = check_request(line, name, asked)
     grid = variants(asked)
     first = line.settings.train.seed or asked.options.get("train.seed") or 0
     seeds = tuple(range(first, first + asked.seeds))
@@ -144,7 +144,7 @@ def _looked(line: Line, name: str, given: Given, unset: Sequence[str]) -> "tuple
 class _Looked:
     """A sweep whose every mistake has been told."""
 
-    asked: Asked
+    asked: Request
     plan: SweepPlan
     ready: tuple[Ready, ...]
     trainings: tuple[Training, ...]
@@ -153,7 +153,7 @@ class _Looked:
 # --- what came of it -----------------------------------------------------------------------------------
 
 
-def _evaluated(line: Line, name: str, asked: Asked, members: Mapping[str, Sequence[str]]) -> Evaluation:
+def _evaluated(line: Line, name: str, asked: Request, members: Mapping[str, Sequence[str]]) -> Evaluation:
     """All settings beside the base; `rpo eval RUN --name NAME` asks the same again."""
     adapters = [f"{label}={','.join(models)}" for label, models in members.items()]
     wanted = {
@@ -168,7 +168,7 @@ def _evaluated(line: Line, name: str, asked: Asked, members: Mapping[str, Sequen
         "allow_training_prompts": asked.allow_training_prompts or None,
     }
     given = {option: value for option, value in wanted.items() if value is not None}
-    with kept_asked(line, name, given, dict.fromkeys(given)):
+    with request_kept(line, name, given, dict.fromkeys(given)):
         return evaluate(
             line,
             name=name,

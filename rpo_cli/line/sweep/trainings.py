@@ -9,7 +9,7 @@ from rpo_cli.errors import RpoError, RunLocked, SettingsError
 from rpo_cli.line.child import run_command
 from rpo_cli.line.report.sections import trainings
 from rpo_cli.line.session import Line
-from rpo_cli.line.sweep.checks import Ready, is_made, opened
+from rpo_cli.line.sweep.checks import Ready, is_finished, opened
 from rpo_cli.line.sweep.variants import Training
 from rpo_cli.line.training import own_settings
 from rpo_cli.resolve import NO_PRESET
@@ -106,7 +106,9 @@ def train_all(line: Line, told: Sequence[Ready], wanted: Sequence[Training]) -> 
         RpoError: one failed; names its log.
     """
     by_label = {one.variant.label: one for one in told}
-    made = [training for training in wanted if is_made(line, by_label[training.variant.label], training)]
+    made = [
+        training for training in wanted if is_finished(line, by_label[training.variant.label], training)
+    ]
     if made:
         line.observer.note(f"{len(made)} of {len(wanted)} trainings are there")
     for place, training in enumerate(wanted, 1):

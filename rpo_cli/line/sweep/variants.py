@@ -40,7 +40,7 @@ OPTIONS = {
 Given = Mapping[str, Any]
 
 
-class Asked(BaseModel):
+class Request(BaseModel):
     """What a sweep is asked for; paths are absolute.
 
     Attributes:
@@ -96,7 +96,7 @@ class Training:
 # --- the grid ------------------------------------------------------------------------------------------
 
 
-def variants(asked: Asked) -> list[Variant]:
+def variants(asked: Request) -> list[Variant]:
     """Method x beta x learning rate, each once; only what was given is an axis and part of the label."""
     places = product(
         dict.fromkeys(asked.methods),
@@ -148,13 +148,13 @@ def state(store: Store, name: str) -> str:
 # --- what run.json keeps -------------------------------------------------------------------------------
 
 
-def told_before(line: Line, name: str) -> dict[str, Any]:
+def earlier_request(line: Line, name: str) -> dict[str, Any]:
     """What earlier commands were asked of the sweep, paths absolute; {} for a new one."""
     found = line.store.read_manifest().get(SWEEPS, {}).get(name, {})
     return _paths(found, lambda values: anchored(values, line.store.files.local or Path()))
 
 
-def asked_of(line: Line, name: str, given: Given, unset: Sequence[str] = ()) -> Asked:
+def request_of(line: Line, name: str, given: Given, unset: Sequence[str] = ()) -> Request:
     """What is asked for: of this command, and for the rest of those before it, which is told in one line.
 
     Args:
@@ -164,7 +164,7 @@ def asked_of(line: Line, name: str, given: Given, unset: Sequence[str] = ()) -> 
     Raises:
         UsageError: no method, a number out of its limits, or other settings for a sweep that has begun.
     """
-    known = told_before(line, name)
+    known = earlier_request(line, name)
     before = _without(known, unset)
     now = _paths(
         {key: value for key, value in given.items() if value is not None},
@@ -175,7 +175,7 @@ def asked_of(line: Line, name: str, given: Given, unset: Sequence[str] = ()) -> 
     if not merged.get("methods"):
         raise _unnamed(line, name)
     try:
-        asked = Asked.model_validate(merged)
+        asked = Request.model_validate(merged)
     except ValidationError as error:
         raise _wrong(error, before, now) from error
     if before:
@@ -243,7 +243,7 @@ def _wrong(error: ValidationError, before: Given, now: Given) -> UsageError:
     return UsageError(f"{where}: {said}, not {item['input']!r}", hint)
 
 
-def _refuse_changed(line: Line, name: str, before: Given, now: Given, asked: Asked) -> None:
+def _refuse_changed(line: Line, name: str, before: Given, now: Given, asked: Request) -> None:
     """Trainings of other settings cannot go on under their names, and would be no sweep together."""
     changed = [
         f"{key} {text_of(before.get(key))}, not {text_of(now.get(key))}"
@@ -264,7 +264,7 @@ def _refuse_changed(line: Line, name: str, before: Given, now: Given, asked: Ask
         )
 
 
-def remember(line: Line, name: str, asked: Asked) -> None:
+def remember(line: Line, name: str, asked: Request) -> None:
     """Keep what was asked for, so that `rpo sweep RUN --name NAME` goes on."""
     told = asked.model_dump(mode="json", exclude_defaults=True)
     kept = _paths(told, lambda values: portable(values, line.store.files.local))

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from rpo_cli import registry, templates
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line.imports.sources import generates, imported, people_said
+from rpo_cli.line.imports.sources import generates, imported, imported_feedback
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import critics, models
 from rpo_cli.line.work import critique as styles
@@ -120,7 +120,7 @@ def critique_work(line: Line) -> Work:
     asked = templates.Templates.find(line.templates, styles.style(line))
     settings = canonical_json(styles.critique_settings(line, model.revision, asked.hashes))
     seed = line.settings.run.seed
-    people = {} if s.single_turn else people_said(line)
+    people = {} if s.single_turn else imported_feedback(line)
     tasks = critique.wanted(live_images(line), seed=seed, settings=settings, said=people)
 
     def stage(device: str, environment: str) -> Stage:

@@ -38,7 +38,7 @@ def critic_identity(line: Line) -> ModelIdentity:
     if s.critic is not None and not line.resolved.origins["critique.critic"].startswith("preset "):
         return line.know(served(s.critic))
     pinned = line.store.read_manifest().get("models", {}).get("critique.critic_url")
-    name = str(pinned).removeprefix("served:") if pinned else _asked(s)
+    name = str(pinned).removeprefix("served:") if pinned else _served_name(s)
     return line.know(served(name, "critique.critic_url"))
 
 
@@ -66,7 +66,7 @@ def _bytes(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
 
 
-def code_said(kind: str, name: str) -> dict[str, Any]:
+def code_settings(kind: str, name: str) -> dict[str, Any]:
     """Of code that is not ours: what of it belongs into a row's key; {} for our own."""
     code = registry.code_of(kind, name)
     return {"code": code} if code else {}
@@ -125,7 +125,7 @@ def check_python(setting: str, python: str | None, package: str) -> None:
         )
 
 
-def _asked(s: CritiqueSettings) -> str:
+def _served_name(s: CritiqueSettings) -> str:
     from rpo_cli.backends.served import the_served_name
 
     return the_served_name(s.critic_url, s.key_variable)
@@ -172,7 +172,7 @@ def reward_identity(line: Line, reward: str, ref: str) -> tuple[ModelIdentity, s
         model = line.identity(ref) if asked is None else _loadable(line, ref)
     said: dict[str, Any] = {"reward": reward, "model": model.revision, "dtype": s.dtype}
     said |= SCORERS[reward].said() if reward in SCORERS else {}
-    said |= code_said("rewards", reward)
+    said |= code_settings("rewards", reward)
     if asked:
         said["template"] = templates.find(asked, line.templates).sha256
         if s.backend != "transformers":

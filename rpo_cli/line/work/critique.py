@@ -7,7 +7,7 @@ from typing import Any
 
 from rpo_cli import templates
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.critics import REACHED, SERVED, code_said, server_settings
+from rpo_cli.line.work.critics import REACHED, SERVED, code_settings, server_settings
 from rpo_cli.shapes.preset import MODELS
 
 REPLIES = 2  # version of how a reply is read; the embedded critic's replies read the same in all
@@ -46,7 +46,7 @@ def critique_settings(line: Line, model: str, hashes: Mapping[str, str]) -> dict
     """
     s = line.settings.critique
     left_out = {"critic", "revision", "template", "batch_size", "chat_template_kwargs", *REACHED}
-    said = s.model_dump(exclude=left_out) | server_settings(s) | code_said("critics", s.backend)
+    said = s.model_dump(exclude=left_out) | server_settings(s) | code_settings("critics", s.backend)
     said |= {"chat_template_kwargs": s.chat_template_kwargs} if s.chat_template_kwargs else {}
     said |= {} if is_embedded(line) else {"replies": REPLIES}
     return {**said, "model": model, "templates": dict(hashes)}

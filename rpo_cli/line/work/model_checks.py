@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from rpo_cli import installing
-from rpo_cli.adapters import adapter_file, held, scaling_said
+from rpo_cli.adapters import adapter_file, held, scaling_config
 from rpo_cli.backends.lora import refuse
 from rpo_cli.backends.lora_names import DENOISERS, ORIGINAL, match
 from rpo_cli.errors import MissingDependency, UsageError
@@ -79,7 +79,7 @@ def _edits(chosen: Chosen, controlnet: str | None) -> None:
             f"edit.editor: {model.ref} is a {pipeline}, which draws pictures and edits none by itself",
             "give an editor, or a ControlNet beside it: --controlnet lllyasviel/control_v11e_sd15_ip2p",
         )
-    if served and pipeline not in served and not _made_of(chosen, pipeline):
+    if served and pipeline not in served and not _is_composed_of(chosen, pipeline):
         known = sorted({name for found in RECIPES["editors"].values() for name in found.pipelines})
         raise UsageError(
             f"edit.editor: {model.ref} is a {pipeline}, but '{chosen.name}' takes {', '.join(served)}",
@@ -96,7 +96,7 @@ def _installed(chosen: Chosen) -> None:
         )
 
 
-def _made_of(chosen: Chosen, pipeline: str) -> bool:
+def _is_composed_of(chosen: Chosen, pipeline: str) -> bool:
     """Whether a ControlNet editor is put together from this pipeline's parts."""
     return "controlnet" in chosen.recipe.takes and pipeline in (SD, CONTROLNET, CONTROLNET_IMG2IMG)
 
@@ -160,7 +160,7 @@ def check_lora(line: Line, model: ModelIdentity, ref: str) -> None:
         return
     file = adapter_file(ref)
     layers = held(file)
-    scaling_said(file)
+    scaling_config(file)
     others = len(list(Path(ref).glob("*.safetensors"))) - 1
     if others > 0:
         line.say(f"{ref}: {file.name} is the LoRA; {others} other .safetensors of the folder are not read")

@@ -15,7 +15,7 @@ from rpo_cli.adapters import ADAPTER, adapter_file, held
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.identity import CONFIGS, ModelIdentity, served
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.critics import SERVED, code_said, required
+from rpo_cli.line.work.critics import SERVED, code_settings, required
 from rpo_cli.recipes import recipe, serving
 from rpo_cli.recipes.kinds import CONTROLNET, SD, Recipe
 from rpo_cli.scopes import GENERATOR, HANGS
@@ -77,7 +77,7 @@ def generator(line: Line) -> Chosen:
     said |= {"denoiser": denoiser.revision} if denoiser else {}
     # of our other names steps, guidance and scheduler tell all that a row depends on
     said |= {"backend": name} if how.options or name == ONE_STEP else {}
-    said |= code_said("generators", name)
+    said |= code_settings("generators", name)
     own = {key: value for key, value in how.options.items() if numbers.get(key) is None}
     options = {**plain, **numbers, "lora": s.lora, "denoiser": s.denoiser, **own}
     if adapter is not None and adapter.commit:
@@ -134,7 +134,7 @@ def editor(line: Line) -> Chosen:
         "dtype": s.dtype,
     }
     extra = s.model_dump(include={"control_scale", "strength", "area"}, exclude_none=True)
-    said = {"backend": name, **options, **extra, "model": model.revision, **code_said("editors", name)}
+    said = {"backend": name, **options, **extra, "model": model.revision, **code_settings("editors", name)}
     options |= {**extra, **how.options}
     if controlnet is not None:
         said |= {"controlnet": controlnet.revision}

@@ -71,15 +71,15 @@ def require_scores(line: Line, *, allow_missing: bool = False) -> None:
     if bad and not allow_missing:
         run = line.store.url
         raise RpoError(
-            "; ".join(f"score {_told(item)}, more than {MOST:.0%}" for item in bad),
+            "; ".join(f"score {_reward_line(item)}, more than {MOST:.0%}" for item in bad),
             f"mend the reward, then rpo build-pairs {run} --retry-rejects; --allow-missing goes on "
             "without these scores",
         )
     for item in found:
-        line.say(f"score {_told(item)}: rejects, until --retry-rejects")
+        line.say(f"score {_reward_line(item)}: rejects, until --retry-rejects")
 
 
-def _told(item: Unscored) -> str:
+def _reward_line(item: Unscored) -> str:
     tried = item.present + item.no_number
     return f"{item.reward}: {item.no_number:,} of {tried:,} scores are no numbers (NaN or infinite)"
 

@@ -21,8 +21,8 @@ from rpo_cli.shapes.grammar import (
     sample_any,
 )
 from rpo_cli.shapes.recipe import critic_words as words
-from rpo_cli.shapes.recipe.asked import FOREIGN_SHARE, foreign, said, wanted_for
 from rpo_cli.shapes.recipe.critic_tokenizer import AROUND, ASSISTANT, END, GLOBAL, IMAGE, USER
+from rpo_cli.shapes.recipe.mismatches import FOREIGN_SHARE, foreign, random_caption, wanted_for
 from rpo_cli.shapes.towards import flaws
 
 IMAGE_TOKENS = 16
@@ -71,7 +71,7 @@ def talk(kind: str, seen: Scene, rng: random.Random) -> str:
         return TALKS[kind](seen, None, foreign(rng))
     changes = rng.choice((0, 0, 0, 1, 1, 2)) if kind == "ask" and rng.random() < 0.9 else None
     wanted = wanted_for(seen, rng, changes)
-    return TALKS[kind](seen, wanted, said(wanted, rng))
+    return TALKS[kind](seen, wanted, random_caption(wanted, rng))
 
 
 def vocabulary_texts() -> Iterator[str]:
@@ -82,7 +82,7 @@ def vocabulary_texts() -> Iterator[str]:
     for _ in range(1500):
         wanted, seen = sample_any(rng), _any_seen(rng)
         for write in TALKS.values():
-            yield write(seen, wanted, said(wanted, rng)).replace(PICTURE, " ")
+            yield write(seen, wanted, random_caption(wanted, rng)).replace(PICTURE, " ")
         yield two_turns(seen, None, "").replace(PICTURE, " ")
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from rpo_cli.shapes.edits import say
 from rpo_cli.shapes.grammar import INVERSE, UNKNOWN, Scene, article, canonical, noun
-from rpo_cli.shapes.towards import Flaw, assign, flaws, plan
+from rpo_cli.shapes.towards import Mismatch, assign, flaws, plan
 
 MAX_INSTRUCTIONS = 3
 ALL_RIGHT = "It matches the prompt."
@@ -42,7 +42,7 @@ def seen_sentence(seen: Scene) -> str:
     return f"On {_shown(seen)}."
 
 
-def asked_sentence(wanted: Scene) -> str:
+def prompt_sentence(wanted: Scene) -> str:
     """The prompt in the words and order of `seen_sentence`: then comparing is reading along two lines."""
     return f"The prompt asks for {_shown(wanted)}."
 
@@ -60,7 +60,7 @@ def _shown(seen: Scene) -> str:
     return f"{seen.background}: {told}"
 
 
-def detail(flaw: Flaw, wanted: Scene) -> str:
+def detail(flaw: Mismatch, wanted: Scene) -> str:
     """One flaw in words, naming the wanted thing by its colour and shape."""
     seen = "unclear" if flaw.seen == UNKNOWN else flaw.seen
     if flaw.aspect == "count":
@@ -92,7 +92,7 @@ def critique_text(seen: Scene, wanted: Scene | None) -> str:
     if wanted is None:
         return " ".join([seen_sentence(seen), *found])
     told = in_prompt_order(seen, wanted)
-    return " ".join([seen_sentence(told), asked_sentence(wanted), *(found or [ALL_RIGHT])])
+    return " ".join([seen_sentence(told), prompt_sentence(wanted), *(found or [ALL_RIGHT])])
 
 
 def instructions(seen: Scene, wanted: Scene | None) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from rpo_cli.shapes.edits import KINDS, OPPOSITE, VALUES, Change, Edit, apply_all, say
+from rpo_cli.shapes.edits import KINDS, OPPOSITE, VALUES, Change, SceneEdit, apply_all, say
 from rpo_cli.shapes.grammar import (
     BACKGROUNDS,
     COLOURS,
@@ -23,7 +23,7 @@ def _other(rng: random.Random, names: tuple[str, ...], but: str | None) -> str:
     return rng.choice([name for name in names if name != but])
 
 
-def draw_edits(scene: Scene, rng: random.Random, count: int) -> tuple[list[Edit], Change]:
+def draw_edits(scene: Scene, rng: random.Random, count: int) -> tuple[list[SceneEdit], Change]:
     """`count` random edits that can be asked for at once, and what they do together."""
     while True:
         drawn = [draw_edit(scene, rng) for _ in range(count)]
@@ -33,7 +33,7 @@ def draw_edits(scene: Scene, rng: random.Random, count: int) -> tuple[list[Edit]
             return drawn, change
 
 
-def draw_edit(scene: Scene, rng: random.Random, kind: str | None = None) -> Edit:
+def draw_edit(scene: Scene, rng: random.Random, kind: str | None = None) -> SceneEdit:
     """A random edit that fits the scene and changes it; `kind` fixes its kind (which must be
     possible).
     """
@@ -43,20 +43,20 @@ def draw_edit(scene: Scene, rng: random.Random, kind: str | None = None) -> Edit
     target = rng.randrange(count)
     thing = scene.things[target]
     if kind == "background":
-        return Edit(kind, value=_other(rng, tuple(BACKGROUNDS), scene.background))
+        return SceneEdit(kind, value=_other(rng, tuple(BACKGROUNDS), scene.background))
     if kind == "add":
         place = OPPOSITE.get(scene.position or "") if rng.random() < 0.75 else None
-        return Edit(kind, value=place or rng.choice(tuple(OPPOSITE)), thing=sample_thing(rng))
+        return SceneEdit(kind, value=place or rng.choice(tuple(OPPOSITE)), thing=sample_thing(rng))
     if kind == "move" and count == 1:
-        return Edit(kind, 0, _other(rng, POSITIONS, scene.position))
+        return SceneEdit(kind, 0, _other(rng, POSITIONS, scene.position))
     if kind == "move":
         now = scene.relation if target == 0 else INVERSE[scene.relation or ""]
-        return Edit(kind, target, _other(rng, RELATIONS, now), 1 - target)
+        return SceneEdit(kind, target, _other(rng, RELATIONS, now), 1 - target)
     if kind == "reshape":
-        return Edit(kind, target, _draw_shape(thing, rng))
+        return SceneEdit(kind, target, _draw_shape(thing, rng))
     now = {"recolour": thing.colour, "resize": thing.size}.get(kind)
     value = _other(rng, VALUES[kind], now) if kind in VALUES else None
-    return Edit(kind, target, value)
+    return SceneEdit(kind, target, value)
 
 
 def _draw_shape(thing: Thing, rng: random.Random) -> str:

@@ -19,9 +19,9 @@ from transformers import CLIPConfig, CLIPModel, CLIPProcessor
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
 from rpo_cli.shapes.grammar import UNKNOWN, Scene, canonical, sample_scene, swapped
-from rpo_cli.shapes.recipe.asked import askable, changed, said, wanted_for
 from rpo_cli.shapes.recipe.export import stamp
 from rpo_cli.shapes.recipe.look import LOOK_SIZES, label, look_loss
+from rpo_cli.shapes.recipe.mismatches import askable, changed, random_caption, wanted_for
 from rpo_cli.shapes.recipe.seen import Seen, augment, load_seen
 from rpo_cli.shapes.recipe.tokenizer import MAX_LENGTH, build_tokenizer
 from rpo_cli.shapes.recipe.training import (
@@ -188,7 +188,7 @@ def main(arguments: list[str]) -> None:
     def loss_of(step: int) -> Tensor:
         rng = random.Random(step_seed(settings, step))
         scenes, pixels, wanted = batch_of(seen, settings.batch, rng)
-        ids = tokenizer([said(scene, rng) for scene in wanted], return_tensors="pt", **PADDING)
+        ids = tokenizer([random_caption(scene, rng) for scene in wanted], return_tensors="pt", **PADDING)
         labels = torch.tensor([label(scene) for scene in scenes])
         with torch.autocast(settings.device, dtype=torch.bfloat16):
             return reward_loss(clip, head, ids, augment(pixels), matches(scenes, wanted), labels)

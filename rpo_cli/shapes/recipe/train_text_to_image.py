@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, caption, sample_scene, swapped
 from rpo_cli.shapes.recipe import diffusion
 from rpo_cli.shapes.recipe.latents import cached_latents, draw_seed
-from rpo_cli.shapes.recipe.mistold import mistold
 from rpo_cli.shapes.recipe.tokenizer import build_tokenizer
 from rpo_cli.shapes.recipe.train_vae import load_vae
 from rpo_cli.shapes.recipe.training import (
@@ -24,6 +23,7 @@ from rpo_cli.shapes.recipe.training import (
     settings_of,
     step_seed,
 )
+from rpo_cli.shapes.recipe.wrong_captions import mistold
 from rpo_cli.shapes.render import render
 
 DEFAULTS = Settings(Path(".train/text-to-image"), steps=14_000, batch=32, lr=8e-4, decay=0.998)

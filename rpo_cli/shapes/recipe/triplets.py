@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from PIL import Image
 
-from rpo_cli.shapes.edits import JOIN, Edit, apply_all, say
+from rpo_cli.shapes.edits import JOIN, SceneEdit, apply_all, say
 from rpo_cli.shapes.grammar import UNKNOWN, Scene, sample_scene, split_of
 from rpo_cli.shapes.oracle import Reading
 from rpo_cli.shapes.recipe.draws import draw_edits
@@ -30,7 +30,7 @@ class Triplet:
 
     before: Scene
     before_layout: Layout
-    edits: tuple[Edit, ...]
+    edits: tuple[SceneEdit, ...]
     after: Scene
     after_layout: Layout
 

@@ -20,7 +20,7 @@ from PIL import ImageOps
 from PIL.Image import Image as Picture
 from torch import Tensor
 
-from rpo_cli.colours import told
+from rpo_cli.colours import profile_notes
 from rpo_cli.compute import run_halving
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.pictures import decode, read
@@ -304,7 +304,7 @@ class Builder:
                 tensors |= self._latents_of(list(items), bucket)
             self._latents.add(tensors)
             self._observer.advance(len(block), 0)
-        for note in told(profiles):
+        for note in profile_notes(profiles):
             self._observer.note(note)
 
     def _latents_of(

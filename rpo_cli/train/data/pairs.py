@@ -30,7 +30,7 @@ BATCH_ROWS = 64  # rows in memory at a time
 
 
 @dataclass(frozen=True)
-class Pair:
+class TrainingPair:
     """A labelled pair: SHA-256 of the encoded bytes of both sides, and the caption.
 
     The rest is None unless it was asked for: `dispersion` in [0, 1], 1 where the judges toss a coin;
@@ -52,7 +52,7 @@ class Pair:
         return self.winner, self.loser
 
 
-def read_pairs(dataset: Path, split: str, extra: Sequence[str] = ()) -> list[Pair]:
+def read_pairs(dataset: Path, split: str, extra: Sequence[str] = ()) -> list[TrainingPair]:
     """All pairs of a split, in file order; [] when the split has no file.
 
     Args:
@@ -111,7 +111,7 @@ def fingerprint(dataset: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def is_made_on(dataset: Path, known: str) -> bool:
+def is_of_dataset(dataset: Path, known: str) -> bool:
     """Whether `known`, the data of a training, is this dataset now; earlier versions hashed its files."""
     return known in (fingerprint(dataset), _file_fingerprint(dataset))
 
@@ -182,7 +182,7 @@ def _unreadable(path: Path, error: Exception) -> UsageError:
     return UsageError(f"{path}: not a readable Parquet file: {error}", "build or download it again")
 
 
-def _pair(row: dict[str, Any], where: str, extra: Sequence[str]) -> Pair:
+def _pair(row: dict[str, Any], where: str, extra: Sequence[str]) -> TrainingPair:
     for column in COLUMNS[:2]:
         if not isinstance(row[column], bytes) or not row[column]:
             raise UsageError(
@@ -197,7 +197,7 @@ def _pair(row: dict[str, Any], where: str, extra: Sequence[str]) -> Pair:
     if "share_0" in numbers:
         first = numbers.pop("share_0")
         numbers["share"] = first if winner == digests[0] else 1 - first
-    return Pair(winner, loser, row["caption"] or "", **numbers)
+    return TrainingPair(winner, loser, row["caption"] or "", **numbers)
 
 
 def _number(value: Any, column: str, where: str) -> float:

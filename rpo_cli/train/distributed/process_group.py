@@ -72,7 +72,7 @@ class World:
             LostProcess: one has ended.
         """
         if self.size > 1:
-            with _told():
+            with _lost_process_errors():
                 dist.all_reduce(torch.zeros(1), group=self.control)
 
     def agree(self, text: str) -> None:
@@ -85,7 +85,7 @@ class World:
             return
         mine = torch.frombuffer(bytearray(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)
         found = [torch.empty_like(mine) for _ in range(self.size)]
-        with _told():
+        with _lost_process_errors():
             dist.all_gather(found, mine, group=self.control)
         if not all(torch.equal(mine, other) for other in found):
             raise RpoError(
@@ -107,7 +107,7 @@ class World:
             while slopes and sum(slope.numel() for slope in some) + slopes[-1].numel() <= CHUNK:
                 some.append(slopes.pop())
             flat = torch.cat([slope.reshape(-1) for slope in some])
-            with _told():
+            with _lost_process_errors():
                 dist.all_reduce(flat)
             parts = flat.split([slope.numel() for slope in some])
             for slope, part in zip(some, parts, strict=True):
@@ -122,7 +122,7 @@ class World:
         padded = values.new_zeros(len(values), max(counts))
         padded[:, : values.shape[1]] = values
         found = [torch.empty_like(padded) for _ in counts]
-        with _told():
+        with _lost_process_errors():
             dist.all_gather(found, padded)
         return torch.cat([part[:, :count] for part, count in zip(found, counts, strict=True)], dim=1)
 
@@ -143,7 +143,7 @@ def joined(rank: int, size: int, device: str, method: str = "env://") -> Iterato
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
-    with _told():
+    with _lost_process_errors():
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             init_method=method,
@@ -189,7 +189,7 @@ def gather_tables(world: World, tables: Mapping[str, Tensor], counts: list[int])
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def _lost_process_errors() -> Iterator[None]:
     """Make a failing exchange a LostProcess."""
     try:
         yield

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rpo_cli.config import PairWeight, SoftLabels, TimestepWeight
-from rpo_cli.train.data.pairs import Pair
+from rpo_cli.train.data.pairs import TrainingPair
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,7 +30,7 @@ MIN_SNR = 5.0  # γ of Hang et al. 2023, arXiv:2303.09556
 SMOOTH_SCALE = 10.0  # SmPO's
 
 
-def raw_weight(kind: PairWeight, pair: Pair) -> float:
+def raw_weight(kind: PairWeight, pair: TrainingPair) -> float:
     """A pair's weight before it is scaled to a mean of 1.
 
     dispersion: −ln D, after Mallows-DPO. margin, agreement: themselves. smooth-margin: 10(2p − 1) with
@@ -46,7 +46,7 @@ def raw_weight(kind: PairWeight, pair: Pair) -> float:
     return value
 
 
-def weight_scale(kind: PairWeight, pairs: Sequence[Pair]) -> float:
+def weight_scale(kind: PairWeight, pairs: Sequence[TrainingPair]) -> float:
     """What makes the mean weight of the training pairs 1."""
     if kind in ("none", "smooth-margin"):
         return 1.0
@@ -54,13 +54,13 @@ def weight_scale(kind: PairWeight, pairs: Sequence[Pair]) -> float:
     return len(pairs) / total if total > 0 else 1.0
 
 
-def pair_weight(kind: PairWeight, pair: Pair, scale: float) -> float:
+def pair_weight(kind: PairWeight, pair: TrainingPair, scale: float) -> float:
     """The multiplier of a pair's logit; scaled ones are held in [0.2, 5]."""
     weight = scale * raw_weight(kind, pair)
     return weight if kind in ("none", "smooth-margin") else min(max(weight, LIGHTEST), HEAVIEST)
 
 
-def soft_label(kind: SoftLabels, pair: Pair) -> float:
+def soft_label(kind: SoftLabels, pair: TrainingPair) -> float:
     """Probability that the winner is the better one: a share of rewards or of judges, or σ(margin)."""
     if kind == "share":
         return value_of(pair, "share")
@@ -69,7 +69,7 @@ def soft_label(kind: SoftLabels, pair: Pair) -> float:
     return value_of(pair, "agreement") if kind == "agreement" else 1.0
 
 
-def value_of(pair: Pair, column: str) -> float:
+def value_of(pair: TrainingPair, column: str) -> float:
     value: float | None = getattr(pair, column)
     assert value is not None, f"{column} was not read"
     return value

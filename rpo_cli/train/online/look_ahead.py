@@ -18,9 +18,9 @@ from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.look_ahead.plan import Memory, blank_pass, blank_policy, known_peak, memory_of, passes
 from rpo_cli.train.online.compose import settled_online
 from rpo_cli.train.online.lesson import State
-from rpo_cli.train.online.loop import Inputs, drawn, enough_memory, learned, load_judges, ready
+from rpo_cli.train.online.loop import Inputs, drawn, enough_memory, learned, load_scorers, ready
 from rpo_cli.train.online.rollout import (
-    Judges,
+    Scorers,
     drawn_in_round,
     grid_of,
     latent_shape,
@@ -208,7 +208,7 @@ def probe_online(
     teacher, state = ready(inputs, observer, ALONE)
     remaining = max(0, (settings.rounds or 0) - state.round)
     with enough_memory(settings):
-        judges = load_judges(inputs, teacher)
+        judges = load_scorers(inputs, teacher)
         timed(*short_round(inputs, teacher, 1), judges, state, observer)
         short, briefly = short_round(inputs, teacher, batches)
         drawing, learning, pictures, uses = timed(short, briefly, judges, state, observer)
@@ -231,7 +231,7 @@ def short_round(inputs: Inputs, teacher: Teacher, batches: int) -> tuple[Inputs,
 
 
 def timed(
-    inputs: Inputs, teacher: Teacher, judges: Judges, state: State, observer: Observer
+    inputs: Inputs, teacher: Teacher, judges: Scorers, state: State, observer: Observer
 ) -> tuple[float, float, int, int]:
     """Seconds of drawing and of learning; pictures that were drawn, and uses of them."""
     began = _clock(inputs.device)

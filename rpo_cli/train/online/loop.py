@@ -25,9 +25,9 @@ from rpo_cli.train.objectives.online import OnlineObjective
 from rpo_cli.train.online.credit import Memory
 from rpo_cli.train.online.lesson import State, lesson
 from rpo_cli.train.online.rollout import (
-    Judges,
     Prompts,
     Rollout,
+    Scorers,
     drawn_in_round,
     grid_of,
     latent_shape,
@@ -80,7 +80,7 @@ def run_rounds(
     observer.start("train", inputs.settings.rounds or 0, state.round)
     with closing(opened(inputs, state, world)) as journal, enough_memory(inputs.settings):
         if state.round < (inputs.settings.rounds or 0):
-            loop(inputs, teacher, load_judges(inputs, teacher), state, journal, observer)
+            loop(inputs, teacher, load_scorers(inputs, teacher), state, journal, observer)
     observer.finish()
     first, last = journal.ends()[:2]
     if world.leads:
@@ -123,10 +123,10 @@ def fingerprint(inputs: Inputs, state: State, policy: Policy) -> str:
     return content_key(*sections, *data, inputs.seed, state.round, weights)
 
 
-def load_judges(inputs: Inputs, teacher: Teacher) -> Judges:
+def load_scorers(inputs: Inputs, teacher: Teacher) -> Scorers:
     """What turns latents into rewards, set up."""
     encoders = teacher.sampler.family.load_encoders(inputs.device)
-    return Judges(encoders, inputs.rewards.build(inputs.device), inputs.rewards.batch_size)
+    return Scorers(encoders, inputs.rewards.build(inputs.device), inputs.rewards.batch_size)
 
 
 def opened(inputs: Inputs, state: State, world: World) -> Journal:
@@ -171,7 +171,7 @@ def start_or_resume(inputs: Inputs, policy: Policy) -> State:
 
 
 def loop(
-    inputs: Inputs, teacher: Teacher, judges: Judges, state: State, journal: Journal, observer: Observer
+    inputs: Inputs, teacher: Teacher, judges: Scorers, state: State, journal: Journal, observer: Observer
 ) -> None:
     """The rounds that are missing. A round is whole or never was."""
     while state.round < (inputs.settings.rounds or 0):
@@ -187,7 +187,7 @@ def loop(
             commit(inputs, teacher.sampler.policy, state)
 
 
-def drawn(inputs: Inputs, teacher: Teacher, judges: Judges, state: State, observer: Observer) -> Rollout:
+def drawn(inputs: Inputs, teacher: Teacher, judges: Scorers, state: State, observer: Observer) -> Rollout:
     """The pictures of the next round, counted.
 
     Raises:

@@ -90,7 +90,7 @@ Prompts = Sequence[tuple[str, str]]  # (prompt_id, prompt)
 
 
 @dataclass(frozen=True)
-class Judges:
+class Scorers:
     """What turns latents into rewards.
 
     Attributes:
@@ -136,7 +136,7 @@ def round_prompts(prompts: Prompts, seed: int, index: int, count: int) -> Prompt
 
 def roll_out(
     sampler: Sampler,
-    judges: Judges,
+    judges: Scorers,
     objective: OnlineObjective,
     online: OnlineSettings,
     prompts: Prompts,
@@ -289,7 +289,7 @@ def decode(encoders: Encoders, latents: Tensor) -> list[Picture]:
 
 
 def scored(
-    judges: Judges, prompts: Sequence[str], latents: Tensor, observer: Observer
+    judges: Scorers, prompts: Sequence[str], latents: Tensor, observer: Observer
 ) -> dict[str, Floats]:
     """Every reward of every picture, (N,) each.
 

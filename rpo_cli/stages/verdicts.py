@@ -22,7 +22,7 @@ from rpo_cli.text import normalised
 WON = {"seeds": "seed_won", "self": "given_won"}  # the one way in which a pair of this kind is accepted
 
 
-def judge(
+def decide(
     pairs: Sequence[Candidate],
     differences: Sequence[Difference | None],
     settings: PairSettings,

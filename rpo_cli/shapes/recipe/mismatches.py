@@ -98,7 +98,7 @@ def wanted_for(seen: Scene, rng: random.Random, changes: int | None = None) -> S
     raise RuntimeError(f"no training prompt near {seen}")
 
 
-def said(scene: Scene, rng: random.Random) -> str:
+def random_caption(scene: Scene, rng: random.Random) -> str:
     """A caption in random words, sometimes written as a sentence."""
     text = caption(scene, rng.randrange(CAPTION_VARIANTS))
     return text[0].upper() + text[1:] + "." if rng.random() < 0.15 else text
