@@ -1,4 +1,7 @@
-"""The base of all sections of the settings, and some of them; `config.py` holds the others."""
+"""Every setting there is: frozen pydantic sections with their limits; `resolve.py` fills them.
+
+Long because it is a table: one field a setting, each with its bounds and its sentence for `--help`.
+"""
 
 import re
 from typing import Annotated, Any, Literal

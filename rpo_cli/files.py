@@ -1,4 +1,4 @@
-"""Files and folders that are drafted under a name nobody else has, and take their place in one step.
+"""Files that are whole or absent, never half: on a local disk or an object store, drafted and put in place.
 
 A process id names nothing here: in containers that share a disk every process may be number 1. So a draft
 has a random name and is made with O_EXCL, and whether its writer lives is asked of a kernel lock.

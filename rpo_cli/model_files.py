@@ -1,4 +1,4 @@
-"""What a safetensors file says of itself: names and shapes of its tensors, without reading any."""
+"""What of a model's files is read: headers, weights of a variant, parts that may be absent."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""What bytes are, by how they begin: formats of pictures that are read, and names of those that are not.
+"""Encoded pictures in and out: formats told by their bytes, one safe decode, one deterministic encode.
 
 Sources: the formats' own specifications; brands of ISO media files: https://mp4ra.org, HEIF: ISO 23008-12,
 AVIF: https://aomediacodec.github.io/av1-avif.

@@ -1,4 +1,7 @@
-"""Keys and seeds of rows: hashes of what determines them, never counters."""
+"""The rows of a run directory, one frozen pydantic model a table, and the keys and seeds of rows.
+
+A key is a hash of everything that determines the row, never a counter.
+"""
 
 import hashlib
 import json
@@ -214,7 +217,7 @@ class Preference(Row):
 
 
 class Claim(Row):
-    """What one source of imported rows says from one of its rows on: the ledger of `line/imports/ledger.py`.
+    """What one source of imported rows says from one of its rows on (`line/imports/ledger.py`).
 
     Of two claims of a source that start at the same row the one of the higher generation counts.
     """

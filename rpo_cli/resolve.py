@@ -1,4 +1,4 @@
-"""What is said of settings to whoever runs a command: what does not count, and what counts from earlier."""
+"""Settings from all sources, layered, with the origin of each value, and what is said of them."""
 
 import tomllib
 from collections.abc import Collection, Iterator, Mapping, Sequence

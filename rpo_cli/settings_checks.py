@@ -1,4 +1,4 @@
-"""Paths among the settings: one that is relative means the same from every folder.
+"""Every mistake of every source of the settings, told at once with its place; relative paths made absolute.
 
 An option is relative to where the command was typed, a line of a file to the file's folder. In run.json
 what lies inside the run is kept relative to it ("./prompts.txt"), so that a run can be moved; all else is

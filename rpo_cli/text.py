@@ -1,4 +1,4 @@
-"""The normal form of a prompt: what is the same to a reader is the same here.
+"""Text of files, and prompts in their normal form: UTF-8, with or without a mark, or what the user says.
 
 It decides the split, the caps per prompt and what a list of prompts to leave out means. A prompt's text and
 identity are its own, letter by letter.

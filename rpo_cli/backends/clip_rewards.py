@@ -1,4 +1,4 @@
-"""OpenCLIP's names of a CLIP's weights → those of transformers' CLIPModel.
+"""Rewards on a CLIP folder: CLIPScore, PickScore, HPSv2.1 and the LAION aesthetic predictor.
 
 Source: the attribute names of https://github.com/mlfoundations/open_clip and of transformers' CLIPModel.
 """

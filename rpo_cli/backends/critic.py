@@ -1,4 +1,4 @@
-"""Holds generated text to a JSON schema, token by token (llguidance: 40 of 40 valid, feasibility.md 2)."""
+"""A critic from any image-text-to-text model of transformers, held to a JSON schema token by token."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""Text to image with any diffusers text-to-image folder or hub id."""
+"""Text to image with any diffusers model: from noise, in one step, or from half-way back to noise."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

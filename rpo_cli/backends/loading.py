@@ -1,4 +1,4 @@
-"""Loading a transformers model and its processor the safe way, with errors in two lines."""
+"""Loading models the safe way: safetensors only, no remote code, errors in two lines."""
 
 import inspect
 import json
@@ -310,6 +310,6 @@ def _counts(pipe: Any, name: str, texts: Sequence[str]) -> list[int]:
     told = list(texts)
     if tokenizer.chat_template and not isinstance(encoder, (*CLIP, T5EncoderModel)):
         how = {"tokenize": False, "add_generation_prompt": True, "enable_thinking": False}
-        turns = ([{"role": "user", "content": text}] for text in load_or_refuse)
+        turns = ([{"role": "user", "content": text}] for text in told)
         told = [tokenizer.apply_chat_template(turn, **how) for turn in turns]
     return [len(ids) for ids in tokenizer(told, truncation=False, verbose=False).input_ids]

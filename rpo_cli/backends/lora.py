@@ -1,4 +1,4 @@
-"""What is said of a LoRA that is not, or not wholly, of a model."""
+"""Putting a LoRA onto a pipeline: every layer counted, every number where it belongs."""
 
 import math
 import re

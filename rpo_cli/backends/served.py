@@ -1,4 +1,4 @@
-"""The messages of OpenAI's chat API: what is sent of a conversation, and what an answer says."""
+"""A critic behind an OpenAI-compatible server (vLLM and others): messages, answers, probabilities."""
 
 import base64
 import hashlib

@@ -1,4 +1,4 @@
-"""What one command may use of a server: requests, and tokens where the server counts them."""
+"""Several servers of one model as one: balanced, retried with back-off, within a budget."""
 
 import os
 import threading
@@ -134,22 +134,22 @@ class Servers:
             BadAnswer: the server answered, with nothing of use.
             RpoError: no server answered in all tries: the row stays missing.
         """
-        told, tries, waited = 0, 0, 0.0
+        limited, tries, waited = 0, 0, 0.0
         while True:
-            waited += self._wait_for_leave(tokens_used + tries)
+            waited += self._wait_for_leave(limited + tries)
             before = self._answered
             endpoint = self._take()
             try:
                 answer = fetch(endpoint, path, body, seconds=self._seconds, most_bytes=self._most_bytes)
             except NoAnswer as failure:
-                told, tries = (tokens_used + 1, tries) if failure.limited else (tokens_used, tries + 1)
+                limited, tries = (limited + 1, tries) if failure.limited else (limited, tries + 1)
                 self._put_back(endpoint, failure, max(0, tries - 1))
-                over = told >= MOST_LIMITED or waited > MOST_WAITED
+                over = limited >= MOST_LIMITED or waited > MOST_WAITED
                 lost = not failure.limited and self._given_up == self._answered
                 if tries >= self._tries or over or lost or not self._alive():
                     if failure.unreachable and self._answered == before:
                         self._given_up = self._answered  # others in flight need not find out one by one
-                    raise self._lost(endpoint, told + tries, failure) from failure
+                    raise self._lost(endpoint, limited + tries, failure) from failure
                 if not failure.limited:
                     time.sleep(max(0.0, min(self._resting.values()) - time.monotonic()))
             except BaseException:

@@ -1,4 +1,4 @@
-"""What a failure looks like: two parts on stderr and an exit code, for every exception there is."""
+"""Assembles `rpo`: the commands, the global options, and the one place where every failure is told."""
 
 import errno
 import logging

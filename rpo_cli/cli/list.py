@@ -1,4 +1,4 @@
-"""The names that a user can type, each with what its own source says about it; loads no model library."""
+"""`rpo list`: every name that a user can type, or one of them as a block."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

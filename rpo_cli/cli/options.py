@@ -1,4 +1,4 @@
-"""Options that have another name now: the old one goes on working for one version, and says so."""
+"""Options that several commands share, each named once, and how options become settings."""
 
 import datetime
 import json

@@ -1,4 +1,4 @@
-"""`rpo review --summary` as text."""
+"""`rpo review`: judge pairs blind, side by side; --summary says what came of it."""
 
 import getpass
 import os

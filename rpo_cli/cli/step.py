@@ -1,4 +1,4 @@
-"""The last line of a command: what to type next, as it works when it is typed."""
+"""What the commands of the line have in common: open the run, plan, probe or do, say what to type next."""
 
 import shlex
 from collections.abc import Sequence
@@ -109,17 +109,17 @@ def stage(context: typer.Context, name: str) -> None:
     from rpo_cli.line.stage import run_stage
 
     params, say = context.params, console(context)
-    shard, again = shard_of(params["shard"]), params["retry_rejects"]
+    shard, retry = shard_of(params["shard"]), params["retry_rejects"]
     line = opened(context, name, create=name == "generate")
     preflight(line, [name])
     if name != "generate":
         require_rows(line, name)
     if params["dry_run"]:
-        reports.plans(say, plan(line, [name], shard=shard, retry_rejects=again))
+        reports.plans(say, plan(line, [name], shard=shard, retry_rejects=retry))
         again(context, say, ["--dry-run"])
     elif params["probe"]:
         reports.probed(say, probe(line, name, params["probe"]))
         again(context, say, ["--probe"])
     else:
-        reports.stage(say, run_stage(line, name, shard=shard, retry_rejects=again), params["run"])
+        reports.stage(say, run_stage(line, name, shard=shard, retry_rejects=retry), params["run"])
         after(context, say, line, name)

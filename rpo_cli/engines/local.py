@@ -1,4 +1,4 @@
-"""Workers in processes of their own: the pipe between an engine and each of them, and its two ends.
+"""The local engine: this process, or with several GPUs a worker process on each, over a pipe.
 
 A worker ends when its pipe does, so none outlives its engine, whatever killed that.
 """

@@ -1,4 +1,4 @@
-"""One process's share of a stage: its model, batch by batch or row by row; rows are encoded beside it."""
+"""One process's share of a stage: its model, batch by batch, row by row, or many rows in flight."""
 
 import queue
 import threading

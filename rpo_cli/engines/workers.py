@@ -1,4 +1,4 @@
-"""A worker: one device of its own, batches in, rows out. The engine alone reads and writes the run.
+"""Batches over workers, wherever these are: each has the next one at hand; what a lost one had goes on.
 
 It is told the device to look for, a stage, batches, and at the end None; it tells the events below.
 """

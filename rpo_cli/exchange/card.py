@@ -1,4 +1,4 @@
-"""Why a candidate is in the dataset or not, in the words of its card."""
+"""The dataset card: a YAML header that makes the folder load, a page that says what is in it and why."""
 
 import html
 import unicodedata

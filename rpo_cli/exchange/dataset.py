@@ -1,4 +1,4 @@
-"""What stood beside an imported pair in a dataset of rpo, told again in the next dataset."""
+"""Accepted pairs → RUN/dataset: Parquet that public Diffusion-DPO trainers read unmodified."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""A dataset repository of the hub as a folder: read where it lies, stretch by stretch, at one commit.
+"""Dataset repositories of the Hugging Face hub: read as a folder where they lie, and written in one commit.
 
 Importers read local folders and these alike. The names come in one listing; of a file only the bytes that
 are read travel, by range requests of `huggingface_hub`, and nothing is written to disk. The token is that

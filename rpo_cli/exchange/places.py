@@ -1,4 +1,4 @@
-"""Which files the rows of a source are read from, told by those who read them.
+"""Where files of a source are, what a name in data means, and which files its rows were read from.
 
 An importer knows its files and nothing of what is kept of them; who imports watches. A file is told with
 its state from before it was read: one that changes meanwhile looks changed the next time.
@@ -10,14 +10,14 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from os.path import normpath
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unicodedata import normalize
 
 from rpo_cli.exchange.hub import HubPath
 from rpo_cli.pictures import sha256
 
-if TYPE_CHECKING:
-    from rpo_cli.exchange.incoming import Place
+Place = Path | HubPath  # on this machine, or on the hub, read where it lies
+REPOSITORIES = ("datasets--", "models--", "spaces--")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Touched:
         sha256: of all of its bytes; None where only parts of it were read.
     """
 
-    place: "Place"
+    place: Place
     state: str
     sha256: str | None = None
 
@@ -49,21 +49,21 @@ def watching() -> Iterator[list[Touched]]:
         _watched.reset(token)
 
 
-def touch(place: "Place") -> None:
+def touch(place: Place) -> None:
     """Tell of a file before it is read in parts."""
     watched = _watched.get()
     if watched is not None:
         watched.append(Touched(place, state_of(place)))
 
 
-def touch_whole(place: "Place", state: str, data: bytes) -> None:
+def touch_whole(place: Place, state: str, data: bytes) -> None:
     """Tell of a file that was read whole."""
     watched = _watched.get()
     if watched is not None:
         watched.append(Touched(place, state, sha256(data)))
 
 
-def state_of(place: "Place", status: Any = None) -> str:
+def state_of(place: Place, status: Any = None) -> str:
     """Size, times and inode of a file; of one of the hub its commit and path; "" where there is none.
 
     Args:
@@ -76,10 +76,6 @@ def state_of(place: "Place", status: Any = None) -> str:
     except OSError:
         return ""
     return f"{found.st_size} {found.st_mtime_ns} {found.st_ctime_ns} {found.st_ino}"
-
-
-Place = Path | HubPath  # on this machine, or on the hub, read where it lies
-REPOSITORIES = ("datasets--", "models--", "spaces--")
 
 
 def meant(base: Place, home: Place, name: str, folders: Sequence[str]) -> list[Place] | str:

@@ -1,4 +1,4 @@
-"""What can be a prompt: a text that is kept as it is given, less outer white space and byte-order marks."""
+"""Prompts in: each text once; every row of a source is taken, rejected or left out for a reason."""
 
 import math
 from collections import Counter

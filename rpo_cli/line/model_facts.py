@@ -1,4 +1,4 @@
-"""A run opened without the network: models that are not here have a name and nothing else."""
+"""What a model of a run weighs, and whether it is here: told offline, from files and tables alone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""What a stage says at its end of replies that were not taken as they came."""
+"""What a stage says at its end: replies not taken as they came, texts that no picture shows whole."""
 
 from collections.abc import Iterator, Mapping
 

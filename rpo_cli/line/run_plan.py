@@ -1,4 +1,4 @@
-"""What the steps of a run ahead will want, whose rows before them are not made yet.
+"""`rpo plan`: the steps of a run, done and to come, with what they take; offline, and writes nothing.
 
 Counted from the funnel so far (rows a stage has made of the rows before it), else from stated yields.
 """

@@ -1,4 +1,4 @@
-"""What commands were told, in run.json: of the run, and of each training by its name.
+"""A run, opened: its store, its settings, its models' identities, and what commands were told.
 
 options             what the data is: dotted name → value, each given by some command
 given               which command was given it, and when

@@ -1,4 +1,4 @@
-"""The command to type next on a run, from what is there."""
+"""What is done in a run, missing, rejected and old, and the command to type next."""
 
 import shlex
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Numbers of a training that nobody gave: of its model's family and its method (`recipes/training.py`)."""
+"""train: the run's dataset → an adapter or a UNet in RUN/train/<name>, with numbers that nobody gave."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any

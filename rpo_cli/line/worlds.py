@@ -1,4 +1,4 @@
-"""The world that a model knows: embedded models learned a closed one, and are no judges of any other.
+"""The world that a model knows: embedded models learned a closed one, and what is said before work begins.
 
 A model is known by the hashes of its weights, of which `shapes/manifest.json` is the table. What was tuned
 from an embedded model draws its base's world; any other model has none.

@@ -1,1 +1,1 @@
-"""Figures of an evaluation and of a dataset: numbers in, plain dictionaries out."""
+"""Numbers of an evaluation and of a dataset: arrays in, plain dictionaries out."""

@@ -1,4 +1,4 @@
-"""Models compared on equal prompts and equal start noise: arrays of numbers in, plain dictionaries out.
+"""Models and settings compared on equal prompts and equal start noise: means, differences, intervals.
 
 P prompts, S start seeds each. nan stands where there is no number: a picture that was rejected, or an
 attribute that the prompt does not name. Several models measured together (`Sequence[Measured]`) are one

@@ -1,4 +1,4 @@
-"""What the labels of a dataset are worth: how often judges agree with them, by kind and by margin."""
+"""What the labels of a dataset are worth: how often judges agree, what looks alone can tell."""
 
 import hashlib
 import math

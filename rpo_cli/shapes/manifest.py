@@ -1,8 +1,8 @@
 """Ties the shipped weights to `manifest.json`: sha256 and size of every weight file under
 `models/`.
 
-`python -m rpo_cli.shapes.recipe.train manifest` writes it over all model folders present; with `--models DIR` it
-is DIR/manifest.json over the folders of DIR.
+`python -m rpo_cli.shapes.recipe.train manifest` writes it over all model folders there; with
+`--models DIR` it is DIR/manifest.json over the folders of DIR.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""edit: a picture and its critique's instructions → edited pictures."""
+"""edit: a picture and instructions → edited pictures, counter-edits among them, and the editor's floor."""
 
 import hashlib
 import re

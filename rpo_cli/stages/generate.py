@@ -1,4 +1,4 @@
-"""Texts longer than a text encoder reads: the picture lacks their end, which critic and rewards see."""
+"""generate: a prompt and a seed → a picture, and what of its prompt no text encoder reads."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Whether an instruction asks for anything that an editor can do: no change asked for, or another picture.
+"""What a critic wants done, as separate clean instructions; those that ask for nothing are left out.
 
 A sentence of no change that reached an editor would become a pair whose loser is as good as its winner, or
 better. So it is told by what it means, clause by clause, in the languages of `tongues`; a clause that asks

@@ -1,4 +1,4 @@
-"""build-pairs: scored pictures → candidate pairs. Pure functions of key columns; no pictures.
+"""build-pairs: scored or imported pictures → candidate pairs. Pure functions of key columns; no pictures.
 
 Nothing depends on the order of the rows. `judge.py` gives every candidate its verdict.
 """

@@ -1,4 +1,4 @@
-"""Whether a critic refused, or saw no picture: told by the place of the words, in critics' languages.
+"""Whether a critic refused, evaded or saw no picture, told by its words; whether a free text can be used.
 
 A refusal begins a sentence: "I'm sorry, but I can't ...". A critique may hold the same words elsewhere:
 what stands in quotation marks, on a sign, or is said of a viewer, is no refusal; neither is an excuse that

@@ -1,4 +1,4 @@
-"""What a critique style asks for beside flaws and instructions: scores of aspects, or words of the prompt.
+"""What a critic's reply must be, whatever the model: cleaned, in form, with what its style asks for beside.
 
 A style's `rubric.txt` says it, one thing a line: `score <aspect>` for a score of 1 to 5 with its evidence,
 `words` for the words of the prompt that the picture does not match, `nothing_to_change` for a plain yes or

@@ -1,4 +1,4 @@
-"""score: a picture and its prompt → one number of one reward."""
+"""score: a picture and its prompt → a number of one reward, or a judge's word on two pictures."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence

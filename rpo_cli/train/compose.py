@@ -1,4 +1,4 @@
-"""β in the conventions of public trainers, and a β from the reference's errors.
+"""Settings → the objective they ask for, β in every convention; what contradicts it is refused.
 
 Ours is Salesforce's: h = −(β/2)[(m_w − r_w) − (m_l − r_l)], errors as means over C, H, W. diffusers' SD
 script has no ½; SimpleTuner sums over C, H, W and keeps the ½.
@@ -211,7 +211,7 @@ def settled(settings: TrainSettings) -> tuple[TrainSettings, Objective]:
 
 
 def unnamed(settings: TrainSettings) -> dict[str, Any]:
-    """Numbers for those that neither the settings nor a family name (`line/training.py` asks the family)."""
+    """Numbers for those that neither the settings nor a family name."""
     plain = {"learning_rate": 1e-4, "warmup_steps": WARMUP, "caption_dropout": 0.0, "flip": False}
     return {name: value for name, value in plain.items() if getattr(settings, name) is None}
 

@@ -1,4 +1,4 @@
-"""Every random choice of training as a pure function of (seed, step, position): there is no RNG state.
+"""Every random choice of training as a pure function of (seed, step, position): no RNG has state.
 
 So a resumed run makes the choices an undisturbed one would have made, and how a step is split into
 forward passes changes nothing. A draw belongs to a pair: winner and loser share all of it.

@@ -1,4 +1,4 @@
-"""What training says about itself: numbers per step, one JSON line each, and a warning when β is off."""
+"""What training says about itself: numbers per step, warnings when β is off, loggers beside."""
 
 import importlib
 import json
@@ -180,7 +180,7 @@ class MetricsFile:
 class Journal:
     """Where a training writes its numbers; a process that does not lead has no file and writes nothing."""
 
-    def __init__(self, file: MetricsFile | None, loggers: Sequence[Logger] = ()) -> None:
+    def __init__(self, file: MetricsFile | None, loggers: "Sequence[Logger]" = ()) -> None:
         self._file = file
         self._loggers = loggers
 

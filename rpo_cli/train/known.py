@@ -1,4 +1,4 @@
-"""CLIP features of prompts and pictures: how alike two sides of a group are.
+"""What is known of drawn items before any model runs: weights, labels, ratios, gains, likeness of features.
 
 CACHE/features/<fingerprint>/<block>.safetensors     tensors "<picture>", "text.<prompt>", unit length
 """

@@ -1,4 +1,4 @@
-"""The numbers of a step, measured on held-out items at draws that never change."""
+"""Training from prepared data to exported weights: encode once, step, validate, save, export."""
 
 import json
 from contextlib import AbstractContextManager, closing, nullcontext

@@ -1,4 +1,4 @@
-"""Packages that only some settings need: looked for at the door, imported where they are used."""
+"""What is trained and what it is compared with, its optimiser, and the packages that settings need."""
 
 import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Draws of a step → errors of its items, and the gradient of its loss, however the step is split."""
+"""One optimiser step: draws → errors of its items → the gradient of its loss, however the step is split."""
 
 import math
 import time

@@ -1,1 +1,1 @@
-"""What a person looks at after a run."""
+"""What a person looks at: pages, charts and contact sheets, drawn from what they are given."""

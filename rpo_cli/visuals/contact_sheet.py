@@ -1,4 +1,4 @@
-"""Where an edit changed its picture: the edited picture in grey with a line around what differs."""
+"""One picture of a run: a few pairs, each from prompt to verdict, and where an edit changed its picture."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence

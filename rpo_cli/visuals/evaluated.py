@@ -1,4 +1,4 @@
-"""An evaluation as a report tells it: tables with intervals, and pictures of equal start noise."""
+"""An evaluation as a report tells it: tables with intervals, pictures of equal start noise."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What a report tells of one stage of the line: rows, rejects, pace, time and what the time costs."""
+"""The pages of a report: what they show as data, and the pages as text."""
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What a report counts: rows of `pairs` go in one after the other, only numbers and short words stay."""
+"""What a report counts, and which pairs it shows: rows go in one after the other, only numbers stay."""
 
 import math
 from array import array

@@ -140,8 +140,8 @@ def test_three_updates_are_those_of_the_public_script(trained):
 def test_logits_and_gradients_on_the_way_are_those_of_the_public_script(trained):
     """AdamW hides the gradient's scale, its norm before clipping does not."""
     recorded, _, numbers, _ = trained
-    for step, found in enumerate(numbers):
-        logits, norm = recorded.of(step, "logits"), recorded.of(step, "grad_norm").item()
+    for place, found in enumerate(numbers):
+        logits, norm = recorded.of(place, "logits"), recorded.of(place, "grad_norm").item()
         scale = 5000.0 * found["winner_error"]  # a logit is the difference of β times the errors
         assert_close(found["logit_mean"], logits.mean(), steps=4, scale=scale)
         assert_close(found["logit_std"], logits.std(correction=0), steps=4, scale=scale)

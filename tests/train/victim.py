@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from rpo_cli.config import OnlineSettings, TrainSettings
-from rpo_cli.train import loop  # noqa: F401  imported before the fork
+from rpo_cli.train import loop
 from rpo_cli.train.online import loop as rounds  # noqa: F401
 from rpo_cli.train.online.run import Rewards, train_online
 from rpo_cli.train.run import Embedder, train

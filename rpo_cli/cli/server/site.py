@@ -1,4 +1,4 @@
-"""Binds the port and serves the pages until Ctrl-C or SIGTERM."""
+"""The pages of `rpo review`, served until Ctrl-C or SIGTERM: GET shows, POST makes a verdict durable."""
 
 import asyncio
 import socket

@@ -1,4 +1,4 @@
-"""What people write for "this one is better": words, places, shares of votes, judgements of one picture."""
+"""What people write for "this one is better": words, places, shares of votes, ranks."""
 
 import math
 import re

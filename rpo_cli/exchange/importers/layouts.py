@@ -1,4 +1,4 @@
-"""Which columns of a table mean what: by what the user says, else by their names."""
+"""Which columns of a table mean what, by the user's word or their names; its rows as entries."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence

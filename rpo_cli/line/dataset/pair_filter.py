@@ -1,4 +1,4 @@
-"""Which pairs a user asks for: one filter for `rpo pairs` and `rpo report`."""
+"""Which pairs a user asks for: one filter for `rpo pairs` and `rpo report`, and the pairs it finds."""
 
 import math
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""Pictures of a run in reach by their hash, without holding them in memory."""
+"""The two sides of an accepted pair as the dataset tells them, their pictures in reach by hash."""
 
 import tempfile
 from collections import Counter

@@ -194,9 +194,9 @@ def _labelled(
     flaws = [row[f"flaws_{side}"] for side in (winner, loser)]
     if all(found is not None for found in flaws):
         judges[CRITIC] = float(len(flaws[1]) - len(flaws[0]))
-    if (preferred := people.get(row["ranking_id"])) is not None:
+    if (choice := people.get(row["ranking_id"])) is not None:
         leads = {row[f"image_{winner}_uid"]: 1.0, row[f"image_{loser}_uid"]: -1.0}
-        judges[PEOPLE] = leads.get(preferred, 0.0)
+        judges[PEOPLE] = leads.get(choice, 0.0)
     moved = {}
     if seen is not None:
         looks = [look(picture, perceptual_hash(to_array(picture))) for picture in seen]

@@ -1,4 +1,4 @@
-"""An evaluation at several guidances: every model once a guidance, beside the base at the same one."""
+"""The numbers of one model's pictures, read from its nested run, at one guidance or several."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The prompts of an evaluation: those that the run has kept from training, or others of the user's."""
+"""The prompts of an evaluation: held out, the user's own, or those that were asked before."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

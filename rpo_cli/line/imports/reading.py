@@ -1,4 +1,4 @@
-"""What the rows of a source were read from, so that a chunk whose files are the same is not read again.
+"""Reading a source chunk by chunk into the tables and the ledger; what has not changed is not read again.
 
 The content of a chunk is a hash of the files that its rows come from: of a local file its SHA-256, of a
 dataset of the hub the commit and path. The ledger keeps it. How to see without reading that the files are

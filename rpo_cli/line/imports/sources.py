@@ -1,4 +1,4 @@
-"""The imported rows of a run: run.json names the sources that take part in it, the ledger their rows.
+"""The imported rows of a run by source: which take part, what each gives, and taking one out.
 
 An entry of run.json without a place is a group of rows that all take part: winners that are given to a
 round, or what an rpo before the ledger has imported.

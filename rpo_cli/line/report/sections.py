@@ -1,4 +1,4 @@
-"""What trainings and evaluations took, beside the stages of the line in a report's table of costs."""
+"""Parts of a report beside the pairs: costs, reviews, evaluations, and where rows come from."""
 
 import hashlib
 import json

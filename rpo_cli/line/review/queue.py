@@ -1,4 +1,4 @@
-"""Which pairs a reviewer is shown, in what order and on which side: blind, the same after every restart."""
+"""Which pairs a reviewer is shown, in what order and on which side; their pictures, encoded alike."""
 
 import hashlib
 import hmac

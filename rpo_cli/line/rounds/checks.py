@@ -1,4 +1,4 @@
-"""What contradicts a training in rounds; told before anything is made, all at once."""
+"""What contradicts a training in rounds, told at the door; and what its rounds would do."""
 
 import json
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The curves of several trainings: one number that all of them have, its mean and range over seeds."""
+"""The trainings of a sweep: an ordinary `rpo train` in a process each, and their curves."""
 
 import json
 import time

@@ -1,4 +1,4 @@
-"""The size that a picture is trained at. Pictures that are compared share one frame.
+"""Latents and prompt embeddings on disk, encoded once; pictures that are compared share one frame.
 
 The rule: pictures that stand in one pair, directly or through pairs between them, are framed together.
 Their frame is made for the smallest width and the smallest height among them; each picture is resized

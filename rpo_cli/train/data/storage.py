@@ -1,4 +1,4 @@
-"""Files that are whole or absent, and safetensors whose bytes depend on their content only."""
+"""Files that are whole or absent, and named tensors in safetensors blocks that never change."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""A diffusers model on disk or on the hub: each part loaded by itself, safetensors only, told errors."""
+"""A diffusers model on disk or on the hub, part by part; its encoders of pictures and prompts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -82,11 +82,11 @@ class Folder:
         pipeline: str,
         device: str,
         size: int,
-        embed: Callable[[Any, list[str]], Condition],
+        embed: Callable[[Any, list[str]], "Condition"],
         *,
         token_limits: dict[str, int],
         without: tuple[str, ...],
-    ) -> Encoders:
+    ) -> "Encoders":
         """The pipeline in float32 without the parts that `without` names, and so never to draw a picture.
 
         Args:

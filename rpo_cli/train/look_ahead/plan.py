@@ -1,4 +1,4 @@
-"""One pass of a denoiser on torch's meta device, where a tensor has a shape and no memory: what it costs.
+"""`rpo train --dry-run`: what a training takes, from configurations alone. Loads and writes nothing.
 
 FLOPs are of matrix products and convolutions (a multiply-add counts 2); bytes are what autograd keeps.
 """

@@ -1,4 +1,4 @@
-"""What can be done before a training: fill its cache, propose a β. Takes what `run.train` takes."""
+"""What can be done before a training: fill its cache, propose a β, time K steps."""
 
 import time
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Contrasts: per-image u, (K, B) → logits z, (B,) or (n, B), and the share of each in an item's loss.
+"""Transforms of errors and contrasts of items: what objectives are put together from.
 
 z > 0 where the policy ranks as the label does. The ½ in −(β/2)·u is Salesforce's convention; diffusers' SD
 script leaves it out and halves β instead.

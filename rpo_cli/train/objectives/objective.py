@@ -1,4 +1,4 @@
-"""Links: what a logit z costs. Each maps (…) to (…) elementwise and teaches that larger z is better.
+"""Objectives as data: pure functions on per-image denoising errors, un-reduced; their links.
 
 Source: logistic, Rafailov et al. 2023, arXiv:2305.18290; ipo, Azar et al. 2023, arXiv:2310.12036; slic,
 Zhao et al. 2023, arXiv:2305.10425; cauchy and modified ipo, RainbowPO, arXiv:2410.04203; exponential, Tang

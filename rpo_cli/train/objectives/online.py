@@ -1,4 +1,4 @@
-"""Losses of sampled steps: pure functions of log-ratios, un-reduced.
+"""Objectives on sampled trajectories, as data, and their losses: pure functions of log-ratios, un-reduced.
 
 ℓ: (steps, width, items), per element; width 1 for a picture, 2 for winner and loser of a pair.
 """
@@ -14,7 +14,9 @@ from rpo_cli.config import Baseline, RatioBase
 from rpo_cli.train.objectives.objective import LINKS
 
 
-def losses(objective: OnlineObjective, log_ratio: Tensor, advantage: Tensor | None, beta: float) -> Tensor:
+def losses(
+    objective: "OnlineObjective", log_ratio: Tensor, advantage: Tensor | None, beta: float
+) -> Tensor:
     """One loss per step and item, (steps, items); of a summed pair one per item, (1, items).
 
     Args:
@@ -39,7 +41,7 @@ def clipped_gain(log_ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
     return (-advantage * ratio).maximum(-advantage * ratio.clamp(1 - clip, 1 + clip))
 
 
-def bounded(objective: OnlineObjective, log_ratio: Tensor) -> Tensor:
+def bounded(objective: "OnlineObjective", log_ratio: Tensor) -> Tensor:
     """ℓ̃, (steps, 2, items): PPO's min with A = ±1 on the log-ratio, or the bare clamp.
 
     Pessimistic: min(ℓ_w, log(1 + ϵ)) and max(ℓ_l, log(1 − ϵ)). Plain, as D3PO ships it: both clamped both
@@ -53,7 +55,7 @@ def bounded(objective: OnlineObjective, log_ratio: Tensor) -> Tensor:
 
 
 def beyond_shares(
-    objective: OnlineObjective, log_ratio: Tensor, advantage: Tensor | None
+    objective: "OnlineObjective", log_ratio: Tensor, advantage: Tensor | None
 ) -> dict[str, Tensor]:
     """Share of steps beyond the band by side and direction; "good" is the way the loss pulls.
 

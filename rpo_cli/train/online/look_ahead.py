@@ -1,4 +1,4 @@
-"""`rpo train --dry-run` of a method that samples: what its rounds take, from configurations alone."""
+"""What a method that samples will take: its rounds from configurations alone, or K batches timed."""
 
 import time
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""What a policy can be sampled with: its family, the denoising steps, the size of latents and of passes."""
+"""One round's pictures: which prompts, what a policy can be sampled with, trajectories and rewards."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
