@@ -159,7 +159,7 @@ def test_the_door_uses_documented_names_of_typer_only():
 
 @pytest.mark.parametrize("name", TREES)
 def test_every_function_fits_on_a_screen_and_a_long_module_says_why(name):
-    """At most 60 lines in a function, its docstring apart; a module over 400 stands in `LONG` with a reason."""
+    """At most 60 lines in a function, its docstring apart; a module over 400 is in `LONG` with a reason."""
     lines = modules()[name].read_text(encoding="utf-8").count("\n")
     functions = [node for node in ast.walk(TREES[name]) if isinstance(node, ast.FunctionDef)]
 

@@ -17,7 +17,7 @@ from rpo_cli.recipes.training import Number, family_of_pipeline, numbers_of
 from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import open_store
 from rpo_cli.train.data.pairs import training_rows
-from rpo_cli.train.look_ahead.probe import Prepared, prepare_cache, propose_beta
+from rpo_cli.train.look_ahead.prepare import Prepared, prepare_cache, propose_beta
 from rpo_cli.train.online.compose import is_online
 from rpo_cli.train.origin import Start
 from rpo_cli.train.run import Embedder, TrainReport

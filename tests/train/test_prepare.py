@@ -2,7 +2,7 @@
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.train.families import StableDiffusion1
-from rpo_cli.train.look_ahead import probe
+from rpo_cli.train.look_ahead import prepare
 
 
 def test_after_prepare_a_training_loads_neither_vae_nor_text_encoder(
@@ -16,7 +16,7 @@ def test_after_prepare_a_training_loads_neither_vae_nor_text_encoder(
 
     with monkeypatch.context() as patch:
         patch.setattr(StableDiffusion1, "load_denoiser", refuse)
-        found = probe.prepare_cache(
+        found = prepare.prepare_cache(
             TrainSettings(**settings),
             dataset=dataset,
             model=str(model),

@@ -8,7 +8,7 @@ import torch
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.train.compose import equivalents, salesforce_beta, scale_line, suggest_beta
-from rpo_cli.train.look_ahead import probe
+from rpo_cli.train.look_ahead import prepare
 from rpo_cli.train.objectives.objective import DPO, SFT, Errors
 from rpo_cli.train.objectives.presets import PPOD, RAINBOW
 
@@ -67,7 +67,7 @@ def test_with_a_mixed_reference_the_proposal_makes_the_first_spread_one():
 
 def test_a_proposal_reads_the_model_and_writes_nothing(model, dataset, shared_cache, tmp_path):
     def call(**given):
-        return probe.propose_beta(
+        return prepare.propose_beta(
             TrainSettings(**given),
             dataset=dataset,
             model=str(model),

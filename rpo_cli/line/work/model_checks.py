@@ -7,8 +7,7 @@ from typing import Literal
 
 from rpo_cli import installing
 from rpo_cli.adapters import adapter_file, held, scaling_config
-from rpo_cli.backends.lora import refuse
-from rpo_cli.backends.lora_names import DENOISERS, ORIGINAL, match
+from rpo_cli.backends.lora_names import DENOISERS, ORIGINAL, match, refuse
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.model_facts import cached

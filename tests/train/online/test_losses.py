@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from rpo_cli import registry
-from rpo_cli.train.objectives.online import D3PO, DDPO, PPOD_ONLINE, OnlineObjective, beyond_shares, losses
+from rpo_cli.train.objectives.online import D3PO, DDPO, PPOD_ONLINE, OnlineObjective
+from rpo_cli.train.online.losses import beyond_shares, losses
 from tests.closeness import assert_close
 
 NAMES = list(registry.online_objectives)

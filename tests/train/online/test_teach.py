@@ -11,9 +11,9 @@ from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.train.families import open_family
 from rpo_cli.train.families.folder import Folder
-from rpo_cli.train.objectives.online import losses
 from rpo_cli.train.online.credit import Memory
 from rpo_cli.train.online.lesson import Lesson, State, running_cost
+from rpo_cli.train.online.losses import losses
 from rpo_cli.train.online.rollout import Rollout, round_prompts
 from rpo_cli.train.online.teach import Chunk, Teacher
 from rpo_cli.train.online.trajectory import Grid, Sampler, sample, step_kl
