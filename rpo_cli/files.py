@@ -91,26 +91,34 @@ def draft_folder(parent: Path, prefix: str) -> Iterator[Path]:
     """
     make_folder(parent)
     draft = parent / f"{prefix}{secrets.token_hex(8)}"
-    with _held(parent, fcntl.LOCK_EX):  # nobody clears a draft between its birth and its lock
+    with held(parent, fcntl.LOCK_EX):  # nobody clears a draft between its birth and its lock
         for left in parent.glob(f"{prefix}*"):
             _clear_dead(left)
         draft.mkdir()
-        held = os.open(draft, os.O_RDONLY | os.O_DIRECTORY)
-        fcntl.flock(held, fcntl.LOCK_EX)
+        handle = os.open(draft, os.O_RDONLY | os.O_DIRECTORY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
     try:
         yield draft
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-        os.close(held)
+        os.close(handle)
 
 
 def _clear_dead(left: Path) -> None:
-    with suppress(OSError), _held(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
+    with suppress(OSError), held(left, fcntl.LOCK_EX | fcntl.LOCK_NB):
         shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager
-def _held(folder: Path, kind: int) -> Iterator[None]:
+def held(folder: Path, kind: int) -> Iterator[None]:
+    """A kernel lock on a folder that is no link.
+
+    Args:
+        kind: as `fcntl.flock` takes it.
+
+    Raises:
+        BlockingIOError: another process holds it, and `kind` has LOCK_NB.
+    """
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(handle, kind)

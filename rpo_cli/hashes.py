@@ -19,12 +19,6 @@ PATIENCE = 1.0  # seconds for another rpo that writes: it takes milliseconds
 TABLE = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, state TEXT, sha256 TEXT) WITHOUT ROWID"
 
 
-def file_sha256(path: Path, cache: Path | None = None, *, rehash: bool = False) -> str:
-    """SHA-256 of one file, hex; see `FileHashes.of`."""
-    with file_hashes(cache, rehash=rehash) as hashes:
-        return hashes.of(path)
-
-
 @contextmanager
 def file_hashes(cache: Path | None = None, *, rehash: bool = False) -> Iterator["FileHashes"]:
     """The remembered hashes, for many files.

@@ -266,7 +266,7 @@ class Pair(Row):
     )
     margin: float = Field(description="mean of margins; > 0: b is better")
     agreement: float = Field(description="share of rewards whose sign is the margin's, in [0, 1]")
-    dispersion: float | None = Field(description="in [0, 1], 1 = coin flip (methods.md 8)")
+    dispersion: float | None = Field(description="in [0, 1], 1 = coin flip (arXiv:2405.14953)")
     change: float = Field(description="mean absolute pixel difference of a and b, in [0, 1]")
     hash_distance: int = Field(description="Hamming distance of 64-bit perceptual hashes")
     verdict: Literal["accepted", "dropped"]

@@ -11,7 +11,7 @@ from typing import Any
 from rpo_cli.errors import UsageError, nearest
 
 _DIFFUSERS = "rpo_cli.backends.generator:DiffusersGenerator"
-generators = {  # several names of one class differ in their numbers: see recipes.py
+generators = {  # several names of one class differ in their numbers: see recipes/generators.py
     "diffusers": _DIFFUSERS,
     "sdxl": _DIFFUSERS,
     "sd3": _DIFFUSERS,

@@ -202,15 +202,3 @@ def bootstrap_kappa(
     kappas = (observed[known] - chance[known]) / (1 - chance[known])
     low, high = np.quantile(kappas, [(1 - level) / 2, (1 + level) / 2])
     return Interval(value, float(low), float(high))
-
-
-def win_rate(margins: ArrayLike) -> float:
-    """Share of margins above 0, a margin of exactly 0 counting one half.
-
-    Raises:
-        ValueError: no margins, or one that is not finite.
-    """
-    numbers = np.asarray(margins, dtype=np.float64)
-    if not numbers.size or not np.isfinite(numbers).all():
-        raise ValueError("a win rate needs at least one finite margin")
-    return float(np.mean((numbers > 0) + 0.5 * (numbers == 0)))

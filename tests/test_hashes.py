@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 
 from rpo_cli import hashes
-from rpo_cli.hashes import file_hashes, file_sha256
+from rpo_cli.hashes import file_hashes
 
 
 @pytest.fixture
@@ -31,6 +31,11 @@ def file(tmp_path):
 
 def truth(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def file_sha256(path, cache=None):
+    with file_hashes(cache) as found:
+        return found.of(path)
 
 
 def known(path, cache):

@@ -11,7 +11,6 @@ from rpo_cli.statistics import (
     crossed_difference,
     crossed_means,
     wilson,
-    win_rate,
 )
 
 
@@ -101,10 +100,6 @@ def test_kappa_at_its_corners():
     assert math.isnan(cohen_kappa(["a", "a"], ["a", "a"]))
 
 
-def test_a_tie_is_half_a_win():
-    assert win_rate([1.0, 0.2, 0.0, -3.0]) == pytest.approx(2.5 / 4)
-
-
 @pytest.mark.parametrize(
     "call",
     [
@@ -119,8 +114,6 @@ def test_a_tie_is_half_a_win():
         lambda: wilson(0, 0),
         lambda: cohen_kappa([], []),
         lambda: cohen_kappa(["a"], ["a", "b"]),
-        lambda: win_rate([]),
-        lambda: win_rate([math.inf]),
     ],
 )
 def test_nonsense_is_refused(call):

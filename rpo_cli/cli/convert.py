@@ -10,7 +10,7 @@ from rpo_cli.cli import step
 from rpo_cli.cli.output import size
 
 if TYPE_CHECKING:
-    from rpo_cli.exchange.conversion import Conversion
+    from rpo_cli.exchange.convert import Conversion
 
 
 def convert(

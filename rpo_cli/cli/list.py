@@ -13,7 +13,8 @@ from rpo_cli import registry, templates
 from rpo_cli.cli import options as o
 from rpo_cli.cli import step
 from rpo_cli.cli.explain import explain, more, parts
-from rpo_cli.cli.output import clean, listing, room
+from rpo_cli.cli.output import listing, room
+from rpo_cli.cli.text import clean
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.presets import TABLES, explained

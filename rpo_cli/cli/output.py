@@ -19,7 +19,7 @@ from typing import Any, Literal, TextIO
 from rich.cells import cell_len
 
 from rpo_cli.cli.progress import Bar, Lines, Noting
-from rpo_cli.cli.text import clean as clean
+from rpo_cli.cli.text import clean
 from rpo_cli.protocols import Observer, Silent
 
 NARROWEST = 12  # characters of a column that is broken

@@ -1,19 +1,59 @@
-"""Pickled weights → safetensors: a single file, or a model folder with what stands beside its weights."""
+"""Pickled weights → safetensors: a single file, or a model folder with what stands beside its weights.
+
+What it comes to is planned from names and indexes; no pickle is read for that (`exchange/pickles.py` does).
+"""
 
 import fcntl
 import json
-import os
+import re
+import shlex
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from rpo_cli.errors import RunLocked, UsageError
-from rpo_cli.exchange.conversion import Conversion, Converted, planned, refuse_there, shards_of
-from rpo_cli.files import disk_errors
+from rpo_cli.files import disk_errors, held, sync, sync_tree
+from rpo_cli.identity import PICKLES
 from rpo_cli.protocols import Observer, Silent
-from rpo_cli.single_file import single_file
+from rpo_cli.single_file import SUFFIX, single_file
+
+MAX_FILES, MAX_BESIDE, MAX_INDEX = 10_000, 200 << 20, 64 << 20  # files of a folder, bytes of one
+AGAIN = "download the model again"
+_SHARD = re.compile(r"-\d{5}-of-\d{5}")
+_INDEX = re.compile(r"(?P<stem>.+)\.bin\.index(?P<variant>(\.\w+)?)\.json")
+# what trainers save beside a model; no weights, and mostly objects that weights-only load refuses
+_STATE = re.compile(r"(training_args|optimizer|scheduler|scaler|rng_state(_\d+)?|random_states_\d+)\.\w+")
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What became of a pickle."""
+
+    source: str
+    file: str
+    key: str  # under which the weights stood; "." where the file is the state dict itself
+    tensors: int
+    bytes: int  # of all tensors
+    left_out: tuple[str, ...]  # entries beside them that are no tensors
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What is to be done, and after it what was; a folder's files are named relative to it."""
+
+    source: str
+    out: str
+    pickles: dict[str, str]  # file with pickled weights → its safetensors file
+    indexes: dict[str, str] = field(default_factory=dict)  # index of shards → its new name
+    copied: tuple[str, ...] = ()  # files that stay as they are
+    left_out: dict[str, str] = field(default_factory=dict)  # file → why it is not in OUT
+    converted: tuple[Converted, ...] = ()  # what became of each pickle; empty in a dry run
+    config: str | None = None  # of a model in one file, the folder or hub id that configures it
+    beside: str | None = None  # the folder that was given for that
 
 
 def convert(
@@ -27,9 +67,8 @@ def convert(
 ) -> Conversion:
     """Convert a pickle to the file OUT, or every pickle of a model folder to the new folder OUT.
 
-    Of a model in one safetensors file OUT is a new folder in diffusers' layout.
-
-    OUT appears whole or not at all, after every tensor was read back and compared.
+    Of a model in one safetensors file OUT is a new folder in diffusers' layout. OUT appears whole or not
+    at all, after every tensor was read back and compared.
 
     Args:
         config: of a model in one file, folder of a model of its kind; None: as `single_file` finds it.
@@ -41,73 +80,149 @@ def convert(
         RunLocked: another process converts to OUT.
         StorageError: OUT cannot be written.
     """
-    found = planned(source, out, config)
+    found, observer = _planned(source, out, config), observer or Silent()
     if dry_run:
         return found
-    observer = observer or Silent()
     with _draft(out) as draft:
         observer.start("convert", len(found.pickles) or 1, 0)
-        result = (
-            _fill(found, draft, key, observer)
-            if found.config is None
-            else _unpacked(found, draft, observer)
-        )
+        if found.config is not None:
+            from rpo_cli.exchange.model_folders import unpack  # diffusers
+
+            unpack(single_file(found.source, config), draft)
+            observer.advance(1, 0)
+        else:
+            found = _filled(found, draft, key, observer)
         observer.finish()
-        made = draft if source.is_dir() or found.config is not None else draft / out.name
-        refuse_there(out)
-        made.rename(out)
-        _sync(out.parent)
-    return result
-
-
-def _unpacked(found: Conversion, draft: Path, observer: Observer) -> Conversion:
-    from rpo_cli.exchange.model_folders import unpack  # diffusers
-
-    unpack(single_file(found.source, Path(found.beside) if found.beside else None), draft)
-    for path in sorted(path for path in draft.rglob("*") if path.is_file()):
-        _sync(path)
-    observer.advance(1, 0)
+        sync_tree(draft)
+        _refuse_there(out)
+        (draft if source.is_dir() or found.config is not None else draft / out.name).rename(out)
+        sync(out.parent)
     return found
 
 
-def _fill(found: Conversion, draft: Path, key: str | None, observer: Observer) -> Conversion:
+def _filled(found: Conversion, draft: Path, key: str | None, observer: Observer) -> Conversion:
     """Everything of a conversion, in the draft."""
     from rpo_cli.exchange.pickles import rewrite  # torch
 
     source, done, sizes = Path(found.source), [], {}
     root = source if source.is_dir() else source.parent
+    for name in (*found.pickles.values(), *found.indexes.values(), *found.copied):
+        (draft / name).parent.mkdir(parents=True, exist_ok=True)
     for name, target in found.pickles.items():
-        (draft / target).parent.mkdir(parents=True, exist_ok=True)
         under, sizes[name], rest = rewrite(root / name, draft / target, key)
         done.append(Converted(name, target, under, len(sizes[name]), sum(sizes[name].values()), rest))
         observer.advance(1, 0)
     for name, target in found.indexes.items():
         (draft / target).write_text(_index(found, name, sizes), encoding="utf-8")
-        _sync(draft / target)
     for name in found.copied:
-        (draft / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(root / name, draft / name)
-        _sync(draft / name)
     return replace(found, converted=tuple(done))
 
 
 def _index(found: Conversion, name: str, sizes: Mapping[str, Mapping[str, int]]) -> str:
     """The index of the shards' safetensors files, by what each of them really holds."""
-    loaded, shards = shards_of(found, name)
+    named, shards = _shards(found, name)
     places = {tensor: shard for shard in shards for tensor in sizes[shard]}
-    lost = sorted(loaded["weight_map"].keys() - places.keys())
-    if lost:
-        where = Path(found.source, name)
-        raise UsageError(f"{where}: no shard holds {str(lost[0])[:100]}", "download the model again")
-    return json.dumps(
-        {
-            "metadata": {"total_size": sum(sizes[shard][tensor] for tensor, shard in places.items())},
-            "weight_map": {
-                tensor: Path(found.pickles[shard]).name for tensor, shard in sorted(places.items())
-            },
-        },
-        indent=2,
-    )
+    if lost := sorted(named - places.keys()):
+        raise UsageError(f"{Path(found.source, name)}: no shard holds {str(lost[0])[:100]}", AGAIN)
+    total = sum(sizes[shard][tensor] for tensor, shard in places.items())
+    files = {tensor: Path(found.pickles[shard]).name for tensor, shard in sorted(places.items())}
+    return json.dumps({"metadata": {"total_size": total}, "weight_map": files}, indent=2)
+
+
+def _planned(source: Path, out: Path, config: Path | None) -> Conversion:
+    if not source.exists():
+        hint = f"hf download {shlex.quote(str(source))} --local-dir FOLDER, then that"
+        raise UsageError(f"{source}: no such file or folder", f"of a model on the hub: {hint}")
+    _refuse_there(out)
+    if source.suffix == SUFFIX and source.is_file() and out.suffix != SUFFIX:
+        used = single_file(str(source), config).source
+        return Conversion(str(source), str(out), {}, config=used, beside=str(config) if config else None)
+    if config is not None:
+        raise UsageError("--config: only of a model in one safetensors file", "leave it out")
+    if source.is_dir():
+        if out.resolve().is_relative_to(source.resolve()):
+            raise UsageError(f"{out}: lies inside {source}", "name a folder beside it")
+        return _planned_folder(Conversion(str(source), str(out), {}), sorted(_files(source)))
+    if source.suffix == SUFFIX:
+        hint = "use it as it is, or name a folder OUT for diffusers' layout"
+        raise UsageError(f"{source}: is safetensors already", hint)
+    if out.suffix != SUFFIX:
+        hint = f"for example {out}/model{SUFFIX}"
+        raise UsageError(f"{out}: of a single file OUT is a {SUFFIX} file", hint)
+    return Conversion(str(source), str(out), {source.name: out.name})
+
+
+def _planned_folder(found: Conversion, files: list[Path]) -> Conversion:
+    safe = {(path.parent, _SHARD.sub("", path.stem)) for path in files if path.suffix == SUFFIX}
+    copied, left, too_large = [], found.left_out, f"larger than {MAX_BESIDE >> 20} MiB"
+    for path in files:
+        name, index, pickled = str(path), _INDEX.fullmatch(path.name), path.suffix.lower() in PICKLES
+        # transformers' name of safetensors weights; other libraries change the suffix only
+        stem = re.sub(r"^pytorch_model(?=$|[-.])", "model", index["stem"] if index else path.stem)
+        if pickled and _STATE.fullmatch(path.name):
+            left[name] = "a trainer's state, no weights"
+        elif (pickled or index) and (path.parent, _SHARD.sub("", stem)) in safe:
+            left[name] = "there is safetensors of it"
+        elif pickled:
+            found.pickles[name] = str(path.with_name(stem + SUFFIX))
+        elif index:
+            found.indexes[name] = str(path.with_name(f"{stem}{SUFFIX}.index{index['variant']}.json"))
+        elif path.suffix != SUFFIX and Path(found.source, path).stat().st_size > MAX_BESIDE:
+            left[name] = f"{too_large}, and no weights that are read here"
+        else:
+            copied.append(name)
+    if not found.pickles:
+        raise UsageError(f"{found.source}: holds no pickled weights to convert", "name the folder as it is")
+    made = Counter([*found.pickles.values(), *found.indexes.values(), *copied])
+    if twice := [name for name, n in made.items() if n > 1]:
+        hint = "leave one of them in the folder"
+        raise UsageError(f"{found.source}: several files would become {twice[0]}", hint)
+    for name in found.indexes:
+        _shards(found, name)
+    return replace(found, copied=tuple(copied))
+
+
+def _files(source: Path) -> Iterator[Path]:
+    """The regular files of a folder, relative to it; hidden ones (.git, .cache) are no part of a model."""
+    home, count = source.resolve(), 0
+    for path in source.rglob("*"):
+        relative = path.relative_to(source)
+        if any(part.startswith(".") for part in relative.parts):
+            continue
+        if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(home)):
+            hint = "hf download ID --local-dir FOLDER makes a folder without links"
+            raise UsageError(f"{path}: is a link that leads out of {source} or to a folder", hint)
+        if path.is_dir():
+            continue
+        if not path.is_file():
+            raise UsageError(f"{path}: is no regular file", "move it out of the model's folder")
+        count += 1
+        if count > MAX_FILES:
+            raise UsageError(f"{source}: more than {MAX_FILES:,} files", "give the folder of one model")
+        yield relative
+
+
+def _shards(found: Conversion, index: str) -> tuple[set[Any], list[str]]:
+    """The tensors that an index names, and the pickles it names, relative to the folder."""
+    path = Path(found.source, index)
+    try:
+        text = path.read_bytes() if path.stat().st_size <= MAX_INDEX else b""
+        places = json.loads(text)["weight_map"]
+        names = sorted({str(name) for name in places.values()})
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UsageError(f"{path}: is no index of shards", AGAIN) from error
+    shards = [str(Path(index).parent / name) for name in names]
+    for name, shard in zip(names, shards, strict=True):
+        if "/" in name or shard not in found.pickles:
+            raise UsageError(f"{path}: the shard {shard[:100]} is not there", AGAIN)
+    return set(places), shards
+
+
+def _refuse_there(out: Path) -> None:
+    """What is there is never replaced."""
+    if out.exists() or out.is_symlink():
+        raise UsageError(f"{out}: is there already", "name a new OUT, or delete it first")
 
 
 @contextmanager
@@ -118,31 +233,13 @@ def _draft(out: Path) -> Iterator[Path]:
         RunLocked: another process fills it.
     """
     draft = out.with_name(f".{out.name}.rpo-draft")
-    with disk_errors(str(out)):
+    with disk_errors(str(out)), ExitStack() as ending:
         draft.mkdir(parents=True, exist_ok=True)
-        held = os.open(draft, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
-            _hold(held, out)
-            for left in draft.iterdir():
-                shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-            try:
-                yield draft
-            finally:
-                shutil.rmtree(draft, ignore_errors=True)
-        finally:
-            os.close(held)
-
-
-def _hold(folder: int, out: Path) -> None:
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise RunLocked(f"{out}: another rpo is making it", "wait for it to end") from error
-
-
-def _sync(path: Path) -> None:
-    held = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(held)
-    finally:
-        os.close(held)
+            ending.enter_context(held(draft, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        except BlockingIOError as error:
+            raise RunLocked(f"{out}: another rpo is making it", "wait for it to end") from error
+        ending.callback(shutil.rmtree, draft, ignore_errors=True)
+        for left in draft.iterdir():
+            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
+        yield draft

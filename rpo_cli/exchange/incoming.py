@@ -10,9 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.places import Place as Place
-from rpo_cli.exchange.places import below as below
-from rpo_cli.exchange.places import holds, meant, other_spelling, state_of, touch_whole
+from rpo_cli.exchange.places import Place, holds, meant, other_spelling, state_of, touch_whole
 from rpo_cli.exchange.prompts import half_character, storable, trimmed, unfit
 from rpo_cli.pictures import ENDINGS, MAX_BYTES, OTHERS
 from rpo_cli.records import Flaw

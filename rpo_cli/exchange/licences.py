@@ -6,7 +6,7 @@ from pathlib import Path
 import yaml
 
 from rpo_cli.adapters import is_adapter
-from rpo_cli.exchange.incoming import Place
+from rpo_cli.exchange.places import Place
 from rpo_cli.single_file import is_single_file, single_file
 
 MAX_CARD = 1_000_000

@@ -3,7 +3,6 @@
 It knows tensors and plain containers and calls nothing that a file names; what it refuses stays refused.
 """
 
-import os
 import pickle
 import re
 import struct
@@ -20,7 +19,6 @@ from torch import Tensor
 
 from rpo_cli.errors import RpoError, StorageError, UsageError
 
-ZIP = b"PK\x03\x04"  # torch's format since 1.6; older files are bare pickles
 WHOLE = "."  # the key of a file that is a state dict itself
 DEPTH = 3  # of dictionaries in which a state dict is looked for
 GROWTH, SLACK = 4, 1 << 20  # views may take so many times the file, and a megabyte
@@ -52,20 +50,20 @@ def rewrite(source: Path, out: Path, key: str | None = None) -> tuple[str, dict[
         StorageError: the file cannot be written, or reads back otherwise.
     """
     with _refusing(source):
-        found = _state_dicts(_loaded(source))
-        key = _chosen(source, found, key)
-        tensors = {name: value for name, value in found[key].items() if isinstance(value, Tensor)}
-        for name, value in tensors.items():
-            _check(source, name, value)
-        sizes = {name: value.numel() * value.element_size() for name, value in tensors.items()}
+        key, state = _chosen(source, _state_dicts(_loaded(source)), key)
+        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+        kept = {name: _kept(source, name, value) for name, value in tensors.items()}
+        sizes = {name: value.numel() * value.element_size() for name, value in kept.items()}
         if sum(sizes.values()) > GROWTH * source.stat().st_size + SLACK:
             raise UsageError(f"{source}: its tensors would take {sum(sizes.values()):,} bytes", _ELSE)
-        kept = {name: value.detach().resolve_neg() for name, value in tensors.items()}
         apart = _apart(kept)
-    _write(apart, out)
+    try:
+        save_file(apart, out, metadata={"format": "pt"})  # transformers asks for this entry
+    except SafetensorError as error:  # the disk's errors too
+        hint = "free some space, then run the same command again"
+        raise StorageError(f"{out.name}: cannot be written: {error}", hint) from error
     _compare(kept, out)
-    rest = tuple(str(name)[:100] for name in found[key] if name not in tensors)
-    return key, sizes, rest
+    return key, sizes, tuple(str(name)[:100] for name in state if name not in kept)
 
 
 @contextmanager
@@ -85,13 +83,11 @@ def _refusing(source: Path) -> Iterator[None]:
 def _loaded(source: Path) -> Any:
     """What weights-only load makes of a file; the tensors of a zip stay on disk until they are read."""
     with source.open("rb") as file:
-        zipped = file.read(len(ZIP)) == ZIP
+        zipped = file.read(4) == b"PK\x03\x04"  # torch's format since 1.6; older files are bare pickles
     if zipped:
-        with zipfile.ZipFile(source) as archive:
-            members = archive.infolist()
-        # torch never compresses: only a bomb does
-        if any(each.compress_type != zipfile.ZIP_STORED for each in members):
-            raise UsageError(f"{source}: is a compressed zip, which torch.save never writes", _ELSE)
+        with zipfile.ZipFile(source) as archive:  # torch never compresses: only a bomb does
+            if any(each.compress_type != zipfile.ZIP_STORED for each in archive.infolist()):
+                raise UsageError(f"{source}: is a compressed zip, which torch.save never writes", _ELSE)
     # weights_only is given: no environment variable can take it back
     return torch.load(str(source), map_location="cpu", weights_only=True, mmap=zipped)
 
@@ -100,67 +96,48 @@ def _state_dicts(loaded: Any) -> dict[str, Mapping[str, Any]]:
     """Dotted key → every dictionary that has tensors under names, the outermost first."""
     found: dict[str, Mapping[str, Any]] = {}
     waiting, seen = [("", loaded, 0)], set()
-    while waiting:
-        key, value, depth = waiting.pop(0)
+    for key, value, depth in waiting:  # grows as it is walked
         if not isinstance(value, Mapping) or id(value) in seen:
             continue
         seen.add(id(value))
         names = [name for name, inner in value.items() if isinstance(inner, Tensor)]
         if names and all(isinstance(name, str) for name in names):
             found[key or WHOLE] = value
-        if depth < DEPTH:
-            inner = [(name, part) for name, part in value.items() if isinstance(name, str)]
-            waiting += [(f"{key}.{name}" if key else name, part, depth + 1) for name, part in inner]
+        inner = [(name, part) for name, part in value.items() if isinstance(name, str) and depth < DEPTH]
+        waiting += [(f"{key}.{name}" if key else name, part, depth + 1) for name, part in inner]
     return found
 
 
-def _chosen(source: Path, found: Mapping[str, Any], key: str | None) -> str:
+def _chosen(source: Path, found: Mapping[str, Any], key: str | None) -> tuple[str, Mapping[str, Any]]:
     keys = ", ".join(each[:100] for each in list(found)[:8])
     if not found:
         raise UsageError(f"{source}: holds no dictionary of tensors", _ELSE)
-    if key is None and len(found) == 1:
-        return next(iter(found))
-    if key is None:
-        raise UsageError(
-            f"{source}: holds several dictionaries of tensors: {keys}", "name one of them with --key"
-        )
+    if key is None and len(found) > 1:
+        hint = "name one of them with --key"
+        raise UsageError(f"{source}: holds several dictionaries of tensors: {keys}", hint)
+    key = next(iter(found)) if key is None else key
     if key not in found:
         raise UsageError(f"{source}: has no tensors under '{key}'", f"--key takes one of: {keys}")
-    return key
+    return key, found[key]
 
 
-def _check(source: Path, name: str, value: Tensor) -> None:
-    """Refuse a tensor that safetensors cannot keep.
-
-    Raises:
-        UsageError: sparse, quantised, complex, without data, of a class of its own, a reserved name.
-    """
+def _kept(source: Path, name: str, value: Tensor) -> Tensor:
+    """A tensor that safetensors can keep: dense, of its types, with data here, under a name not its own."""
     plain = type(value) in (Tensor, torch.nn.Parameter) and value.layout == torch.strided
     if not plain or value.device.type != "cpu" or value.dtype not in KEPT or name == "__metadata__":
         what = f"{value.dtype}, {value.layout}, {value.device.type}"
         raise UsageError(f"{source}: safetensors cannot keep '{name[:100]}' ({what})", _ELSE)
+    return value.detach().resolve_neg()
 
 
 def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors, contiguous and no two in the same memory."""
-    apart, seen = {}, set()
+    apart, seen, whole = {}, set(), torch.contiguous_format
     for name, value in sorted(tensors.items()):
         place = value.untyped_storage().data_ptr()
-        apart[name] = (
-            value.clone(memory_format=torch.contiguous_format) if place in seen else value.contiguous()
-        )
+        apart[name] = value.clone(memory_format=whole) if place in seen else value.contiguous()
         seen.add(place)
     return apart
-
-
-def _write(tensors: dict[str, Tensor], out: Path) -> None:
-    try:
-        save_file(tensors, out, metadata={"format": "pt"})  # transformers asks for this entry
-    except SafetensorError as error:  # the disk's errors too
-        hint = "free some space, then run the same command again"
-        raise StorageError(f"{out.name}: cannot be written: {error}", hint) from error
-    with out.open("rb") as file:
-        os.fsync(file.fileno())
 
 
 def _compare(tensors: Mapping[str, Tensor], out: Path) -> None:
@@ -172,13 +149,10 @@ def _compare(tensors: Mapping[str, Tensor], out: Path) -> None:
     except SafetensorError:
         wrong = ["all"]
     if wrong:
-        raise StorageError(
-            f"{out.name}: '{wrong[0][:100]}' reads back otherwise than it was written",
-            "see that the disk is sound, then run the same command again; nothing was kept",
-        )
+        hint = "see that the disk is sound, then run the same command again; nothing was kept"
+        raise StorageError(f"{out.name}: '{wrong[0][:100]}' reads back otherwise than it was written", hint)
 
 
 def _same(back: Tensor, value: Tensor) -> bool:
-    if (back.dtype, back.shape) != (value.dtype, value.shape):
-        return False
-    return torch.equal(back.reshape(-1).view(torch.uint8), value.contiguous().reshape(-1).view(torch.uint8))
+    one, other = (each.contiguous().reshape(-1).view(torch.uint8) for each in (back, value))
+    return (back.dtype, back.shape) == (value.dtype, value.shape) and torch.equal(one, other)

@@ -14,9 +14,16 @@ from rpo_cli.line.imports.sources import generates, labelled_only
 from rpo_cli.line.online import model_of
 from rpo_cli.line.session import Line
 from rpo_cli.line.training import own_settings
-from rpo_cli.line.work.base import critique_work, live_images, reward_identity, reward_models
+from rpo_cli.line.work.base import critique_work, live_images, reward_models
 from rpo_cli.line.work.counter_edits import check_counter_edits
-from rpo_cli.line.work.critics import SERVED, check_python, check_reached, critic_identity, required
+from rpo_cli.line.work.critics import (
+    SERVED,
+    check_python,
+    check_reached,
+    critic_identity,
+    required,
+    reward_identity,
+)
 from rpo_cli.line.work.critique import style
 from rpo_cli.line.work.model_checks import check_editor, check_generator, check_models
 from rpo_cli.line.work.models import editor, generator

@@ -15,19 +15,19 @@ from rpo_cli.line.preflight import preflight
 from rpo_cli.line.review.agreement import standing_keys
 from rpo_cli.line.session import Line
 from rpo_cli.line.stage import STAGES, Shard, StageReport, run_stage
-from rpo_cli.line.training import TrainReport, fine_tune
+from rpo_cli.line.training import fine_tune
 from rpo_cli.line.work.base import (
     critique_work,
     edit_work,
     generate_work,
-    reward_identity,
     reward_models,
     score_works,
     wants_edits,
 )
-from rpo_cli.line.work.critics import served_model
+from rpo_cli.line.work.critics import reward_identity, served_model
 from rpo_cli.line.work.edit_floor import floor_keys, floor_notes
 from rpo_cli.line.work.score import missing_notes, require_scores
+from rpo_cli.train.run import TrainReport
 
 STEPS = ("generate", "critique", "edit", "build-pairs", "train")
 IMPORTED = ("images", "critiques", "preferences")

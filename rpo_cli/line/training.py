@@ -81,9 +81,6 @@ def family_of(line: Line, settings: TrainSettings) -> str:
     return family_of_pipeline(str(index.get("_class_name", "")))
 
 
-__all__ = ["TrainReport", "fine_tune", "plan", "prepare", "probe", "suggest_beta"]
-
-
 def fine_tune(line: Line, start: Start | None = None) -> TrainReport:
     """Fine-tune on the run's dataset, or on pictures of the policy's own when the method samples.
 

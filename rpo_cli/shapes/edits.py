@@ -1,4 +1,4 @@
-"""What an instruction does to a scene: say, parse, apply. Random edits are in `draws`, the way from
+"""What an instruction does to a scene: say and apply. Random edits are in `draws`, the way from
 one scene to another in `towards`.
 
 Standard library only. To add a kind: its sentences in TEMPLATES, its effect in `_EFFECTS`, its
@@ -7,7 +7,6 @@ words in `say`.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
 from collections.abc import Callable
@@ -17,13 +16,10 @@ from rpo_cli.shapes.grammar import (
     BACKGROUNDS,
     COLOURS,
     INVERSE,
-    POSITIONS,
-    RELATIONS,
     SHAPES,
     SIZES,
     Scene,
     Thing,
-    alternatives,
     article,
     noun,
     relation_of_slots,
@@ -184,80 +180,6 @@ def instruction_words() -> str:
     return " ".join(re.sub(r"\{\w+\}", " ", part) for part in sentences)
 
 
-@functools.cache
-def _patterns() -> tuple[tuple[str, re.Pattern[str]], ...]:
-    """(kind, pattern) for every sentence; the named groups carry the words."""
-    sides = tuple(OPPOSITE)
-    size, colour, shape = alternatives(SIZES), alternatives(COLOURS), alternatives(SHAPES)
-    name = f"(?:{alternatives((*SIZES, *sides))} )?{colour} {alternatives((*SHAPES, 'shape'))}"
-    found = []
-    for kind, sentences in TEMPLATES.items():
-        places = sides if kind == "add" else POSITIONS
-        parts = {
-            "x": f"(?P<x>{name})",
-            "y": f"(?P<y>{name})",
-            "t": f"an? (?P<t>{size} {colour} {shape})",
-            "n": f"an? (?P<v>(?:{size} )?(?:{colour} )?{shape})",
-            "p": f"(?P<p>{'|'.join(places)})",
-            "r": f"(?P<r>{'|'.join(RELATIONS)})",
-            "v": f"(?P<v>{'|'.join(VALUES.get(kind, ('-',)))})",
-        }
-        found += [(kind, re.compile(sentence.format(**parts))) for sentence in sentences]
-    return tuple(found)
-
-
-def find(scene: Scene, name: str) -> int | None:
-    """The index of the one thing that `name` fits; None when it fits none or several."""
-    *first, colour, shape = name.split()
-    places = slots(scene)
-    fits = [
-        i
-        for i, thing in enumerate(scene.things)
-        if thing.colour == colour
-        and shape in (thing.shape, "shape")
-        and (not first or first[0] in (thing.size, places[i]))
-    ]
-    return fits[0] if len(fits) == 1 else None
-
-
-def parse_instruction(scene: Scene, instruction: str) -> SceneEdit | None:
-    """The edit that one instruction (no joins) means on `scene`; None when no sentence or name of
-    it fits.
-    """
-    text = " ".join(instruction.lower().split()).rstrip(".")
-    for kind, pattern in _patterns():
-        match = pattern.fullmatch(text)
-        if match:
-            return _edit_of(scene, kind, match.groupdict())
-    return None
-
-
-def _edit_of(scene: Scene, kind: str, words: dict[str, str]) -> SceneEdit | None:
-    if kind == "background":
-        return SceneEdit(kind, value=words["v"])
-    if kind == "add":
-        size, colour, shape = words["t"].split()
-        return SceneEdit(kind, value=words["p"], thing=Thing(shape, colour, size))
-    target = find(scene, words["x"])
-    if target is None:
-        return None
-    if kind == "place":
-        return SceneEdit("move", target, words["p"])
-    if kind == "swap":
-        other = find(scene, words["y"])
-        fits = other is not None and other != target
-        return SceneEdit("move", target, words["r"], other) if fits else None
-    return SceneEdit(kind, target, words.get("v"))
-
-
-def parse_all(scene: Scene, instruction: str) -> list[SceneEdit] | None:
-    """The edits of one or several (joined by "; ") instructions, each worded on `scene`; None when
-    one means nothing.
-    """
-    parsed = [parse_instruction(scene, part.strip()) for part in instruction.split(JOIN.strip())]
-    return None if None in parsed else [edit for edit in parsed if edit is not None]
-
-
 def apply_all(scene: Scene, edit_list: list[SceneEdit]) -> Change | None:
     """All edits one after the other, their indices counting the things of `scene`; None when one
     fits no more.
@@ -274,12 +196,3 @@ def apply_all(scene: Scene, edit_list: list[SceneEdit]) -> Change | None:
         scene = change.scene
         origin = tuple(None if i is None else origin[i] for i in change.origin)
     return Change(scene, origin)
-
-
-def apply_instruction(scene: Scene, instruction: str) -> Scene | None:
-    """The scene after one or several (joined by "; ") instructions, all worded on `scene`; None if
-    one fits not.
-    """
-    edit_list = parse_all(scene, instruction)
-    change = apply_all(scene, edit_list) if edit_list else None
-    return change.scene if change else None

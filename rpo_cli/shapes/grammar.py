@@ -84,11 +84,6 @@ def canonical(scene: Scene) -> Scene:
     return scene
 
 
-def same(one: Scene, other: Scene) -> bool:
-    """Whether two scenes mean the same (a left of b is b right of a)."""
-    return canonical(one) == canonical(other)
-
-
 def slots(scene: Scene) -> tuple[str | None, ...]:
     """The place of each thing, as a name of POSITIONS; None where the scene does not say."""
     if len(scene.things) == 2 and scene.relation is not None:

@@ -27,10 +27,9 @@ from rpo_cli.shapes.grammar import (
     Thing,
 )
 from rpo_cli.shapes.render import DIAMETER, SIDE, SLOT_CENTRES, Layout, Placement, draw
-from rpo_cli.shapes.towards import ASPECTS, flaws
+from rpo_cli.shapes.towards import flaws
 
 Array = np.ndarray
-ATTRIBUTES = ASPECTS
 BACKGROUND_LIMIT = 45.0  # RGB distance beyond which a background is unknown
 COLOUR_LIMIT = 75.0
 FOREGROUND_LIMIT = 48.0  # RGB distance from the background that makes a pixel part of a thing
@@ -212,8 +211,3 @@ def compare(reading: Reading, wanted: Scene) -> dict[str, bool]:
     if len(reading.loose.things) < len(wanted.things):
         right |= {"shape": False, "colour": False, "size": False}
     return right
-
-
-def fully_right(reading: Reading, wanted: Scene) -> bool:
-    """Whether the picture shows exactly the wanted scene."""
-    return all(compare(reading, wanted).values())

@@ -10,10 +10,9 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 
-from rpo_cli.shapes.edits import SceneEdit, say
-from rpo_cli.shapes.grammar import UNKNOWN, Scene, Thing, canonical, relation_of_slots, slots
+from rpo_cli.shapes.edits import SceneEdit
+from rpo_cli.shapes.grammar import UNKNOWN, Scene, Thing, relation_of_slots, slots
 
-ASPECTS = ("count", "shape", "colour", "size", "position", "relation", "background")
 _KIND_ORDER = ("remove", "reshape", "recolour", "resize")
 
 
@@ -120,17 +119,3 @@ def _plan_places(seen: Scene, wanted: Scene, match: tuple[int | None, ...]) -> l
         return [SceneEdit("move", match[0], wanted.relation, match[1])]
     now = slots(seen)[match[0] or 0] if len(wanted.things) == 1 else wanted.position
     return [SceneEdit("move", match[0], wanted.position)] if now != wanted.position else []
-
-
-def edits_towards(seen: Scene, wanted: Scene) -> list[str]:
-    """Instructions (each < 12 words, most important first) that turn `seen` into `wanted`.
-
-    Every one is worded on `seen`, so each stands alone, and joined by "; " they make one instruction
-    (`apply_instruction`). An empty list means that nothing is wrong.
-    """
-    return [say(seen, edit) for edit in plan(seen, wanted)]
-
-
-def reached(seen: Scene, wanted: Scene) -> bool:
-    """Whether nothing is left to change."""
-    return canonical(seen) == canonical(wanted) or not flaws(seen, wanted)

@@ -10,7 +10,8 @@ import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from rpo_cli.stages.tongues import TONGUES, Tongue
+from rpo_cli.stages.tongues import TONGUES
+from rpo_cli.stages.tongues.tongue import Tongue
 
 LONGEST = 1000  # characters that are looked at; an instruction is far shorter
 QUOTED = re.compile(

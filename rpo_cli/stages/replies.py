@@ -135,8 +135,8 @@ def _stands_in(word: str, prompt: str) -> bool:
     return bool(word.strip()) and re.search(pattern, folded) is not None
 
 
-# Control characters are kept out by a pattern: xgrammar lets raw ones through where only maxLength is given
-# (feasibility.md 2). Other languages and quotation marks are welcome.
+# Control characters are kept out by a pattern: xgrammar 0.2.8 lets raw ones through where maxLength stands
+# alone. Other languages and quotation marks are welcome.
 _TEXT = r"[^\u0000-\u001f\u007f]"
 SHORT, LONG = f"^{_TEXT}{{1,200}}$", f"^{_TEXT}{{1,1000}}$"
 # the embedded critic never learned to escape a quotation mark, and its rows stay as they are

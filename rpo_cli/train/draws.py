@@ -16,7 +16,8 @@ from torch.nn import functional
 from rpo_cli.records import row_seed
 from rpo_cli.train.data.latents import Cache
 from rpo_cli.train.diffusion import NoiseSchedule, add_noise, cross_errors, image_errors, seeded, target
-from rpo_cli.train.families import Condition, Family
+from rpo_cli.train.families.contract import Family
+from rpo_cli.train.families.folder import Condition
 from rpo_cli.train.objectives.errors import Errors
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.rankings import Item

@@ -20,7 +20,8 @@ from rpo_cli.train.distributed.process_group import ALONE, World, gather_errors
 from rpo_cli.train.draws import validation_draw
 from rpo_cli.train.export.layouts import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.export.start import begin, export_reference
-from rpo_cli.train.families import Family, open_family
+from rpo_cli.train.families import open_family
+from rpo_cli.train.families.contract import Family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.journal import (
     Journal,

@@ -12,7 +12,7 @@ from rpo_cli.train.data.latents import Builder, Framing
 from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.diffusion import NoiseSchedule, logit_normal, shifted
 from rpo_cli.train.draws import DrawSettings
-from rpo_cli.train.families import Family
+from rpo_cli.train.families.contract import Family
 from rpo_cli.train.known import embed, knowledge
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.origin import Start

@@ -18,7 +18,7 @@ from rpo_cli.train.data.latents import Cache
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.distributed.process_group import ALONE, World, gather_errors
 from rpo_cli.train.draws import Draw, DrawSettings, assemble, drawn_pair, item_errors, training_draw
-from rpo_cli.train.families import Family
+from rpo_cli.train.families.contract import Family
 from rpo_cli.train.journal import FAR_OUT, far_out, summarise
 from rpo_cli.train.known import Knowledge
 from rpo_cli.train.look_ahead.plan import Ideal

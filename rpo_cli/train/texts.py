@@ -15,7 +15,7 @@ from torch import nn
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.train.families import Family
+from rpo_cli.train.families.contract import Family
 from rpo_cli.train.families.folder import Condition, Encoders, Folder, quiet
 
 # attention projections of CLIP, as the public diffusion LoRA scripts have it

@@ -1,8 +1,8 @@
 """Measures critic and rewards: `python -m tests.bench.critic_eval {critic,reward,vqascore}`.
 
 Against the oracle, through the line's own stage and backends, on held-out prompts: on clean renders
-that miss their prompt by 0 to 3 attributes, and on the text-to-image model's own pictures. One JSON
-cell each in tests/bench/results/shapes/. Shares over attributes or pairs of one picture are not
+that miss their prompt by 0 to 3 attributes, and on the text-to-image model's own pictures. One cell
+each in results/shapes.jsonl. Shares over attributes or pairs of one picture are not
 independent: their Wilson intervals are a little too narrow.
 """
 
@@ -24,13 +24,12 @@ from rpo_cli.config import CritiqueSettings
 from rpo_cli.protocols import Task
 from rpo_cli.records import Critique
 from rpo_cli.shapes import manifest
-from rpo_cli.shapes.edits import apply_instruction
-from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, caption, same
+from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, caption
 from rpo_cli.shapes.oracle import read
 from rpo_cli.shapes.recipe.critic_words import MAX_INSTRUCTIONS, in_prompt_order, seen_sentence
 from rpo_cli.shapes.recipe.mismatches import changed
 from rpo_cli.shapes.render import render
-from rpo_cli.shapes.towards import ASPECTS, flaws, plan
+from rpo_cli.shapes.towards import flaws, plan
 from rpo_cli.stages import critique
 from rpo_cli.templates import Templates
 from tests.bench.shapes_eval import (
@@ -45,6 +44,7 @@ from tests.bench.shapes_eval import (
     table,
     weights_hash,
 )
+from tests.shapes.instructions import ASPECTS, apply_instruction, same
 
 PICTURES_PER_PROMPT = 4
 PAIRS_PER_PROMPT = 3
@@ -173,8 +173,12 @@ def picture_row(case: Case, row: Critique | None) -> Row:
     return one
 
 
-AGREEMENT = ("agree", *(f"agree_{a}" for a in sorted(place_merged(set(ASPECTS)))), "recall", "precision")
+AGREEMENT = (
+    *("agree", *(f"agree_{a}" for a in sorted(place_merged(set(ASPECTS))))),
+    *("recall", "precision", "agree_if_silent"),
+)
 WHOLE = ("valid", "whole_list", "seen_right", "flawless_told_right", "instructions_mend")
+RANKED = {"reward": ("ranked",), "vqascore": ("ranked", "answer_right")}
 
 
 def measure_critic(folder: Path, groups: list[list[Case]], single_turn: bool) -> dict[str, object]:
@@ -183,7 +187,7 @@ def measure_critic(folder: Path, groups: list[list[Case]], single_turn: bool) ->
     rows = critiques(folder, cases, single_turn)
     attributes = [one for case, row in zip(cases, rows, strict=True) for one in attribute_rows(case, row)]
     pictures = [picture_row(case, row) for case, row in zip(cases, rows, strict=True)]
-    return {**table(attributes, (*AGREEMENT, "agree_if_silent")), **table(pictures, WHOLE)}
+    return {**table(attributes, AGREEMENT), **table(pictures, WHOLE)}
 
 
 # ---- rewards -------------------------------------------------------------------------------------
@@ -212,7 +216,7 @@ def measure_reward(
         rows += [{"count": count, "ranked": good > bad} for good, bad in pairs[:PAIRS_PER_PROMPT]]
         if probability:
             rows += [{"count": count, "answer_right": (s > 0.5) == case.right} for case, s in scored]
-    return table(rows, ("ranked", "answer_right") if probability else ("ranked",))
+    return table(rows, RANKED["vqascore" if probability else "reward"])
 
 
 # ---- the door ------------------------------------------------------------------------------------
@@ -244,7 +248,8 @@ def measure(options: argparse.Namespace, source: str) -> None:
         backend = ClipReward(str(folder)) if options.part == "reward" else VqaScore(str(folder))
         return measure_reward(backend, groups, options.part == "vqascore")
 
-    show(cell(f"{options.part}-{source}", settings, compute))
+    measures = RANKED.get(options.part, (*AGREEMENT, *WHOLE))
+    show(cell(f"{options.part}-{source}", settings, compute), measures)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Base against tuned on held-out prompts: `python -m tests.bench.evidence [--split dev|test] [--work DIR]`.
 
-Computes the cells that are missing in tests/bench/results/evidence/, then prints the table. Every arm of
+Computes the cells that are missing in results/evidence.jsonl, then prints the table. Every arm of
 evidence.toml is a training set made from the same run of the line.
 """
 
@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from rpo_cli.statistics import crossed_bootstrap, crossed_difference
 from tests.bench.arms import arm_dataset
-from tests.bench.cells import cell, find
+from tests.bench.cells import cell, find, flags
 from tests.bench.forest import Row, forest
 from tests.bench.lines import Table, data_cell, dataset_line, labels, parquet_hash, sampling
 from tests.bench.tuned import max_t, measure, tune
@@ -101,7 +101,7 @@ class Evidence:
         base = find("evidence", f"{self.split}-base", self.shared)
         if base is None:
             return "nothing measured yet\n"
-        right = np.array(base["right"], dtype=float)
+        right = flags(base["right"])
         lines = [
             f"evidence version {self.protocol['version']}, {right.size} {self.split} prompts, "
             f"base fully right: {right.mean():.3f}",
@@ -126,7 +126,9 @@ class Evidence:
     def compared(self) -> list[str]:
         """Markdown: points of fully right pictures that one arm has more than another, with p among all."""
         right = {
-            name: np.array([run["right"] for run in runs]) for name, runs in self.runs().items() if runs
+            name: np.stack([flags(run["right"]) for run in runs])
+            for name, runs in self.runs().items()
+            if runs
         }
         arms, others = (self.protocol["compare"][key] for key in ("arms", "with"))
         pairs = [
@@ -165,8 +167,8 @@ def plain(arm: Table) -> str:
 
 
 def _row(name: str, base: Table, runs: list[Table]) -> tuple[Row, str]:
-    right, two = np.array(base["right"], dtype=float), np.array(base["two_objects"], dtype=bool)
-    gain = np.array([run["right"] for run in runs], dtype=float) - right  # (seeds, prompts)
+    right, two = flags(base["right"]), flags(base["two_objects"]) > 0
+    gain = np.stack([flags(run["right"]) for run in runs]) - right  # (seeds, prompts)
     mean, low, high = (100 * value for value in crossed_bootstrap(gain))
     line = (
         f"| {name} | {runs[0]['pairs']} | {len(runs)} | {(right + gain).mean():.3f} | {mean:+.1f} points "

@@ -1,6 +1,6 @@
 """The guidance curve: base and tuned at several guidances: `python -m tests.bench.guidance [--work DIR]`.
 
-Computes the cells of guidance.toml that are missing in tests/bench/results/guidance/, then prints two
+Computes the cells of guidance.toml that are missing in results/guidance.jsonl, then prints two
 tables and draws the curve. A training's one adapter is sampled at every guidance.
 """
 
@@ -15,7 +15,7 @@ import numpy as np
 from rpo_cli.statistics import crossed_bootstrap
 from tests.bench import evidence
 from tests.bench.arms import arm_dataset
-from tests.bench.cells import cell, find
+from tests.bench.cells import cell, find, flags
 from tests.bench.curve import Point, curve
 from tests.bench.lines import Table, dataset_line, made_line, parquet_hash, sampling
 from tests.bench.mismatched import mismatched_dataset
@@ -122,8 +122,8 @@ class Guidance:
             [(_name(arm, seed), self._inputs(arm, seed)) for seed in self.seeds] if arm else [("base", {})]
         )
         found = [find("guidance", *self._key(name, guidance, inputs)) for name, inputs in wanted]
-        runs = [run["right"] for run in found if run]
-        return np.array(runs, dtype=float) if runs else np.zeros((0, 0))
+        runs = [flags(run["right"]) for run in found if run]
+        return np.stack(runs) if runs else np.zeros((0, 0))
 
     def table(self) -> str:
         """Markdown: the base, what each arm has more at the same guidance, and the pairs of no judge."""

@@ -1,6 +1,6 @@
 """The offline methods side by side: `python -m tests.bench.methods [--split dev|test] [--work DIR]`.
 
-Computes the cells that are missing in tests/bench/results/methods/, then prints the table: every method of
+Computes the cells that are missing in results/methods.jsonl, then prints the table: every method of
 the protocol, and dpo on labels by coin, on the dataset of methods.toml.
 """
 
@@ -18,7 +18,7 @@ from rpo_cli.line.sweep.trainings import train_all
 from rpo_cli.line.sweep.variants import Request, trainings, variants
 from rpo_cli.statistics import crossed_bootstrap
 from tests.bench.arms import arm_dataset
-from tests.bench.cells import cell, find
+from tests.bench.cells import cell, find, flags
 from tests.bench.lines import Table, data_cell, dataset_line, sampling
 from tests.bench.tuned import measure
 
@@ -122,7 +122,7 @@ def table(protocol: Table, shared: Table) -> str:
         rows.append(row(method, base, runs)) if runs else waiting.append(method)
     lines = [
         f"methods version {protocol['version']}, {len(base['right'])} {split} prompts, "
-        f"base fully right: {np.mean(base['right']):.3f}",
+        f"base fully right: {flags(base['right']).mean():.3f}",
         "| method | seeds | fully right | 95 % interval | clip reward | vqascore | drift |",
         "|---|---|---|---|---|---|---|",
         *(text for _, text in sorted(rows, reverse=True)),
@@ -134,11 +134,11 @@ def table(protocol: Table, shared: Table) -> str:
 
 def row(method: str, base: Table, runs: list[Table]) -> tuple[float, str]:
     """(Mean gain, its line): gains over the base in points, rewards and drift as means over seeds."""
-    gain = np.array([run["right"] for run in runs], dtype=float) - np.array(base["right"], dtype=float)
+    gain = np.stack([flags(run["right"]) for run in runs]) - flags(base["right"])
     _, low, high = crossed_bootstrap(gain)
     rewards = {
-        name: np.mean([run["rewards"][name] for run in runs]) - np.mean(values)
-        for name, values in base["rewards"].items()
+        name: np.mean([run["rewards"][name] for run in runs]) - mean
+        for name, mean in base["rewards"].items()
     }
     drift = np.mean([run["drift"] for run in runs])
     text = (

@@ -1,6 +1,6 @@
 """Online against offline at equal sampled pictures: `python -m tests.bench.online [--split dev|test]`.
 
-Computes the cells that are missing in tests/bench/results/online/, then prints the table: every arm of
+Computes the cells that are missing in results/online.jsonl, then prints the table: every arm of
 online.toml, and each online arm against the offline arm of its seeds.
 """
 
@@ -21,7 +21,7 @@ from rpo_cli.line.training import fine_tune
 from rpo_cli.line.work.base import live_images
 from rpo_cli.records import row_seed
 from rpo_cli.statistics import crossed_bootstrap
-from tests.bench.cells import cell, find
+from tests.bench.cells import cell, find, flags
 from tests.bench.lines import Table, prompt_file, sampling
 from tests.bench.methods import row
 from tests.bench.tuned import measure, tune
@@ -162,7 +162,7 @@ def table(protocol: Table, shared: Table) -> str:
     lines = [
         f"online version {protocol['version']}, {len(base['right'])} {split} prompts, "
         f"{data['prompts'] * data['images_per_prompt'] * data['rounds']} sampled pictures, "
-        f"base fully right: {np.mean(base['right']):.3f}",
+        f"base fully right: {flags(base['right']).mean():.3f}",
         "| arm | seeds | fully right | 95 % interval | clip reward | vqascore | drift |",
         "|---|---|---|---|---|---|---|",
         *(text for _, text in sorted(rows, reverse=True)),
@@ -190,7 +190,7 @@ def against(protocol: Table, shared: Table) -> list[str]:
             seeds = sorted(cells[ours].keys() & cells[other].keys())
             if other != ours and seeds:
                 sides = [
-                    np.array([cells[n][seed]["right"] for seed in seeds], float) for n in (ours, other)
+                    np.stack([flags(cells[n][seed]["right"]) for seed in seeds]) for n in (ours, other)
                 ]
                 _, low, high = crossed_bootstrap(sides[0] - sides[1])
                 gain = (sides[0] - sides[1]).mean()

@@ -2,8 +2,8 @@
 
 The candidates of the run that evidence.toml describes are judged again under other thresholds, and with one
 gate changed at a time; no model runs. A pair is right when the oracle finds more attributes of the prompt
-right in its winner than in its loser, equal when it finds as many, wrong otherwise. One cell in
-tests/bench/results/pairs/, computed when missing.
+right in its winner than in its loser, equal when it finds as many, wrong otherwise. One cell, in
+results/pairs.jsonl, computed when missing.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from tests.bench.lines import Table, data_inputs, dataset_line, make_dataset, ri
 
 MARGINS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0)
 KINDS = ("edit", "reversed edit", "seeds")
-PLOT = RESULTS / "pairs" / "precision.svg"
+PLOT = RESULTS / "pairs.svg"
 STYLE = (
     "svg{background:#fff}text{font:11px sans-serif}.axis,.line{fill:none;stroke:#000}"
     ".s1{stroke-dasharray:6 3}.s2{stroke-dasharray:2 3}.s3{stroke-dasharray:9 3 2 3}"
@@ -98,7 +98,7 @@ def counted(leads: Iterable[tuple[str, float]]) -> Table | None:
         "right": sum(lead > 0 for lead in found),
         "equal": sum(lead == 0 for lead in found),
         "wrong": sum(lead < 0 for lead in found),
-        "share": {name: round(value, 4) for name, value in right._asdict().items()},
+        "share": right._asdict(),
     }
 
 

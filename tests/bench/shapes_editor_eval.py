@@ -11,12 +11,11 @@ import torch
 from diffusers import StableDiffusionInstructPix2PixPipeline
 from PIL import Image
 
-from rpo_cli.shapes.edits import KINDS, apply_instruction
+from rpo_cli.shapes.edits import KINDS
 from rpo_cli.shapes.grammar import Scene, canonical
-from rpo_cli.shapes.oracle import fully_right, read
-from rpo_cli.shapes.recipe.draws import sample_edit
+from rpo_cli.shapes.oracle import read
 from rpo_cli.shapes.render import render
-from rpo_cli.shapes.towards import assign, edits_towards, flaws
+from rpo_cli.shapes.towards import assign, flaws
 from tests.bench.shapes_eval import (
     BATCH,
     EDITOR,
@@ -34,6 +33,7 @@ from tests.bench.shapes_eval import (
     table,
     weights_hash,
 )
+from tests.shapes.instructions import apply_instruction, edits_towards, fully_right, sample_edit
 
 TRIES = 100  # not every kind is possible on every scene
 
@@ -151,6 +151,7 @@ def case_row(case: Case, picture: Image.Image) -> Row:
 
 
 EDIT_MEASURES = ("fixed", "kept", "whole", "readable", "unchanged")
+SHOWN = (*EDIT_MEASURES, "by_kind")
 
 
 def edit(
@@ -201,13 +202,12 @@ def measure_editor_cells(
     sampling = sampling_of(options, EDITOR)
     settings = {**common, "weights": weights_hash(editor), **asdict(sampling)}
     if options.part == "editor":
-        show(
-            cell(
-                "editor-clean",
-                settings,
-                lambda: measure_editor(editor, clean_cases(options.split, options.cases), sampling),
-            )
+        made = cell(
+            "editor-clean",
+            settings,
+            lambda: measure_editor(editor, clean_cases(options.split, options.cases), sampling),
         )
+        show(made, SHOWN)
         return
     drawn = {f"t2i_{name}": value for name, value in asdict(TEXT_TO_IMAGE).items()}
     settings |= {"pictures": weights_hash(model), **drawn, "joined": options.joined}
@@ -216,4 +216,4 @@ def measure_editor_cells(
         cases = flawed_cases(model, options.split, options.cases, options.joined)
         return measure_editor(editor, cases, sampling)
 
-    show(cell("editor-flawed", settings, flawed))
+    show(cell("editor-flawed", settings, flawed), SHOWN)

@@ -1,9 +1,9 @@
 """Measures the shapes models with the oracle: `python -m tests.bench.shapes_eval
 {oracle,vae,text-to-image,editor,editor-flawed}`.
 
-Writes one JSON cell per measurement to tests/bench/results/shapes/, named by what was measured, the
-weights' hash and the settings; a cell that exists is not measured again. Held-out: attribute
-combinations never seen in training.
+A measurement is a cell in results/shapes.jsonl, found by what was measured, the weights'
+hash and the settings; a cell that exists is not measured again. Held-out: attribute combinations never
+seen in training.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, caption, sample_scen
 from rpo_cli.shapes.oracle import Reading, compare, read
 from rpo_cli.shapes.recipe.latents import encode
 from rpo_cli.shapes.render import render
+from tests.bench import cells
 
-RESULTS = Path(__file__).parent / "results" / "shapes"
 BATCH = 32
 
 
@@ -192,32 +192,23 @@ def weights_hash(folder: Path) -> str:
 def cell(
     name: str, settings: dict[str, object], compute: Callable[[], dict[str, object]]
 ) -> dict[str, object]:
-    """The cell of these settings, from disk or computed and written."""
-    key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-    file = RESULTS / f"{name}-{key}.json"
-    if file.is_file():
-        found: dict[str, object] = json.loads(file.read_text())
-        return found
-    began = time.monotonic()
-    result = compute()
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    made = {
-        "name": name,
-        "settings": settings,
-        "seconds": round(time.monotonic() - began, 1),
-        "result": result,
-    }
-    file.write_text(json.dumps(made, indent=1) + "\n")
-    return made
+    """The cell of these settings, committed or computed and written."""
+
+    def timed() -> dict[str, object]:
+        began = time.monotonic()
+        result = compute()
+        return {"seconds": round(time.monotonic() - began, 1), "result": result}
+
+    return {"name": name, "settings": settings, **cells.cell("shapes", name, settings, timed)}
 
 
-def show(made: dict[str, object]) -> None:
-    """The cell's shares, one line a measure."""
+def show(made: dict[str, object], measures: tuple[str, ...]) -> None:
+    """The cell's shares, one line a measure, in the order of `measures`."""
     sys.stdout.write(f"{made['name']} {json.dumps(made['settings'])} {made['seconds']} s\n")
     result = made["result"]
     assert isinstance(result, dict)
-    for measure, strata in result.items():
-        said = [f"{name} {told(entry)}" for name, entry in strata.items() if entry]
+    for measure in measures:
+        said = [f"{name} {told(entry)}" for name, entry in result[measure].items() if entry]
         sys.stdout.write(f"  {measure:17} " + " | ".join(said) + "\n")
 
 
@@ -256,20 +247,20 @@ def measure(options: argparse.Namespace) -> None:
     model, editor = options.models / "text-to-image", options.models / "editor"
     common = {"split": options.split, "cases": options.cases}
     if options.part == "oracle":
-        show(cell("oracle", common, lambda: measure_oracle(options.split, options.cases)))
+        show(cell("oracle", common, lambda: measure_oracle(options.split, options.cases)), VERDICTS)
     if options.part == "vae":
         settings = {**common, "weights": weights_hash(model / "vae")}
-        show(cell("vae", settings, lambda: measure_vae(model, options.split, options.cases)))
+        made = cell("vae", settings, lambda: measure_vae(model, options.split, options.cases))
+        show(made, VERDICTS)
     if options.part == "text-to-image":
         sampling = sampling_of(options, TEXT_TO_IMAGE)
         settings = {**common, "weights": weights_hash(model), **asdict(sampling)}
-        show(
-            cell(
-                "text-to-image",
-                settings,
-                lambda: measure_text_to_image(model, options.split, options.cases, sampling),
-            )
+        made = cell(
+            "text-to-image",
+            settings,
+            lambda: measure_text_to_image(model, options.split, options.cases, sampling),
         )
+        show(made, VERDICTS)
     if options.part in ("editor", "editor-flawed"):
         from tests.bench.shapes_editor_eval import measure_editor_cells  # it builds on this module
 

@@ -3,7 +3,7 @@
 Pairs prefer outlined renderings to plain ones of the same scene (Gu et al. 2024, arXiv:2406.06382, do so
 with painted styles). Each method tunes the embedded generator on them, and its pictures of held-out
 prompts are compared with outlined renderings of these prompts: nothing but the renderer is needed, and
-the only thing to learn is the look. Computes only the cells that are missing in tests/bench/results/style/.
+the only thing to learn is the look. Computes only the cells that are missing in results/style.jsonl.
 """
 
 import argparse

@@ -1,6 +1,5 @@
 """Arms of a bench share one run and nothing else."""
 
-import json
 import tomllib
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from rpo_cli.pictures import decode
 from rpo_cli.shapes.grammar import CAPTION_VARIANTS, caption, parse_caption
 from rpo_cli.shapes.prompts import prompts
 from tests.bench import evidence, mismatched
+from tests.bench.cells import cells
 from tests.bench.curve import Point, curve
 from tests.bench.forest import Row, forest
 from tests.bench.lines import data_inputs, dataset_line, pictures_of
@@ -146,7 +146,5 @@ def test_the_benches_pairs_have_no_floor_and_their_cells_do_not_say_so(tmp_path:
     here = Path(evidence.__file__).parent
     data = tomllib.loads((here / "evidence.toml").read_text())["data"]
     assert dataset_line(data, tmp_path).settings.edit.floor_pictures == 0
-    committed = json.loads(
-        (Path(evidence.__file__).parent / "results" / "evidence" / "dataset-cc414fa91366.json").read_text()
-    )
+    (committed,) = (cell for cell in cells("evidence") if cell["name"] == "dataset")
     assert data_inputs(data, tmp_path)["settings"] == committed["inputs"]["settings"]

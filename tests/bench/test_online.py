@@ -33,7 +33,7 @@ def test_the_table_compares_seeds_that_both_arms_have(tmp_path, monkeypatch):
     shared = {"split": "dev", "eval": {}}
 
     def measured(right):
-        return {"right": right, "rewards": {"clip": [1.0], "vqascore": [0.5]}, "drift": [0.0]}
+        return {"right": cells.as_flags(right), "rewards": {"clip": 1.0, "vqascore": 0.5}, "drift": 0.0}
 
     cells.cell("online", "dev-base", shared, lambda: measured([0, 0, 1, 1]))
     found = {("ppod in rounds", 0): [1, 1, 1, 1], ("ppod", 0): [0, 1, 1, 1], ("ppod", 1): [0, 0, 1, 1]}

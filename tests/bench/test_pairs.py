@@ -1,10 +1,9 @@
 """Precision of pairs by threshold: the counts, and that the committed cell is of the committed run."""
 
-import json
 import tomllib
 from pathlib import Path
 
-from tests.bench.cells import RESULTS, find
+from tests.bench.cells import cells, find
 from tests.bench.evidence import PROTOCOL
 from tests.bench.lines import data_inputs
 from tests.bench.pairs import GATES, MARGINS, PLOT, counted, plot, table
@@ -25,13 +24,10 @@ def test_a_pair_is_right_when_the_oracle_finds_its_winner_better() -> None:
 def test_the_committed_precision_is_of_the_dataset_that_the_evidence_trains_on(tmp_path: Path) -> None:
     inputs = {**data_inputs(DATA, tmp_path), "margins": MARGINS, "gates": GATES}
     value = find("pairs", "precision", inputs)
-    (dataset,) = {
-        json.dumps(json.loads(file.read_text())["value"]["labels"])
-        for file in (RESULTS / "evidence").glob("dataset-*.json")
-    }
+    (dataset,) = (cell["value"] for cell in cells("evidence") if cell["name"] == "dataset")
 
     assert value is not None, "run make bench-pairs"
-    for kind, labels in json.loads(dataset).items():
+    for kind, labels in dataset["labels"].items():
         found = value["preset"][kind]
         assert (found["right"], found["equal"], found["wrong"]) == (
             labels["better"],

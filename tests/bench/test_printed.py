@@ -5,9 +5,12 @@ import tomllib
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
+from rpo_cli.statistics import crossed_bootstrap
 from tests.bench import evidence, guidance, methods, online
+from tests.bench.cells import cells, flags
 from tests.bench.curve import curve
 
 ROOT = Path(__file__).parents[2]
@@ -99,6 +102,19 @@ def test_the_page_says_of_the_dev_prompts_what_their_cells_say(
 
     assert f"{as_said(told.split('|')[2])} with three seeds" in text
     assert f"{as_said(at.split('|')[-2])} with the curve's two" in text
+
+
+def test_the_page_says_of_the_first_protocol_what_its_cells_say() -> None:
+    right = {
+        cell["name"]: flags(cell["value"]["right"])
+        for cell in cells("evidence-1")
+        if "right" in cell["value"]
+    }
+    base = right.pop("test-base")
+    found = (100 * value for value in crossed_bootstrap(np.stack([*right.values()]) - base))
+    points, low, high = (f"{value:+.1f}" for value in found)
+
+    assert f"`line` {points} [{low}, {high}]" in " ".join(PAGE)
 
 
 def as_said(cell: str) -> str:

@@ -11,6 +11,7 @@ from rpo_cli.line.training import own_settings
 from rpo_cli.pictures import decode
 from rpo_cli.statistics import crossed_means
 from rpo_cli.train.run import Embedder, train
+from tests.bench.cells import as_flags
 from tests.bench.lines import ORACLE, Table, dataset_line, pictures_of, prompt_file
 
 
@@ -63,10 +64,14 @@ def measure(
     base: str = "base",
     score: bool = True,
 ) -> Table:
-    """What the oracle and the rewards find in one picture of each prompt; lists run over the prompts.
+    """What the oracle and the rewards find in one picture of each prompt.
 
     base: the name that the base is measured by, with the same options. score: by the rewards too.
-    drift: mean |difference| in [0, 1] to the base model's picture of the same noise, where that was made.
+
+    Returns:
+        right: flags, one a prompt; two_objects: likewise, of the base alone, since it is of the prompts.
+        Means over the prompts: attributes, rewards, and drift, |difference| in [0, 1] to the base model's
+        picture of the same noise.
     """
     line = evaluation_line(evaluation, work, split, name, adapter)
     run_stage(line, "generate")
@@ -80,13 +85,13 @@ def measure(
     sides = zip(made, base, strict=True)
     drift = [np.abs(_pixels(tuned) - _pixels(plain)).mean() for (_, tuned, _), (_, plain, _) in sides]
     return {
-        "right": [int(all(reading.values())) for reading in readings],
-        "two_objects": [int("relation" in reading) for reading in readings],
-        "drift": [round(float(value), 4) for value in drift],
-        "rewards": {name: [round(s[name], 4) for _, _, s in made] for name in sorted(made[0][2])},
+        "right": as_flags(all(reading.values()) for reading in readings),
+        **({} if adapter else {"two_objects": as_flags("relation" in reading for reading in readings)}),
+        "drift": float(np.mean(drift)),
+        "rewards": {name: float(np.mean([s[name] for _, _, s in made])) for name in made[0][2]},
         "attributes": {
             name: float(np.mean([reading[name] for reading in readings if name in reading]))
-            for name in sorted({key for reading in readings for key in reading})
+            for name in {key for reading in readings for key in reading}
         },
     }
 

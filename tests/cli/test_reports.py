@@ -13,7 +13,7 @@ from rpo_cli.errors import RpoError
 from rpo_cli.line.dataset.build import PairsReport
 from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
-from rpo_cli.line.training import TrainReport
+from rpo_cli.train.run import TrainReport
 
 
 def stage(name="generate", wanted=8, present=2, made=5, rejects=None):

@@ -11,7 +11,6 @@ from rpo_cli import open_line
 from rpo_cli.adapters import is_adapter
 from rpo_cli.backends import loading
 from rpo_cli.errors import UsageError
-from rpo_cli.hashes import file_sha256
 from rpo_cli.line.evaluation.models import contenders
 from rpo_cli.line.work import model_checks, models
 from rpo_cli.shapes.manifest import MODELS
@@ -122,7 +121,7 @@ def test_the_alpha_beside_a_file_is_part_of_its_key(tmp_path):
         (file.parent / "adapter_config.json").write_text(json.dumps({"lora_alpha": alpha}))
         keys.add(models.adapter_of(line(tmp_path, file)).revision)
 
-    assert alone == file_sha256(file)
+    assert alone == sha256(file.read_bytes()).hexdigest()
     assert len(keys) == 3
 
 
@@ -153,7 +152,7 @@ def test_a_models_weights_are_no_adapter(tmp_path, key):
 
 def test_a_file_of_any_name_is_known_by_its_content_alone_or_in_its_folder(tmp_path):
     file = lora(tmp_path / "a" / "styleLora_v10.safetensors")
-    content = file_sha256(file)
+    content = sha256(file.read_bytes()).hexdigest()
 
     assert models.adapter_of(line(tmp_path, file)).revision == content
     assert models.adapter_of(line(tmp_path, file.parent)).revision == content
@@ -164,7 +163,7 @@ def test_a_file_of_any_name_is_known_by_its_content_alone_or_in_its_folder(tmp_p
 def test_a_folder_of_diffusers_name_keeps_the_key_that_it_had(tmp_path):
     """SHA-256 over names and contents, as rows of earlier versions have it."""
     file = lora(tmp_path / "a" / "pytorch_lora_weights.safetensors")
-    text = f"pytorch_lora_weights.safetensors\0{file_sha256(file)}\n"
+    text = f"pytorch_lora_weights.safetensors\0{sha256(file.read_bytes()).hexdigest()}\n"
 
     assert models.adapter_of(line(tmp_path, file.parent)).revision == sha256(text.encode()).hexdigest()
 

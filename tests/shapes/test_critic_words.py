@@ -6,17 +6,7 @@ import random
 import pytest
 import torch
 
-from rpo_cli.shapes.edits import apply_instruction
-from rpo_cli.shapes.grammar import (
-    UNKNOWN,
-    Scene,
-    Thing,
-    caption,
-    parse_caption,
-    same,
-    sample_any,
-    split_of,
-)
+from rpo_cli.shapes.grammar import UNKNOWN, Scene, Thing, caption, parse_caption, sample_any, split_of
 from rpo_cli.shapes.oracle import read
 from rpo_cli.shapes.recipe import critic_words as words
 from rpo_cli.shapes.recipe.critic_talks import TALKS, _any_seen, question, talk, vocabulary_texts
@@ -28,6 +18,7 @@ from rpo_cli.shapes.recipe.train_critic import encode
 from rpo_cli.shapes.recipe.train_reward import contrast, matches
 from rpo_cli.shapes.towards import flaws, plan
 from rpo_cli.stages.replies import parse
+from tests.shapes.instructions import apply_instruction, same
 
 RED = Thing("circle", "red", "small")
 BLUE = Thing("square", "blue", "large")

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from rpo_cli.shapes.edits import JOIN, KINDS, apply_instruction, say
+from rpo_cli.shapes.edits import JOIN, KINDS, say
 from rpo_cli.shapes.grammar import (
     CAPTION_VARIANTS,
     SPLITS,
@@ -17,15 +17,15 @@ from rpo_cli.shapes.grammar import (
     canonical,
     caption,
     parse_caption,
-    same,
     sample_any,
     sample_scene,
     split_of,
     swapped,
 )
 from rpo_cli.shapes.prompts import prompts
-from rpo_cli.shapes.recipe.draws import draw_edit, sample_edit
-from rpo_cli.shapes.towards import edits_towards, flaws
+from rpo_cli.shapes.recipe.draws import draw_edit
+from rpo_cli.shapes.towards import flaws
+from tests.shapes.instructions import apply_instruction, edits_towards, same, sample_edit
 
 RED_CIRCLE, BLUE_SQUARE = Thing("circle", "red", "small"), Thing("square", "blue", "large")
 PAIR = Scene((RED_CIRCLE, BLUE_SQUARE), "white", relation="left of")

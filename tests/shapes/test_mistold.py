@@ -4,7 +4,8 @@ import random
 
 from rpo_cli.shapes.grammar import sample_scene, split_of
 from rpo_cli.shapes.recipe.wrong_captions import mistold
-from rpo_cli.shapes.towards import ASPECTS, flaws
+from rpo_cli.shapes.towards import flaws
+from tests.shapes.instructions import ASPECTS
 
 
 def pairs(count: int = 400):

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from rpo_cli.shapes.edits import apply_all
-from rpo_cli.shapes.grammar import Scene, Thing, same, sample_any
-from rpo_cli.shapes.oracle import compare, fully_right, read
+from rpo_cli.shapes.grammar import Scene, Thing, sample_any
+from rpo_cli.shapes.oracle import compare, read
 from rpo_cli.shapes.recipe.draws import draw_edits
 from rpo_cli.shapes.render import draw, edit_layout, place, render
+from tests.shapes.instructions import fully_right, same
 
 SCENES_PER_STRATUM = 1000
 

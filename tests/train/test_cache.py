@@ -15,8 +15,8 @@ from rpo_cli.protocols import Silent
 from rpo_cli.train.data.latents import Builder
 from rpo_cli.train.data.pairs import read_pairs
 from rpo_cli.train.data.storage import Shelf
-from rpo_cli.train.families import StableDiffusion1, to_pixels
-from rpo_cli.train.families.folder import Encoders
+from rpo_cli.train.families.folder import Encoders, to_pixels
+from rpo_cli.train.families.unet import StableDiffusion1
 from tests.closeness import FORWARD, assert_close
 from tests.profiles import display_p3
 

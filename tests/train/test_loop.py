@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.train import draws as batch_module
 from rpo_cli.train import loop as loop_module
-from rpo_cli.train.families import StableDiffusion1
+from rpo_cli.train.families.unet import StableDiffusion1
 from tests.closeness import FORWARD, assert_close
 
 

@@ -8,8 +8,8 @@ import torch
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError
-from rpo_cli.train.objectives.errors import Known
-from rpo_cli.train.objectives.objective import DPO, SFT, Errors, implicit_accuracy, implicit_margin
+from rpo_cli.train.objectives.errors import Errors, Known
+from rpo_cli.train.objectives.objective import DPO, SFT, implicit_accuracy, implicit_margin
 from tests.closeness import assert_close
 
 

@@ -1,7 +1,7 @@
 """Encoding first and training later, perhaps on a machine without room for the encoders."""
 
 from rpo_cli.config import TrainSettings
-from rpo_cli.train.families import StableDiffusion1
+from rpo_cli.train.families.unet import StableDiffusion1
 from rpo_cli.train.look_ahead import prepare
 
 

@@ -10,8 +10,8 @@ import pyarrow as pa
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.columns import BROKEN, first_line, plain_rows
 from rpo_cli.exchange.importers.parquet import FILE, typed_table
-from rpo_cli.exchange.incoming import BadRow, Options, Place, Source, inside, refuse
-from rpo_cli.exchange.places import touch
+from rpo_cli.exchange.incoming import BadRow, Options, Source, inside, refuse
+from rpo_cli.exchange.places import Place, touch
 
 BATCH = 16  # rows that are in memory as Python objects
 HINT = "check the folder, or name another --format; see `rpo list importers`"

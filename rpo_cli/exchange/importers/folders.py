@@ -12,15 +12,14 @@ from rpo_cli.exchange.incoming import (
     Entry,
     Options,
     Picture,
-    Place,
     Source,
     Vote,
-    below,
     entries,
     load,
     ordered,
     refuse,
 )
+from rpo_cli.exchange.places import Place, below
 from rpo_cli.exchange.prompts import storable
 
 METADATA = tuple(f"metadata.{ending}" for ending in ("jsonl", "csv", "parquet", "json", "tsv", "ndjson"))

@@ -22,17 +22,15 @@ from rpo_cli.exchange.incoming import (
     Entry,
     Options,
     Picture,
-    Place,
     Source,
     Vote,
-    below,
     encoded,
     entries,
     ordered,
     prompt_of,
     refuse,
 )
-from rpo_cli.exchange.places import touch
+from rpo_cli.exchange.places import Place, below, touch
 
 BATCH = 16  # rows that are in memory at once: two pictures each
 BUFFER = 2**20  # bytes read ahead of a column, instead of a whole row group

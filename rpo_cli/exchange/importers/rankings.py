@@ -14,7 +14,6 @@ from rpo_cli.exchange.incoming import (
     Entry,
     Options,
     Picture,
-    Place,
     Source,
     Vote,
     bounded,
@@ -25,7 +24,7 @@ from rpo_cli.exchange.incoming import (
     refuse,
 )
 from rpo_cli.exchange.json_text import json_items
-from rpo_cli.exchange.places import touch
+from rpo_cli.exchange.places import Place, touch
 from rpo_cli.pictures import MAX_BYTES
 
 HINT = "check the folder, or name another --format; see `rpo list importers`"

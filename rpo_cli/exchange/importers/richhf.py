@@ -26,7 +26,6 @@ from rpo_cli.exchange.incoming import (
     Feedback,
     Options,
     Picture,
-    Place,
     Source,
     encoded,
     entries,
@@ -36,6 +35,7 @@ from rpo_cli.exchange.incoming import (
     prompt_of,
     refuse,
 )
+from rpo_cli.exchange.places import Place
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import Flaw
 

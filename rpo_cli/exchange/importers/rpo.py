@@ -13,7 +13,6 @@ from rpo_cli.exchange.incoming import (
     Entry,
     Options,
     Picture,
-    Place,
     Source,
     Vote,
     encoded,
@@ -21,6 +20,7 @@ from rpo_cli.exchange.incoming import (
     ordered,
     prompt_of,
 )
+from rpo_cli.exchange.places import Place
 from rpo_cli.records import canonical_json
 
 OURS = ("pair_kind", "provenance", "jpg_0", "jpg_1", "label_0", "caption")

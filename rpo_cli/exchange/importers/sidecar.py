@@ -15,9 +15,7 @@ from rpo_cli.exchange.incoming import (
     Entry,
     Options,
     Picture,
-    Place,
     Source,
-    below,
     entries,
     load,
     ordered,
@@ -26,6 +24,7 @@ from rpo_cli.exchange.incoming import (
     refuse,
     text_of,
 )
+from rpo_cli.exchange.places import Place, below
 from rpo_cli.exchange.prompts import storable
 from rpo_cli.pictures import ENDINGS, OTHERS
 

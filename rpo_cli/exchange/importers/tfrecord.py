@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rpo_cli.errors import RpoError
-from rpo_cli.exchange.incoming import Place
+from rpo_cli.exchange.places import Place
 
 MAX_RECORD = 64 * 2**20
 POLYNOMIAL = 0x82F63B78  # Castagnoli's, bits reversed

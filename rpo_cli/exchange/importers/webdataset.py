@@ -20,7 +20,6 @@ from rpo_cli.exchange.incoming import (
     BadRow,
     Entry,
     Options,
-    Place,
     Source,
     encoded,
     entries,
@@ -29,7 +28,7 @@ from rpo_cli.exchange.incoming import (
     text_of,
 )
 from rpo_cli.exchange.json_text import parsed
-from rpo_cli.exchange.places import touch
+from rpo_cli.exchange.places import Place, touch
 from rpo_cli.exchange.unpack import TARS
 from rpo_cli.pictures import ENDINGS, MAX_BYTES, OTHERS
 

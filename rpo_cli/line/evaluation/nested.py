@@ -7,8 +7,7 @@ from typing import Any
 from rpo_cli.errors import RpoError
 from rpo_cli.line.evaluation.models import Contender
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import required
-from rpo_cli.line.work.critics import REACHED
+from rpo_cli.line.work.critics import REACHED, required
 from rpo_cli.protocols import Observer
 from rpo_cli.records import row_seed
 from rpo_cli.resolve import resolve

@@ -15,8 +15,7 @@ from rpo_cli.line.imports.sources import generates, imported, imported_feedback
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import critics, models
 from rpo_cli.line.work import critique as styles
-from rpo_cli.line.work.critics import required as required
-from rpo_cli.line.work.critics import reward_identity as reward_identity
+from rpo_cli.line.work.critics import reward_identity
 from rpo_cli.line.work.generate import making
 from rpo_cli.protocols import Stage, Task
 from rpo_cli.records import canonical_json, content_key

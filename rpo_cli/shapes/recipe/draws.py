@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 
-from rpo_cli.shapes.edits import KINDS, OPPOSITE, VALUES, Change, SceneEdit, apply_all, say
+from rpo_cli.shapes.edits import KINDS, OPPOSITE, VALUES, Change, SceneEdit, apply_all
 from rpo_cli.shapes.grammar import (
     BACKGROUNDS,
     COLOURS,
@@ -65,11 +65,3 @@ def _draw_shape(thing: Thing, rng: random.Random) -> str:
     size = _other(rng, SIZES, thing.size) if rng.random() < 0.2 else ""
     shape = thing.shape if colour and size else _other(rng, SHAPES, thing.shape)
     return " ".join(word for word in (size, colour, shape) if word)
-
-
-def sample_edit(scene: Scene, rng: random.Random) -> tuple[str, Scene, str]:
-    """(instruction, scene after it, kind): a random edit in random words that leaves no two
-    identical things.
-    """
-    (edit,), change = draw_edits(scene, rng, 1)
-    return say(scene, edit, rng.randrange(2)), change.scene, edit.kind

@@ -1,7 +1,7 @@
 """Editing examples: a picture, edits of it, and the picture after them, all else identical to the
 pixel.
 
-Two sources: rendered training scenes, and (`from_generated`) the text-to-image model's own pictures
+Two sources: rendered training scenes, and (`generated_triplet`) the text-to-image model's own pictures
 as the oracle reads them, with the edits that lead to what was asked for: that is what the line
 edits.
 """

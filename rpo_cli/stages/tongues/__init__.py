@@ -11,6 +11,5 @@ from rpo_cli.stages.tongues.french import FRENCH
 from rpo_cli.stages.tongues.german import GERMAN
 from rpo_cli.stages.tongues.others import OTHERS
 from rpo_cli.stages.tongues.spanish import SPANISH
-from rpo_cli.stages.tongues.tongue import Tongue as Tongue
 
 TONGUES = (ENGLISH, GERMAN, FRENCH, SPANISH, CHINESE, OTHERS)

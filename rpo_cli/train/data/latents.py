@@ -28,8 +28,8 @@ from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train.data.pairs import pictures
 from rpo_cli.train.data.storage import Shelf
-from rpo_cli.train.families import Condition, Encoders, Family
-from rpo_cli.train.families.folder import covering
+from rpo_cli.train.families.contract import Family
+from rpo_cli.train.families.folder import Condition, Encoders, covering
 from rpo_cli.train.rankings import Item
 
 Size = tuple[int, int]  # width, height in pixels

@@ -6,7 +6,7 @@ from typing import Any
 
 from rpo_cli import __version__
 from rpo_cli.config import TrainSettings
-from rpo_cli.train.families import Family
+from rpo_cli.train.families.contract import Family
 from rpo_cli.train.journal import Numbers
 from rpo_cli.train.objectives.components import pair_reversed
 from rpo_cli.train.objectives.objective import Objective

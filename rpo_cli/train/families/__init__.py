@@ -7,21 +7,7 @@ over it. Weights are read from safetensors files only.
 from rpo_cli import registry
 from rpo_cli.errors import UsageError
 from rpo_cli.train.families.contract import Family
-from rpo_cli.train.families.flow import Flux, StableDiffusion3
-from rpo_cli.train.families.folder import Condition, Encoders, Folder, to_pixels
-from rpo_cli.train.families.unet import StableDiffusion1, StableDiffusionXL
-
-__all__ = [
-    "Condition",
-    "Encoders",
-    "Family",
-    "Flux",
-    "StableDiffusion1",
-    "StableDiffusion3",
-    "StableDiffusionXL",
-    "open_family",
-    "to_pixels",
-]
+from rpo_cli.train.families.folder import Folder
 
 
 def open_family(model: str, revision: str | None = None) -> Family:

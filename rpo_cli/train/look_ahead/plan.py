@@ -18,7 +18,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from rpo_cli.config import TrainSettings
 from rpo_cli.train.compose import for_data, settled
 from rpo_cli.train.data.pairs import training_rows
-from rpo_cli.train.families import Family, open_family
+from rpo_cli.train.families import open_family
+from rpo_cli.train.families.contract import Family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.policy import DTYPES, Policy, build_policy, weight_dtype

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from rpo_cli.config import RatioBase
+from rpo_cli.config import PairWeight, RatioBase, SoftLabels, TimestepWeight
 from rpo_cli.train.objectives.components import own_error, pair, reference_of, relative_error, winner_only
-from rpo_cli.train.objectives.errors import Errors, Known, join, ranks, sides
-from rpo_cli.train.objectives.weights import COLUMNS, PairWeight, SoftLabels, TimestepWeight, importance
+from rpo_cli.train.objectives.errors import Errors, Known, ranks
+from rpo_cli.train.objectives.weights import COLUMNS, importance
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,18 +85,6 @@ LINKS: dict[str, Callable[[Tensor], Tensor]] = {
     "identity": identity,
 }
 
-
-__all__ = [
-    "DPO",
-    "SFT",
-    "Errors",
-    "Known",
-    "Objective",
-    "implicit_accuracy",
-    "implicit_margin",
-    "join",
-    "sides",
-]
 
 SALESFORCE = "logits per 2 units of denoising error, errors as means over C,H,W (Salesforce's β)"
 # settings that a method may leave open, by what they need to make sense

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from rpo_cli.train.diffusion import NoiseSchedule
 
-__all__ = ["COLUMNS", "PairWeight", "SoftLabels", "TimestepWeight", "importance"]
-
 # weight or label → the column of the dataset that it is made from
 COLUMNS = {
     "dispersion": "dispersion",

@@ -7,7 +7,7 @@ import pytest
 from diffusers import DDIMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler, PNDMScheduler
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.families import StableDiffusion1
+from rpo_cli.train.families.unet import StableDiffusion1
 from tests.closeness import assert_close
 
 

@@ -85,7 +85,8 @@ def test_ppod_sums_the_steps_inside_the_link_and_d3po_does_not():
 
 
 def test_a_winner_gone_wrong_keeps_its_gradient_in_ppod_and_loses_it_in_d3po():
-    """trainers.md 2e, 6: at −.2 beyond a band of .1 the plain clamp gives the winner no way back."""
+    """At −.2 beyond a band of .1 D3PO's plain clamp gives the winner no way back; PPO's minimum does
+    (arXiv:1707.06347, eq. 7)."""
     for objective, expected in ((PPOD_ONLINE, True), (D3PO, False)):
         held = replace(objective, clip=0.1)
         winner, loser = slope(held, [[[-0.2], [0.2]]])[0, :, 0].tolist()

@@ -6,7 +6,7 @@ import pytest
 
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.train.families import StableDiffusion1
+from rpo_cli.train.families.unet import StableDiffusion1
 from rpo_cli.train.look_ahead import plan as pair_plan
 from rpo_cli.train.online.look_ahead import plan_online
 

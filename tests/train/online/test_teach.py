@@ -171,7 +171,7 @@ def test_every_prompt_comes_once_before_any_comes_again():
 
 
 def test_the_gradient_is_clipped_before_the_step(sampler, rollout):
-    """trainers.md 2e, 5: what the optimiser is given has at most the norm that was set."""
+    """What the optimiser is given has at most the norm that was set."""
     parameters = sampler.policy.parameters.values()
     norms = []
 
