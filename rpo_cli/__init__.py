@@ -10,13 +10,15 @@ The functions here are the ones that the commands call:
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from rpo_cli.version import __version__ as __version__
+
 if TYPE_CHECKING:
+    from rpo_cli.line.dataset.inputs import build_pairs as build_pairs
     from rpo_cli.line.dry_run import plan as plan
     from rpo_cli.line.dry_run import probe as probe
     from rpo_cli.line.evaluation.evaluate import evaluate as evaluate
     from rpo_cli.line.rounds.checks import plan_rounds as plan_rounds
     from rpo_cli.line.rounds.train import train_rounds as train_rounds
-    from rpo_cli.line.run import build_pairs as build_pairs
     from rpo_cli.line.run import run as run
     from rpo_cli.line.session import Line as Line
     from rpo_cli.line.session import open_line as open_line
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     from rpo_cli.line.status import status as status
     from rpo_cli.line.sweep.run import sweep as sweep
     from rpo_cli.line.training import fine_tune as fine_tune
-
-__version__ = "0.1.0"
 
 _WHERE = {
     "Line": "rpo_cli.line.session",

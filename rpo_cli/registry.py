@@ -70,8 +70,8 @@ families = {
     "flux": "rpo_cli.train.families.flow:Flux",
 }
 objectives = {
-    "dpo": "rpo_cli.train.objectives.objective:DPO",
-    "sft": "rpo_cli.train.objectives.objective:SFT",
+    "dpo": "rpo_cli.train.objectives.presets:DPO",
+    "sft": "rpo_cli.train.objectives.presets:SFT",
     "ipo": "rpo_cli.train.objectives.presets:IPO",
     "slic": "rpo_cli.train.objectives.presets:SLIC",
     "f-dpo": "rpo_cli.train.objectives.presets:F_DPO",

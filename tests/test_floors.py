@@ -19,7 +19,10 @@ HEAVY = {"torch", "diffusers", "transformers", "vllm", "datasets", "ray", "peft"
 HEAVY_PLACES = ("backends", "train", "exchange", "shapes", "engines.ray")
 MAX_FUNCTION = 60
 MAX_MODULE = 400  # above it a file says why it is one idea
-LONG = {"config": "a table: one field a setting"}
+LONG = {
+    "config": "a table: one field a setting",
+    "stages.replies": "what a reply must be: its form, its fields and what a style asks beside",
+}
 LAZY = 157  # imports of our own modules inside functions; each hides an arrow, so never more
 
 

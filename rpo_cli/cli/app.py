@@ -14,7 +14,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from rpo_cli import __version__, installing
+from rpo_cli import installing
 from rpo_cli.cli import options, output
 from rpo_cli.cli.build_pairs import build_pairs
 from rpo_cli.cli.convert import convert
@@ -44,6 +44,7 @@ from rpo_cli.cli.train import train
 from rpo_cli.cli.try_models import try_models
 from rpo_cli.cli.upgrade import upgrade
 from rpo_cli.errors import RpoError, Terminated
+from rpo_cli.version import __version__
 
 INTERRUPTED = 130
 AGAIN = "run the same command again: it goes on where it stopped"

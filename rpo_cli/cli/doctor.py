@@ -10,11 +10,12 @@ from typing import Any
 
 import typer
 
-from rpo_cli import __version__, installing
+from rpo_cli import installing
 from rpo_cli.cli import options as o
 from rpo_cli.cli import step
 from rpo_cli.cli.output import size, table
 from rpo_cli.errors import MissingDependency, RpoError
+from rpo_cli.version import __version__
 
 
 @dataclass(frozen=True)

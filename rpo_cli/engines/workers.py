@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
 
-from rpo_cli import __version__
 from rpo_cli.compute import environment, pick_device, set_threads
 from rpo_cli.config import RunSettings
 from rpo_cli.engines.loop import buckets, run_batches, run_here
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import MakeStage, Results, Stage, Task
 from rpo_cli.records import canonical_json
+from rpo_cli.version import __version__
 
 Batch = list[Task]
 

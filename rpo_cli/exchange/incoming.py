@@ -12,6 +12,7 @@ from typing import Any, Literal
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.places import Place, holds, meant, other_spelling, state_of, touch_whole
 from rpo_cli.exchange.prompts import half_character, storable, trimmed, unfit
+from rpo_cli.exchange.raw_rows import BadRow
 from rpo_cli.pictures import ENDINGS, MAX_BYTES, OTHERS
 from rpo_cli.records import Flaw
 from rpo_cli.text import NotText, decoded, normalised
@@ -80,14 +81,6 @@ class Bad:
     row: int
     reason: str
     detail: str
-
-
-class BadRow(Exception):
-    """Raised while a row is read; becomes a `Bad`, never a failure of the import."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(f"{reason}: {detail}")
-        self.reason, self.detail = reason, detail
 
 
 @dataclass(frozen=True)

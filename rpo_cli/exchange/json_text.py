@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.incoming import BadRow
 from rpo_cli.exchange.places import Place, touch
+from rpo_cli.exchange.raw_rows import BadRow
 from rpo_cli.text import MARK, opened, refusal
 
 PIECE = 2**20  # characters read at once

@@ -12,9 +12,8 @@ import pyarrow.parquet as pq
 from rpo_cli.config import PromptSettings
 from rpo_cli.delimited import DELIMITERS, delimiter_of, read_table
 from rpo_cli.errors import RpoError, UsageError, nearest
-from rpo_cli.exchange.columns import BROKEN, first_line, plain_rows
-from rpo_cli.exchange.incoming import BadRow
 from rpo_cli.exchange.json_text import is_list, json_items, json_lines
+from rpo_cli.exchange.raw_rows import BROKEN, BadRow, first_line, plain_rows
 from rpo_cli.records import Prompt, content_key
 from rpo_cli.text import MARK, known_encoding, lines, normalised, read_text
 

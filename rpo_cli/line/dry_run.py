@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.session import Line
-from rpo_cli.line.stage import Shard, reject_reasons, run_stage, share_of
-from rpo_cli.line.work.base import Work, works
+from rpo_cli.line.stage import Shard, run_stage, share_of
+from rpo_cli.line.steps import works
+from rpo_cli.line.work.base import Work, reject_reasons
 from rpo_cli.line.work.counter_edits import counter_notes
 
 COUNTED = "the rows before it"

@@ -18,9 +18,10 @@ from rpo_cli.line.worlds import warn_of_words
 from rpo_cli.protocols import Reward
 from rpo_cli.stages.split import split_of
 from rpo_cli.store import open_store
-from rpo_cli.train.objectives.online import OnlineObjective
-from rpo_cli.train.online.compose import HINT, OF_PAIRS, composed_online
-from rpo_cli.train.online.run import Rewards, train_online
+from rpo_cli.train.objectives.online import OF_PAIRS, OnlineObjective
+from rpo_cli.train.online.compose import HINT, composed_online
+from rpo_cli.train.online.run import train_online
+from rpo_cli.train.origin import Rewards
 from rpo_cli.train.run import TrainReport
 
 if TYPE_CHECKING:

@@ -17,15 +17,8 @@ from rpo_cli.line.preflight import require_models
 from rpo_cli.line.rates import rates
 from rpo_cli.line.run import steps_of
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import (
-    Work,
-    critique_work,
-    edit_work,
-    floor_tasks,
-    reward_models,
-    wants_edits,
-    works,
-)
+from rpo_cli.line.steps import works
+from rpo_cli.line.work.base import Work, critique_work, edit_work, floor_tasks, reward_models, wants_edits
 from rpo_cli.line.work.critics import SERVED, critic_identity, is_function, reward_identity
 from rpo_cli.line.work.edit_floor import floor_size
 from rpo_cli.line.work.models import editor, generator

@@ -16,7 +16,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rpo_cli import __version__
 from rpo_cli.backends.processes import end_orphans
 from rpo_cli.config import Settings
 from rpo_cli.errors import MissingDependency, RunLocked, UsageError
@@ -29,6 +28,7 @@ from rpo_cli.resolve import PARENTS, SECTIONS, Earlier, Resolved, Told, resolve
 from rpo_cli.scopes import Scope
 from rpo_cli.settings_checks import EARLIER, anchored, portable
 from rpo_cli.store import Store, open_store
+from rpo_cli.version import __version__
 
 
 def earlier_of(manifest: Manifest, run: Path | None) -> Earlier:

@@ -15,7 +15,8 @@ from rpo_cli.line import notes
 from rpo_cli.line.notes import cleaned_notes
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import Work, works
+from rpo_cli.line.steps import works
+from rpo_cli.line.work.base import Work, reject_reasons
 from rpo_cli.line.work.counter_edits import counter_notes
 from rpo_cli.line.work.critique import reread_notes
 from rpo_cli.line.work.pictures import hydrate
@@ -245,14 +246,6 @@ def share_of(line: Line, work: Work, shard: Shard | None = None, *, retry_reject
     present = keys & line.store.keys(work.table)
     done = present if retry_rejects else present | line.store.rejected(work.name)
     return Share(wanted, keys, present, [task for task in wanted if task.key not in done])
-
-
-def reject_reasons(line: Line, work: Work, keys: set[str]) -> Counter[str]:
-    """Reasons of the rejects among `keys` that no row has replaced since."""
-    table = line.store.columns("rejects", ["key_of", "stage", "reason"]).to_pylist()
-    stopped = {row["key_of"]: row["reason"] for row in table if row["key_of"] in keys}
-    present = line.store.keys(work.table) if stopped else set()
-    return Counter(reason for key, reason in stopped.items() if key not in present)
 
 
 def _make(

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rpo_cli.errors import RpoError
-from rpo_cli.line.evaluation.models import finished, trained_on
+from rpo_cli.line.dataset.inputs import dataset_is_current
+from rpo_cli.line.evaluation.models import evaluated, finished, trained_on
 from rpo_cli.line.evaluation.prompts import IN_PASSING, dataset_files
 from rpo_cli.line.imports.sources import (
     KEPT,
@@ -24,10 +25,9 @@ from rpo_cli.line.imports.sources import (
 )
 from rpo_cli.line.rates import rate_of, rates
 from rpo_cli.line.rounds.checks import RoundsStatus, rounds_status
-from rpo_cli.line.run import dataset_is_current
 from rpo_cli.line.session import Line, open_line
-from rpo_cli.line.stage import reject_reasons
-from rpo_cli.line.work.base import Work, wants_edits, works
+from rpo_cli.line.steps import works
+from rpo_cli.line.work.base import Work, reject_reasons, wants_edits
 from rpo_cli.line.work.critics import is_function
 from rpo_cli.line.work.edit_floor import floor_keys
 from rpo_cli.store import open_store
@@ -109,12 +109,6 @@ def _after_rows(line: Line, run: str) -> str | None:
     if not evaluated(line):
         return f"rpo eval {run}"
     return None if files.exists("report/index.html") else f"rpo report {run}"
-
-
-def evaluated(line: Line, results: str = "results.json") -> list[str]:
-    """Names of the evaluations that have results."""
-    found = line.store.files.find("eval", f"/{results}")
-    return sorted(name.split("/")[1] for name in found if name.count("/") == 2)
 
 
 AUDIT = "dataset.json"  # in RUN/eval/<name>: what `rpo eval --judge-labels` writes

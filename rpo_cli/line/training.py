@@ -19,8 +19,8 @@ from rpo_cli.store import open_store
 from rpo_cli.train.data.pairs import training_rows
 from rpo_cli.train.look_ahead.prepare import Prepared, prepare_cache, propose_beta
 from rpo_cli.train.online.compose import is_online
-from rpo_cli.train.origin import Start
-from rpo_cli.train.run import Embedder, TrainReport
+from rpo_cli.train.origin import Embedder, Start
+from rpo_cli.train.run import TrainReport
 from rpo_cli.train.run import train as train_model
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from rpo_cli import __version__
 from rpo_cli.line.formats import code_unknown, current, format_of, losers_to_rekey
 from rpo_cli.line.imports.adopted import upgrade_imports
 from rpo_cli.line.imports.profiles import profiled, upgrade_profiles
 from rpo_cli.manifest import MANIFEST
 from rpo_cli.records import FORMAT_VERSION, TABLES, Image, Pair
 from rpo_cli.store import COMPACT, Store, open_store
+from rpo_cli.version import __version__
 
 STAGES = ("import", "review", "generate", "critique", "edit", "score", "build-pairs", "export")
 

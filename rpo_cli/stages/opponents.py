@@ -17,7 +17,7 @@ from rpo_cli.stages.generate import Cut, ImageTask, with_cuts
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-    from rpo_cli.stages.pairs import Candidate, _World
+    from rpo_cli.stages.candidates import Candidate, World
 
 STRATEGIES = ("spin", "sapo")
 
@@ -72,7 +72,7 @@ def step(tasks: Sequence[Task], renoiser: Renoiser, batch_size: int) -> "list[Pi
     return with_cuts(renoiser, [[task.payload.prompt] for task in tasks], pictures[: len(tasks)])
 
 
-def pairs(images: Iterable[Mapping[str, Any]], world: "_World") -> "Iterator[Candidate]":
+def pairs(images: Iterable[Mapping[str, Any]], world: "World") -> "Iterator[Candidate]":
     """Every loser beside the winner it was made against."""
     by_hash = {(one.prompt_id, one.sha256): one for found in world.images.values() for one in found}
     for row in images:

@@ -6,22 +6,19 @@ Nothing depends on the order of the rows. `judge.py` gives every candidate its v
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from rpo_cli.config import PairSettings
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.records import canonical_json, content_key
+from rpo_cli.records import canonical_json
 from rpo_cli.stages import opponents
+from rpo_cli.stages.candidates import Candidate, Candidates, Kind, Picture, World
 from rpo_cli.stages.margins import (
-    Margin,
-    Scale,
     Scored,
     Scores,
     calibrated,
-    compare,
     dispersion,
     scales,
     standings,
@@ -44,91 +41,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("share", "standing", "rich", "preference_id"),
     ),
 }
-Kind = Literal["edit", "counter", "seeds", "self", "import", "human"]
-Label = Literal["a", "b", "tie"]
 Rows = Sequence[Mapping[str, Any]]
-
-
-class Picture(NamedTuple):
-    """An image or an edit, in sorting order: `order` is an image's index or an edit's attempt."""
-
-    prompt_id: str
-    order: int
-    id: str
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """Two pictures of one prompt, judged by the rewards, not yet by the gates."""
-
-    pair_id: str
-    kind: Kind
-    prompt: str
-    a: Picture
-    b: Picture
-    critique_id: str | None
-    instruction: str | None
-    tries: int
-    rewards_a: dict[str, float]
-    rewards_b: dict[str, float]
-    margin: Margin
-    dispersion: float | None
-    scored: bool
-    label: Label | None = None
-    share: float | None = None
-    rich: str | None = None
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """All candidates, by pair_id, and the scales their margins are in."""
-
-    pairs: tuple[Candidate, ...]
-    scales: dict[str, Scale]
-
-
-@dataclass(frozen=True)
-class _World:
-    """The tables, indexed: what both strategies look things up in."""
-
-    prompts: dict[str, str]
-    images: dict[str, list[Picture]]
-    scores: Scores
-    scales: dict[str, Scale]
-    dispersions: dict[str, float | None]
-    weights: dict[str, float]
-
-    def pair(
-        self,
-        kind: Kind,
-        a: Picture,
-        b: Picture,
-        tries: int,
-        label: Label | None = None,
-        share: float | None = None,
-        **made: str | None,
-    ) -> Candidate:
-        critique_id, instruction = made.get("critique_id"), made.get("instruction")
-        rewards_a, rewards_b = (self.scores.get(side.prompt_id, side.sha256) for side in (a, b))
-        return Candidate(
-            pair_id=content_key("pair", kind, a.prompt_id, a.sha256, b.sha256, critique_id, instruction),
-            kind=kind,
-            prompt=self.prompts[a.prompt_id],
-            a=a,
-            b=b,
-            critique_id=critique_id,
-            instruction=instruction,
-            tries=tries,
-            rewards_a=rewards_a,
-            rewards_b=rewards_b,
-            margin=compare(rewards_a, rewards_b, self.scales, self.weights),
-            dispersion=self.dispersions.get(a.prompt_id),
-            scored=self.scores.complete(rewards_a) and self.scores.complete(rewards_b),
-            label=label,
-            share=share,
-            rich=made.get("rich"),
-        )
 
 
 def candidates(tables: Mapping[str, Rows], settings: PairSettings) -> Candidates:
@@ -173,7 +86,7 @@ def _known(settings: PairSettings, scores: Scores) -> None:
         )
 
 
-def _index(tables: Mapping[str, Rows], settings: PairSettings) -> _World:
+def _index(tables: Mapping[str, Rows], settings: PairSettings) -> World:
     unique = {
         Picture(row["prompt_id"], row["index"], row["image_id"], row["sha256"]) for row in tables["images"]
     }
@@ -192,7 +105,7 @@ def _index(tables: Mapping[str, Rows], settings: PairSettings) -> _World:
     scale = scales(scores, seeds)
     if settings.calibration == "win-rate":
         scale = calibrated(scale, scores, seeds)
-    return _World(
+    return World(
         prompts={row["prompt_id"]: row["prompt"] for row in tables["images"]},
         images=images,
         scores=scores,
@@ -211,7 +124,7 @@ def _scored(scores: Scores, pictures: Iterable[Picture]) -> list[tuple[Picture, 
     return [(picture, rewards) for picture, rewards in found if scores.complete(rewards)]
 
 
-def _edit_pairs(tables: Mapping[str, Rows], world: _World, select_by: str | None) -> Iterator[Candidate]:
+def _edit_pairs(tables: Mapping[str, Rows], world: World, select_by: str | None) -> Iterator[Candidate]:
     """An original and the chosen one of its edits, for each critique and instruction.
 
     A counter-edit has no critique: none of this picture asked for it.
@@ -263,7 +176,7 @@ def _choose(edits: Sequence[Picture], scores: Scores, select_by: str | None) -> 
     return max(rated, key=lambda item: item[0])[1] if rated else edits[0]
 
 
-def _seed_pairs(world: _World) -> Iterator[Candidate]:
+def _seed_pairs(world: World) -> Iterator[Candidate]:
     """The best and the worst image of each prompt with two different ones; else two that lack scores."""
     for found in world.images.values():
         scored = _scored(world.scores, found)
@@ -286,7 +199,7 @@ Row = Mapping[str, Any]
 Sides = tuple[str, frozenset[str]]  # prompt_id and the hashes of both pictures
 
 
-def pairs(tables: Mapping[str, Sequence[Row]], world: "_World") -> Iterator["Candidate"]:
+def pairs(tables: Mapping[str, Sequence[Row]], world: "World") -> Iterator["Candidate"]:
     """Each two pictures that a source has judged, once, with what most judgements say; even: a tie.
 
     Pictures that were judged alone are paired where one stands higher than another of its prompt, and
@@ -324,7 +237,7 @@ def _together(rows: Sequence[Row]) -> dict[Sides, list[Row]]:
 
 
 def _alone(
-    rows: Sequence[Row], together: Mapping[Sides, Sequence[Row]], world: "_World"
+    rows: Sequence[Row], together: Mapping[Sides, Sequence[Row]], world: "World"
 ) -> Iterator["Candidate"]:
     """Any two pictures of a prompt of which one stands higher than the other, by their mean standings."""
     said: dict[str, dict[str, list[Row]]] = defaultdict(lambda: defaultdict(list))
@@ -345,7 +258,7 @@ def _alone(
                 yield world.pair("human" if people else "import", a, b, 1, label=better)
 
 
-def _pictures(world: "_World", prompt_id: str) -> dict[str, "Picture"]:
+def _pictures(world: "World", prompt_id: str) -> dict[str, "Picture"]:
     return {picture.sha256: picture for picture in reversed(world.images.get(prompt_id, []))}
 
 

@@ -12,9 +12,9 @@ from typing import Literal
 from rpo_cli.config import PairSettings
 from rpo_cli.records import Pair
 from rpo_cli.stages import opponents
+from rpo_cli.stages.candidates import Candidate
 from rpo_cli.stages.differences import Difference
 from rpo_cli.stages.margins import Margin
-from rpo_cli.stages.pairs import Candidate
 from rpo_cli.stages.people import Said
 from rpo_cli.stages.split import split_of
 from rpo_cli.text import normalised

@@ -36,8 +36,8 @@ from rpo_cli.train.objectives.weights import (
     timestep_weights,
     weight_scale,
 )
+from rpo_cli.train.origin import Embedder
 from rpo_cli.train.rankings import Item, Ranking
-from rpo_cli.train.run import Embedder
 
 
 class Embeddings:

@@ -23,6 +23,7 @@ from rpo_cli.train.export.start import begin, export_reference
 from rpo_cli.train.families import open_family
 from rpo_cli.train.families.contract import Family
 from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.job import Job, State
 from rpo_cli.train.journal import (
     Journal,
     MetricsFile,
@@ -37,7 +38,7 @@ from rpo_cli.train.objectives.errors import Errors, join
 from rpo_cli.train.policy import Policy, build_policy, make_optimiser, weight_dtype
 from rpo_cli.train.prepare import Inputs, prepare
 from rpo_cli.train.references import with_references
-from rpo_cli.train.step import Job, State, forward, in_memory, timed_step
+from rpo_cli.train.step import forward, in_memory, timed_step
 from rpo_cli.train.texts import load_texts
 
 VALIDATION_ITEMS = 128  # fixed draws; small splits are drawn several times, large ones in part

@@ -1,7 +1,10 @@
-"""Where a training begins that goes on from another one; `start.py` acts on it."""
+"""What stands beside a training: where it begins, what measures likeness, what scores its samples."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+
+from rpo_cli.protocols import Reward
 
 
 @dataclass(frozen=True)
@@ -19,3 +22,27 @@ class Start:
     reference: Path | None
     identity: str
     keep_reference: bool = False
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """The CLIP model that tells how alike pictures are: folder or hub id, revision, hash or commit."""
+
+    model: str
+    revision: str | None
+    identity: str
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """The rewards of a training, before they are loaded.
+
+    Attributes:
+        identities: name → everything that determines a score: model, template, number format.
+        build: a torch device → the rewards by name, set up.
+        batch_size: pictures in one call.
+    """
+
+    identities: Mapping[str, str]
+    build: Callable[[str], Mapping[str, Reward]]
+    batch_size: int

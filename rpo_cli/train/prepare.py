@@ -13,12 +13,11 @@ from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.diffusion import NoiseSchedule, logit_normal, shifted
 from rpo_cli.train.draws import DrawSettings
 from rpo_cli.train.families.contract import Family
+from rpo_cli.train.job import Job
 from rpo_cli.train.known import embed, knowledge
 from rpo_cli.train.objectives.objective import Objective
-from rpo_cli.train.origin import Start
+from rpo_cli.train.origin import Embedder, Start
 from rpo_cli.train.rankings import read_items
-from rpo_cli.train.run import Embedder
-from rpo_cli.train.step import Job
 from rpo_cli.train.texts import require_texts
 
 

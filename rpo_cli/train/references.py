@@ -9,7 +9,7 @@ so a sweep pays for the reference once. Blocks are whole or absent; the folder m
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from itertools import groupby
 from math import ceil
 from pathlib import Path
@@ -24,28 +24,16 @@ from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train.data.storage import Shelf
 from rpo_cli.train.draws import Draw, assemble, fixed_draw, item_errors
+from rpo_cli.train.job import References
 from rpo_cli.train.objectives.errors import Errors, join, ranks
 from rpo_cli.train.policy import Policy, weight_dtype
 
 if TYPE_CHECKING:
-    from rpo_cli.train.step import Job
+    from rpo_cli.train.job import Job
 
 BLOCK = 1024  # items of one file
 CHECKED = 32  # draws that are computed again at every start
 NOISE = 0.02  # largest deviation, in logits, of what was kept from what is computed
-
-
-@dataclass(frozen=True)
-class References:
-    """Kept errors, (uses, pictures of an item, items) float32; the best picture's first."""
-
-    values: Tensor
-
-    def of(self, draws: Sequence[Draw], device: str) -> Tensor:
-        """Errors of drawn items, (K·B,) as in `terms.Errors`."""
-        uses = torch.tensor([draw.use for draw in draws])
-        items = torch.tensor([draw.pair for draw in draws])
-        return self.values[uses, :, items].T.reshape(-1).to(device)
 
 
 def with_references(job: "Job", policy: Policy, identity: str, folder: Path, observer: Observer) -> "Job":

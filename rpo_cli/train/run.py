@@ -19,7 +19,7 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.records import content_key
-from rpo_cli.train.origin import Start
+from rpo_cli.train.origin import Embedder, Start
 
 if TYPE_CHECKING:
     from rpo_cli.train.distributed.launch import Share
@@ -52,15 +52,6 @@ class TrainReport:
     validation_last: dict[str, float] = field(default_factory=dict)
     skipped: bool = False
     images: int = 0
-
-
-@dataclass(frozen=True)
-class Embedder:
-    """The CLIP model that tells how alike pictures are: folder or hub id, revision, hash or commit."""
-
-    model: str
-    revision: str | None
-    identity: str
 
 
 def train(

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
@@ -13,20 +13,13 @@ from rpo_cli.compute import is_out_of_memory
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
-from rpo_cli.train.average import Average, beside
-from rpo_cli.train.data.latents import Cache
-from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.distributed.process_group import ALONE, World, gather_errors
-from rpo_cli.train.draws import Draw, DrawSettings, assemble, drawn_pair, item_errors, training_draw
-from rpo_cli.train.families.contract import Family
+from rpo_cli.train.distributed.process_group import gather_errors
+from rpo_cli.train.draws import Draw, assemble, drawn_pair, item_errors, training_draw
+from rpo_cli.train.job import Job, State
 from rpo_cli.train.journal import FAR_OUT, far_out, summarise
-from rpo_cli.train.known import Knowledge
-from rpo_cli.train.look_ahead.plan import Ideal
 from rpo_cli.train.objectives.errors import Errors, join, ranks
-from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.rankings import Item
-from rpo_cli.train.references import References
 
 if TYPE_CHECKING:
     pass
@@ -189,57 +182,6 @@ def require_equal_start(errors: Errors, job: "Job", step: int = 0) -> None:
 
 SKIPS = 3  # batches in a row that may be left out because they are not finite
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Job:
-    """Everything a step reads and never changes.
-
-    Attributes:
-        beta: in the objective's own unit.
-        starts_equal: whether the policy's first weights are its reference's.
-        ideal: what an item takes at the device's peak; None where none is known.
-    """
-
-    settings: TrainSettings
-    objective: Objective
-    family: Family
-    schedule: NoiseSchedule
-    cache: Cache
-    pairs: Sequence[Item]
-    held_out: Sequence[Item]
-    draws: DrawSettings
-    device: str
-    knowledge: Knowledge
-    beta: float
-    ideal: Ideal | None = None
-    references: References | None = None  # of a training with fixed draws
-    world: World = ALONE
-    starts_equal: bool = True
-
-
-@dataclass
-class State:
-    """What a step changes.
-
-    Attributes:
-        batch_size: shrinks when memory runs out; it is no part of the result.
-        skipped: batches in a row, up to now, that were left out; 0 at a checkpoint.
-    """
-
-    policy: Policy
-    optimiser: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler
-    batch_size: int
-    step: int = 0
-    average: Average | None = None
-    anchor: Average | None = None  # a reference that moves
-    skipped: int = 0
-
-    @property
-    def compared(self) -> Policy:
-        """The policy beside the reference that the loss is relative to."""
-        return self.policy if self.anchor is None else beside(self.policy, self.anchor)
 
 
 def timed_step(job: Job, state: State, observer: Observer) -> dict[str, Any]:

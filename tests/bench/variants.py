@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from rpo_cli import run_stage
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import works
+from rpo_cli.line.steps import works
 from rpo_cli.records import Critique
 from rpo_cli.shapes.edits import say
 from rpo_cli.shapes.grammar import parse_caption

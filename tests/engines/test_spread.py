@@ -2,10 +2,10 @@
 
 import pytest
 
-from rpo_cli import __version__
 from rpo_cli.config import RunSettings
 from rpo_cli.engines.workers import Hello, Lost, Made, Note, spread
 from rpo_cli.errors import RpoError
+from rpo_cli.version import __version__
 from tests.engines import stages
 
 

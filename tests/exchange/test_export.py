@@ -20,8 +20,8 @@ from rpo_cli.errors import UsageError
 from rpo_cli.exchange.outgoing import Built, ExportJob
 from rpo_cli.line.dataset.build import build_dataset
 from rpo_cli.line.dataset.export import export
+from rpo_cli.line.dataset.inputs import build_pairs
 from rpo_cli.line.imports.run import import_source
-from rpo_cli.line.run import build_pairs
 from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.protocols import Silent
 from rpo_cli.records import Critique, Edit, Flaw, Image, ImageData, RewardScore, content_key

@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from rpo_cli import hashes, open_line
+from rpo_cli.line.dataset.inputs import build_pairs
 from rpo_cli.line.imports.ledger import Ledger
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.imports.sources import imported, withdraw
-from rpo_cli.line.run import build_pairs
 from rpo_cli.line.status import compact, prune, status
 from rpo_cli.line.work.base import live_images
 from rpo_cli.pictures import sha256

@@ -11,9 +11,9 @@ import pytest
 
 from rpo_cli import open_line
 from rpo_cli.files import Files
+from rpo_cli.line.dataset.inputs import build_pairs
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.imports.sources import imported
-from rpo_cli.line.run import build_pairs
 
 ONLY = {"pairs.strategy": "imported", "score.rewards": (), "pairs.val_fraction": 0.0}
 

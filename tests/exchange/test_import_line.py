@@ -18,9 +18,9 @@ import pytest
 from rpo_cli import open_line
 from rpo_cli.errors import UsageError
 from rpo_cli.files import TEMPORARY
+from rpo_cli.line.dataset.inputs import build_pairs
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.merge import merge
-from rpo_cli.line.run import build_pairs
 from rpo_cli.line.status import prune, status
 from rpo_cli.records import Critique, Image
 

@@ -12,8 +12,9 @@ from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.importers.labels import shares
 from rpo_cli.exchange.importers.richhf import words
-from rpo_cli.exchange.incoming import Bad, BadRow, Entry, Options, inside
+from rpo_cli.exchange.incoming import Bad, Entry, Options, inside
 from rpo_cli.exchange.json_text import json_items
+from rpo_cli.exchange.raw_rows import BadRow
 from rpo_cli.line.imports.opening import _found as detect
 
 

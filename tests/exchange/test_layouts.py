@@ -15,9 +15,9 @@ import pytest
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.importers.layouts import read_map
 from rpo_cli.exchange.incoming import Bad, Options
+from rpo_cli.line.dataset.inputs import build_pairs
 from rpo_cli.line.imports.opening import _found as detect
 from rpo_cli.line.imports.run import import_source
-from rpo_cli.line.run import build_pairs
 from rpo_cli.line.session import open_line
 from tests.sources import prompts, read, reasons, votes
 

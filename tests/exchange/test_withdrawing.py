@@ -9,11 +9,11 @@ import pytest
 
 from rpo_cli import open_line
 from rpo_cli.errors import UsageError
+from rpo_cli.line.dataset.inputs import build_pairs
 from rpo_cli.line.imports.adopted import upgrade_imports
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.imports.sources import imported, withdraw
 from rpo_cli.line.merge import merge
-from rpo_cli.line.run import build_pairs
 from rpo_cli.line.status import prune, status
 from rpo_cli.records import content_key
 from rpo_cli.store import open_store

@@ -311,8 +311,8 @@ def test_numbers_of_a_round_by_hand(tmp_path: Path) -> None:
     line = opened(tmp_path, score__rewards=opened(tmp_path).settings.score.rewards[:1])
     write_prompts(line, parent_prompts(line)[:2])
     nested = open_round(line, 1, None)
-    from rpo_cli.line.work.base import score_works
     from rpo_cli.line.work.prompts import take_prompts
+    from rpo_cli.line.work.score import score_works
 
     take_prompts(nested)
     work = generate_work(nested)

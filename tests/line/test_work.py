@@ -10,9 +10,9 @@ from rpo_cli.errors import UsageError
 from rpo_cli.line.imports.sources import imported_feedback
 from rpo_cli.line.merge import merge
 from rpo_cli.line.preflight import preflight
-from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.status import status
 from rpo_cli.line.work import base
+from rpo_cli.line.work.base import reject_reasons
 from rpo_cli.line.work.counter_edits import check_counter_edits, counter_notes
 from rpo_cli.line.work.pictures import hydrate
 from rpo_cli.line.work.prompts import take_prompts

@@ -5,9 +5,9 @@ import itertools
 import pytest
 
 from rpo_cli.config import PairSettings
+from rpo_cli.stages.candidates import Candidate, Picture
 from rpo_cli.stages.differences import Difference
 from rpo_cli.stages.margins import Margin
-from rpo_cli.stages.pairs import Candidate, Picture
 from rpo_cli.stages.people import consensus, opinion_on, standing
 from rpo_cli.stages.verdicts import decide
 

@@ -13,8 +13,18 @@ from rpo_cli.errors import RpoError
 from rpo_cli.train import step
 from rpo_cli.train.objectives.errors import Errors, Known, join, ranks
 from rpo_cli.train.objectives.grouped import IR_DRO, KTO, PLACKETT_LUCE, RANK_DPO, RELATIVE
-from rpo_cli.train.objectives.objective import DPO, SALESFORCE, Objective
-from rpo_cli.train.objectives.presets import DSPO, F_DPO, IPO, MALLOWS, PPOD, PPOD_CLAMPED, RAINBOW, SMPO
+from rpo_cli.train.objectives.objective import SALESFORCE, Objective
+from rpo_cli.train.objectives.presets import (
+    DPO,
+    DSPO,
+    F_DPO,
+    IPO,
+    MALLOWS,
+    PPOD,
+    PPOD_CLAMPED,
+    RAINBOW,
+    SMPO,
+)
 from tests.closeness import assert_close
 
 NAMES = list(registry.objectives)

@@ -12,8 +12,7 @@ from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import Draw
 from rpo_cli.train.known import knowledge
 from rpo_cli.train.objectives.grouped import KTO, RANK_DPO
-from rpo_cli.train.objectives.objective import DPO
-from rpo_cli.train.objectives.presets import MALLOWS, PPOD
+from rpo_cli.train.objectives.presets import DPO, MALLOWS, PPOD
 from rpo_cli.train.rankings import Ranking
 
 SCHEDULE = NoiseSchedule.from_alphas_cumprod(torch.tensor([0.9, 0.5, 0.1]), "epsilon")  # SNR 9, 1, 1/9

@@ -15,9 +15,9 @@ from rpo_cli.train import step as step_module
 from rpo_cli.train.compose import composed, settled
 from rpo_cli.train.families import open_family
 from rpo_cli.train.loop import start_or_resume
+from rpo_cli.train.origin import Embedder
 from rpo_cli.train.policy import build_policy
 from rpo_cli.train.prepare import Inputs, prepare
-from rpo_cli.train.run import Embedder
 
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
 EMBEDDER = Embedder(str(SHAPES / "reward"), None, "shapes-reward")

@@ -9,7 +9,7 @@ from rpo_cli.errors import StorageError
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.journal import MetricsFile, spread_warning, summarise
 from rpo_cli.train.objectives.errors import Errors, Known, join
-from rpo_cli.train.objectives.objective import DPO
+from rpo_cli.train.objectives.presets import DPO
 from rpo_cli.train.objectives.weights import step_divergence
 
 

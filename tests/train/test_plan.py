@@ -14,7 +14,7 @@ from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.families.unet import StableDiffusion1
 from rpo_cli.train.look_ahead import plan as plan_module
 from rpo_cli.train.look_ahead.plan import counted, ideal_seconds, kept_bytes, known_peak, plan
-from rpo_cli.train.objectives.objective import DPO
+from rpo_cli.train.objectives.presets import DPO
 
 
 def planned(model, dataset, **settings):

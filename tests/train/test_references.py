@@ -15,7 +15,7 @@ from rpo_cli.train import loop as loop_module
 from rpo_cli.train import references as references_module
 from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.draws import DrawSettings, fixed_draw, training_draw
-from rpo_cli.train.objectives.objective import DPO
+from rpo_cli.train.objectives.presets import DPO
 from rpo_cli.train.references import fingerprint
 
 LONG = {"steps": 8, "global_batch": 5, "batch_size": 5}  # 4 epochs of the 10 pairs

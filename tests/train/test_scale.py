@@ -10,8 +10,7 @@ from rpo_cli.errors import UsageError
 from rpo_cli.train.compose import equivalents, salesforce_beta, scale_line, suggest_beta
 from rpo_cli.train.look_ahead import prepare
 from rpo_cli.train.objectives.errors import Errors
-from rpo_cli.train.objectives.objective import DPO, SFT
-from rpo_cli.train.objectives.presets import PPOD, RAINBOW
+from rpo_cli.train.objectives.presets import DPO, PPOD, RAINBOW, SFT
 
 SHAPE = (4, 64, 64)
 ELEMENTS = 4 * 64 * 64

@@ -8,7 +8,7 @@ import torch
 from rpo_cli import registry
 from rpo_cli.train.diffusion import image_errors
 from rpo_cli.train.objectives.errors import Errors
-from rpo_cli.train.objectives.objective import DPO
+from rpo_cli.train.objectives.presets import DPO
 from tests.closeness import assert_close
 
 

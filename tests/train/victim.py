@@ -19,8 +19,9 @@ from safetensors.torch import save_file
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.train import loop
 from rpo_cli.train.online import loop as rounds  # noqa: F401
-from rpo_cli.train.online.run import Rewards, train_online
-from rpo_cli.train.run import Embedder, train
+from rpo_cli.train.online.run import train_online
+from rpo_cli.train.origin import Embedder, Rewards
+from rpo_cli.train.run import train
 
 
 def keep_gradient(path: Path) -> None:

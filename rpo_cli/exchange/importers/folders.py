@@ -7,20 +7,10 @@ from itertools import islice
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.importers.sidecar import Found, caption_of
 from rpo_cli.exchange.importers.tables import HINT, JSON, listing, of_tables
-from rpo_cli.exchange.incoming import (
-    BadRow,
-    Entry,
-    Options,
-    Picture,
-    Source,
-    Vote,
-    entries,
-    load,
-    ordered,
-    refuse,
-)
+from rpo_cli.exchange.incoming import Entry, Options, Picture, Source, Vote, entries, load, ordered, refuse
 from rpo_cli.exchange.places import Place, below
 from rpo_cli.exchange.prompts import storable
+from rpo_cli.exchange.raw_rows import BadRow
 
 METADATA = tuple(f"metadata.{ending}" for ending in ("jsonl", "csv", "parquet", "json", "tsv", "ndjson"))
 WINNERS = ("win", "w", "winner", "chosen", "preferred")

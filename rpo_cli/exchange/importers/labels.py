@@ -7,7 +7,8 @@ from itertools import combinations
 from typing import Any, Literal
 
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.incoming import BadRow, Choice, Vote
+from rpo_cli.exchange.incoming import Choice, Vote
+from rpo_cli.exchange.raw_rows import BadRow
 
 # how a winner column is to be read: by its words; places from 0 or from 1; the share that prefers the first
 Code = Literal["words", "0", "1", "share"]

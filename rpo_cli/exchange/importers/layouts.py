@@ -18,7 +18,8 @@ from rpo_cli.exchange.importers.labels import (
     verdict_of,
     winner,
 )
-from rpo_cli.exchange.incoming import BadRow, Choice, Entry, Options, Picture, Vote, prompt_of
+from rpo_cli.exchange.incoming import Choice, Entry, Options, Picture, Vote, prompt_of
+from rpo_cli.exchange.raw_rows import BadRow
 
 PROMPTS = ("prompt", "caption", "text", "original_prompt")
 # (first, second, is the first the winner unless labels say otherwise)

@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.exchange.columns import BROKEN, first_line, plain_rows
 from rpo_cli.exchange.hub import HubPath
 from rpo_cli.exchange.importers.labels import shares
 from rpo_cli.exchange.importers.layouts import coded, layout_of, to_entry
@@ -31,6 +30,7 @@ from rpo_cli.exchange.incoming import (
     refuse,
 )
 from rpo_cli.exchange.places import Place, below, touch
+from rpo_cli.exchange.raw_rows import BROKEN, first_line, plain_rows
 
 BATCH = 16  # rows that are in memory at once: two pictures each
 BUFFER = 2**20  # bytes read ahead of a column, instead of a whole row group

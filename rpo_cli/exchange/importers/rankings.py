@@ -10,7 +10,6 @@ from rpo_cli.errors import UsageError
 from rpo_cli.exchange.importers.labels import rank_votes, shares
 from rpo_cli.exchange.importers.parquet import columns_of, rows_of
 from rpo_cli.exchange.incoming import (
-    BadRow,
     Entry,
     Options,
     Picture,
@@ -25,6 +24,7 @@ from rpo_cli.exchange.incoming import (
 )
 from rpo_cli.exchange.json_text import json_items
 from rpo_cli.exchange.places import Place, touch
+from rpo_cli.exchange.raw_rows import BadRow
 from rpo_cli.pictures import MAX_BYTES
 
 HINT = "check the folder, or name another --format; see `rpo list importers`"

@@ -21,7 +21,6 @@ from rpo_cli.exchange.importers.parquet import columns_of, rows_of
 from rpo_cli.exchange.importers.tfrecord import Value, example, records
 from rpo_cli.exchange.incoming import (
     PICTURES,
-    BadRow,
     Entry,
     Feedback,
     Options,
@@ -36,6 +35,7 @@ from rpo_cli.exchange.incoming import (
     refuse,
 )
 from rpo_cli.exchange.places import Place
+from rpo_cli.exchange.raw_rows import BadRow
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import Flaw
 

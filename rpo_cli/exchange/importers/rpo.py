@@ -9,7 +9,6 @@ from rpo_cli.exchange.card import built
 from rpo_cli.exchange.importers.labels import shares
 from rpo_cli.exchange.importers.parquet import columns_of, count, known, rows_of
 from rpo_cli.exchange.incoming import (
-    BadRow,
     Entry,
     Options,
     Picture,
@@ -21,6 +20,7 @@ from rpo_cli.exchange.incoming import (
     prompt_of,
 )
 from rpo_cli.exchange.places import Place
+from rpo_cli.exchange.raw_rows import BadRow
 from rpo_cli.records import canonical_json
 
 OURS = ("pair_kind", "provenance", "jpg_0", "jpg_1", "label_0", "caption")

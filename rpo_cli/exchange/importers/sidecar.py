@@ -11,7 +11,6 @@ from typing import Any
 from rpo_cli.exchange.importers.tables import HINT, listing
 from rpo_cli.exchange.incoming import (
     PICTURES,
-    BadRow,
     Entry,
     Options,
     Picture,
@@ -26,6 +25,7 @@ from rpo_cli.exchange.incoming import (
 )
 from rpo_cli.exchange.places import Place, below
 from rpo_cli.exchange.prompts import storable
+from rpo_cli.exchange.raw_rows import BadRow
 from rpo_cli.pictures import ENDINGS, OTHERS
 
 CAPTIONS = (".txt", ".caption")

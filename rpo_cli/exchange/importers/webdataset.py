@@ -17,7 +17,6 @@ from rpo_cli.exchange.importers.folders import LOSERS, METADATA, WINNERS
 from rpo_cli.exchange.importers.layouts import Layout, coded, layout_of, to_entry
 from rpo_cli.exchange.incoming import (
     PICTURES,
-    BadRow,
     Entry,
     Options,
     Source,
@@ -29,6 +28,7 @@ from rpo_cli.exchange.incoming import (
 )
 from rpo_cli.exchange.json_text import parsed
 from rpo_cli.exchange.places import Place, touch
+from rpo_cli.exchange.raw_rows import BadRow
 from rpo_cli.exchange.unpack import TARS
 from rpo_cli.pictures import ENDINGS, MAX_BYTES, OTHERS
 

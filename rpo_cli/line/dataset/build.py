@@ -18,9 +18,10 @@ from rpo_cli.line.dataset.rows import KEYS, Export, Live, PictureShelf, light_ro
 from rpo_cli.line.work.edit_floor import Floors, measured
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED, KEY_VERSION, Edit, Image, Pair, canonical_json
+from rpo_cli.stages.candidates import Candidate
 from rpo_cli.stages.differences import Difference, measure
 from rpo_cli.stages.margins import Scale
-from rpo_cli.stages.pairs import COLUMNS, Candidate, candidates
+from rpo_cli.stages.pairs import COLUMNS, candidates
 from rpo_cli.stages.people import VERDICT_COLUMNS, Said, consensus, opinion_on
 from rpo_cli.stages.verdicts import decide
 from rpo_cli.store import Store

@@ -4,10 +4,9 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from rpo_cli.line.evaluation.models import finished, trained_on
+from rpo_cli.line.evaluation.models import evaluated, finished, trained_on
 from rpo_cli.line.evaluation.prompts import IN_PASSING, dataset_files
 from rpo_cli.line.session import Line
-from rpo_cli.line.status import evaluated
 from rpo_cli.stages.split import split_of
 from rpo_cli.train.data.pairs import is_of_dataset
 

@@ -180,3 +180,9 @@ def refuse_other_bases(found: Iterable[Contender], base: str) -> None:
             f"tuned from another model than the run's: {', '.join(strange)}",
             "evaluate it in the run that trained it, or set generate.generator to its base",
         )
+
+
+def evaluated(line: Line, results: str = "results.json") -> list[str]:
+    """Names of the evaluations that have results."""
+    found = line.store.files.find("eval", f"/{results}")
+    return sorted(name.split("/")[1] for name in found if name.count("/") == 2)

@@ -22,8 +22,8 @@ from rpo_cli.line.evaluation.nested import nested_line, noise_seed, of_their_bas
 from rpo_cli.line.evaluation.prompts import Prompts, prompt_lines
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.session import Line
-from rpo_cli.line.stage import reject_reasons, run_stage
-from rpo_cli.line.work.base import generate_work
+from rpo_cli.line.stage import run_stage
+from rpo_cli.line.work.base import generate_work, reject_reasons
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, content_key
 from rpo_cli.visuals.contact_sheet import fitted

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.line.dataset.inputs import build_pairs
 from rpo_cli.line.rounds.checks import check, reference_of
 from rpo_cli.line.rounds.measurements import RoundNumbers, measure
 from rpo_cli.line.rounds.round import (
@@ -32,7 +33,6 @@ from rpo_cli.line.rounds.round import (
     winners,
     write_prompts,
 )
-from rpo_cli.line.run import build_pairs
 from rpo_cli.line.session import Line
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.training import add_layouts, check_layouts, fine_tune, own_settings

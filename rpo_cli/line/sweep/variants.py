@@ -12,7 +12,6 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from rpo_cli import __version__
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.line.evaluation.models import LABEL
 from rpo_cli.line.formats import check_format, current
@@ -23,6 +22,7 @@ from rpo_cli.resolve import text_of
 from rpo_cli.settings_checks import anchored, portable
 from rpo_cli.store import Store
 from rpo_cli.train.run import SCHEDULE_ONLY
+from rpo_cli.version import __version__
 
 SEEDS = 3
 FINISHED, BEGUN, MISSING = "finished", "begun", "missing"

@@ -4,7 +4,8 @@ The rows that are wanted follow from the settings and from the rows upstream tha
 so rows of older settings or prompts never reach a later stage.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial, wraps
 from typing import Any, TypeVar
@@ -15,11 +16,10 @@ from rpo_cli.line.imports.sources import generates, imported, imported_feedback
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import critics, models
 from rpo_cli.line.work import critique as styles
-from rpo_cli.line.work.critics import reward_identity
 from rpo_cli.line.work.generate import making
 from rpo_cli.protocols import Stage, Task
 from rpo_cli.records import canonical_json, content_key
-from rpo_cli.stages import critique, edit, generate, score
+from rpo_cli.stages import critique, edit, generate
 
 Made = TypeVar("Made")
 
@@ -79,7 +79,7 @@ def settings_group(stage: str, settings: str, seed: int) -> str:
     return content_key(stage, settings, seed)[:8]
 
 
-def _light(line: Line, table: str, keys: set[str], columns: list[str]) -> list[dict[str, Any]]:
+def light_rows(line: Line, table: str, keys: set[str], columns: list[str]) -> list[dict[str, Any]]:
     """The live rows of a table, without pictures, in order of their key (the first of `columns`)."""
     rows = line.store.columns(table, columns).to_pylist()
     live = {row[columns[0]]: row for row in rows if row[columns[0]] in keys}
@@ -96,7 +96,7 @@ def generate_work(line: Line) -> Work:
     def stage(device: str, environment: str) -> Stage:
         options = {**chosen.options, "device": device}
         name = chosen.name if made.kind == "generators" else "diffusers"
-        build = partial(_backend, made.kind, name, chosen.models[0].ref, **options)
+        build = partial(build_backend, made.kind, name, chosen.models[0].ref, **options)
         finish = generate.Finish(settings, environment)
         return Stage("generate", "images", s.batch_size, build, made.step, finish, made.bucket)
 
@@ -109,7 +109,7 @@ def live_images(line: Line) -> list[dict[str, Any]]:
     """Light rows of the pictures that the settings want or that were imported, and that are there."""
     columns = ["image_id", "sha256", "prompt_id", "prompt", "index", "decoding"]
     wanted = generate_work(line).keys if generates(line) else set()
-    return _light(line, "images", wanted | imported(line, "images"), columns)
+    return light_rows(line, "images", wanted | imported(line, "images"), columns)
 
 
 @once("images", "claims")
@@ -125,7 +125,7 @@ def critique_work(line: Line) -> Work:
     def stage(device: str, environment: str) -> Stage:
         options = {"revision": model.commit, "dtype": s.dtype, **critics.critic_options(line)}
         build = partial(
-            _backend, "critics", s.backend, critics.served_model(model), device=device, **options
+            build_backend, "critics", s.backend, critics.served_model(model), device=device, **options
         )
         step = critique.make_step(s, asked, settings, environment, quotes=not styles.is_embedded(line))
         return Stage("critique", "critiques", s.batch_size, build, step, bucket=critique.bucket)
@@ -159,7 +159,7 @@ def edit_work(line: Line) -> Work:
 
     def stage(device: str, environment: str) -> Stage:
         options = {**chosen.options, "device": device}
-        build = partial(_backend, "editors", chosen.name, chosen.models[0].ref, **options)
+        build = partial(build_backend, "editors", chosen.name, chosen.models[0].ref, **options)
         finish = edit.Finish(settings, environment)
         return Stage("edit", "edits", s.batch_size, build, edit.step, finish, edit.bucket)
 
@@ -209,39 +209,10 @@ def critiqued(line: Line) -> Iterator[edit.Critiqued]:
     """The live critiques, by key."""
     images = {(row["sha256"], row["prompt_id"]): row for row in live_images(line)}
     columns = ["critique_id", "image_sha256", "prompt_id", "prompt", "instructions"]
-    for row in _light(line, "critiques", critique_work(line).keys, columns):
+    for row in light_rows(line, "critiques", critique_work(line).keys, columns):
         image = images[row["image_sha256"], row["prompt_id"]]
         told = {"image_id": image["image_id"], "decoding": image["decoding"]}
         yield edit.Critiqued(**{**row, "instructions": tuple(row["instructions"]), **told})
-
-
-def score_works(line: Line) -> list[Work]:
-    """One work per reward: every live picture, original or edited, under its prompt."""
-    subjects = [
-        score.ScoreTask(
-            *("image", row["image_id"], row["sha256"], row["prompt_id"], row["prompt"]),
-            decoding=row["decoding"],
-        )
-        for row in live_images(line)
-    ]
-    if wants_edits(line):
-        subjects += [
-            score.ScoreTask("edit", row["edit_id"], row["sha256"], row["prompt_id"], row["prompt"])
-            for row in _light(
-                line, "edits", edit_work(line).keys, ["edit_id", "sha256", "prompt_id", "prompt"]
-            )
-        ]
-    from rpo_cli.line.work.pairwise import judge_works  # it stands on this module
-
-    return [
-        work
-        for name, ref in reward_models(line)
-        for work in (
-            judge_works(line, name, ref)
-            if name in registry.PAIRWISE
-            else [_score_work(line, name, ref, subjects)]
-        )
-    ]
 
 
 def wants_edits(line: Line) -> bool:
@@ -254,38 +225,15 @@ def reward_models(line: Line) -> list[tuple[str, str]]:
     return list(line.settings.score.named)
 
 
-def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.ScoreTask]) -> Work:
-    s = line.settings.score
-    model, settings = reward_identity(line, reward, ref)
-
-    def stage(device: str, environment: str) -> Stage:
-        options = {"revision": model.commit, "dtype": s.dtype, **critics.reward_options(line, reward)}
-        build = partial(_backend, "rewards", reward, critics.served_model(model), device=device, **options)
-        finish = score.Finish(reward, settings, environment)
-        return Stage(f"score {reward}", "rewards", s.batch_size, build, score.step, finish, score.bucket)
-
-    return Work(
-        f"score {reward}",
-        "rewards",
-        settings_group("score", settings, 0),
-        settings,
-        list(score.wanted(subjects, reward=reward, settings=settings)),
-        (model,),
-        stage,
-        lambda task: (f"{task.payload.subject}s", task.payload.subject_id),
-    )
-
-
-def works(line: Line, name: str) -> list[Work]:
-    """The works of one step of the line: generate, critique, edit or score."""
-    if name == "score":
-        return score_works(line)
-    if name == "generate" and not generates(line):
-        return []
-    return [{"generate": generate_work, "critique": critique_work, "edit": edits_and_floor}[name](line)]
-
-
-def _backend(kind: str, name: str, model: str, **options: Any) -> Any:
+def build_backend(kind: str, name: str, model: str, **options: Any) -> Any:
     if kind == "rewards":
         return critics.built_reward(name, model, **options)
     return registry.load(kind, name)(model, **options)
+
+
+def reject_reasons(line: Line, work: Work, keys: set[str]) -> Counter[str]:
+    """Reasons of the rejects among `keys` that no row has replaced since."""
+    table = line.store.columns("rejects", ["key_of", "stage", "reason"]).to_pylist()
+    stopped = {row["key_of"]: row["reason"] for row in table if row["key_of"] in keys}
+    present = line.store.keys(work.table) if stopped else set()
+    return Counter(reason for key, reason in stopped.items() if key not in present)

@@ -7,9 +7,8 @@ from itertools import product
 
 from rpo_cli.errors import CorruptImage
 from rpo_cli.line.session import Line
-from rpo_cli.line.stage import reject_reasons
 from rpo_cli.line.work import models
-from rpo_cli.line.work.base import edits_and_floor, floor_tasks, live_images
+from rpo_cli.line.work.base import edits_and_floor, floor_tasks, live_images, reject_reasons
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import Edit, Image
 from rpo_cli.stages.differences import mean_absolute_difference

@@ -22,7 +22,7 @@ def judge_works(line: Line, reward: str, ref: str) -> list[base.Work]:
     of_images = _work(line, reward, ref, [_image(row, firsts[row["prompt_id"]]) for row in images])
     if not base.wants_edits(line):
         return [of_images]
-    edits = base._light(line, "edits", base.edit_work(line).keys, EDITED)
+    edits = base.light_rows(line, "edits", base.edit_work(line).keys, EDITED)
     decodings = {row["sha256"]: row["decoding"] for row in images}
     subjects = [
         _edit(row, firsts[row["prompt_id"]], decodings[row["image_sha256"]])
@@ -74,7 +74,7 @@ def _work(
     def stage(device: str, environment: str) -> Stage:
         options = {"revision": model.commit, "dtype": s.dtype, **critics.reward_options(line, reward)}
         name = critics.served_model(model)
-        build = partial(base._backend, "rewards", reward, name, device=device, **options)
+        build = partial(base.build_backend, "rewards", reward, name, device=device, **options)
         finish = score.Standing(score.Finish(reward, settings, environment), _scores(line, before))
         return Stage(
             f"score {reward}",
@@ -104,5 +104,5 @@ def _scores(line: Line, before: base.Work | None) -> dict[tuple[str, str], float
     if before is None:
         return {}
     columns = ["score_id", "prompt_id", "subject_sha256", "score"]
-    rows = base._light(line, "rewards", before.keys, columns)
+    rows = base.light_rows(line, "rewards", before.keys, columns)
     return {(row["prompt_id"], row["subject_sha256"]): row["score"] for row in rows}

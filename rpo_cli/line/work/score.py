@@ -1,13 +1,28 @@
 """Scores that a reward did not give: numbers that are none, and scorers that failed."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from rpo_cli import registry
 from rpo_cli.errors import RpoError
 from rpo_cli.line.session import Line
-from rpo_cli.line.stage import reject_reasons
-from rpo_cli.line.work.base import Work, score_works
+from rpo_cli.line.work import critics
+from rpo_cli.line.work.base import (
+    Work,
+    build_backend,
+    edit_work,
+    light_rows,
+    live_images,
+    reject_reasons,
+    reward_models,
+    settings_group,
+    wants_edits,
+)
+from rpo_cli.line.work.critics import reward_identity
+from rpo_cli.protocols import Stage
+from rpo_cli.stages import score
 from rpo_cli.stages.score import NO_NUMBER
 
 MOST = 0.05  # of one reward's scores that may be no numbers
@@ -93,3 +108,56 @@ def missing_notes(line: Line) -> list[str]:
         for item in unscored(line)
         if item.missing
     ]
+
+
+def score_works(line: Line) -> list[Work]:
+    """One work per reward: every live picture, original or edited, under its prompt."""
+    subjects = [
+        score.ScoreTask(
+            *("image", row["image_id"], row["sha256"], row["prompt_id"], row["prompt"]),
+            decoding=row["decoding"],
+        )
+        for row in live_images(line)
+    ]
+    if wants_edits(line):
+        subjects += [
+            score.ScoreTask("edit", row["edit_id"], row["sha256"], row["prompt_id"], row["prompt"])
+            for row in light_rows(
+                line, "edits", edit_work(line).keys, ["edit_id", "sha256", "prompt_id", "prompt"]
+            )
+        ]
+    from rpo_cli.line.work.pairwise import judge_works  # it stands on this module
+
+    return [
+        work
+        for name, ref in reward_models(line)
+        for work in (
+            judge_works(line, name, ref)
+            if name in registry.PAIRWISE
+            else [_score_work(line, name, ref, subjects)]
+        )
+    ]
+
+
+def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.ScoreTask]) -> Work:
+    s = line.settings.score
+    model, settings = reward_identity(line, reward, ref)
+
+    def stage(device: str, environment: str) -> Stage:
+        options = {"revision": model.commit, "dtype": s.dtype, **critics.reward_options(line, reward)}
+        build = partial(
+            build_backend, "rewards", reward, critics.served_model(model), device=device, **options
+        )
+        finish = score.Finish(reward, settings, environment)
+        return Stage(f"score {reward}", "rewards", s.batch_size, build, score.step, finish, score.bucket)
+
+    return Work(
+        f"score {reward}",
+        "rewards",
+        settings_group("score", settings, 0),
+        settings,
+        list(score.wanted(subjects, reward=reward, settings=settings)),
+        (model,),
+        stage,
+        lambda task: (f"{task.payload.subject}s", task.payload.subject_id),
+    )

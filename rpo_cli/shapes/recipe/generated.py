@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
-from rpo_cli.shapes.grammar import CAPTION_VARIANTS, SHAPES, UNKNOWN, Scene, caption, sample_scene
+from rpo_cli.shapes.grammar import SHAPES, UNKNOWN, Scene, sample_scene
 from rpo_cli.shapes.oracle import read
 from rpo_cli.shapes.recipe.draws import draw_edits
-from rpo_cli.shapes.recipe.latents import Latents, encode
+from rpo_cli.shapes.recipe.latents import encode
+from rpo_cli.shapes.recipe.sampling import sample_pictures
 from rpo_cli.shapes.recipe.triplets import Triplet, generated_triplet
 from rpo_cli.shapes.render import draw
 
@@ -29,48 +30,7 @@ Examples = list[tuple[Triplet, Image.Image]]
 BATCH = 32
 PER_FILE = 512
 SEEN_PER_FILE = 2000
-LATENTS = ("mean0", "std0", "mean1", "std1")  # before and after the edit; a file without examples has none
-STEPS, GUIDANCE = 16, (1.0, 1.2)  # guidance is drawn between the two: flaws of many strengths
 EDITS_PER_PICTURE = 2
-
-
-def load_generated(folder: Path) -> tuple[list[Triplet], Latents, Latents] | None:
-    """(triplets, latents before, latents after) of everything written so far; None when there is
-    nothing, not even in the files: hardly trained models make no picture that can be told apart.
-    """
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        return None
-    triplets = [t for file in files for t in _load_triplets(file.with_suffix(".pickle"))]
-    parts = [load_file(file) for file in files]
-    if not triplets:
-        return None
-    joined = {key: torch.cat([part[key] for part in parts if part]) for key in LATENTS}
-    before, after = (Latents(joined[f"mean{i}"], joined[f"std{i}"]) for i in range(2))
-    return triplets, before, after
-
-
-def _load_triplets(file: Path) -> list[Triplet]:
-    """Our own working file in the training folder, never a download."""
-    found: list[Triplet] = pickle.loads(file.read_bytes())
-    return found
-
-
-def sample_pictures(pipeline: Any, scenes: list[Scene], rng: random.Random) -> list[Image.Image]:
-    """One picture per scene, sampled cheaply."""
-    prompts = [caption(scene, rng.randrange(CAPTION_VARIANTS)) for scene in scenes]
-    generator = torch.Generator().manual_seed(rng.randrange(2**31))
-    with torch.no_grad():
-        made = pipeline(
-            prompts,
-            num_inference_steps=STEPS,
-            guidance_scale=rng.uniform(*GUIDANCE),
-            generator=generator,
-            height=64,
-            width=64,
-        )
-    pictures: list[Image.Image] = made.images
-    return pictures
 
 
 def wanted_near(before: Scene, rng: random.Random) -> Scene | None:

@@ -176,7 +176,7 @@ def sampled(model: Path, count: int, seed: int) -> Seen:
     """`count` labelled pictures of a text-to-image folder, for training prompts."""
     from diffusers import StableDiffusionPipeline
 
-    from rpo_cli.shapes.recipe.generated import sample_pictures  # which itself builds on this module
+    from rpo_cli.shapes.recipe.sampling import sample_pictures
 
     pipeline = StableDiffusionPipeline.from_pretrained(model, torch_dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 
 from rpo_cli.shapes.recipe import diffusion, train_text_to_image
-from rpo_cli.shapes.recipe.generated import load_generated
 from rpo_cli.shapes.recipe.latents import Latents, cached_latents, draw_seed
 from rpo_cli.shapes.recipe.tokenizer import build_tokenizer
 from rpo_cli.shapes.recipe.train_vae import load_vae
@@ -29,7 +28,13 @@ from rpo_cli.shapes.recipe.training import (
     settings_of,
     step_seed,
 )
-from rpo_cli.shapes.recipe.triplets import Triplet, instruction, rendered_pictures, rendered_triplet
+from rpo_cli.shapes.recipe.triplets import (
+    Triplet,
+    instruction,
+    load_generated,
+    rendered_pictures,
+    rendered_triplet,
+)
 
 DEFAULTS = Settings(Path(".train/editor"), steps=8_000, batch=32, lr=8e-4, decay=0.998)
 DROP = 0.05  # text alone, image alone, and both: 5 % each

@@ -8,15 +8,20 @@ edits.
 
 from __future__ import annotations
 
+import pickle
 import random
 from dataclasses import dataclass
+from pathlib import Path
 
+import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 from rpo_cli.shapes.edits import JOIN, SceneEdit, apply_all, say
 from rpo_cli.shapes.grammar import UNKNOWN, Scene, sample_scene, split_of
 from rpo_cli.shapes.oracle import Reading
 from rpo_cli.shapes.recipe.draws import draw_edits
+from rpo_cli.shapes.recipe.latents import Latents
 from rpo_cli.shapes.render import Layout, Placement, draw, edit_layout, place
 from rpo_cli.shapes.towards import plan
 
@@ -102,3 +107,28 @@ def generated_triplet(reading: Reading, wanted: Scene, rng: random.Random) -> Tr
         return None
     layout = seen_layout(reading)
     return Triplet(before, layout, tuple(edits), change.scene, edit_layout(layout, before, change, rng))
+
+
+LATENTS = ("mean0", "std0", "mean1", "std1")  # before and after the edit; a file without examples has none
+
+
+def load_generated(folder: Path) -> tuple[list[Triplet], Latents, Latents] | None:
+    """(triplets, latents before, latents after) of everything written so far; None when there is
+    nothing, not even in the files: hardly trained models make no picture that can be told apart.
+    """
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        return None
+    triplets = [t for file in files for t in _load_triplets(file.with_suffix(".pickle"))]
+    parts = [load_file(file) for file in files]
+    if not triplets:
+        return None
+    joined = {key: torch.cat([part[key] for part in parts if part]) for key in LATENTS}
+    before, after = (Latents(joined[f"mean{i}"], joined[f"std{i}"]) for i in range(2))
+    return triplets, before, after
+
+
+def _load_triplets(file: Path) -> list[Triplet]:
+    """Our own working file in the training folder, never a download."""
+    found: list[Triplet] = pickle.loads(file.read_bytes())
+    return found

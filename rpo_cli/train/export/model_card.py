@@ -4,14 +4,13 @@ from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from rpo_cli import __version__
 from rpo_cli.config import TrainSettings
 from rpo_cli.train.families.contract import Family
 from rpo_cli.train.journal import Numbers
 from rpo_cli.train.objectives.components import pair_reversed
 from rpo_cli.train.objectives.objective import Objective
-from rpo_cli.train.objectives.online import OnlineObjective
-from rpo_cli.train.online.compose import OF_PAIRS
+from rpo_cli.train.objectives.online import OF_PAIRS, OnlineObjective
+from rpo_cli.version import __version__
 
 FILES = "\n## Other layouts\n"
 INTENDED = (

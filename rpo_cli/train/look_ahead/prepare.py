@@ -7,7 +7,7 @@ from rpo_cli.compute import pick_device, set_threads
 from rpo_cli.config import TrainSettings
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.train.compose import BetaAdvice
-from rpo_cli.train.run import Embedder
+from rpo_cli.train.origin import Embedder
 
 
 @dataclass(frozen=True)

@@ -20,9 +20,9 @@ from rpo_cli.train.families import open_family
 from rpo_cli.train.loop import move_averages, ready
 from rpo_cli.train.objectives.errors import Errors, join
 from rpo_cli.train.objectives.objective import SALESFORCE, Objective
+from rpo_cli.train.origin import Embedder
 from rpo_cli.train.policy import build_policy, require_packages, weight_dtype
 from rpo_cli.train.prepare import Inputs, prepare
-from rpo_cli.train.run import Embedder
 from rpo_cli.train.step import train_step
 from rpo_cli.train.texts import load_texts
 

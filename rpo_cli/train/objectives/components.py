@@ -11,14 +11,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rpo_cli.errors import RpoError
-from rpo_cli.train.objectives.errors import Errors, Known, ranks, sides
+from rpo_cli.train.objectives.errors import Errors, Known, ranks, reference_of, sides
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rpo_cli.train.objectives.errors import Logits
     from rpo_cli.train.objectives.objective import Objective
-
-    Logits = tuple[Tensor, Tensor | float]
 
 
 def winner_only(u: Tensor, known: Known, beta: float, objective: Objective) -> Logits:
@@ -129,17 +128,6 @@ def relative_error(errors: Errors, beta: float, objective: Objective) -> Tensor:
     """
     mix = objective.reference_mix
     return errors.policy if mix == 0 else errors.policy - mix * reference_of(errors)
-
-
-def reference_of(errors: Errors) -> Tensor:
-    """The reference's errors.
-
-    Raises:
-        RpoError: the errors were made without a reference.
-    """
-    if errors.reference is None:
-        raise RpoError("this objective needs the reference's errors", "report this: the loop left them out")
-    return errors.reference
 
 
 def divergence(errors: Errors, beta: float, objective: Objective) -> Tensor:

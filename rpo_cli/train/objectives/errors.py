@@ -10,8 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING
 
+from rpo_cli.errors import RpoError
+
 if TYPE_CHECKING:
     from torch import Tensor
+
+    Logits = tuple[Tensor, Tensor | float]  # z, (B,) or (n, B), and the share of each in an item's loss
 
 
 @dataclass(frozen=True)
@@ -102,3 +106,14 @@ def join_known(parts: Sequence[Known]) -> Known:
         values = [getattr(part, name) for part in parts]
         found[name] = None if values[0] is None else torch.cat(values, dim=-1)
     return Known(**found)
+
+
+def reference_of(errors: Errors) -> Tensor:
+    """The reference's errors.
+
+    Raises:
+        RpoError: the errors were made without a reference.
+    """
+    if errors.reference is None:
+        raise RpoError("this objective needs the reference's errors", "report this: the loop left them out")
+    return errors.reference

@@ -13,14 +13,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from rpo_cli.config import PairWeight, RatioBase, SoftLabels, TimestepWeight
-from rpo_cli.train.objectives.components import own_error, pair, reference_of, relative_error, winner_only
-from rpo_cli.train.objectives.errors import Errors, Known, ranks
+from rpo_cli.train.objectives.errors import Errors, Known, ranks, reference_of
 from rpo_cli.train.objectives.weights import COLUMNS, importance
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rpo_cli.train.objectives.components import Logits
+    from rpo_cli.train.objectives.errors import Logits
 
 
 EXPONENTIAL_FLOOR = -20.0  # e^20 = 4.9e8: beyond, one pair would drown the batch
@@ -234,35 +233,3 @@ def implicit_margin(errors: Errors) -> Tensor:
 def implicit_accuracy(margin: Tensor) -> Tensor:
     """Share of positive margins, a tie counted half; a scalar in [0, 1]."""
     return (margin.sign().float().mean() + 1) / 2
-
-
-DPO = Objective(
-    name="dpo",
-    summary="Diffusion-DPO: the logistic loss of a pair's reference-relative errors.",
-    transform=relative_error,
-    contrast=pair,
-    link="logistic",
-    needs_reference=True,
-    default_beta=5000.0,
-    beta_unit=SALESFORCE,
-    source="Wallace et al. 2023, arXiv:2311.12908; SalesforceAIResearch/DiffusionDPO train.py",
-    formula="z = -beta/2 * ((m_w - r_w) - (m_l - r_l))\nL = E[-log(sigma(z))]",
-    equation="arXiv:2311.12908, eq. 14: its beta T omega on sums is beta/2 on means in their train.py",
-    open=(*WEIGHTS, *LABELS, *MOVING),
-)
-
-SFT = Objective(
-    name="sft",
-    summary="Fine-tuning on the winners alone: the baseline of every preference method.",
-    transform=own_error,
-    contrast=winner_only,
-    link="identity",
-    needs_reference=False,
-    default_beta=None,
-    beta_unit="not used",
-    source="Wallace et al. 2023, arXiv:2311.12908, baseline; `--sft` of DiffusionDPO train.py",
-    formula="L = E[m_w]",
-    equation="`--sft` of DiffusionDPO train.py",
-    needs="winners only",
-    open=WEIGHTS,
-)

@@ -1,7 +1,7 @@
 """Objectives on sampled trajectories, as data; what each says about a step is in `online/losses.py`."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from rpo_cli.config import Baseline, RatioBase
 
@@ -178,3 +178,40 @@ PPOD_ONLINE = OnlineObjective(
     open=("clip", "link", "ratio_base", "min_margin"),
     min_margin=0.5,
 )
+
+
+# settings of training on pairs, with the value at which they say nothing
+OF_PAIRS: dict[str, Any] = {
+    "text_encoder": None,
+    "dataset": None,
+    "beta_from": None,
+    "caption_dropout": 0.0,
+    "flip": False,
+    "buckets": False,
+    "timestep_density": None,
+    "reference_draws": None,
+    "reference_mix": None,
+    "reference_every": None,
+    "reference_decay": None,
+    "margin": None,
+    "scale": None,
+    "sft_weight": None,
+    "label_smoothing": None,
+    "soft_labels": None,
+    "pair_weight": None,
+    "timestep_weight": None,
+    "timestep_discount": None,
+    "min_timestep": None,
+    "max_timestep": None,
+    "group_size": None,
+    "list_size": None,
+    "temperature": None,
+    "divergence": None,
+    "divergence_alpha": None,
+    "desirable_weight": None,
+    "undesirable_weight": None,
+    "dro_temperature": None,
+    "dro_trim": None,
+    "embedder": None,
+    "compile": False,  # compiled passes with and without gradient differ: a ratio would not start at 1
+}

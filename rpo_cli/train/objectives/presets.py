@@ -8,6 +8,7 @@ from rpo_cli.train.objectives.components import (
     divergence,
     dspo_residual,
     mapo_score,
+    own_error,
     pair,
     pair_reversed,
     pessimistic_clip,
@@ -296,4 +297,37 @@ SAPO = Objective(
     open=(*WEIGHTS, *LABELS, *MOVING),
     reference_every=1,
     reference_decay=0.992,
+)
+
+
+DPO = Objective(
+    name="dpo",
+    summary="Diffusion-DPO: the logistic loss of a pair's reference-relative errors.",
+    transform=relative_error,
+    contrast=pair,
+    link="logistic",
+    needs_reference=True,
+    default_beta=5000.0,
+    beta_unit=SALESFORCE,
+    source="Wallace et al. 2023, arXiv:2311.12908; SalesforceAIResearch/DiffusionDPO train.py",
+    formula="z = -beta/2 * ((m_w - r_w) - (m_l - r_l))\nL = E[-log(sigma(z))]",
+    equation="arXiv:2311.12908, eq. 14: its beta T omega on sums is beta/2 on means in their train.py",
+    open=(*WEIGHTS, *LABELS, *MOVING),
+)
+
+
+SFT = Objective(
+    name="sft",
+    summary="Fine-tuning on the winners alone: the baseline of every preference method.",
+    transform=own_error,
+    contrast=winner_only,
+    link="identity",
+    needs_reference=False,
+    default_beta=None,
+    beta_unit="not used",
+    source="Wallace et al. 2023, arXiv:2311.12908, baseline; `--sft` of DiffusionDPO train.py",
+    formula="L = E[m_w]",
+    equation="`--sft` of DiffusionDPO train.py",
+    needs="winners only",
+    open=WEIGHTS,
 )

@@ -7,48 +7,13 @@ from rpo_cli import registry
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import SettingsError
 from rpo_cli.train.compose import unnamed
-from rpo_cli.train.objectives.online import OnlineObjective
+from rpo_cli.train.objectives.online import OF_PAIRS, OnlineObjective
 
 NAMES = frozenset(entry.name for entry in fields(OnlineObjective)) - {"name", "learning_rate"}
 PARTS = {
     f"{section}.{name}": name
     for section, model in (("train", TrainSettings), ("online", OnlineSettings))
     for name in sorted(NAMES & set(model.model_fields))
-}
-# settings of training on pairs, with the value at which they say nothing
-OF_PAIRS: dict[str, Any] = {
-    "text_encoder": None,
-    "dataset": None,
-    "beta_from": None,
-    "caption_dropout": 0.0,
-    "flip": False,
-    "buckets": False,
-    "timestep_density": None,
-    "reference_draws": None,
-    "reference_mix": None,
-    "reference_every": None,
-    "reference_decay": None,
-    "margin": None,
-    "scale": None,
-    "sft_weight": None,
-    "label_smoothing": None,
-    "soft_labels": None,
-    "pair_weight": None,
-    "timestep_weight": None,
-    "timestep_discount": None,
-    "min_timestep": None,
-    "max_timestep": None,
-    "group_size": None,
-    "list_size": None,
-    "temperature": None,
-    "divergence": None,
-    "divergence_alpha": None,
-    "desirable_weight": None,
-    "undesirable_weight": None,
-    "dro_temperature": None,
-    "dro_trim": None,
-    "embedder": None,
-    "compile": False,  # compiled passes with and without gradient differ: a ratio would not start at 1
 }
 HINT = "`rpo list objectives` shows what each method is made of and may change"
 

@@ -27,8 +27,9 @@ from rpo_cli.train.online.rollout import (
     require_family,
     rows_of_pass,
 )
-from rpo_cli.train.online.run import Rewards, require_work
+from rpo_cli.train.online.run import require_work
 from rpo_cli.train.online.teach import Teacher
+from rpo_cli.train.origin import Rewards
 from rpo_cli.train.policy import require_packages
 
 

@@ -35,9 +35,9 @@ from rpo_cli.train.online.rollout import (
     roll_out,
     rows_of_pass,
 )
-from rpo_cli.train.online.run import Rewards
 from rpo_cli.train.online.teach import Teacher
 from rpo_cli.train.online.trajectory import Grid, Sampler
+from rpo_cli.train.origin import Rewards
 from rpo_cli.train.policy import Policy, build_policy, make_optimiser, weight_dtype
 
 ENDS = ("first round", "last round")

@@ -1,7 +1,6 @@
 """The door of online methods; like `rpo_cli.train.run.train` it loads no model when the work is done."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,9 +8,10 @@ from typing import TYPE_CHECKING
 from rpo_cli.compute import launched, pick_device
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.protocols import Observer, Reward, Silent
+from rpo_cli.protocols import Observer, Silent
 from rpo_cli.records import content_key
 from rpo_cli.train.online.compose import settled_online
+from rpo_cli.train.origin import Rewards
 from rpo_cli.train.run import (
     TrainReport,
     begin,
@@ -26,21 +26,6 @@ if TYPE_CHECKING:
     from rpo_cli.train.distributed.launch import Share
     from rpo_cli.train.online.loop import Inputs
     from rpo_cli.train.online.rollout import Prompts
-
-
-@dataclass(frozen=True)
-class Rewards:
-    """The rewards of a training, before they are loaded.
-
-    Attributes:
-        identities: name → everything that determines a score: model, template, number format.
-        build: a torch device → the rewards by name, set up.
-        batch_size: pictures in one call.
-    """
-
-    identities: Mapping[str, str]
-    build: Callable[[str], Mapping[str, Reward]]
-    batch_size: int
 
 
 def train_online(

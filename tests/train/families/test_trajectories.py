@@ -12,8 +12,9 @@ from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.protocols import Silent
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.online.rollout import conditions
-from rpo_cli.train.online.run import Rewards, train_online
+from rpo_cli.train.online.run import train_online
 from rpo_cli.train.online.trajectory import Grid, Sampler, sample
+from rpo_cli.train.origin import Rewards
 from rpo_cli.train.policy import build_policy, weight_dtype
 from tests.closeness import FORWARD, assert_close
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rpo_cli.config import OnlineSettings, TrainSettings
-from rpo_cli.train.online.run import Rewards, train_online
+from rpo_cli.train.online.run import train_online
+from rpo_cli.train.origin import Rewards
 
 PROMPTS = [("p0", "a red thing"), ("p1", "a blue thing"), ("p2", "a dog"), ("p3", "a cat")]
 

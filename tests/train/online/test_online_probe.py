@@ -8,7 +8,7 @@ from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import Terminated, UsageError
 from rpo_cli.train.online import loop
 from rpo_cli.train.online.look_ahead import probe_online
-from rpo_cli.train.online.run import Rewards
+from rpo_cli.train.origin import Rewards
 
 PROMPTS = [("p0", "a red thing"), ("p1", "a blue thing"), ("p2", "a dog"), ("p3", "a cat")]
 SMALL = {

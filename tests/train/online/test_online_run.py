@@ -16,7 +16,7 @@ from rpo_cli import registry
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import RpoError, SettingsError, Terminated, UsageError
 from rpo_cli.train.online.compose import composed_online, settled_online
-from rpo_cli.train.online.run import Rewards
+from rpo_cli.train.origin import Rewards
 
 NAMES = list(registry.online_objectives)
 WEIGHTS = "pytorch_lora_weights.safetensors"

@@ -1,10 +1,8 @@
-"""Arrow's columns as Python values, of damaged files too."""
+"""Rows of files as Python values, of damaged files too, and why one is none."""
 
 from typing import Any
 
 import pyarrow as pa
-
-from rpo_cli.exchange.incoming import BadRow
 
 # what reading a damaged file raises: names that are no UTF-8, numbers too large among them
 BROKEN = (OSError, ValueError, OverflowError, MemoryError, pa.ArrowException)
@@ -29,3 +27,11 @@ def _plain(value: pa.Scalar, name: str) -> Any:
 def first_line(error: Exception) -> str:
     """The first line of what an error says; its name where it says nothing."""
     return next(iter(str(error).splitlines()), type(error).__name__)
+
+
+class BadRow(Exception):
+    """Raised while a row is read; becomes a `Bad`, never a failure of the import."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason, self.detail = reason, detail
