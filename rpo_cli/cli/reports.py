@@ -22,10 +22,9 @@ if TYPE_CHECKING:
     from rpo_cli.line.stage import StageReport
     from rpo_cli.train.compose import BetaAdvice
     from rpo_cli.train.look_ahead.plan import TrainPlan
-    from rpo_cli.train.look_ahead.prepare import Prepared
     from rpo_cli.train.look_ahead.probe import TrainProbe
     from rpo_cli.train.online.look_ahead import OnlinePlan, OnlineProbe
-    from rpo_cli.train.run import TrainReport
+    from rpo_cli.train.run import Prepared, TrainReport
 
 MOST = 20  # names that are told one by one
 

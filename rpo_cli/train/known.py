@@ -26,6 +26,7 @@ from rpo_cli.train.data.singles import Single
 from rpo_cli.train.data.storage import Shelf
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import Draw
+from rpo_cli.train.inputs import Embedder
 from rpo_cli.train.objectives.errors import Known
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.objectives.weights import (
@@ -36,7 +37,6 @@ from rpo_cli.train.objectives.weights import (
     timestep_weights,
     weight_scale,
 )
-from rpo_cli.train.origin import Embedder
 from rpo_cli.train.rankings import Item, Ranking
 
 

@@ -23,6 +23,7 @@ from rpo_cli.train.export.start import begin, export_reference
 from rpo_cli.train.families import open_family
 from rpo_cli.train.families.contract import Family
 from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.inputs import OnlineInputs, TrainInputs
 from rpo_cli.train.job import Job, State
 from rpo_cli.train.journal import (
     Journal,
@@ -36,7 +37,7 @@ from rpo_cli.train.journal import (
 from rpo_cli.train.look_ahead.plan import ideal_seconds
 from rpo_cli.train.objectives.errors import Errors, join
 from rpo_cli.train.policy import Policy, build_policy, make_optimiser, weight_dtype
-from rpo_cli.train.prepare import Inputs, prepare
+from rpo_cli.train.prepare import prepare
 from rpo_cli.train.references import with_references
 from rpo_cli.train.step import forward, in_memory, timed_step
 from rpo_cli.train.texts import load_texts
@@ -78,14 +79,14 @@ ENDS = ("train, first", "train, last", "validation, first", "validation, last")
 
 
 def run_training(
-    inputs: Inputs, threads: int, observer: Observer, world: World = ALONE
+    inputs: TrainInputs, world: World = ALONE, *, observer: Observer
 ) -> tuple[int, list[Numbers]]:
     """Train to the end and export; the first process writes all files.
 
     Returns:
         The number of training pairs, and the numbers that `ENDS` names; {} at all but the first process.
     """
-    set_threads(threads)
+    set_threads(inputs.threads)
     family = open_family(inputs.model, inputs.revision)
     family.check()
     require_layouts(inputs.settings, family)
@@ -100,7 +101,7 @@ def run_training(
     return len(job.pairs), numbers
 
 
-def opened(inputs: Inputs, state: State, world: World) -> Journal:
+def opened(inputs: TrainInputs, state: State, world: World) -> Journal:
     """Where the numbers go, without those of steps that will be made again."""
     if not world.leads:
         return Journal(None)
@@ -111,7 +112,7 @@ def opened(inputs: Inputs, state: State, world: World) -> Journal:
     return journal
 
 
-def ready(inputs: Inputs, family: Family, observer: Observer, world: World) -> tuple[Job, State]:
+def ready(inputs: TrainInputs, family: Family, observer: Observer, world: World) -> tuple[Job, State]:
     """Everything cached, the model loaded, and the state where an earlier call left it.
 
     Raises:
@@ -144,7 +145,7 @@ def ready(inputs: Inputs, family: Family, observer: Observer, world: World) -> t
     return job, state
 
 
-def finish(inputs: Inputs, job: Job, state: State, ends: dict[str, Numbers]) -> None:
+def finish(inputs: TrainInputs, job: Job, state: State, ends: dict[str, Numbers]) -> None:
     """Export what was trained."""
     facts = {
         "model": portable_name(inputs.model),
@@ -154,24 +155,24 @@ def finish(inputs: Inputs, job: Job, state: State, ends: dict[str, Numbers]) -> 
         "seed": inputs.seed,
         **({"start": inputs.start.identity} if inputs.start else {}),
     }
-    result = inputs.out / job.family.component if job.settings.full else inputs.result
+    result = inputs.out / (job.family.component if job.settings.full else "adapter")
     with exported_weights(state):
         export(result, state.policy, job.family, job.settings, job.objective, facts, ends)
     if inputs.start is not None and inputs.start.keep_reference and state.anchor is not None:
         export_reference(inputs.out / "reference", state.policy, job.family, state.anchor)
 
 
-def add_exports(inputs: Inputs, threads: int) -> None:
+def add_exports(inputs: TrainInputs | OnlineInputs, adapter: Path) -> None:
     """Write the layouts that a finished LoRA lacks."""
-    set_threads(threads)
+    set_threads(inputs.threads)
     settings = inputs.settings
     family = open_family(inputs.model, inputs.revision)
     require_layouts(settings, family)
     denoiser = family.load_denoiser(weight_dtype(settings))
     texts = load_texts(family, settings, inputs.device)
     policy = build_policy(denoiser, settings, family.lora_targets, inputs.seed, inputs.device, texts)
-    lacking = [layout for layout in settings.export if not (inputs.result / layout).exists()]
-    add_layouts(inputs.result, lacking, policy, family, settings)
+    lacking = [layout for layout in settings.export if not (adapter / layout).exists()]
+    add_layouts(adapter, lacking, policy, family, settings)
 
 
 def start_line(job: Job) -> str:

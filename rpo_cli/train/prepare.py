@@ -1,8 +1,6 @@
-"""What a training is asked for, and what it needs before its first step: pairs, caches, draws."""
+"""What a training needs before its first step: pairs, caches, draws."""
 
-from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
@@ -13,34 +11,15 @@ from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.diffusion import NoiseSchedule, logit_normal, shifted
 from rpo_cli.train.draws import DrawSettings
 from rpo_cli.train.families.contract import Family
+from rpo_cli.train.inputs import TrainInputs
 from rpo_cli.train.job import Job
 from rpo_cli.train.known import embed, knowledge
 from rpo_cli.train.objectives.objective import Objective
-from rpo_cli.train.origin import Embedder, Start
 from rpo_cli.train.rankings import read_items
 from rpo_cli.train.texts import require_texts
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What `rpo_cli.train.run.train` was asked for."""
-
-    settings: TrainSettings
-    dataset: Path
-    model: str
-    revision: str | None
-    model_identity: str
-    dataset_identity: str
-    out: Path
-    result: Path
-    cache: Path
-    seed: int
-    device: str
-    embedder: Embedder | None = None
-    start: Start | None = None
-
-
-def prepare(inputs: Inputs, family: Family, observer: Observer) -> Job:
+def prepare(inputs: TrainInputs, family: Family, observer: Observer) -> Job:
     """Read the pairs and fill the cache.
 
     Raises:
@@ -108,7 +87,7 @@ def schedule_of(family: Family, settings: TrainSettings) -> NoiseSchedule:
 
 
 def draw_settings(
-    inputs: Inputs, objective: Objective, items: int, timesteps: int, shape: tuple[int, int, int]
+    inputs: TrainInputs, objective: Objective, items: int, timesteps: int, shape: tuple[int, int, int]
 ) -> DrawSettings:
     """What the training draws depend on.
 

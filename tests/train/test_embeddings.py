@@ -11,8 +11,8 @@ from rpo_cli.train import known as module
 from rpo_cli.train.data.latents import prompt_name
 from rpo_cli.train.data.pairs import TrainingPair, read_pairs
 from rpo_cli.train.data.storage import Shelf
+from rpo_cli.train.inputs import Embedder
 from rpo_cli.train.known import Embeddings, embed
-from rpo_cli.train.origin import Embedder
 from tests.closeness import assert_close
 
 SHAPES = Path(module.__file__).parent.parent / "shapes" / "models" / "reward"

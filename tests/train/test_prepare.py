@@ -2,7 +2,8 @@
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.train.families.unet import StableDiffusion1
-from rpo_cli.train.look_ahead import prepare
+from rpo_cli.train.inputs import TrainInputs
+from rpo_cli.train.run import prepare_cache
 
 
 def test_after_prepare_a_training_loads_neither_vae_nor_text_encoder(
@@ -16,7 +17,7 @@ def test_after_prepare_a_training_loads_neither_vae_nor_text_encoder(
 
     with monkeypatch.context() as patch:
         patch.setattr(StableDiffusion1, "load_denoiser", refuse)
-        found = prepare.prepare_cache(
+        inputs = TrainInputs(
             TrainSettings(**settings),
             dataset=dataset,
             model=str(model),
@@ -27,6 +28,7 @@ def test_after_prepare_a_training_loads_neither_vae_nor_text_encoder(
             seed=0,
             device="cpu",
         )
+        found = prepare_cache(inputs)
     assert (found.pairs, found.held_out) == (10, 4)
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     monkeypatch.setattr(StableDiffusion1, "load_encoders", refuse)

@@ -8,7 +8,8 @@ import torch
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.train.compose import equivalents, salesforce_beta, scale_line, suggest_beta
-from rpo_cli.train.look_ahead import prepare
+from rpo_cli.train.inputs import TrainInputs
+from rpo_cli.train.look_ahead.probe import propose_beta
 from rpo_cli.train.objectives.errors import Errors
 from rpo_cli.train.objectives.presets import DPO, PPOD, RAINBOW, SFT
 
@@ -67,7 +68,7 @@ def test_with_a_mixed_reference_the_proposal_makes_the_first_spread_one():
 
 def test_a_proposal_reads_the_model_and_writes_nothing(model, dataset, shared_cache, tmp_path):
     def call(**given):
-        return prepare.propose_beta(
+        inputs = TrainInputs(
             TrainSettings(**given),
             dataset=dataset,
             model=str(model),
@@ -79,6 +80,7 @@ def test_a_proposal_reads_the_model_and_writes_nothing(model, dataset, shared_ca
             device="cpu",
             threads=1,
         )
+        return propose_beta(inputs)
 
     found = call()
     assert (found.method, found.pairs) == ("dpo", 64)

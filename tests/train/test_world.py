@@ -21,6 +21,7 @@ from rpo_cli.protocols import Silent
 from rpo_cli.train import step as step_module
 from rpo_cli.train.distributed import launch as processes_module
 from rpo_cli.train.distributed.process_group import ALONE, World, loopback
+from rpo_cli.train.inputs import TrainInputs
 from rpo_cli.train.run import train
 
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
@@ -198,12 +199,12 @@ def test_a_helper_that_dies_is_named_and_the_same_call_goes_on(victim, job, tmp_
     monkeypatch.setattr(
         processes_module, "_start", lambda *given: started.append(start(*given)) or started[-1]
     )
-    told = {name: value for name, value in job.items() if name not in ("validation_items", "embedder")}
-    told |= {name: Path(told[name]) for name in ("dataset", "cache")}
+    places = {name: value for name, value in job.items() if name not in ("validation_items", "embedder")}
+    places |= {name: Path(places[name]) for name in ("dataset", "cache")}
     settings = TrainSettings(**SETTINGS, processes=2)
 
     def call(name: str, observer=None):
-        return train(settings, **told, out=tmp_path / name, observer=observer)
+        return train(TrainInputs(settings, **places, out=tmp_path / name), observer)
 
     with pytest.raises(RpoError, match="process 1 of 2 ended: signal 9"):
         call("cut", KillAt(2, started))

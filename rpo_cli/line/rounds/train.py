@@ -41,7 +41,7 @@ from rpo_cli.line.work.critics import reward_identity
 from rpo_cli.line.work.prompts import parent_prompts
 from rpo_cli.records import content_key
 from rpo_cli.train.compose import composed
-from rpo_cli.train.origin import Start
+from rpo_cli.train.inputs import Start
 from rpo_cli.train.run import CHECKPOINTS, SCHEDULE_ONLY, refuse_other
 
 LORA_FILE = "pytorch_lora_weights.safetensors"

@@ -16,7 +16,7 @@ from rpo_cli.train.average import Average
 from rpo_cli.train.data.storage import folder_atomically, safetensors_bytes
 from rpo_cli.train.export.lora_files import diffusers_weights
 from rpo_cli.train.families.contract import Family
-from rpo_cli.train.origin import Start
+from rpo_cli.train.inputs import Start
 from rpo_cli.train.policy import Policy
 
 LORA_FILE = "pytorch_lora_weights.safetensors"

@@ -6,9 +6,9 @@ import pytest
 
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import Terminated, UsageError
+from rpo_cli.train.inputs import OnlineInputs, Rewards
 from rpo_cli.train.online import loop
 from rpo_cli.train.online.look_ahead import probe_online
-from rpo_cli.train.origin import Rewards
 
 PROMPTS = [("p0", "a red thing"), ("p1", "a blue thing"), ("p2", "a dog"), ("p3", "a cat")]
 SMALL = {
@@ -39,14 +39,9 @@ def run_probe(model, tmp_path):
     def call(batches, method="ddpo", **sampling):
         where = {"model": str(model), "revision": None, "model_identity": str(model), "seed": 0}
         where |= {"out": tmp_path / "out", "device": "cpu", "threads": 1}
-        return probe_online(
-            TrainSettings(method=method, **SMALL),
-            OnlineSettings(**{**SAMPLING, **sampling}),
-            batches,
-            prompts=PROMPTS,
-            rewards=REWARDS,
-            **where,
-        )
+        settings, online = TrainSettings(method=method, **SMALL), OnlineSettings(**{**SAMPLING, **sampling})
+        inputs = OnlineInputs(settings, online, prompts=PROMPTS, rewards=REWARDS, **where)
+        return probe_online(inputs, batches)
 
     return call
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from rpo_cli import registry
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import RpoError, SettingsError, Terminated, UsageError
+from rpo_cli.train.inputs import Rewards
 from rpo_cli.train.online.compose import composed_online, settled_online
-from rpo_cli.train.origin import Rewards
 
 NAMES = list(registry.online_objectives)
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -185,14 +185,15 @@ import sys
 from pathlib import Path
 from rpo_cli.config import TrainSettings
 from rpo_cli.config import OnlineSettings
-from rpo_cli.train.online.run import Rewards, train_online
-done = train_online(
+from rpo_cli.train.inputs import OnlineInputs, Rewards
+from rpo_cli.train.online.run import train_online
+done = train_online(OnlineInputs(
     TrainSettings(
         method="ddpo", rounds=1, global_batch=2, batch_size=4, rank=4, warmup_steps=0, learning_rate=1e-3),
     OnlineSettings(steps=4, guidance=2.0, images_per_prompt=2, prompts_per_round=2, baseline_size=2),
     prompts=[("p0", "a red thing"), ("p1", "a blue thing"), ("p2", "a dog"), ("p3", "a cat")],
     rewards=Rewards({{"bright": "1"}}, None, 4), model={str(model)!r}, revision=None,
-    model_identity={str(model)!r}, out=Path({str(tmp_path / "out")!r}), seed=0, device="cpu")
+    model_identity={str(model)!r}, out=Path({str(tmp_path / "out")!r}), seed=0, device="cpu"))
 heavy = {{"torch", "diffusers", "transformers", "peft"}}
 print(done.skipped, done.images, sorted(heavy & set(sys.modules)))
 """
