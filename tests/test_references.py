@@ -94,7 +94,7 @@ def test_names_are_read_out_of_sentences_paths_links_and_choices():
     assert names(text) == {
         "notes.md",
         "train/objectives/objective.py",
-        "train/objectives/weights.py",
+        "train/knowledge.py",
         "docs/data.md",
         "a/b.toml",
     }

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from rpo_cli.line.rounds.train import RoundsReport
     from rpo_cli.line.run import RunReport
     from rpo_cli.line.stage import StageReport
-    from rpo_cli.train.compose import BetaAdvice
+    from rpo_cli.train.composition import BetaAdvice
     from rpo_cli.train.look_ahead.plan import TrainPlan
     from rpo_cli.train.look_ahead.probe import TrainProbe
     from rpo_cli.train.online.look_ahead import OnlinePlan, OnlineProbe

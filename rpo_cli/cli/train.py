@@ -112,7 +112,7 @@ def looked(line: "Line", plan: bool) -> None:
 def tell_age(line: "Line") -> None:
     """A note where the dataset to be trained on is no longer what build-pairs would make."""
     from rpo_cli.line.status import is_current
-    from rpo_cli.train.compose import composed
+    from rpo_cli.train.composition import composed
     from rpo_cli.train.online.compose import is_online
 
     settings = line.settings.train

@@ -24,7 +24,7 @@ from rpo_cli.train.run import Prepared, TrainReport, prepare_cache
 from rpo_cli.train.run import train as train_model
 
 if TYPE_CHECKING:
-    from rpo_cli.train.compose import BetaAdvice
+    from rpo_cli.train.composition import BetaAdvice
     from rpo_cli.train.look_ahead.plan import TrainPlan
     from rpo_cli.train.look_ahead.probe import TrainProbe
 
@@ -36,7 +36,7 @@ def with_numbers(line: Line, settings: TrainSettings) -> TrainSettings:
 
     A beta that nobody has published for the two is told.
     """
-    from rpo_cli.train.compose import composed
+    from rpo_cli.train.composition import composed
 
     family, objective = family_of(line, settings), composed(settings)
     found = numbers_of(family, settings.method, full=settings.full, beta=objective.default_beta)
@@ -53,7 +53,7 @@ def with_numbers(line: Line, settings: TrainSettings) -> TrainSettings:
 
 def origins_of(line: Line, settings: TrainSettings) -> dict[str, str]:
     """Setting of `[train]` that `with_numbers` fills → where its number is from."""
-    from rpo_cli.train.compose import composed
+    from rpo_cli.train.composition import composed
 
     family, own = family_of(line, settings), composed(settings).default_beta
     found = numbers_of(family, settings.method, full=settings.full, beta=own)
@@ -272,7 +272,7 @@ def own_settings(line: Line) -> TrainSettings:
     Raises:
         SettingsError: every setting that contradicts the method.
     """
-    from rpo_cli.train.compose import composed
+    from rpo_cli.train.composition import composed
 
     settings = line.settings.train
     if is_online(settings):
@@ -289,7 +289,7 @@ def own_settings(line: Line) -> TrainSettings:
 
 def _embedder(line: Line, settings: TrainSettings) -> Embedder | None:
     """The CLIP model that the settings or the rewards name, for a method that needs one."""
-    from rpo_cli.train.compose import composed
+    from rpo_cli.train.composition import composed
 
     model = settings.embedder or dict(reward_models(line)).get("clip")
     if model is None or not composed(settings).needs_embedder:

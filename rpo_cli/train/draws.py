@@ -18,7 +18,7 @@ from rpo_cli.train.data.latents import Cache
 from rpo_cli.train.diffusion import NoiseSchedule, add_noise, cross_errors, image_errors, seeded, target
 from rpo_cli.train.families.contract import Family
 from rpo_cli.train.families.folder import Condition
-from rpo_cli.train.objectives.errors import Errors
+from rpo_cli.train.objectives.objective import Errors
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.rankings import Item
 

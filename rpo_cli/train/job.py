@@ -16,7 +16,7 @@ from rpo_cli.train.draws import (
     DrawSettings,
 )
 from rpo_cli.train.families.contract import Family
-from rpo_cli.train.known import Knowledge
+from rpo_cli.train.knowledge import Knowledge
 from rpo_cli.train.look_ahead.plan import Ideal
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.policy import Policy

@@ -14,7 +14,7 @@ from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train import checkpoint
 from rpo_cli.train.average import Average
-from rpo_cli.train.compose import scale_line
+from rpo_cli.train.composition import scale_line
 from rpo_cli.train.data.latents import tell_too_long
 from rpo_cli.train.distributed.process_group import ALONE, World, gather_errors
 from rpo_cli.train.draws import validation_draw
@@ -35,7 +35,7 @@ from rpo_cli.train.journal import (
     summarise,
 )
 from rpo_cli.train.look_ahead.plan import ideal_seconds
-from rpo_cli.train.objectives.errors import Errors, join
+from rpo_cli.train.objectives.objective import Errors, join
 from rpo_cli.train.policy import Policy, build_policy, make_optimiser, weight_dtype
 from rpo_cli.train.prepare import prepare
 from rpo_cli.train.references import with_references

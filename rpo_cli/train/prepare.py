@@ -5,7 +5,7 @@ from math import prod
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
-from rpo_cli.train.compose import composed, for_data, salesforce_beta
+from rpo_cli.train.composition import composed, for_data, salesforce_beta
 from rpo_cli.train.data.latents import Builder, Framing
 from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.diffusion import NoiseSchedule, logit_normal, shifted
@@ -13,7 +13,7 @@ from rpo_cli.train.draws import DrawSettings
 from rpo_cli.train.families.contract import Family
 from rpo_cli.train.inputs import TrainInputs
 from rpo_cli.train.job import Job
-from rpo_cli.train.known import embed, knowledge
+from rpo_cli.train.knowledge import embed, knowledge
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.rankings import read_items
 from rpo_cli.train.texts import require_texts

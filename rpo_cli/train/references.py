@@ -25,7 +25,7 @@ from rpo_cli.records import content_key
 from rpo_cli.train.data.storage import Shelf
 from rpo_cli.train.draws import Draw, assemble, fixed_draw, item_errors
 from rpo_cli.train.job import References
-from rpo_cli.train.objectives.errors import Errors, join, ranks
+from rpo_cli.train.objectives.objective import Errors, join, ranks
 from rpo_cli.train.policy import Policy, weight_dtype
 
 if TYPE_CHECKING:

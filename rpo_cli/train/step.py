@@ -17,7 +17,7 @@ from rpo_cli.train.distributed.process_group import gather_errors
 from rpo_cli.train.draws import Draw, assemble, drawn_pair, item_errors, training_draw
 from rpo_cli.train.job import Job, State
 from rpo_cli.train.journal import FAR_OUT, far_out, summarise
-from rpo_cli.train.objectives.errors import Errors, join, ranks
+from rpo_cli.train.objectives.objective import Errors, join, ranks
 from rpo_cli.train.policy import Policy
 from rpo_cli.train.rankings import Item
 

@@ -12,7 +12,7 @@ from rpo_cli.line import training
 from rpo_cli.line.dataset.build import PairsReport
 from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
-from rpo_cli.train.compose import BetaAdvice
+from rpo_cli.train.composition import BetaAdvice
 from rpo_cli.train.look_ahead.plan import Flops, Memory, TrainPlan
 from rpo_cli.train.look_ahead.probe import TrainProbe
 from rpo_cli.train.run import Prepared, TrainReport

@@ -5,7 +5,7 @@ import pytest
 from rpo_cli import registry
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError
-from rpo_cli.train.compose import PARTS, composed, settled
+from rpo_cli.train.composition import PARTS, composed, settled
 
 
 def problems(**given) -> list[str]:

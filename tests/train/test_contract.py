@@ -11,9 +11,8 @@ from rpo_cli import registry
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.train import step
-from rpo_cli.train.objectives.errors import Errors, Known, join, ranks
 from rpo_cli.train.objectives.grouped import IR_DRO, KTO, PLACKETT_LUCE, RANK_DPO, RELATIVE
-from rpo_cli.train.objectives.objective import SALESFORCE, Objective
+from rpo_cli.train.objectives.objective import SALESFORCE, Errors, Known, Objective, join, ranks
 from rpo_cli.train.objectives.presets import (
     DPO,
     DSPO,
@@ -267,7 +266,7 @@ def test_equal_gains_teach_nothing_in_rank_dpo():
 
 def test_smpo_teaches_nothing_where_the_soft_label_is_one_half():
     from rpo_cli.train.data.pairs import TrainingPair
-    from rpo_cli.train.objectives.weights import pair_weight
+    from rpo_cli.train.knowledge import pair_weight
 
     coin = pair_weight("smooth-margin", TrainingPair("w", "l", "c", margin=0.0), 1.0)
     errors = replace(errors_of(DPO), known=Known(weight=torch.full((6,), coin)))

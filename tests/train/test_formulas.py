@@ -8,7 +8,7 @@ import torch
 
 from rpo_cli import registry
 from rpo_cli.train.objectives.components import MAPO_STEEPNESS
-from rpo_cli.train.objectives.errors import Errors, Known
+from rpo_cli.train.objectives.objective import Errors, Known
 from rpo_cli.train.online.losses import losses as online_losses
 from tests.closeness import assert_close
 

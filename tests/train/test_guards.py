@@ -10,7 +10,7 @@ from rpo_cli.errors import RpoError, Terminated
 from rpo_cli.train import step
 from rpo_cli.train import step as step_module
 from rpo_cli.train.journal import far_out, runaway_warning
-from rpo_cli.train.objectives.errors import Errors
+from rpo_cli.train.objectives.objective import Errors
 from rpo_cli.train.objectives.presets import DPO, F_DPO, SFT
 
 BAD = 3  # the pair whose error is not finite

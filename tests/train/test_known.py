@@ -10,7 +10,7 @@ from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.data.singles import Single
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.draws import Draw
-from rpo_cli.train.known import knowledge
+from rpo_cli.train.knowledge import knowledge
 from rpo_cli.train.objectives.grouped import KTO, RANK_DPO
 from rpo_cli.train.objectives.presets import DPO, MALLOWS, PPOD
 from rpo_cli.train.rankings import Ranking

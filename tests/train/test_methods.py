@@ -12,7 +12,7 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.train import step
 from rpo_cli.train import step as step_module
-from rpo_cli.train.compose import composed, settled
+from rpo_cli.train.composition import composed, settled
 from rpo_cli.train.families import open_family
 from rpo_cli.train.inputs import Embedder, TrainInputs
 from rpo_cli.train.loop import start_or_resume

@@ -8,9 +8,9 @@ import torch
 from rpo_cli.errors import StorageError
 from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.journal import MetricsFile, spread_warning, summarise
-from rpo_cli.train.objectives.errors import Errors, Known, join
+from rpo_cli.train.knowledge import step_divergence
+from rpo_cli.train.objectives.objective import Errors, Known, join
 from rpo_cli.train.objectives.presets import DPO
-from rpo_cli.train.objectives.weights import step_divergence
 
 
 def test_joined_micro_batches_read_like_one_batch():

@@ -10,9 +10,7 @@ import torch
 from rpo_cli.config import PairWeight, SoftLabels
 from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.objectives.weights import (
-    COLUMNS,
-    importance,
+from rpo_cli.train.knowledge import (
     pair_weight,
     raw_weight,
     snr_of,
@@ -21,6 +19,7 @@ from rpo_cli.train.objectives.weights import (
     timestep_weights,
     weight_scale,
 )
+from rpo_cli.train.objectives.objective import COLUMNS, importance
 
 
 def pairs(**columns) -> list[TrainingPair]:

@@ -16,7 +16,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from rpo_cli.config import TrainSettings
-from rpo_cli.train.compose import for_data, settled
+from rpo_cli.train.composition import for_data, settled
 from rpo_cli.train.data.pairs import training_rows
 from rpo_cli.train.families import open_family
 from rpo_cli.train.families.contract import Family

@@ -6,7 +6,7 @@ from typing import Any
 from rpo_cli import registry
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import SettingsError
-from rpo_cli.train.compose import unnamed
+from rpo_cli.train.composition import unnamed
 from rpo_cli.train.objectives.online import OF_PAIRS, OnlineObjective
 
 NAMES = frozenset(entry.name for entry in fields(OnlineObjective)) - {"name", "learning_rate"}

@@ -16,8 +16,7 @@ from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.train.data.singles import holds_singles
 from rpo_cli.train.inputs import Embedder
 from rpo_cli.train.objectives.components import single, unpaired
-from rpo_cli.train.objectives.errors import Errors, ranks
-from rpo_cli.train.objectives.objective import SALESFORCE, Objective
+from rpo_cli.train.objectives.objective import SALESFORCE, Errors, Objective, ranks
 
 APART = 0.005  # sides that moved apart by this share of the reference's error make a logit of 1
 
