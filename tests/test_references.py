@@ -93,8 +93,8 @@ def test_names_are_read_out_of_sentences_paths_links_and_choices():
 
     assert names(text) == {
         "notes.md",
-        "train/objectives/objective.py",
-        "train/knowledge.py",
+        "train/links.py",
+        "train/weights.py",
         "docs/data.md",
         "a/b.toml",
     }

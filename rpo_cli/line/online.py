@@ -18,9 +18,9 @@ from rpo_cli.line.worlds import warn_of_words
 from rpo_cli.protocols import Reward
 from rpo_cli.stages.split import split_of
 from rpo_cli.store import open_store
+from rpo_cli.train.composition import ONLINE_HINT, composed_online
 from rpo_cli.train.inputs import OnlineInputs, Rewards
 from rpo_cli.train.objectives.online import OF_PAIRS, OnlineObjective
-from rpo_cli.train.online.compose import HINT, composed_online
 from rpo_cli.train.online.run import train_online
 from rpo_cli.train.run import TrainReport
 
@@ -150,7 +150,7 @@ def own_online_settings(line: Line) -> tuple[TrainSettings, OnlineSettings]:
     except SettingsError as error:
         problems += error.problems
     if problems:
-        raise SettingsError("settings", problems, HINT)
+        raise SettingsError("settings", problems, ONLINE_HINT)
     return settings, online
 
 

@@ -32,7 +32,7 @@ from rpo_cli.registry import APART, ENGINE_NEEDS, reward_templates
 from rpo_cli.scopes import CRITIC, EDITOR, GENERATOR, MODEL, REWARDS
 from rpo_cli.store import open_store
 from rpo_cli.templates import Templates
-from rpo_cli.train.online.compose import is_online
+from rpo_cli.train.composition import is_online
 
 # setting that names a model → the option that does
 OPTIONS = {

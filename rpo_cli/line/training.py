@@ -17,9 +17,9 @@ from rpo_cli.line.worlds import warn_of_pairs
 from rpo_cli.recipes.training import Number, family_of_pipeline, numbers_of
 from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import open_store
+from rpo_cli.train.composition import is_online
 from rpo_cli.train.data.pairs import training_rows
 from rpo_cli.train.inputs import Embedder, Start, TrainInputs
-from rpo_cli.train.online.compose import is_online
 from rpo_cli.train.run import Prepared, TrainReport, prepare_cache
 from rpo_cli.train.run import train as train_model
 
@@ -188,7 +188,7 @@ def check_layouts(line: Line) -> None:
         UsageError: see `train.export.require_layouts`.
     """
     from rpo_cli.train.export.layouts import require_layouts
-    from rpo_cli.train.families import open_family
+    from rpo_cli.train.families.family import open_family
 
     settings = own_settings(line)
     model, revision = model_of(line, settings)

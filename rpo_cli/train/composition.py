@@ -1,5 +1,7 @@
 """Settings → the objective they ask for, β in every convention; what contradicts it is refused.
 
+Methods that sample their own pictures are composed of the sections [train] and [online] alike.
+
 Ours is Salesforce's: h = −(β/2)[(m_w − r_w) − (m_l − r_l)], errors as means over C, H, W. diffusers' SD
 script has no ½; SimpleTuner sums over C, H, W and keeps the ½.
 """
@@ -11,12 +13,13 @@ from statistics import fmean, pstdev
 from typing import Any, get_args
 
 from rpo_cli import registry
-from rpo_cli.config import BetaFrom, Link, TrainSettings
+from rpo_cli.config import BetaFrom, Link, OnlineSettings, TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.train.data.singles import holds_singles
 from rpo_cli.train.inputs import Embedder
 from rpo_cli.train.objectives.components import single, unpaired
 from rpo_cli.train.objectives.objective import SALESFORCE, Errors, Objective, ranks
+from rpo_cli.train.objectives.online import OF_PAIRS, OnlineObjective
 
 APART = 0.005  # sides that moved apart by this share of the reference's error make a logit of 1
 
@@ -227,3 +230,89 @@ def require_embedder(objective: Objective, embedder: Embedder | None) -> Embedde
             "--set train.embedder=FOLDER_OR_HUB_ID, or score.rewards with clip=FOLDER_OR_HUB_ID",
         )
     return embedder if objective.needs_embedder else None
+
+
+ONLINE_NAMES = frozenset(entry.name for entry in fields(OnlineObjective)) - {"name", "learning_rate"}
+ONLINE_PARTS = {
+    f"{section}.{name}": name
+    for section, model in (("train", TrainSettings), ("online", OnlineSettings))
+    for name in sorted(ONLINE_NAMES & set(model.model_fields))
+}
+ONLINE_HINT = "`rpo list objectives` shows what each method is made of and may change"
+
+
+def is_online(settings: TrainSettings) -> bool:
+    """Whether the method samples its own pictures."""
+    return isinstance(registry.load("objectives", settings.method), OnlineObjective)
+
+
+def composed_online(settings: TrainSettings, online: OnlineSettings) -> OnlineObjective:
+    """The method's objective with the parts that the settings change.
+
+    Raises:
+        SettingsError: every setting that contradicts the method, or another setting.
+    """
+    objective: OnlineObjective = registry.load("objectives", settings.method)
+    parts = ONLINE_PARTS
+    given = {path: value for path in parts if (value := _value(settings, online, path)) is not None}
+    problems = [
+        f"{path}: {value!r} contradicts {objective.name}, which has {getattr(objective, parts[path])!r}"
+        for path, value in given.items()
+        if parts[path] not in objective.open and value != getattr(objective, parts[path])
+    ]
+    problems += [
+        f"train.{name}: {getattr(settings, name)!r} does not go with {objective.name}, which samples"
+        for name, neutral in OF_PAIRS.items()
+        if (getattr(settings, name) or None) != (neutral or None)  # 0 and False say nothing either
+    ]
+    opened = {parts[path]: value for path, value in given.items() if parts[path] in objective.open}
+    changed = replace(objective, **opened)
+    problems += _inconsistent_online(changed, settings, online)
+    if problems:
+        raise SettingsError("settings", problems, ONLINE_HINT)
+    return changed
+
+
+def _value(settings: TrainSettings, online: OnlineSettings, path: str) -> Any:
+    section, _, name = path.partition(".")
+    return getattr(settings if section == "train" else online, name)
+
+
+def _inconsistent_online(
+    objective: OnlineObjective, settings: TrainSettings, online: OnlineSettings
+) -> list[str]:
+    """Settings that do not go together, or are missing."""
+    unused_beta = settings.beta is not None and objective.default_beta is None
+    too_many = online.steps is not None and (online.taught_steps or 0) > online.steps
+    checks = (
+        (
+            not settings.rounds,
+            f"train.rounds: {objective.name} samples, scores and learns in rounds; say how many (--rounds)",
+        ),
+        (unused_beta, f"train.beta: {objective.name} has none"),
+        (too_many, f"online.taught_steps: {online.taught_steps} of {online.steps} denoising steps"),
+        (
+            objective.paired and settings.batch_size < 2,
+            "train.batch_size: both pictures of a pair go through one forward pass; at least 2",
+        ),
+    )
+    return [problem for wrong, problem in checks if wrong]
+
+
+def settled_online(
+    settings: TrainSettings, online: OnlineSettings
+) -> tuple[TrainSettings, OnlineSettings, OnlineObjective]:
+    """Both sections with the method's own numbers where none were given, for the record; the objective.
+
+    Raises:
+        SettingsError: see `composed_online`.
+    """
+    objective = composed_online(settings, online)
+    own: dict[str, dict[str, Any]] = {"train": {}, "online": {}}
+    for path, name in ONLINE_PARTS.items():
+        section, _, setting = path.partition(".")
+        if name in objective.open:
+            own[section][setting] = getattr(objective, name)
+    own["train"]["beta"] = settings.beta if settings.beta is not None else objective.default_beta
+    settled = settings.model_copy(update=unnamed(settings) | own["train"])
+    return settled, online.model_copy(update=own["online"]), objective

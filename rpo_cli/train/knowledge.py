@@ -25,14 +25,12 @@ from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train.data.latents import BLOCK, ENCODE_BATCH, prompt_name
-from rpo_cli.train.data.pairs import TrainingPair, pictures
+from rpo_cli.train.data.pairs import Item, Ranking, TrainingPair, pictures
 from rpo_cli.train.data.singles import Single
 from rpo_cli.train.data.storage import Shelf
-from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.draws import Draw
 from rpo_cli.train.inputs import Embedder
+from rpo_cli.train.noise import Draw, NoiseSchedule
 from rpo_cli.train.objectives.objective import COLUMNS, Known, Objective
-from rpo_cli.train.rankings import Item, Ranking
 
 CERTAIN = 1e-3  # dispersions are held this far from 0 and 1
 LIGHTEST, HEAVIEST = 0.2, 5.0

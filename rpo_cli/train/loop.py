@@ -13,18 +13,16 @@ from rpo_cli.compute import set_threads
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train import checkpoint
-from rpo_cli.train.average import Average
 from rpo_cli.train.composition import scale_line
 from rpo_cli.train.data.latents import tell_too_long
 from rpo_cli.train.distributed.process_group import ALONE, World, gather_errors
-from rpo_cli.train.draws import validation_draw
 from rpo_cli.train.export.layouts import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.export.start import begin, export_reference
-from rpo_cli.train.families import open_family
-from rpo_cli.train.families.contract import Family
+from rpo_cli.train.families.family import Family, open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.inputs import OnlineInputs, TrainInputs
-from rpo_cli.train.job import Job, State
+from rpo_cli.train.item_errors import with_references
+from rpo_cli.train.job import Job, State, prepare
 from rpo_cli.train.journal import (
     Journal,
     MetricsFile,
@@ -35,12 +33,10 @@ from rpo_cli.train.journal import (
     summarise,
 )
 from rpo_cli.train.look_ahead.plan import ideal_seconds
+from rpo_cli.train.noise import validation_draw
 from rpo_cli.train.objectives.objective import Errors, join
-from rpo_cli.train.policy import Policy, build_policy, make_optimiser, weight_dtype
-from rpo_cli.train.prepare import prepare
-from rpo_cli.train.references import with_references
+from rpo_cli.train.policy import Average, Policy, build_policy, load_texts, make_optimiser, weight_dtype
 from rpo_cli.train.step import forward, in_memory, timed_step
-from rpo_cli.train.texts import load_texts
 
 VALIDATION_ITEMS = 128  # fixed draws; small splits are drawn several times, large ones in part
 

@@ -101,8 +101,8 @@ def prepare_cache(inputs: TrainInputs, observer: Observer | None = None) -> Prep
         UsageError: no training pairs, or a tie.
         CorruptImage: a picture of the dataset does not decode.
     """
-    from rpo_cli.train.families import open_family
-    from rpo_cli.train.prepare import prepare
+    from rpo_cli.train.families.family import open_family
+    from rpo_cli.train.job import prepare
 
     inputs, _ = of_method(inputs)
     set_threads(inputs.threads)

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from rpo_cli.train import loop as loop_module
-from rpo_cli.train.average import Average
+from rpo_cli.train.policy import Average
 from tests.closeness import assert_close
 
 FILE = "pytorch_lora_weights.safetensors"

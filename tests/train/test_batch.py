@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import torch
 
 from rpo_cli.train.data.pairs import TrainingPair
-from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.draws import Draw, assemble, item_errors
+from rpo_cli.train.item_errors import assemble, item_errors
+from rpo_cli.train.noise import Draw, NoiseSchedule
 
 PAIRS = [TrainingPair("w0", "l0", "first"), TrainingPair("w1", "l1", "second")]
 SCHEDULE = NoiseSchedule(torch.tensor([1.0, 0.6]), torch.tensor([0.0, 0.8]), "epsilon")

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDPMScheduler, FlowMatchEulerDiscreteScheduler
 
-from rpo_cli.train.diffusion import NoiseSchedule, add_noise, image_errors, logit_normal, target
+from rpo_cli.train.noise import NoiseSchedule, add_noise, image_errors, logit_normal, target
 from tests.closeness import assert_close
 
 CONFIGS = {

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import torch
 
-from rpo_cli.train.draws import DrawSettings, epoch_order, training_draw, validation_draw
+from rpo_cli.train.noise import DrawSettings, epoch_order, training_draw, validation_draw
 
 SETTINGS = DrawSettings(seed=3, pairs=7, timesteps=1000, shape=(4, 3, 3), flip=True, caption_dropout=0.25)
 

@@ -6,14 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rpo_cli.train.data.pairs import TrainingPair
+from rpo_cli.train.data.pairs import Ranking, TrainingPair
 from rpo_cli.train.data.singles import Single
-from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.draws import Draw
 from rpo_cli.train.knowledge import knowledge
+from rpo_cli.train.noise import Draw, NoiseSchedule
 from rpo_cli.train.objectives.grouped import KTO, RANK_DPO
 from rpo_cli.train.objectives.presets import DPO, MALLOWS, PPOD
-from rpo_cli.train.rankings import Ranking
 
 SCHEDULE = NoiseSchedule.from_alphas_cumprod(torch.tensor([0.9, 0.5, 0.1]), "epsilon")  # SNR 9, 1, 1/9
 PAIRS = [

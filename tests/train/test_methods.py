@@ -13,11 +13,11 @@ from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.train import step
 from rpo_cli.train import step as step_module
 from rpo_cli.train.composition import composed, settled
-from rpo_cli.train.families import open_family
+from rpo_cli.train.families.family import open_family
 from rpo_cli.train.inputs import Embedder, TrainInputs
+from rpo_cli.train.job import prepare
 from rpo_cli.train.loop import start_or_resume
 from rpo_cli.train.policy import build_policy
-from rpo_cli.train.prepare import prepare
 
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
 EMBEDDER = Embedder(str(SHAPES / "reward"), None, "shapes-reward")

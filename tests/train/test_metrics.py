@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from rpo_cli.errors import StorageError
-from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.journal import MetricsFile, spread_warning, summarise
 from rpo_cli.train.knowledge import step_divergence
+from rpo_cli.train.noise import NoiseSchedule
 from rpo_cli.train.objectives.objective import Errors, Known, join
 from rpo_cli.train.objectives.presets import DPO
 

@@ -5,7 +5,7 @@ import hashlib
 import pytest
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.rankings import Ranking, rank, read_rankings
+from rpo_cli.train.data.pairs import Ranking, rank, read_rankings
 
 
 def sha(data: bytes) -> str:

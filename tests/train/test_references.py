@@ -11,12 +11,12 @@ from safetensors.torch import load_file, save_file
 from rpo_cli import registry
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, SettingsError, Terminated
+from rpo_cli.train import item_errors as references_module
 from rpo_cli.train import loop as loop_module
-from rpo_cli.train import references as references_module
 from rpo_cli.train.data.pairs import TrainingPair
-from rpo_cli.train.draws import DrawSettings, fixed_draw, training_draw
+from rpo_cli.train.item_errors import fingerprint
+from rpo_cli.train.noise import DrawSettings, fixed_draw, training_draw
 from rpo_cli.train.objectives.presets import DPO
-from rpo_cli.train.references import fingerprint
 
 LONG = {"steps": 8, "global_batch": 5, "batch_size": 5}  # 4 epochs of the 10 pairs
 

@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from rpo_cli.errors import Terminated, UsageError
 from rpo_cli.train.export.start import LORA_FILE, begin
-from rpo_cli.train.families import open_family
+from rpo_cli.train.families.family import open_family
 from rpo_cli.train.inputs import Start
 from rpo_cli.train.policy import build_policy
 from tests.closeness import assert_close

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from rpo_cli import registry
-from rpo_cli.train.diffusion import image_errors
+from rpo_cli.train.noise import image_errors
 from rpo_cli.train.objectives.objective import Errors
 from rpo_cli.train.objectives.presets import DPO
 from tests.closeness import assert_close

@@ -9,7 +9,6 @@ import torch
 
 from rpo_cli.config import PairWeight, SoftLabels
 from rpo_cli.train.data.pairs import TrainingPair
-from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.knowledge import (
     pair_weight,
     raw_weight,
@@ -19,6 +18,7 @@ from rpo_cli.train.knowledge import (
     timestep_weights,
     weight_scale,
 )
+from rpo_cli.train.noise import NoiseSchedule
 from rpo_cli.train.objectives.objective import COLUMNS, importance
 
 

@@ -20,7 +20,7 @@ TEMPORARY = ".tmp-"
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """`drafts.write_whole`, its errors as a person reads them.
+    """`files.write_whole`, its errors as a person reads them.
 
     Raises:
         StorageError: no space, or no permission.

@@ -27,12 +27,11 @@ from rpo_cli.train.export.lora_files import diffusers_weights, kohya_metadata, k
 from rpo_cli.train.export.model_card import NO_PART, card, with_files
 from rpo_cli.train.export.start import LORA_FILE, load_adapter
 from rpo_cli.train.export.verify import check_denoiser, check_lora
-from rpo_cli.train.families.contract import Family
+from rpo_cli.train.families.family import Family
 from rpo_cli.train.journal import Numbers
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.objectives.online import OnlineObjective
-from rpo_cli.train.policy import Policy
-from rpo_cli.train.texts import require_texts
+from rpo_cli.train.policy import Policy, require_texts
 
 DENOISER_FILE = "diffusion_pytorch_model.safetensors"
 CARD = "README.md"

@@ -17,7 +17,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor
 
 from rpo_cli.train.families.folder import KohyaNames
-from rpo_cli.train.texts import parameter_name
+from rpo_cli.train.policy import parameter_name
 
 ADAPTER = "default"
 NO_TEXTS: Mapping[str, Any] = MappingProxyType({})

@@ -12,12 +12,11 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.average import Average
 from rpo_cli.train.data.storage import folder_atomically, safetensors_bytes
 from rpo_cli.train.export.lora_files import diffusers_weights
-from rpo_cli.train.families.contract import Family
+from rpo_cli.train.families.family import Family
 from rpo_cli.train.inputs import Start
-from rpo_cli.train.policy import Policy
+from rpo_cli.train.policy import Average, Policy
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
 TEXTS = "text_encoder"  # how the names of text encoders' weights begin

@@ -12,7 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from rpo_cli.errors import RpoError
 from rpo_cli.train.export.lora_files import ADAPTER, NO_TEXTS, adapted, delta
-from rpo_cli.train.families.contract import Family
+from rpo_cli.train.families.family import Family
 from rpo_cli.train.families.folder import quiet
 
 # of a layer's change, Frobenius norm: loaders may keep an adapter in the base model's precision

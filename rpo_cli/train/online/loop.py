@@ -14,10 +14,9 @@ from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train import checkpoint
-from rpo_cli.train.average import Average
 from rpo_cli.train.distributed.process_group import ALONE, World
 from rpo_cli.train.export.layouts import export, portable_name, require_layouts
-from rpo_cli.train.families import open_family
+from rpo_cli.train.families.family import open_family
 from rpo_cli.train.inputs import OnlineInputs
 from rpo_cli.train.journal import Journal, MetricsFile, Numbers, open_loggers
 from rpo_cli.train.objectives.online import OnlineObjective
@@ -35,7 +34,7 @@ from rpo_cli.train.online.rollout import (
 )
 from rpo_cli.train.online.teach import Teacher
 from rpo_cli.train.online.trajectory import Grid, Sampler
-from rpo_cli.train.policy import Policy, build_policy, make_optimiser, weight_dtype
+from rpo_cli.train.policy import Average, Policy, build_policy, make_optimiser, weight_dtype
 
 ENDS = ("first round", "last round")
 

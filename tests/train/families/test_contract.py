@@ -11,8 +11,8 @@ from PIL import Image
 from rpo_cli import registry
 from rpo_cli.errors import UsageError
 from rpo_cli.train.data.latents import Frame
-from rpo_cli.train.diffusion import add_noise, image_errors, target
-from rpo_cli.train.families import open_family
+from rpo_cli.train.families.family import open_family
+from rpo_cli.train.noise import add_noise, image_errors, target
 from tests.closeness import FORWARD, assert_close
 
 SQUARE = Frame((16, 16), (16, 16))

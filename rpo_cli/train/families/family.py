@@ -1,7 +1,10 @@
 """What training asks of a model family: encode pictures and prompts, noise, predict. One class each.
 
-The error of a prediction is the same for all: `diffusion.image_errors` on the family's own target, which
+The error of a prediction is the same for all: `noise.image_errors` on the family's own target, which
 its `schedule` names (ε, v, the sample, or a flow's noise − latents).
+
+To add one: a class with the methods of `Family`, a registry line, and the contract test runs over it.
+Weights are read from safetensors files only.
 """
 
 from typing import Any, Protocol
@@ -9,8 +12,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from rpo_cli.train.diffusion import NoiseSchedule
-from rpo_cli.train.families.folder import Condition, Encoders, KohyaNames, TextParts
+from rpo_cli import registry
+from rpo_cli.errors import UsageError
+from rpo_cli.train.families.folder import Condition, Encoders, Folder, KohyaNames, TextParts
+from rpo_cli.train.noise import NoiseSchedule
 
 
 class Family(Protocol):
@@ -24,7 +29,7 @@ class Family(Protocol):
         prompt_parts: names of the tensors that a prompt becomes.
         kohya: whose module names its LoRA has in kohya's layout; None: it has no such layout.
         texts: its text encoders when they can be trained too; None: they stay as they are.
-        sized: whether the condition holds the picture's size ("time_ids", see `frames.py`).
+        sized: whether the condition holds the picture's size ("time_ids", see `latents.Frame`).
         schedule: noise levels and target.
     """
 
@@ -60,7 +65,7 @@ class Family(Protocol):
         ...
 
     def size_shift(self, side: int) -> float | None:
-        """What sampling pictures of `side` pixels shifts a flow's noise levels by, see `diffusion.shifted`.
+        """What sampling pictures of `side` pixels shifts a flow's noise levels by, see `noise.shifted`.
 
         None: by the same whatever the size, which `schedule` holds, or by nothing.
         """
@@ -81,3 +86,22 @@ class Family(Protocol):
     def predict(self, denoiser: Any, noisy: Tensor, times: Tensor, condition: Condition) -> Tensor:
         """The model's own target for noised latents, (N, C, h, w); `times` as `schedule.times` says."""
         ...
+
+
+def open_family(model: str, revision: str | None = None) -> Family:
+    """The family that serves the model's own model_index.json.
+
+    Raises:
+        UsageError: no diffusers model, or of a family that is not in the registry.
+    """
+    index = Folder(model, revision).index()
+    names = registry.names("families")
+    for name in names:
+        family = registry.load("families", name)
+        if family.serves(index):
+            found: Family = family(model, revision)
+            return found
+    raise UsageError(
+        f"{model}: a {index.get('_class_name', 'pipeline')} cannot be trained yet",
+        f"train.model takes {', '.join(names)}; see `rpo list families`",
+    )
