@@ -26,7 +26,6 @@ from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train.data.latents import Cache
 from rpo_cli.train.data.pairs import Item
-from rpo_cli.train.data.storage import Shelf
 from rpo_cli.train.families.family import Family
 from rpo_cli.train.families.folder import Condition
 from rpo_cli.train.job import Job, References
@@ -41,6 +40,7 @@ from rpo_cli.train.noise import (
 )
 from rpo_cli.train.objectives.objective import Errors, join, ranks
 from rpo_cli.train.policy import Policy, weight_dtype
+from rpo_cli.train.storage import Shelf
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 
 from rpo_cli.config import LoggerName, TrainSettings
-from rpo_cli.train.data.storage import storage_errors, write_atomically
 from rpo_cli.train.objectives.components import clipped_shares
 from rpo_cli.train.objectives.objective import (
     SALESFORCE,
@@ -21,6 +20,7 @@ from rpo_cli.train.objectives.objective import (
     implicit_margin,
     ranks,
 )
+from rpo_cli.train.storage import storage_errors, write_atomically
 
 Numbers = dict[str, float]
 CLOCK = (

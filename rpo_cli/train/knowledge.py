@@ -27,10 +27,10 @@ from rpo_cli.records import content_key
 from rpo_cli.train.data.latents import BLOCK, ENCODE_BATCH, prompt_name
 from rpo_cli.train.data.pairs import Item, Ranking, TrainingPair, pictures
 from rpo_cli.train.data.singles import Single
-from rpo_cli.train.data.storage import Shelf
 from rpo_cli.train.inputs import Embedder
 from rpo_cli.train.noise import Draw, NoiseSchedule
 from rpo_cli.train.objectives.objective import COLUMNS, Known, Objective
+from rpo_cli.train.storage import Shelf
 
 CERTAIN = 1e-3  # dispersions are held this far from 0 and 1
 LIGHTEST, HEAVIEST = 0.2, 5.0

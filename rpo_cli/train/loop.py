@@ -12,12 +12,11 @@ from torch import Tensor
 from rpo_cli.compute import set_threads
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
-from rpo_cli.train import checkpoint
 from rpo_cli.train.composition import scale_line
 from rpo_cli.train.data.latents import tell_too_long
 from rpo_cli.train.distributed.process_group import ALONE, World, gather_errors
 from rpo_cli.train.export.layouts import add_layouts, export, portable_name, require_layouts
-from rpo_cli.train.export.start import begin, export_reference
+from rpo_cli.train.export.lora_files import export_reference, start_from
 from rpo_cli.train.families.family import Family, open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.inputs import OnlineInputs, TrainInputs
@@ -37,6 +36,7 @@ from rpo_cli.train.noise import validation_draw
 from rpo_cli.train.objectives.objective import Errors, join
 from rpo_cli.train.policy import Average, Policy, build_policy, load_texts, make_optimiser, weight_dtype
 from rpo_cli.train.step import forward, in_memory, timed_step
+from rpo_cli.train.storage import latest_checkpoint, restore_checkpoint, save_checkpoint, weights_digest
 
 VALIDATION_ITEMS = 128  # fixed draws; small splits are drawn several times, large ones in part
 
@@ -128,7 +128,7 @@ def ready(inputs: TrainInputs, family: Family, observer: Observer, world: World)
     policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device, texts)
     with world.first():
         job = with_references(job, policy, inputs.model_identity, inputs.cache, observer)
-    anchor = begin(policy, family, inputs.start) if inputs.start else None
+    anchor = start_from(policy, family, inputs.start) if inputs.start else None
     job = replace(job, starts_equal=inputs.start is None or inputs.start.adapter == inputs.start.reference)
     state = start_or_resume(job, policy, inputs.out, anchor)
     if world.size > 1:
@@ -136,7 +136,7 @@ def ready(inputs: TrainInputs, family: Family, observer: Observer, world: World)
             inputs.settings.model_dump(mode="json", exclude={"processes"}),
             inputs.model_identity,
         ]
-        what += [inputs.dataset_identity, inputs.seed, state.step, checkpoint.digest(policy.parameters)]
+        what += [inputs.dataset_identity, inputs.seed, state.step, weights_digest(policy.parameters)]
         world.agree(content_key(*what))
     return job, state
 
@@ -200,8 +200,8 @@ def start_or_resume(job: Job, policy: Policy, out: Path, anchor: Average | None 
         anchor = Average(policy.parameters, 0.0)
     size = min(settings.batch_size, settings.global_batch)
     state = State(policy, optimiser, scaler, size, average=average, anchor=anchor)
-    if (path := checkpoint.latest(out)) is not None:
-        state.step = checkpoint.restore(path, policy.parameters, optimiser, scaler, averages(state))
+    if (path := latest_checkpoint(out)) is not None:
+        state.step = restore_checkpoint(path, policy.parameters, optimiser, scaler, averages(state))
     return state
 
 
@@ -255,4 +255,4 @@ def loop(job: Job, state: State, journal: Journal, out: Path, observer: Observer
         due = last or (state.step % settings.save_every == 0 and not state.skipped)
         if due and job.world.leads:  # all hold the same; draws have no state
             parameters = state.policy.parameters
-            checkpoint.save(out, state.step, parameters, state.optimiser, state.scaler, averages(state))
+            save_checkpoint(out, state.step, parameters, state.optimiser, state.scaler, averages(state))

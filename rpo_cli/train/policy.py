@@ -249,12 +249,6 @@ def _autocast(dtype: str, device: str) -> Callable[[], AbstractContextManager[ob
     return lambda: torch.autocast(kind, DTYPES[dtype], enabled=dtype != "float32")
 
 
-# of a parameter's state, by name: the step, AdamW's moments, Adafactor's sums of squares, 8-bit moments
-# with their maps and the scales of their blocks
-FLOATS = ("step", "exp_avg", "exp_avg_sq", "row_var", "col_var", "variance")
-STATE = (*FLOATS, "state1", "state2", "qmap1", "qmap2", "absmax1", "absmax2")
-
-
 def make_optimiser(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
     """Over `parameters`, in their order; the rate is set anew before every step."""
     rate, decay = settings.learning_rate, settings.weight_decay
@@ -266,14 +260,6 @@ def make_optimiser(parameters: Iterable[nn.Parameter], settings: TrainSettings) 
         found: torch.optim.Optimizer = eight_bit.optim.AdamW8bit(parameters, lr=rate, weight_decay=decay)
         return found
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
-
-
-def put_state(
-    optimiser: torch.optim.Optimizer, parameter: nn.Parameter, state: Mapping[str, Tensor]
-) -> None:
-    """Give a weight its state back as it was; `load_state_dict` would make floats of 8-bit moments."""
-    moved = {name: value.to(parameter.device) for name, value in state.items() if name != "step"}
-    optimiser.state[parameter] = {**moved, "step": int(state["step"])}
 
 
 class Average:

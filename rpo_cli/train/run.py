@@ -168,9 +168,9 @@ def with_exports(report: TrainReport, inputs: TrainInputs | OnlineInputs) -> Tra
     settings = inputs.settings
     lacking = [layout for layout in settings.export if not (report.adapter / layout).exists()]
     if lacking and not launched().rank:
-        from rpo_cli.train.data.storage import remove_temporaries
         from rpo_cli.train.loop import add_exports
         from rpo_cli.train.policy import require_packages
+        from rpo_cli.train.storage import remove_temporaries
 
         require_packages(settings)
         remove_temporaries(report.adapter.parent)
@@ -214,7 +214,7 @@ def begin(settings: TrainSettings, out: Path, identity: dict[str, Any]) -> None:
 
 
 def claim(out: Path, identity: dict[str, Any], name: str) -> None:
-    from rpo_cli.train.data.storage import remove_temporaries, write_atomically
+    from rpo_cli.train.storage import remove_temporaries, write_atomically
 
     path = out / "settings.json"
     if path.exists() and any(out.glob(CHECKPOINTS)):  # there is work to lose
@@ -241,7 +241,7 @@ def commit(out: Path, identity: dict[str, Any], report: TrainReport) -> None:
     """Tell that the training is whole; the first process alone does."""
     if launched().rank:
         return
-    from rpo_cli.train.data.storage import write_atomically
+    from rpo_cli.train.storage import write_atomically
 
     kept_out = {"adapter", "skipped", "name", *(() if report.images else ("images",))}
     kept = {key: value for key, value in asdict(report).items() if key not in kept_out}

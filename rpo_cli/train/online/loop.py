@@ -13,7 +13,6 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
-from rpo_cli.train import checkpoint
 from rpo_cli.train.distributed.process_group import ALONE, World
 from rpo_cli.train.export.layouts import export, portable_name, require_layouts
 from rpo_cli.train.families.family import open_family
@@ -35,6 +34,13 @@ from rpo_cli.train.online.rollout import (
 from rpo_cli.train.online.teach import Teacher
 from rpo_cli.train.online.trajectory import Grid, Sampler
 from rpo_cli.train.policy import Average, Policy, build_policy, make_optimiser, weight_dtype
+from rpo_cli.train.storage import (
+    checkpoint_extra,
+    latest_checkpoint,
+    restore_checkpoint,
+    save_checkpoint,
+    weights_digest,
+)
 
 ENDS = ("first round", "last round")
 
@@ -97,7 +103,7 @@ def fingerprint(inputs: OnlineInputs, state: State, policy: Policy) -> str:
     """Everything in which the processes of one training must not differ."""
     sections = [part.model_dump(mode="json") for part in (inputs.settings, inputs.online)]
     data = [inputs.prompts_identity, dict(inputs.rewards.identities), inputs.model_identity]
-    weights = checkpoint.digest(policy.parameters)
+    weights = weights_digest(policy.parameters)
     return content_key(*sections, *data, inputs.seed, state.round, weights)
 
 
@@ -139,10 +145,10 @@ def start_or_resume(inputs: OnlineInputs, policy: Policy) -> State:
     scaler = torch.amp.GradScaler(kind, enabled=settings.dtype == "float16")
     average = Average(policy.parameters, settings.ema) if settings.ema else None
     state = State(optimiser, scaler, Memory(inputs.online.baseline_size), average)
-    if (path := checkpoint.latest(inputs.out)) is not None:
+    if (path := latest_checkpoint(inputs.out)) is not None:
         averages = average.values if average else None
-        state.round = checkpoint.restore(path, policy.parameters, optimiser, scaler, averages)
-        kept = checkpoint.extra(path)
+        state.round = restore_checkpoint(path, policy.parameters, optimiser, scaler, averages)
+        kept = checkpoint_extra(path)
         state.step, state.images, state.scored = kept["step"], kept["images"], kept["scored"]
         state.scales, state.memory.rewards = kept["scales"], kept["memory"]
     return state
@@ -234,7 +240,7 @@ def commit(inputs: OnlineInputs, policy: Policy, state: State) -> None:
     }
     averages = state.average.values if state.average else None
     where = (inputs.out, state.round, policy.parameters, state.optimiser, state.scaler)
-    checkpoint.save(*where, averages, extra)
+    save_checkpoint(*where, averages, extra)
 
 
 def finish(inputs: OnlineInputs, teacher: Teacher, state: State, metrics: dict[str, Numbers]) -> None:

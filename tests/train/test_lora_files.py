@@ -11,8 +11,13 @@ from safetensors.torch import load_file, save_file
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.train.export.layouts import write_denoiser
-from rpo_cli.train.export.lora_files import diffusers_weights, kohya_weights, merged_weights, original_name
-from rpo_cli.train.export.verify import check_lora
+from rpo_cli.train.export.lora_files import (
+    check_lora,
+    diffusers_weights,
+    kohya_weights,
+    merged_weights,
+    original_name,
+)
 from rpo_cli.train.families.unet import StableDiffusion1
 from rpo_cli.train.policy import build_policy
 from tests.closeness import assert_close

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from rpo_cli.errors import Terminated, UsageError
-from rpo_cli.train.export.start import LORA_FILE, begin
+from rpo_cli.train.export.lora_files import LORA_FILE, start_from
 from rpo_cli.train.families.family import open_family
 from rpo_cli.train.inputs import Start
 from rpo_cli.train.policy import build_policy
@@ -111,12 +111,12 @@ def test_a_reference_of_its_own_is_neither_the_policy_nor_the_model(run_train, f
     settings = replace_rank(4)
     policy = build_policy(family.load_denoiser(), settings, family.lora_targets, 0, "cpu")
 
-    anchor = begin(policy, family, Start(first, other, "a"))
+    anchor = start_from(policy, family, Start(first, other, "a"))
 
     assert anchor is not None
     assert parameters_equal(policy.parameters, weights(first))
     assert parameters_equal(anchor.values, weights(other))
-    assert begin(policy, family, Start(first, None, "a")) is None
+    assert start_from(policy, family, Start(first, None, "a")) is None
 
 
 def replace_rank(rank):

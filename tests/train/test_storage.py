@@ -8,12 +8,7 @@ import torch
 from safetensors import safe_open
 
 from rpo_cli.errors import StorageError
-from rpo_cli.train.data.storage import (
-    folder_atomically,
-    remove_temporaries,
-    safetensors_bytes,
-    write_atomically,
-)
+from rpo_cli.train.storage import folder_atomically, remove_temporaries, safetensors_bytes, write_atomically
 
 DUMP = """
 import sys, torch

@@ -8,8 +8,8 @@ from torch import nn
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import MissingDependency
-from rpo_cli.train import checkpoint, policy
 from rpo_cli.train import loop as loop_module
+from rpo_cli.train import policy, storage
 from rpo_cli.train.policy import make_optimiser
 from tests.closeness import assert_close
 
@@ -59,14 +59,14 @@ def test_an_optimisers_state_goes_through_a_checkpoint_bit_for_bit(name, tmp_pat
     one, first = fresh()
     for seed in range(4):
         if seed == 2:
-            checkpoint.save(tmp_path, seed, one, first, scaler)
+            storage.save_checkpoint(tmp_path, seed, one, first, scaler)
         for index, weight in enumerate(one.values()):
             weight.grad = torch.randn(
                 weight.shape, generator=torch.Generator().manual_seed(9 * seed + index)
             )
         first.step()
     two, second = fresh()
-    assert checkpoint.restore(checkpoint.latest(tmp_path), two, second, scaler) == 2
+    assert storage.restore_checkpoint(storage.latest_checkpoint(tmp_path), two, second, scaler) == 2
     for seed in (2, 3):
         for index, weight in enumerate(two.values()):
             weight.grad = torch.randn(
