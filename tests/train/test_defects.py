@@ -19,7 +19,7 @@ Each was found by running or reading the peer's own script. Each entry: the defe
 - gradient clipping gets a consumed iterator
   test_step.test_what_the_optimiser_gets_is_clipped
 - the same where the policy samples
-  online/test_teach.test_the_gradient_is_clipped_before_the_step
+  online/test_teacher.test_the_gradient_is_clipped_before_the_step
 - a clamp kills pairs that went the wrong way
   test_objective_contract.test_only_a_side_that_moved_the_right_way_beyond_the_band_stops_teaching
 - the same on sampled steps

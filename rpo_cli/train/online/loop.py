@@ -31,7 +31,7 @@ from rpo_cli.train.online.rollout import (
     roll_out,
     rows_of_pass,
 )
-from rpo_cli.train.online.teach import Teacher
+from rpo_cli.train.online.teacher import Teacher
 from rpo_cli.train.online.trajectory import Grid, Sampler
 from rpo_cli.train.policy import Average, Policy, build_policy, make_optimiser, weight_dtype
 from rpo_cli.train.storage import (
