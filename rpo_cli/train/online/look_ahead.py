@@ -11,7 +11,6 @@ from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.train.composition import settled_online
-from rpo_cli.train.distributed.process_group import ALONE
 from rpo_cli.train.families.family import open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.inputs import OnlineInputs
@@ -29,6 +28,7 @@ from rpo_cli.train.online.rollout import (
 from rpo_cli.train.online.run import of_method, require_work
 from rpo_cli.train.online.teacher import Teacher
 from rpo_cli.train.policy import require_packages
+from rpo_cli.train.processes import ALONE
 
 
 @dataclass(frozen=True)
