@@ -91,13 +91,7 @@ def test_names_are_read_out_of_sentences_paths_links_and_choices():
         "see notes.md 2; `train/{links,weights}.py`, [page](../docs/data.md#x), a/b.toml; no .py or x.pyc"
     )
 
-    assert names(text) == {
-        "notes.md",
-        "train/objectives/objective.py",
-        "train/objectives/weights.py",
-        "docs/data.md",
-        "a/b.toml",
-    }
+    assert names(text) == {"notes.md", "train/links.py", "train/weights.py", "docs/data.md", "a/b.toml"}
 
 
 def test_of_a_test_its_docstrings_and_comments_are_read_and_its_other_strings_are_not():

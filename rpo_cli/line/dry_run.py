@@ -4,32 +4,10 @@ from dataclasses import dataclass
 
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.session import Line
-from rpo_cli.line.stage import Shard, run_stage, share_of
+from rpo_cli.line.stage import run_stage
 from rpo_cli.line.steps import works
-from rpo_cli.line.work.base import Work, reject_reasons
-from rpo_cli.line.work.counter_edits import counter_notes
-
-COUNTED = "the rows before it"
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """What a stage would do now, from the rows that are there upstream.
-
-    Attributes:
-        wanted, to_make: rows; None where nobody can tell yet.
-        bytes: estimated size of the rows to make, from the rows that are there; None without any.
-        basis: what rows are counted from; see `forecast.py` for those whose pictures are not made yet.
-    """
-
-    stage: str
-    wanted: int | None
-    present: int
-    rejected: int
-    to_make: int | None
-    models: list[str]
-    bytes: int | None
-    basis: str = COUNTED
+from rpo_cli.line.work.base import Shard, StagePlan, plan_of
+from rpo_cli.line.work.edit import counter_notes
 
 
 @dataclass(frozen=True)
@@ -78,31 +56,6 @@ def take_planned(line: Line) -> None:
     for text in () if line.nested else found.said():
         line.say(text)
     line.planned = sorted((prompt.prompt_id, prompt.prompt) for prompt in found.prompts)
-
-
-def plan_of(
-    line: Line, work: Work, shard: Shard | None = None, *, retry_rejects: bool = False
-) -> StagePlan:
-    """What a call of one model's stage would do now."""
-    share = share_of(line, work, shard, retry_rejects=retry_rejects)
-    models = [f"{model.ref} ({model.revision[:16]})" for model in work.models]
-    rejected = sum(reject_reasons(line, work, share.keys).values())
-    to_make = len(share.missing)
-    return StagePlan(
-        work.name,
-        len(share.wanted),
-        len(share.present),
-        rejected,
-        to_make,
-        models,
-        size_of(line, work.table, to_make),
-    )
-
-
-def size_of(line: Line, table: str, rows: int) -> int | None:
-    """Bytes of so many rows, by those that the table has; None where it has none."""
-    each = sum(line.store.counts(table).values())
-    return round(line.store.size(table) / each * rows) if each else None
 
 
 def probe(line: Line, name: str, rows: int) -> Probe:

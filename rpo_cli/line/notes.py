@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import edit_work, generate_work
+from rpo_cli.line.work.edit import edit_work
+from rpo_cli.line.work.generate import generate_work
 from rpo_cli.stages.generate import cut_note
 from rpo_cli.stages.replies import SAID, WHAT
 

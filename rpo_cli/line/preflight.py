@@ -14,8 +14,6 @@ from rpo_cli.line.imports.sources import generates, labelled_only
 from rpo_cli.line.online import model_of
 from rpo_cli.line.session import Line
 from rpo_cli.line.training import own_settings
-from rpo_cli.line.work.base import critique_work, live_images, reward_models
-from rpo_cli.line.work.counter_edits import check_counter_edits
 from rpo_cli.line.work.critics import (
     SERVED,
     check_python,
@@ -24,9 +22,12 @@ from rpo_cli.line.work.critics import (
     required,
     reward_identity,
 )
-from rpo_cli.line.work.critique import style
+from rpo_cli.line.work.critique import critique_work, style
+from rpo_cli.line.work.edit import check_counter_edits
+from rpo_cli.line.work.generate import live_images
 from rpo_cli.line.work.model_checks import check_editor, check_generator, check_models
 from rpo_cli.line.work.models import editor, generator
+from rpo_cli.line.work.score import reward_models
 from rpo_cli.line.worlds import check_worlds, refuse_worlds
 from rpo_cli.registry import APART, ENGINE_NEEDS, reward_templates
 from rpo_cli.scopes import CRITIC, EDITOR, GENERATOR, MODEL, REWARDS

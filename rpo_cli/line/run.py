@@ -12,9 +12,10 @@ from rpo_cli.line.dataset.inputs import build_pairs
 from rpo_cli.line.imports.sources import generates
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.session import Line
-from rpo_cli.line.stage import STAGES, Shard, StageReport, run_stage
+from rpo_cli.line.stage import STAGES, StageReport, run_stage
 from rpo_cli.line.training import fine_tune
-from rpo_cli.line.work.base import wants_edits
+from rpo_cli.line.work.base import Shard
+from rpo_cli.line.work.edit import wants_edits
 from rpo_cli.train.run import TrainReport
 
 STEPS = ("generate", "critique", "edit", "build-pairs", "train")

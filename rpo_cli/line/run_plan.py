@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rpo_cli.errors import RpoError
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line.dry_run import StagePlan, plan_of, size_of, take_planned
+from rpo_cli.line.dry_run import take_planned
 from rpo_cli.line.evaluation.models import finished
 from rpo_cli.line.model_facts import NOWHERE, ModelFacts, facts_of, know_models, offline
 from rpo_cli.line.online import model_of
@@ -18,10 +18,12 @@ from rpo_cli.line.rates import rates
 from rpo_cli.line.run import steps_of
 from rpo_cli.line.session import Line
 from rpo_cli.line.steps import works
-from rpo_cli.line.work.base import Work, critique_work, edit_work, floor_tasks, reward_models, wants_edits
+from rpo_cli.line.work.base import StagePlan, Work, plan_of, size_of
 from rpo_cli.line.work.critics import SERVED, critic_identity, is_function, reward_identity
-from rpo_cli.line.work.edit_floor import floor_size
+from rpo_cli.line.work.critique import critique_work
+from rpo_cli.line.work.edit import edit_work, floor_size, floor_tasks, wants_edits
 from rpo_cli.line.work.models import editor, generator
+from rpo_cli.line.work.score import reward_models
 from rpo_cli.presets.facts import BYTES_PER_PIXEL, TRAINING
 from rpo_cli.recipes.weights import WEIGHTS
 from rpo_cli.registry import reward_templates

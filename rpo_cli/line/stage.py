@@ -16,11 +16,11 @@ from rpo_cli.line.notes import cleaned_notes
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.session import Line
 from rpo_cli.line.steps import works
-from rpo_cli.line.work.base import Work, reject_reasons
-from rpo_cli.line.work.counter_edits import counter_notes
+from rpo_cli.line.work.base import Shard, Share, Work, reject_reasons, share_of
 from rpo_cli.line.work.critique import reread_notes
+from rpo_cli.line.work.edit import counter_notes
+from rpo_cli.line.work.generate import live_prompts, take_prompts
 from rpo_cli.line.work.pictures import hydrate
-from rpo_cli.line.work.prompts import live_prompts, take_prompts
 from rpo_cli.line.worlds import warn_of_words
 from rpo_cli.protocols import MakeStage, Results, Stage, Task
 from rpo_cli.records import Reject, Row
@@ -29,7 +29,6 @@ STAGES = ("generate", "critique", "edit", "score")
 SECONDS_PER_PART = 30.0
 BYTES_PER_PART = 64 * 2**20
 ROUNDS = 2  # full ones that a rate takes: the first was begun before the clock
-Shard = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -227,25 +226,6 @@ def _run_work(
         committer.rate,
         committer.full_round,
     )
-
-
-@dataclass(frozen=True)
-class Share:
-    """What a call of a stage looks at, and what of it is to be made."""
-
-    wanted: list[Task]
-    keys: set[str]
-    present: set[str]
-    missing: list[Task]
-
-
-def share_of(line: Line, work: Work, shard: Shard | None = None, *, retry_rejects: bool = False) -> Share:
-    """The rows of a share of the keys; what was rejected before is missing only with `retry_rejects`."""
-    wanted = [task for task in work.tasks if shard is None or int(task.key[:8], 16) % shard[1] == shard[0]]
-    keys = {task.key for task in wanted}
-    present = keys & line.store.keys(work.table)
-    done = present if retry_rejects else present | line.store.rejected(work.name)
-    return Share(wanted, keys, present, [task for task in wanted if task.key not in done])
 
 
 def _make(

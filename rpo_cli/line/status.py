@@ -27,9 +27,9 @@ from rpo_cli.line.rates import rate_of, rates
 from rpo_cli.line.rounds.checks import RoundsStatus, rounds_status
 from rpo_cli.line.session import Line, open_line
 from rpo_cli.line.steps import works
-from rpo_cli.line.work.base import Work, reject_reasons, wants_edits
+from rpo_cli.line.work.base import Work, reject_reasons
 from rpo_cli.line.work.critics import is_function
-from rpo_cli.line.work.edit_floor import floor_keys
+from rpo_cli.line.work.edit import floor_keys, wants_edits
 from rpo_cli.store import open_store
 from rpo_cli.train.data.pairs import is_of_dataset
 

@@ -2,7 +2,10 @@
 
 from rpo_cli.line.imports.sources import generates
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import Work, critique_work, edits_and_floor, generate_work
+from rpo_cli.line.work.base import Work
+from rpo_cli.line.work.critique import critique_work
+from rpo_cli.line.work.edit import edits_and_floor
+from rpo_cli.line.work.generate import generate_work
 from rpo_cli.line.work.score import score_works
 
 

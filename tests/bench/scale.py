@@ -14,8 +14,7 @@ import time
 from pathlib import Path
 
 from rpo_cli import open_line
-from rpo_cli.line.work.base import generate_work
-from rpo_cli.line.work.prompts import take_prompts
+from rpo_cli.line.work.generate import generate_work, take_prompts
 from rpo_cli.pictures import sha256
 from rpo_cli.protocols import Task
 from rpo_cli.records import Image, ImageData

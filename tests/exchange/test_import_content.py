@@ -15,7 +15,7 @@ from rpo_cli.line.imports.ledger import Ledger
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.imports.sources import imported, withdraw
 from rpo_cli.line.status import compact, prune, status
-from rpo_cli.line.work.base import live_images
+from rpo_cli.line.work.generate import live_images
 from rpo_cli.pictures import sha256
 
 ONLY = {"pairs.strategy": "imported", "score.rewards": (), "pairs.val_fraction": 0.0}

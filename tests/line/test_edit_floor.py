@@ -15,7 +15,7 @@ from rpo_cli.line.run_plan import forecast
 from rpo_cli.line.show import story
 from rpo_cli.line.status import status
 from rpo_cli.line.work import base
-from rpo_cli.line.work.edit_floor import floor_keys, measured
+from rpo_cli.line.work.edit import floor_keys, measured
 from rpo_cli.protocols import Refused
 from tests.observed import Notes
 

@@ -9,7 +9,7 @@ from rpo_cli.backends.judge import PairJudge
 from rpo_cli.line.session import open_line
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.work import base
-from rpo_cli.line.work.base import live_images
+from rpo_cli.line.work.generate import live_images
 from rpo_cli.line.work.pairwise import judge_works
 from rpo_cli.protocols import Message, Reply, Task
 from rpo_cli.stages.score import Finish, JudgeTask, Standing, step_judgements, wanted_judgements

@@ -22,7 +22,7 @@ from rpo_cli.config import (
 )
 from rpo_cli.line.dataset.build import _settings_in_force
 from rpo_cli.line.work import base
-from rpo_cli.line.work.prompts import take_prompts
+from rpo_cli.line.work.generate import take_prompts
 from rpo_cli.records import Critique, Edit, Image, ImageData
 from rpo_cli.stages import critique, edit, generate, opponents, score
 

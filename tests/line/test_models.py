@@ -10,7 +10,7 @@ from rpo_cli.cli.app import COMMANDS, call
 from rpo_cli.errors import MissingDependency, SettingsError, UsageError
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.work import base, model_checks, models
-from rpo_cli.line.work.prompts import take_prompts
+from rpo_cli.line.work.generate import take_prompts
 from rpo_cli.protocols import Silent
 
 # settings of the rows that the embedded models made before there were recipes, without their revision

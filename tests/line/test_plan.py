@@ -117,7 +117,7 @@ def test_a_dry_run_of_a_shard_counts_the_shard(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_counts_rejects_that_are_to_be_tried_again(tmp_path: Path) -> None:
-    from rpo_cli.line.work.base import generate_work
+    from rpo_cli.line.work.generate import generate_work
     from rpo_cli.records import Reject
 
     more = {"stage": "generate", "input_id": "", "detail": "", "settings": ""}

@@ -6,7 +6,7 @@ import pytest
 
 from rpo_cli import open_line, run_stage
 from rpo_cli.line.work import base
-from rpo_cli.line.work.prompts import take_prompts
+from rpo_cli.line.work.generate import take_prompts
 from rpo_cli.stages import edit
 from tests.observed import Notes
 

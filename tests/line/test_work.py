@@ -13,9 +13,9 @@ from rpo_cli.line.preflight import preflight
 from rpo_cli.line.status import status
 from rpo_cli.line.work import base
 from rpo_cli.line.work.base import reject_reasons
-from rpo_cli.line.work.counter_edits import check_counter_edits, counter_notes
+from rpo_cli.line.work.edit import check_counter_edits, counter_notes
+from rpo_cli.line.work.generate import take_prompts
 from rpo_cli.line.work.pictures import hydrate
-from rpo_cli.line.work.prompts import take_prompts
 from rpo_cli.pictures import encode_png
 from rpo_cli.protocols import Task
 from rpo_cli.records import Critique, Edit, Image, ImageData, Reject, content_key

@@ -15,7 +15,7 @@ from rpo_cli.exchange.card import Facts, built, render
 from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, rewards_of, schema, sweep, write_splits
 from rpo_cli.files import disk_errors
 from rpo_cli.line.dataset.rows import KEYS, Export, Live, PictureShelf, light_rows, tell
-from rpo_cli.line.work.edit_floor import Floors, measured
+from rpo_cli.line.work.edit import Floors, measured
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED, KEY_VERSION, Edit, Image, Pair, canonical_json
 from rpo_cli.stages.candidates import Candidate

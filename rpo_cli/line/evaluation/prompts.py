@@ -17,7 +17,7 @@ from rpo_cli.exchange.json_text import json_line
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.evaluation.models import LABEL
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.prompts import live_prompts
+from rpo_cli.line.work.generate import live_prompts
 from rpo_cli.manifest import EVALUATIONS, Manifest, undo
 from rpo_cli.records import content_key
 from rpo_cli.scopes import TRUSTING

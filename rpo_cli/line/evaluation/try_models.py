@@ -23,7 +23,8 @@ from rpo_cli.line.evaluation.prompts import Prompts, prompt_lines
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.session import Line
 from rpo_cli.line.stage import run_stage
-from rpo_cli.line.work.base import generate_work, reject_reasons
+from rpo_cli.line.work.base import reject_reasons
+from rpo_cli.line.work.generate import generate_work
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, content_key
 from rpo_cli.visuals.contact_sheet import fitted

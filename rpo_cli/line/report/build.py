@@ -27,7 +27,7 @@ from rpo_cli.line.report.sections import (
 from rpo_cli.line.session import Line, open_line
 from rpo_cli.line.status import TABLES
 from rpo_cli.line.work.base import settings_group
-from rpo_cli.line.work.edit_floor import floor_edits, taking_part
+from rpo_cli.line.work.edit import floor_edits, taking_part
 from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED, Edit, Image, Pair

@@ -21,8 +21,8 @@ from rpo_cli.line.rates import rates
 from rpo_cli.line.review.agreement import Share, summary_of
 from rpo_cli.line.session import Line
 from rpo_cli.line.status import TABLES
-from rpo_cli.line.work.base import reward_models
 from rpo_cli.line.work.critique import style
+from rpo_cli.line.work.score import reward_models
 from rpo_cli.pictures import decode
 from rpo_cli.records import Image
 from rpo_cli.store import Store, open_store

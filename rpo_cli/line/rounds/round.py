@@ -16,7 +16,7 @@ from rpo_cli.exchange.json_text import json_line
 from rpo_cli.line.imports.sources import import_groups, imported
 from rpo_cli.line.online import model_of
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import generate_work
+from rpo_cli.line.work.generate import generate_work
 from rpo_cli.line.work.score import score_works
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer

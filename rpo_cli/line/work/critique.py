@@ -3,12 +3,21 @@
 import json
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from rpo_cli import templates
+from rpo_cli.line.imports.sources import imported_feedback
 from rpo_cli.line.session import Line
+from rpo_cli.line.work import critics
+from rpo_cli.line.work import critique as styles
+from rpo_cli.line.work.base import Work, build_backend, once, settings_group
 from rpo_cli.line.work.critics import REACHED, SERVED, code_settings, server_settings
+from rpo_cli.line.work.generate import live_images
+from rpo_cli.protocols import Stage
+from rpo_cli.records import canonical_json
 from rpo_cli.shapes.preset import MODELS
+from rpo_cli.stages import critique
 
 REPLIES = 2  # version of how a reply is read; the embedded critic's replies read the same in all
 EMBEDDED, GENERAL = "rpo", "general"  # styles
@@ -67,3 +76,33 @@ def reread_notes(line: Line, settings: str) -> list[str]:
         f"an earlier rpo read {old:,} of this critic's replies, and took sentences of no change for "
         "instructions; those critiques stay, and their pictures are critiqued again"
     ]
+
+
+@once("images", "claims")
+def critique_work(line: Line) -> Work:
+    s = line.settings.critique
+    model = critics.critic_identity(line)
+    asked = templates.Templates.find(line.templates, styles.style(line))
+    settings = canonical_json(styles.critique_settings(line, model.revision, asked.hashes))
+    seed = line.settings.run.seed
+    people = {} if s.single_turn else imported_feedback(line)
+    tasks = critique.wanted(live_images(line), seed=seed, settings=settings, said=people)
+
+    def stage(device: str, environment: str) -> Stage:
+        options = {"revision": model.commit, "dtype": s.dtype, **critics.critic_options(line)}
+        build = partial(
+            build_backend, "critics", s.backend, critics.served_model(model), device=device, **options
+        )
+        step = critique.make_step(s, asked, settings, environment, quotes=not styles.is_embedded(line))
+        return Stage("critique", "critiques", s.batch_size, build, step, bucket=critique.bucket)
+
+    return Work(
+        "critique",
+        "critiques",
+        settings_group("critique", settings, seed),
+        settings,
+        list(tasks),
+        (model,),
+        stage,
+        lambda task: ("images", task.payload.image_id),
+    )

@@ -9,18 +9,11 @@ from rpo_cli import registry
 from rpo_cli.errors import RpoError
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import critics
-from rpo_cli.line.work.base import (
-    Work,
-    build_backend,
-    edit_work,
-    light_rows,
-    live_images,
-    reject_reasons,
-    reward_models,
-    settings_group,
-    wants_edits,
-)
+from rpo_cli.line.work.base import Work, build_backend, light_rows, reject_reasons, settings_group
 from rpo_cli.line.work.critics import reward_identity
+from rpo_cli.line.work.edit import edit_work, wants_edits
+from rpo_cli.line.work.generate import live_images
+from rpo_cli.line.work.pairwise import judge_works
 from rpo_cli.protocols import Stage
 from rpo_cli.stages import score
 from rpo_cli.stages.score import NO_NUMBER
@@ -126,8 +119,6 @@ def score_works(line: Line) -> list[Work]:
                 line, "edits", edit_work(line).keys, ["edit_id", "sha256", "prompt_id", "prompt"]
             )
         ]
-    from rpo_cli.line.work.pairwise import judge_works  # it stands on this module
-
     return [
         work
         for name, ref in reward_models(line)
@@ -161,3 +152,8 @@ def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.Scor
         stage,
         lambda task: (f"{task.payload.subject}s", task.payload.subject_id),
     )
+
+
+def reward_models(line: Line) -> list[tuple[str, str]]:
+    """(reward name, model) of every reward, ("name", "module:function") of every function."""
+    return list(line.settings.score.named)
