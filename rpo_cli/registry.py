@@ -165,6 +165,16 @@ KINDS: dict[str, dict[str, str]] = {
 }
 
 
+def stages() -> dict[str, str]:
+    """Stages of third parties (`rpo_cli/line/steps.py` has ours): name → where its `StageSpec` is."""
+    return dict(sorted(_theirs("stages").items()))
+
+
+def load_stage(name: str) -> Any:
+    module, _, attribute = stages()[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
 def names(kind: str) -> dict[str, str]:
     """All names of a kind, ours and third parties', sorted."""
     return dict(sorted({**_theirs(kind), **KINDS[kind]}.items()))

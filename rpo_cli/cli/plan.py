@@ -9,7 +9,6 @@ import typer
 from rpo_cli.cli import options as o
 from rpo_cli.cli import step
 from rpo_cli.cli.output import duration, listing, room, size
-from rpo_cli.cli.run import Step
 
 if TYPE_CHECKING:
     from rpo_cli.line.model_facts import ModelFacts
@@ -29,7 +28,7 @@ def plan(
     editor: Annotated[str | None, o.setting("edit.editor")] = None,
     reward: Annotated[list[str] | None, o.setting("score.rewards")] = None,
     model: Annotated[str | None, o.setting("train.model")] = None,
-    until: Annotated[Step | None, typer.Option(help="The last step.", show_default=False)] = None,
+    until: o.Until = None,
     critic_url: o.CriticUrl = None,
     limit: o.Limit = None,
     seed: o.Seed = None,

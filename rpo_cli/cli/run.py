@@ -1,13 +1,11 @@
 """`rpo run`: the whole line."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from rpo_cli.cli import options as o
 from rpo_cli.cli import reports, step
-
-Step = Literal["generate", "critique", "edit", "build-pairs", "train"]
 
 
 def run(
@@ -23,7 +21,7 @@ def run(
     editor: Annotated[str | None, o.setting("edit.editor")] = None,
     reward: Annotated[list[str] | None, o.setting("score.rewards")] = None,
     model: Annotated[str | None, o.setting("train.model")] = None,
-    until: Annotated[Step | None, typer.Option(help="The last step.", show_default=False)] = None,
+    until: o.Until = None,
     engine: Annotated[str | None, o.setting("run.engine")] = None,
     critic_url: o.CriticUrl = None,
     key_variable: o.KeyVariable = None,

@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.session import Line
 from rpo_cli.line.stage import run_stage
-from rpo_cli.line.steps import works
+from rpo_cli.line.steps import stage_of
 from rpo_cli.line.work.base import Shard, StagePlan, plan_of
-from rpo_cli.line.work.edit import counter_notes
 
 
 @dataclass(frozen=True)
@@ -39,23 +37,14 @@ def plan(
     Args:
         shard, retry_rejects: see `run_stage`.
     """
-    if "generate" in names:
-        take_planned(line)
-    for note in counter_notes(line) if "edit" in names else ():
-        line.observer.note(note)
+    found = [stage_of(name) for name in names]
+    for spec in found:
+        spec.planned(line)
     return [
         plan_of(line, work, shard, retry_rejects=retry_rejects)
-        for name in names
-        for work in works(line, name)
+        for spec in found
+        for work in spec.works(line)
     ]
-
-
-def take_planned(line: Line) -> None:
-    """Read the prompts that `generate` would take into the run, and take none."""
-    found = read_prompts(line.settings.prompts)
-    for text in () if line.nested else found.said():
-        line.say(text)
-    line.planned = sorted((prompt.prompt_id, prompt.prompt) for prompt in found.prompts)
 
 
 def probe(line: Line, name: str, rows: int) -> Probe:

@@ -10,8 +10,7 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.licences import declared, model_licence
 from rpo_cli.identity import COMMIT, CONFIGS, ModelIdentity, pin_name
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.critics import SERVED, attribute_of
-from rpo_cli.line.work.score import reward_models
+from rpo_cli.line.work.critics import SERVED, attribute_of, reward_models
 from rpo_cli.model_files import numbers
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.critics import CriticModel

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping
 
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.edit import edit_work
-from rpo_cli.line.work.generate import generate_work
+from rpo_cli.line.work.base import StageSpec
+from rpo_cli.schema import key_of
 from rpo_cli.stages.generate import cut_note
 from rpo_cli.stages.replies import SAID, WHAT
 
@@ -20,26 +20,19 @@ def cleaned_notes(counts: Mapping[str, int]) -> Iterator[str]:
         yield f"{count:,} {what if count == 1 else several} {SAID[note]}"
 
 
-# stage → (work, table, key column, column of the text, what several texts are called)
-STAGES = {
-    "generate": (generate_work, "images", "image_id", "prompt", "prompts"),
-    "edit": (edit_work, "edits", "edit_id", "instruction", "instructions"),
-}
-
-
-def truncated_notes(line: Line, stage: str) -> list[str]:
+def truncated_notes(line: Line, spec: StageSpec) -> list[str]:
     """A line on the texts of a stage that are longer than a text encoder reads; nothing where none is."""
-    if stage not in STAGES:
+    if spec.text is None:
         return []
-    work_of, table, key, column, what = STAGES[stage]
-    rows = line.store.columns(table, [key, column, "truncated"])
+    key, (column, what) = key_of(spec.table), spec.text
+    rows = line.store.columns(spec.table, [key, column, "truncated"])
     if rows["truncated"].null_count == len(rows):
         return []
-    keys = work_of(line).keys
+    keys = {key for work in spec.works(line) for key in work.keys} - spec.apart(line)
     texts: dict[str, dict[str, float] | None] = {}
     for row in rows.to_pylist():
         if row[key] in keys:
             over = {item["name"]: item["value"] for item in row["truncated"] or ()}
             texts[row[column]] = over or texts.get(row[column])
-    note = cut_note(stage, what, texts)
+    note = cut_note(spec.name, what, texts)
     return [note] if note else []

@@ -10,10 +10,16 @@ from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import SettingsError, nearest
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.critics import built_reward, required, reward_identity, reward_options, served_model
+from rpo_cli.line.work.critics import (
+    built_reward,
+    required,
+    reward_identity,
+    reward_models,
+    reward_options,
+    served_model,
+)
 from rpo_cli.line.work.generate import live_prompts, parent_prompts, take_prompts
 from rpo_cli.line.work.models import drawn_by
-from rpo_cli.line.work.score import reward_models
 from rpo_cli.line.worlds import warn_of_words
 from rpo_cli.protocols import Reward
 from rpo_cli.stages.split import split_of

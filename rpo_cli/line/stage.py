@@ -15,17 +15,12 @@ from rpo_cli.line import notes
 from rpo_cli.line.notes import cleaned_notes
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.session import Line
-from rpo_cli.line.steps import works
-from rpo_cli.line.work.base import Shard, Share, Work, reject_reasons, share_of
-from rpo_cli.line.work.critique import reread_notes
-from rpo_cli.line.work.edit import counter_notes
-from rpo_cli.line.work.generate import live_prompts, take_prompts
+from rpo_cli.line.steps import stage_of
+from rpo_cli.line.work.base import Shard, Share, StageSpec, Work, reject_reasons, share_of
 from rpo_cli.line.work.pictures import hydrate
-from rpo_cli.line.worlds import warn_of_words
 from rpo_cli.protocols import MakeStage, Results, Stage, Task
 from rpo_cli.records import Reject, Row
 
-STAGES = ("generate", "critique", "edit", "score")
 SECONDS_PER_PART = 30.0
 BYTES_PER_PART = 64 * 2**20
 ROUNDS = 2  # full ones that a rate takes: the first was begun before the clock
@@ -114,42 +109,40 @@ def run_stage(
     limit: int | None = None,
     allow_missing: bool = False,
 ) -> StageReport:
-    """Make the missing rows of generate, critique, edit or score.
+    """Make the missing rows of a stage.
 
     Args:
         shard: (i, n) with 0 <= i < n: only the keys of that share, for several machines on one run.
         retry_rejects: try again what was rejected before.
         limit: make at most this many rows now.
-        allow_missing: go on to the next reward where a scorer fails, and say so.
+        allow_missing: of a stage of several models (score), go on to the next where one fails, and say so.
 
     Raises:
         RpoError: a model failed; of a reward it tells how many rows it has scored.
     """
+    spec = stage_of(name)
     with line.store.lock(name, shard), line.recorded():
-        if name == "generate":
-            take_prompts(line)
-            forewarn(line)
-        for note in counter_notes(line) if name == "edit" else ():
-            line.observer.note(note)
+        spec.begin(line)
         started = time.monotonic()
-        run_work = partial(_score_work, allow_missing) if name == "score" else _run_work
-        reports = [run_work(line, work, shard, retry_rejects, limit) for work in works(line, name)]
-        for told in notes.truncated_notes(line, name) if reports else ():
-            line.observer.note(told)
+        run_work = partial(_run_one_of, allow_missing) if spec.tolerant else _run_work
+        reports = [run_work(line, spec, work, shard, retry_rejects, limit) for work in spec.works(line)]
+        for note in notes.truncated_notes(line, spec) if reports else ():
+            line.observer.note(note)
     return _sum(name, reports, time.monotonic() - started)
 
 
-def _score_work(
+def _run_one_of(
     allow_missing: bool,
     line: Line,
+    spec: StageSpec,
     work: Work,
     shard: Shard | None,
     retry_rejects: bool,
     limit: int | None,
 ) -> StageReport:
-    """`_run_work` of a reward; a scorer that fails is told with what it has scored."""
+    """`_run_work` of one of several models; one that fails is told with what it has scored."""
     try:
-        return _run_work(line, work, shard, retry_rejects, limit)
+        return _run_work(line, spec, work, shard, retry_rejects, limit)
     except RpoError as error:
         if type(error) is not RpoError:  # a wrong setting, a lock, a full disk: no scorer's fault
             raise
@@ -166,13 +159,6 @@ def _reported(line: Line, work: Work, share: "Share") -> StageReport:
     rejects = reject_reasons(line, work, share.keys)
     wanted, present = len(share.wanted), len(share.present)
     return StageReport(work.name, wanted, present, 0, rejects.total(), dict(rejects), 0.0, None)
-
-
-def forewarn(line: Line) -> None:
-    """Say what the generator will not understand, before it draws what is missing."""
-    (work,) = works(line, "generate") or (None,)
-    if work is not None and not work.keys <= line.store.keys(work.table):
-        warn_of_words(line, work.models[0], (prompt for _, prompt in live_prompts(line)))
 
 
 def _sum(name: str, reports: list[StageReport], seconds: float) -> StageReport:
@@ -195,12 +181,12 @@ def _sum(name: str, reports: list[StageReport], seconds: float) -> StageReport:
 
 
 def _run_work(
-    line: Line, work: Work, shard: Shard | None, retry_rejects: bool, limit: int | None
+    line: Line, spec: StageSpec, work: Work, shard: Shard | None, retry_rejects: bool, limit: int | None
 ) -> StageReport:
     started = time.monotonic()
     share = share_of(line, work, shard, retry_rejects=retry_rejects)
     missing = share.missing[:limit]
-    for note in reread_notes(line, work.settings) if missing and work.name == "critique" else ():
+    for note in spec.again(line, work.settings) if missing else ():
         line.observer.note(note)
     committer = _Committer(line, work)
     if missing:

@@ -1,18 +1,87 @@
-"""The stages of the line, in order."""
+"""The stages of the line, in order: ours, and those of plugins where they say that they stand.
 
-from rpo_cli.line.imports.sources import generates
+What is asked of all stages walks this table: `run`, `status`, `plan`, `show`, `report`, the checks at the
+door, the command table. A stage of a plugin is an entry point of the group `rpo.stages` that names
+a `StageSpec`.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+
+from rpo_cli import registry
+from rpo_cli.errors import UsageError, nearest
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import Work
-from rpo_cli.line.work.critique import critique_work
-from rpo_cli.line.work.edit import edits_and_floor
-from rpo_cli.line.work.generate import generate_work
-from rpo_cli.line.work.score import score_works
+from rpo_cli.line.work import critique, edit, generate, score
+from rpo_cli.line.work.base import StageSpec, Work
+from rpo_cli.records import TABLES
+
+OURS = (generate.SPEC, critique.SPEC, edit.SPEC, score.SPEC)
+LAST = ("build-pairs", "train")  # the steps after those that make rows
 
 
-def works(line: Line, name: str) -> list[Work]:
-    """The works of one step of the line: generate, critique, edit or score."""
-    if name == "score":
-        return score_works(line)
-    if name == "generate" and not generates(line):
-        return []
-    return [{"generate": generate_work, "critique": critique_work, "edit": edits_and_floor}[name](line)]
+@cache
+def stages() -> tuple[StageSpec, ...]:
+    """Every stage, each after the one that it names.
+
+    Raises:
+        UsageError: a plugin's stage has the name or table of another, or follows none that there is.
+    """
+    found = list(OURS)
+    for name in registry.stages():
+        spec = registry.load_stage(name)
+        place = next((i for i, other in enumerate(found) if other.name == spec.after), None)
+        taken = {other.name for other in found} | {*LAST}
+        if spec.name in taken or spec.table in TABLES:
+            raise UsageError(
+                f"plugin {name}: there is a stage {spec.name} or a table {spec.table} already", REMOVE
+            )
+        if place is None:
+            raise UsageError(
+                f"plugin {name}: it follows '{spec.after}', which is no stage"
+                f"{nearest(spec.after, [other.name for other in found])}",
+                REMOVE,
+            )
+        found.insert(place + 1, spec)
+    for spec in found:
+        TABLES.setdefault(spec.table, spec.row)
+    return tuple(found)
+
+
+REMOVE = "pip uninstall the package, or ask its author"
+
+
+def stage_of(name: str) -> StageSpec:
+    """The stage of a name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    names = [spec.name for spec in stages()]
+    if name not in names:
+        raise UsageError(f"'{name}' is no stage{nearest(name, names)}", f"one of {', '.join(names)}")
+    return next(spec for spec in stages() if spec.name == name)
+
+
+def making(step: str) -> list[StageSpec]:
+    """The stages whose rows a step of `rpo run` makes."""
+    return [spec for spec in stages() if spec.command == step]
+
+
+def every_step() -> tuple[str, ...]:
+    """The steps of `rpo run`, in order."""
+    return (*dict.fromkeys(spec.command for spec in stages() if spec.command not in LAST), *LAST)
+
+
+def sections(name: str) -> tuple[str, ...]:
+    """The sections of the settings that a stage works with: its own, and those of the stages before it."""
+    found = ["run", "prompts"]
+    for spec in stages():
+        found.append(spec.section or spec.name)
+        if spec.name == name:
+            break
+    return tuple(dict.fromkeys(found))
+
+
+def works(line: Line, name: str) -> Sequence[Work]:
+    """The works of one stage."""
+    return stage_of(name).works(line)

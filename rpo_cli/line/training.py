@@ -10,8 +10,8 @@ from rpo_cli.exchange.card import built
 from rpo_cli.exchange.dataset import sweep
 from rpo_cli.line.online import fine_tune_online, model_of, own_online_settings
 from rpo_cli.line.session import Line
+from rpo_cli.line.work.critics import reward_models
 from rpo_cli.line.work.models import pipeline_index
-from rpo_cli.line.work.score import reward_models
 from rpo_cli.line.worlds import warn_of_pairs
 from rpo_cli.recipes.training import Number, family_of_pipeline, numbers_of
 from rpo_cli.stages.opponents import STRATEGIES

@@ -12,12 +12,11 @@ from pathlib import Path
 from rpo_cli.line.formats import code_unknown, current, format_of, losers_to_rekey
 from rpo_cli.line.imports.adopted import upgrade_imports
 from rpo_cli.line.imports.profiles import profiled, upgrade_profiles
+from rpo_cli.line.steps import stages
 from rpo_cli.manifest import MANIFEST
 from rpo_cli.records import FORMAT_VERSION, TABLES, Image, Pair
 from rpo_cli.store import COMPACT, Store, open_store
 from rpo_cli.version import __version__
-
-STAGES = ("import", "review", "generate", "critique", "edit", "score", "build-pairs", "export")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def _upgraded(store: Store, dry_run: bool) -> Upgrade:
     notes: tuple[str, ...] = ()
     with ExitStack() as held:
         if before < FORMAT_VERSION:
-            for stage in () if dry_run else STAGES:
+            for stage in () if dry_run else _locks():
                 held.enter_context(store.lock(stage))
             manifest = store.read_manifest()
             again = profiled(store, manifest)
@@ -106,3 +105,8 @@ def _rename(store: Store, keys: dict[str, str]) -> None:
             store.commit("pairs", new, group=part.group)  # keys of pairs are the same: mostly the same file
             if part.name.rpartition("/")[2].startswith(COMPACT):
                 store.files.delete(part.name)
+
+
+def _locks() -> tuple[str, ...]:
+    """Of all that writes rows."""
+    return ("import", "review", *(spec.name for spec in stages()), "build-pairs", "export")

@@ -14,7 +14,7 @@ from rpo_cli.line.work import base
 from rpo_cli.shapes.preset import MODELS
 from rpo_cli.store import open_store
 
-PAINTER = "rpo_cli.line.work.base._backend"
+PAINTER = "rpo_cli.line.work.base.build_backend"
 
 
 def test_version_and_bare_call(rpo):
@@ -117,7 +117,7 @@ def test_quiet_says_nothing(rpo, place):
 
 def test_rejects_are_counted_and_a_stage_that_accepted_nothing_fails(rpo, place, monkeypatch):
     """Every picture black: the report is still printed, the exit code is 1, and the rejects are final."""
-    painter = base._backend
+    painter = base.build_backend
     monkeypatch.setattr(PAINTER, lambda *parts, **options: type(painter())(censored=True))
     done = rpo("generate", place.run, *place.options)
     again = rpo("generate", place.run, *place.options)

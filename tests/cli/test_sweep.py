@@ -12,9 +12,9 @@ from rpo_cli.cli.output import Output
 from rpo_cli.cli.sweep import listed
 from rpo_cli.errors import UsageError
 from rpo_cli.line.evaluation.evaluate import Evaluation
+from rpo_cli.line.sweep import run
 from rpo_cli.line.sweep.run import Planned, Sweep, SweepPlan
 from rpo_cli.line.sweep.trainings import Curves
-from rpo_cli.line.sweep.variants import run
 from rpo_cli.metrics.comparison import NONE, Difference
 from rpo_cli.visuals.bands import Band
 

@@ -93,7 +93,7 @@ def stand(tmp_path, monkeypatch):
             Painter(options.get("lora"), options.get("guidance")) if kind == "generators" else Brightness()
         )
 
-    monkeypatch.setattr(base, "_backend", backend)
+    monkeypatch.setattr(base, "build_backend", backend)
     settings = {
         "prompts.file": str(prompts),
         "generate.generator": str(model),

@@ -137,10 +137,12 @@ class Painter:
 
 
 def test_a_run_is_judged_by_a_server_each_comparison_asked_once_in_both_orders(tmp_path, monkeypatch):
-    real = base._backend
+    real = base.build_backend
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        base, "_backend", lambda kind, *a, **b: Painter() if kind == "generators" else real(kind, *a, **b)
+        base,
+        "build_backend",
+        lambda kind, *a, **b: Painter() if kind == "generators" else real(kind, *a, **b),
     )
     model = tmp_path / "model"
     model.mkdir()

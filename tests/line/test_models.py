@@ -9,8 +9,9 @@ from rpo_cli import open_line
 from rpo_cli.cli.app import COMMANDS, call
 from rpo_cli.errors import MissingDependency, SettingsError, UsageError
 from rpo_cli.line.preflight import preflight
-from rpo_cli.line.work import base, model_checks, models
-from rpo_cli.line.work.generate import take_prompts
+from rpo_cli.line.work import model_checks, models
+from rpo_cli.line.work.edit import edit_work
+from rpo_cli.line.work.generate import generate_work, take_prompts
 from rpo_cli.protocols import Silent
 
 # settings of the rows that the embedded models made before there were recipes, without their revision
@@ -60,7 +61,7 @@ def refused(line, step="edit"):
 def test_rows_of_the_embedded_models_keep_their_keys(tmp_path):
     line = opened(tmp_path / "run", {"prompts.limit": 2})
     take_prompts(line)
-    for made, key in ((base.generate_work(line), GENERATE_KEY), (base.edit_work(line), EDIT_KEY)):
+    for made, key in ((generate_work(line), GENERATE_KEY), (edit_work(line), EDIT_KEY)):
         assert made.settings.replace(made.models[0].revision, "M") == key
 
 

@@ -16,7 +16,9 @@ from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.preflight import NoModel
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.run import steps_of
-from rpo_cli.line.run_plan import AT_MOST, PACE, SUBJECTS, forecast, plan_run
+from rpo_cli.line.run_plan import PACE, forecast, plan_run
+from rpo_cli.line.work.edit import AT_MOST
+from rpo_cli.line.work.score import SUBJECTS
 from rpo_cli.recipes.weights import WEIGHTS
 
 SMALL: dict[str, Any] = {

@@ -11,8 +11,7 @@ from rpo_cli.config import PairSettings
 from rpo_cli.errors import RpoError, SettingsError, UsageError
 from rpo_cli.line.dataset.build import _settings_in_force
 from rpo_cli.line.preflight import preflight
-from rpo_cli.line.work.critics import built_reward, reward_identity, reward_options
-from rpo_cli.line.work.score import reward_models
+from rpo_cli.line.work.critics import built_reward, reward_identity, reward_models, reward_options
 from rpo_cli.recipes.rewards import SCORERS
 
 

@@ -9,6 +9,7 @@ from rpo_cli.line.dry_run import probe
 from rpo_cli.line.rates import keep_rate, rates
 from rpo_cli.line.stage import _Committer
 from rpo_cli.line.work import base
+from rpo_cli.line.work.generate import generate_work
 from rpo_cli.store import open_store
 
 
@@ -52,14 +53,14 @@ def test_a_rate_of_two_full_rounds_is_recorded(stand):
 
 def test_a_round_of_a_server_is_all_its_requests_in_flight(stand, monkeypatch):
     """Whatever the batch size: requests are what is at work at a time."""
-    backend = base._backend
+    backend = base.build_backend
 
     def served(*arguments, **options):
         found = backend(*arguments, **options)
         found.lanes = 5
         return found
 
-    monkeypatch.setattr(base, "_backend", served)
+    monkeypatch.setattr(base, "build_backend", served)
 
     few = probe(stand.line(), "generate", 9)
     enough = probe(stand.line(), "generate", 10)
@@ -70,7 +71,7 @@ def test_a_round_of_a_server_is_all_its_requests_in_flight(stand, monkeypatch):
 
 def test_shards_of_a_stage_run_beside_each_other_and_make_every_row_once(stand):
     line = stand.line()
-    wanted = base.generate_work(line).keys
+    wanted = generate_work(line).keys
     store = open_store(stand.run)
 
     with store.lock("generate", (0, 2)):
@@ -133,8 +134,8 @@ class Black:
 
 
 def test_what_was_rejected_is_done_until_it_is_asked_for_again(stand, monkeypatch):
-    painter = base._backend
-    monkeypatch.setattr(base, "_backend", lambda *given, **options: Black())
+    painter = base.build_backend
+    monkeypatch.setattr(base, "build_backend", lambda *given, **options: Black())
     monkeypatch.setattr(Black, "calls", 0)
     first = run_stage(stand.line(), "generate")
     calls = Black.calls
@@ -143,13 +144,13 @@ def test_what_was_rejected_is_done_until_it_is_asked_for_again(stand, monkeypatc
 
     assert (first.made, first.rejects) == (0, {"black_image": 24})
     assert (again.made, again.rejects, Black.calls) == (0, {"black_image": 24}, calls)
-    monkeypatch.setattr(base, "_backend", painter)
+    monkeypatch.setattr(base, "build_backend", painter)
     mended = run_stage(stand.line(), "generate", retry_rejects=True)
     assert (mended.made, mended.rejects) == (24, {})
 
 
 def test_rows_that_were_made_before_a_failure_are_kept(stand, monkeypatch):
-    painter = base._backend
+    painter = base.build_backend
 
     def backend(*given, **options):
         found = painter(*given, **options)
@@ -164,12 +165,12 @@ def test_rows_that_were_made_before_a_failure_are_kept(stand, monkeypatch):
         found.generate = generate
         return found
 
-    monkeypatch.setattr(base, "_backend", backend)
+    monkeypatch.setattr(base, "build_backend", backend)
     with pytest.raises(ZeroDivisionError):
         run_stage(stand.line(**{"generate.batch_size": 4}), "generate")
 
     assert len(open_store(stand.run).keys("images")) == 4
-    monkeypatch.setattr(base, "_backend", painter)
+    monkeypatch.setattr(base, "build_backend", painter)
     rest = run_stage(stand.line(), "generate")
     assert (rest.present, rest.made) == (4, 20)
 

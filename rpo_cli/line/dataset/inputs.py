@@ -9,11 +9,12 @@ from rpo_cli.line.dataset.changes import before_build, changes_since
 from rpo_cli.line.imports.sources import card_sources, generates, import_groups, imported, labelled_only
 from rpo_cli.line.review.agreement import standing_keys
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.critics import reward_identity, served_model
+from rpo_cli.line.work.base import wants_edits
+from rpo_cli.line.work.critics import reward_identity, reward_models, served_model
 from rpo_cli.line.work.critique import critique_work
-from rpo_cli.line.work.edit import edit_work, floor_keys, floor_notes, wants_edits
+from rpo_cli.line.work.edit import edit_work, floor_keys, floor_notes
 from rpo_cli.line.work.generate import generate_work
-from rpo_cli.line.work.score import missing_notes, require_scores, reward_models, score_works
+from rpo_cli.line.work.score import missing_notes, require_scores, score_works
 
 IMPORTED = ("images", "critiques", "preferences")
 

@@ -5,8 +5,8 @@ so rows of older settings or prompts never reach a later stage.
 """
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property, wraps
 from typing import Any, TypeVar
 
@@ -15,7 +15,7 @@ from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import critics
 from rpo_cli.protocols import Stage, Task
-from rpo_cli.records import content_key
+from rpo_cli.records import Row, content_key
 
 Made = TypeVar("Made")
 
@@ -68,6 +68,93 @@ class Work:
     @cached_property
     def keys(self) -> set[str]:
         return {task.key for task in self.tasks}
+
+
+def _nothing(line: Line) -> None:
+    """What a stage does where it has nothing to do."""
+
+
+def _always(line: Line) -> bool:
+    return True
+
+
+def _no_setting(line: Line) -> str | None:
+    return None
+
+
+def _no_keys(line: Line) -> set[str]:
+    return set()
+
+
+def _no_checks(line: Line) -> Sequence[Callable[[], Any]]:
+    return ()
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage of the line as data: all that the tool does with one. `line/steps.py` has them in order.
+
+    Attributes:
+        name: of the stage, its lock and its rejects, and of the command that runs it alone.
+        row: class of its rows, which names their table; its first field is their key.
+        works: what is wanted and how it is made, one work a model.
+        models: (role, model, dtype) of each model that takes part.
+        word: what one of its rows is called.
+        after: the stage that it follows; "" for the first.
+        step: the step of `rpo run` that makes its rows; "" for its own name.
+        section: of the settings, beside those of the stages before it; "" for its own name.
+        role: of its model, as an option and a card call it; "" where it has none of its own.
+        used: whether a run has any use for it.
+        unnamed: the setting that must name a model and does not; None: nothing is missing.
+        checks: what is refused at the door, one callable a mistake.
+        requires: refuses a run in which nothing is there to work on.
+        begin: under the stage's lock, before its rows are counted: what is read, what is said.
+        planned: the same for a plan, which writes nothing.
+        again: what is said, for the settings of a work, before rows are made.
+        ahead: plans → plans with rows to come; the counts of rows to come by stage are its to keep.
+        text: (column, plural) of the text of a row whose end no picture may show (`truncated`).
+        apart: keys among those wanted that take part in nothing downstream.
+        tolerant: whether `--allow-missing` goes on to the next model where one fails.
+        links: columns by which a story finds its rows: `prompt_id` and `image_sha256` of a picture.
+        sides: columns that the dataset tells of both pictures of a pair, by `prompt_id`, `image_sha256`.
+    """
+
+    name: str
+    row: type[Row]
+    works: Callable[[Line], "list[Work]"]
+    models: Callable[[Line], Iterable[tuple[str, ModelIdentity, str]]]
+    word: str
+    after: str = ""
+    step: str = ""
+    section: str = ""
+    role: str = ""
+    used: Callable[[Line], bool] = _always
+    unnamed: Callable[[Line], str | None] = _no_setting
+    checks: Callable[[Line], Sequence[Callable[[], Any]]] = _no_checks
+    requires: Callable[[Line], None] = _nothing
+    begin: Callable[[Line], None] = _nothing
+    planned: Callable[[Line], None] = _nothing
+    again: Callable[[Line, str], Iterable[str]] = lambda line, settings: ()
+    ahead: "Callable[[Line, list[StagePlan], dict[str, int]], list[StagePlan]] | None" = None
+    text: tuple[str, str] | None = None
+    apart: Callable[[Line], set[str]] = _no_keys
+    tolerant: bool = False
+    links: tuple[str, ...] = ()
+    sides: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> str:
+        return self.row.table
+
+    @property
+    def command(self) -> str:
+        """The command that makes its rows, which is a step of `rpo run` too."""
+        return self.step or self.name
+
+    @property
+    def pictured(self) -> bool:
+        """Whether its rows are pictures."""
+        return "image" in self.row.model_fields
 
 
 def settings_group(stage: str, settings: str, seed: int) -> str:
@@ -128,7 +215,7 @@ class StagePlan:
     Attributes:
         wanted, to_make: rows; None where nobody can tell yet.
         bytes: estimated size of the rows to make, from the rows that are there; None without any.
-        basis: what rows are counted from; see `forecast.py` for those whose pictures are not made yet.
+        basis: what rows are counted from; see `run_plan.py` for those whose pictures are not made yet.
     """
 
     stage: str
@@ -164,3 +251,23 @@ def size_of(line: Line, table: str, rows: int) -> int | None:
     """Bytes of so many rows, by those that the table has; None where it has none."""
     each = sum(line.store.counts(table).values())
     return round(line.store.size(table) / each * rows) if each else None
+
+
+def kept(plan: StagePlan) -> int:
+    """Rows that a stage will still accept, at the share of those that it has tried so far."""
+    tried = plan.present + plan.rejected
+    return round((plan.to_make or 0) * (plan.present / tried if tried else 1))
+
+
+def with_more(line: Line, spec: StageSpec, plan: StagePlan, rows: int, basis: str) -> StagePlan:
+    """A plan with rows to come, counted as `basis` says."""
+    if not rows:
+        return plan
+    to_make = (plan.to_make or 0) + rows
+    size = size_of(line, spec.table, to_make)
+    return replace(plan, wanted=(plan.wanted or 0) + rows, to_make=to_make, bytes=size, basis=basis)
+
+
+def wants_edits(line: Line) -> bool:
+    """Whether edits take part in the pairs, so that a critic and an editor are needed."""
+    return line.settings.pairs.strategy in ("edits", "all")

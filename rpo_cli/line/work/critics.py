@@ -243,3 +243,8 @@ def required(value: str | None, setting: str) -> str:
     if value is None:
         raise UsageError(f"{setting} is not set", f"pass --{setting.partition('.')[2]} FOLDER_OR_HUB_ID")
     return value
+
+
+def reward_models(line: Line) -> list[tuple[str, str]]:
+    """(reward name, model) of every reward, ("name", "module:function") of every function."""
+    return list(line.settings.score.named)

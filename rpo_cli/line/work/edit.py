@@ -1,21 +1,35 @@
 """What a run's editor changes by itself: its edits under an empty instruction, measured."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import product
 from typing import Any
 
 from rpo_cli.errors import CorruptImage, UsageError
+from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.session import Line
-from rpo_cli.line.work import models
-from rpo_cli.line.work.base import Work, build_backend, light_rows, once, reject_reasons, settings_group
+from rpo_cli.line.work import base, models
+from rpo_cli.line.work.base import (
+    StagePlan,
+    StageSpec,
+    Work,
+    kept,
+    light_rows,
+    once,
+    reject_reasons,
+    settings_group,
+    wants_edits,
+    with_more,
+)
 from rpo_cli.line.work.critique import critique_work
-from rpo_cli.line.work.generate import live_images
+from rpo_cli.line.work.generate import live_images, require_pictures
+from rpo_cli.line.work.model_checks import check_editor, check_fits, check_scheduler
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.protocols import Stage, Task
 from rpo_cli.records import Edit, Image, canonical_json
+from rpo_cli.scopes import EDITOR
 from rpo_cli.stages import edit
 from rpo_cli.stages.differences import mean_absolute_difference
 from rpo_cli.stages.edit import NO_FLOOR, floor_of
@@ -107,7 +121,7 @@ def edit_work(line: Line) -> Work:
 
     def stage(device: str, environment: str) -> Stage:
         options = {**chosen.options, "device": device}
-        build = partial(build_backend, "editors", chosen.name, chosen.models[0].ref, **options)
+        build = partial(base.build_backend, "editors", chosen.name, chosen.models[0].ref, **options)
         finish = edit.Finish(settings, environment)
         return Stage("edit", "edits", s.batch_size, build, edit.step, finish, edit.bucket)
 
@@ -163,11 +177,6 @@ def critiqued(line: Line) -> Iterator[edit.Critiqued]:
         yield edit.Critiqued(**{**row, "instructions": tuple(row["instructions"]), **told})
 
 
-def wants_edits(line: Line) -> bool:
-    """Whether edits take part in the pairs, so that a critic and an editor are needed."""
-    return line.settings.pairs.strategy in ("edits", "all")
-
-
 def check_counter_edits(line: Line) -> None:
     """Refuse pairs of counter-edits alone where none is asked for.
 
@@ -197,3 +206,99 @@ def counter_notes(line: Line) -> list[str]:
     if missing:
         notes.append(f"{missing:,} critiques are missing: with theirs, other counter-edits are wanted")
     return notes
+
+
+# where edits to come are counted from
+AT_MOST = "at most {each} a critique to come, if each finds a flaw"
+SO_FAR = "{each:.3g} a critique, as so far"
+
+
+def works(line: Line) -> list[Work]:
+    """All that the stage makes: the edits, and beside any the pictures edited for the floor."""
+    return [edits_and_floor(line)]
+
+
+def unnamed(line: Line) -> str | None:
+    return EDITOR if line.settings.edit.editor is None else None
+
+
+def checks(line: Line) -> Sequence[Callable[[], Any]]:
+    s = line.settings.edit
+    return [
+        partial(check_editor, line),
+        partial(check_fits, line, EDITOR, lambda: models.editor(line).models[:1]),
+        partial(check_counter_edits, line),
+        *([partial(check_scheduler, s.scheduler)] if s.scheduler else []),
+    ]
+
+
+def requires(line: Line) -> None:
+    """Refuse a run without live pictures, or without a critique of one.
+
+    Raises:
+        UsageError: so it is.
+    """
+    require_pictures(line)
+    if not critique_work(line).keys & line.store.keys("critiques"):
+        run = line.store.url
+        raise UsageError(f"{run}: there are no critiques of these settings yet", f"rpo critique {run}")
+
+
+def say_counter_edits(line: Line) -> None:
+    for note in counter_notes(line):
+        line.observer.note(note)
+
+
+def used_models(line: Line) -> Iterator[tuple[str, ModelIdentity, str]]:
+    for model in models.editor(line).models:
+        yield "editor", model, line.settings.edit.dtype
+
+
+def ahead(line: Line, plans: list[StagePlan], coming: dict[str, int]) -> list[StagePlan]:
+    """Edits and, beside any, the pictures of the floor, which no later stage sees."""
+    each, basis = edits_each(line)
+    more = round(coming["critique"] * each)
+    floor = floor_keys(line)
+    missing = len(floor - line.store.keys("edits") - line.store.rejected("edit"))
+    found = []
+    for plan in plans:
+        edits = replace(plan, to_make=(plan.to_make or 0) - missing)
+        coming["edit"] = kept(with_more(line, SPEC, edits, more, basis))
+        later = floor_size(line, coming["generate"]) - len(floor) if more or plan.wanted else 0
+        found.append(with_more(line, SPEC, plan, more + later, basis))
+    return found
+
+
+def edits_each(line: Line) -> tuple[float, str]:
+    """Edits that a critique brings, and where that is from: the funnel so far, else a stated yield."""
+    critiques = critique_work(line)
+    there = len(critiques.keys & line.store.keys("critiques"))
+    if there:
+        each = len(edit_work(line).tasks) / there
+        return each, SO_FAR.format(each=each)
+    s, taken = line.settings.edit, line.settings.pairs.edits
+    grid = s.edits_per_image * len(set(s.guidance or (0,))) * len(set(s.image_guidance or (0,)))
+    chains = line.settings.critique.max_instructions if s.mode == "each" else 1
+    most = (grid * chains if taken != "counter" else 0) + (s.counter_edits if taken != "answers" else 0)
+    return most, AT_MOST.format(each=most)
+
+
+SPEC = StageSpec(
+    "edit",
+    Edit,
+    works,
+    used_models,
+    "edit",
+    after="critique",
+    role="editor",
+    used=wants_edits,
+    unnamed=unnamed,
+    checks=checks,
+    requires=requires,
+    begin=say_counter_edits,
+    planned=say_counter_edits,
+    ahead=ahead,
+    text=("instruction", "instructions"),
+    apart=floor_keys,
+    links=("edit_id", "prompt_id", "image_sha256", "critique_id", "sha256", "purpose"),
+)

@@ -1,19 +1,32 @@
 """What `generate` makes pictures of: prompts and noise, or winners that are given to it (spin, sapo)."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.prompts import read_prompts
+from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.imports.sources import generates, imported
 from rpo_cli.line.session import Line
-from rpo_cli.line.work import models
-from rpo_cli.line.work.base import Work, build_backend, light_rows, once, settings_group
+from rpo_cli.line.work import base, models
+from rpo_cli.line.work.base import (
+    StagePlan,
+    StageSpec,
+    Work,
+    kept,
+    light_rows,
+    once,
+    settings_group,
+)
+from rpo_cli.line.work.model_checks import check_generator, check_scheduler
+from rpo_cli.line.worlds import warn_of_words
 from rpo_cli.protocols import Stage, Task
-from rpo_cli.records import canonical_json, content_key
+from rpo_cli.records import Image, canonical_json, content_key
+from rpo_cli.scopes import GENERATOR
 from rpo_cli.stages import generate, opponents
+from rpo_cli.store import open_store
 
 
 @dataclass(frozen=True)
@@ -86,7 +99,7 @@ def generate_work(line: Line) -> Work:
     def stage(device: str, environment: str) -> Stage:
         options = {**chosen.options, "device": device}
         name = chosen.name if made.kind == "generators" else "diffusers"
-        build = partial(build_backend, made.kind, name, chosen.models[0].ref, **options)
+        build = partial(base.build_backend, made.kind, name, chosen.models[0].ref, **options)
         finish = generate.Finish(settings, environment)
         return Stage("generate", "images", s.batch_size, build, made.step, finish, made.bucket)
 
@@ -145,3 +158,88 @@ def parent_prompts(line: Line) -> list[str]:
     if "prompts" in line.store.read_manifest():
         return [prompt for _, prompt in live_prompts(line)]
     return sorted(prompt.prompt for prompt in read_prompts(line.settings.prompts).prompts)
+
+
+def read_planned(line: Line) -> None:
+    """Read the prompts that `generate` would take into the run, and take none."""
+    found = read_prompts(line.settings.prompts)
+    for text in () if line.nested else found.said():
+        line.say(text)
+    line.planned = sorted((prompt.prompt_id, prompt.prompt) for prompt in found.prompts)
+
+
+def works(line: Line) -> list[Work]:
+    return [generate_work(line)] if generates(line) else []
+
+
+def begin(line: Line) -> None:
+    """Take the prompts, and say what the generator will not understand, before it draws what is missing."""
+    take_prompts(line)
+    (work,) = works(line) or (None,)
+    if work is not None and not work.keys <= line.store.keys(work.table):
+        warn_of_words(line, work.models[0], (prompt for _, prompt in live_prompts(line)))
+
+
+def wants_pictures(line: Line) -> bool:
+    """False in a run of imports whose only prompts would be those of its preset."""
+    origins = [line.resolved.origins[f"prompts.{name}"] for name in ("file", "dataset")]
+    own = any(origin != "default" and not origin.startswith("preset ") for origin in origins)
+    return own or generates(line)
+
+
+def unnamed(line: Line) -> str | None:
+    return GENERATOR if line.settings.generate.generator is None and generates(line) else None
+
+
+def checks(line: Line) -> Sequence[Callable[[], Any]]:
+    s = line.settings
+    return [
+        # a file is quick to read; a dataset of the hub is read once, by the stage
+        *([partial(read_prompts, s.prompts)] if s.prompts.dataset is None else []),
+        partial(check_generator, line),
+        *([partial(check_scheduler, s.generate.scheduler)] if s.generate.scheduler else []),
+    ]
+
+
+def used_models(line: Line) -> Iterator[tuple[str, ModelIdentity, str]]:
+    for model in models.generator(line).models:
+        yield "generator", model, line.settings.generate.dtype
+
+
+def ahead(line: Line, plans: list[StagePlan], coming: dict[str, int]) -> list[StagePlan]:
+    """Pictures are counted exactly: from the prompts."""
+    coming["generate"] = sum(map(kept, plans))
+    return [replace(plan, basis="the prompts") for plan in plans]
+
+
+def require_pictures(line: Line) -> None:
+    """Refuse a run without live pictures.
+
+    Raises:
+        UsageError: there is no run here, or no picture of these settings.
+    """
+    run = line.store.url
+    open_store(run)
+    if not live_images(line):
+        raise UsageError(
+            f"{run}: there are no pictures of these settings yet",
+            f"rpo generate {run} makes them; rpo import {run} SOURCE takes others",
+        )
+
+
+SPEC = StageSpec(
+    "generate",
+    Image,
+    works,
+    used_models,
+    "image",
+    role="generator",
+    used=wants_pictures,
+    unnamed=unnamed,
+    checks=checks,
+    begin=begin,
+    planned=read_planned,
+    ahead=ahead,
+    text=("prompt", "prompts"),
+    links=("image_id", "prompt_id", "sha256"),
+)

@@ -1,6 +1,6 @@
 """What is refused of a model before it loads: settings, classes, packages, licences."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -10,9 +10,13 @@ from rpo_cli.adapters import adapter_file, held, scaling_config
 from rpo_cli.backends.lora_names import DENOISERS, ORIGINAL, match, refuse
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.identity import ModelIdentity
+from rpo_cli.line.imports.sources import generates
 from rpo_cli.line.model_facts import cached
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.critics import SERVED
+from rpo_cli.line.work.critics import (
+    SERVED,
+    required,
+)
 from rpo_cli.line.work.models import (
     ONE_STEP,
     OPTIONAL,
@@ -22,6 +26,7 @@ from rpo_cli.line.work.models import (
     left_over,
     pipeline_index,
 )
+from rpo_cli.line.worlds import check_worlds
 from rpo_cli.model_files import INDEX, published, shapes
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.kinds import CONTROLNET, CONTROLNET_IMG2IMG, SD
@@ -202,3 +207,30 @@ def check_licences(line: Line, models: Sequence[ModelIdentity]) -> None:
             f"a licence forbids commercial use: {', '.join(forbidding)}",
             "read it; if your use keeps to it, pass --accept-license",
         )
+
+
+def check_model(line: Line, ref: str | None, setting: str, revision: str | None) -> None:
+    check_models(line, [line.identity(required(ref, setting), revision)])
+
+
+def whole_folder(model: ModelIdentity, setting: str) -> ModelIdentity:
+    """A model that transformers loads, which takes no single file."""
+    if model.kind == "file":
+        raise UsageError(
+            f"{setting}: {model.ref} is a file, not a model folder",
+            "give the folder with config.json that it belongs to",
+        )
+    return model
+
+
+def check_fits(line: Line, role: str, models: Callable[[], Sequence[ModelIdentity]]) -> None:
+    """A critic, editor or reward beside the pictures of the run."""
+    if line.settings.run.mix or (generates(line) and line.settings.generate.generator is None):
+        return
+    check_worlds(line, role, models(), generator(line).models if generates(line) else ())
+
+
+def check_scheduler(name: str) -> None:
+    from rpo_cli.backends.loading import scheduler_named
+
+    scheduler_named(name)

@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any
 
 from rpo_cli.line.session import Line
-from rpo_cli.line.work import critics
-from rpo_cli.line.work.base import Work, build_backend, light_rows, settings_group
-from rpo_cli.line.work.edit import edit_work, wants_edits
+from rpo_cli.line.work import base, critics
+from rpo_cli.line.work.base import Work, light_rows, settings_group, wants_edits
+from rpo_cli.line.work.edit import edit_work
 from rpo_cli.line.work.generate import live_images
 from rpo_cli.protocols import Stage
 from rpo_cli.records import canonical_json
@@ -77,7 +77,7 @@ def _work(
     def stage(device: str, environment: str) -> Stage:
         options = {"revision": model.commit, "dtype": s.dtype, **critics.reward_options(line, reward)}
         name = critics.served_model(model)
-        build = partial(build_backend, "rewards", reward, name, device=device, **options)
+        build = partial(base.build_backend, "rewards", reward, name, device=device, **options)
         finish = score.Standing(score.Finish(reward, settings, environment), _scores(line, before))
         return Stage(
             f"score {reward}",

@@ -1,23 +1,45 @@
 """Scores that a reward did not give: numbers that are none, and scorers that failed."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError
+from rpo_cli.identity import ModelIdentity
+from rpo_cli.line.imports.sources import labelled_only
 from rpo_cli.line.session import Line
-from rpo_cli.line.work import critics
-from rpo_cli.line.work.base import Work, build_backend, light_rows, reject_reasons, settings_group
-from rpo_cli.line.work.critics import reward_identity
-from rpo_cli.line.work.edit import edit_work, wants_edits
-from rpo_cli.line.work.generate import live_images
+from rpo_cli.line.work import base, critics
+from rpo_cli.line.work.base import (
+    StagePlan,
+    StageSpec,
+    Work,
+    light_rows,
+    reject_reasons,
+    settings_group,
+    wants_edits,
+    with_more,
+)
+from rpo_cli.line.work.critics import (
+    check_python,
+    check_reached,
+    reward_identity,
+    reward_models,
+)
+from rpo_cli.line.work.edit import check_counter_edits, edit_work
+from rpo_cli.line.work.generate import live_images, require_pictures
+from rpo_cli.line.work.model_checks import check_fits, check_models, whole_folder
 from rpo_cli.line.work.pairwise import judge_works
 from rpo_cli.protocols import Stage
+from rpo_cli.records import RewardScore
+from rpo_cli.registry import APART, reward_templates
+from rpo_cli.scopes import REWARDS
 from rpo_cli.stages import score
 from rpo_cli.stages.score import NO_NUMBER
 
+SUBJECTS = "1 a picture or edit to come"
 MOST = 0.05  # of one reward's scores that may be no numbers
 
 
@@ -137,7 +159,7 @@ def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.Scor
     def stage(device: str, environment: str) -> Stage:
         options = {"revision": model.commit, "dtype": s.dtype, **critics.reward_options(line, reward)}
         build = partial(
-            build_backend, "rewards", reward, critics.served_model(model), device=device, **options
+            base.build_backend, "rewards", reward, critics.served_model(model), device=device, **options
         )
         finish = score.Finish(reward, settings, environment)
         return Stage(f"score {reward}", "rewards", s.batch_size, build, score.step, finish, score.bucket)
@@ -154,6 +176,58 @@ def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.Scor
     )
 
 
-def reward_models(line: Line) -> list[tuple[str, str]]:
-    """(reward name, model) of every reward, ("name", "module:function") of every function."""
-    return list(line.settings.score.named)
+def check_rewards(line: Line) -> list[Callable[[], None]]:
+    """One check each, so that all that are wrong are told."""
+    return [partial(check_reward, line, name, ref) for name, ref in reward_models(line)]
+
+
+def check_reward(line: Line, name: str, ref: str) -> None:
+    if name in reward_templates:
+        check_reached(line, line.settings.score.backend)
+    if name in APART:
+        check_python("score.python", line.settings.score.python, "torch and transformers")
+    found = whole_folder(reward_identity(line, name, ref)[0], REWARDS)
+    check_models(line, [found])
+    check_fits(line, REWARDS, lambda: [found])
+
+
+def unnamed(line: Line) -> str | None:
+    return None if line.settings.score.named or labelled_only(line) else REWARDS
+
+
+def checks(line: Line) -> Sequence[Callable[[], Any]]:
+    return [partial(check_counter_edits, line), *check_rewards(line)]
+
+
+def used_models(line: Line) -> Iterator[tuple[str, ModelIdentity, str]]:
+    for name, ref in reward_models(line):
+        yield f"reward {name}", reward_identity(line, name, ref)[0], line.settings.score.dtype
+
+
+def ahead(line: Line, plans: list[StagePlan], coming: dict[str, int]) -> list[StagePlan]:
+    """A score a picture or edit to come; a judge has a work for each of both."""
+    images, edits = coming["generate"], coming["edit"] if wants_edits(line) else 0
+    names = [plan.stage for plan in plans]
+    seen = [
+        images + edits if names.count(name) == 1 else (images if names.index(name) == place else edits)
+        for place, name in enumerate(names)
+    ]
+    return [with_more(line, SPEC, plan, rows, SUBJECTS) for plan, rows in zip(plans, seen, strict=True)]
+
+
+SPEC = StageSpec(
+    "score",
+    RewardScore,
+    score_works,
+    used_models,
+    "score",
+    after="edit",
+    step="build-pairs",
+    used=lambda line: not labelled_only(line),
+    unnamed=unnamed,
+    checks=checks,
+    requires=require_pictures,
+    ahead=ahead,
+    tolerant=True,
+    links=("score_id", "subject_id", "prompt_id", "subject_sha256", "reward", "score"),
+)
