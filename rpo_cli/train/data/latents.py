@@ -117,7 +117,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Framing:
-    """How large pictures are trained, see `frames.py`.
+    """How large pictures are trained; see `frames` below.
 
     Attributes:
         resolution: side of the square in pixels; None: the model's.

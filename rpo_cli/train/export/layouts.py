@@ -5,7 +5,7 @@
     adapter/merged/                             the base's denoiser with the LoRA added; when asked for
     unet/ or transformer/                       every weight, after full tuning
 
-Everything is read back and compared before it counts as written (`reload.py`).
+Everything is read back and compared before it counts as written (`verify.py`).
 """
 
 import json

@@ -24,7 +24,7 @@ class Family(Protocol):
         prompt_parts: names of the tensors that a prompt becomes.
         kohya: whose module names its LoRA has in kohya's layout; None: it has no such layout.
         texts: its text encoders when they can be trained too; None: they stay as they are.
-        sized: whether the condition holds the picture's size ("time_ids", see `frames.py`).
+        sized: whether the condition holds the picture's size ("time_ids", see `data/latents.py`).
         schedule: noise levels and target.
     """
 
