@@ -14,7 +14,7 @@ from rpo_cli.config import PairSettings
 from rpo_cli.exchange.card import Facts, built, render
 from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, rewards_of, schema, sweep, write_splits
 from rpo_cli.files import disk_errors
-from rpo_cli.line.dataset.rows import KEYS, Export, Live, PictureShelf, light_rows, tell
+from rpo_cli.line.dataset.rows import Export, Live, PictureShelf, Sides, light_rows, tell
 from rpo_cli.line.work.edit import Floors, measured
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED, KEY_VERSION, Edit, Image, Pair, canonical_json
@@ -63,6 +63,7 @@ def _measured(
     return measured
 
 
+COUNTED = ("images", "critiques", "edits", "rewards", "preferences", "verdicts")  # of the card, in order
 ROWS_PER_PART = 10_000
 
 
@@ -95,6 +96,7 @@ def build_dataset(
     license: str = "unknown",
     imports: Sequence[Mapping[str, str]] = (),
     floor: Set[str] = frozenset(),
+    sides: Sides | None = None,
 ) -> PairsReport:
     """Candidate pairs, gates, verdicts, pairs/ and dataset/.
 
@@ -106,6 +108,7 @@ def build_dataset(
         license: a license of the hub's list, for the card.
         imports: source, format and license of each source of imported rows, for the card.
         floor: keys of the edits under an empty instruction that current settings want.
+        sides: columns of plugins' stages that the dataset has for both pictures; their tables are live.
 
     Raises:
         UsageError: `select_by` names a reward that has scored nothing.
@@ -116,7 +119,7 @@ def build_dataset(
     group = build[:8]
     files = _present(folder, build)
     if files is None:
-        _build(store, settings, live, around, build, floor, observer)
+        _build(store, settings, live, around, build, floor, sides or {}, observer)
     else:
         sweep(folder, files)
     store.prune("pairs", {group})
@@ -134,6 +137,7 @@ def is_built(
     license: str = "unknown",
     imports: Sequence[Mapping[str, str]] = (),
     floor: Set[str] = frozenset(),
+    sides: Sides | None = None,
 ) -> bool:
     """Whether `build_dataset` with these arguments would write nothing; reads key columns only."""
     around = _around(store, live, **_card_says(models, notes, license, imports))
@@ -154,6 +158,7 @@ def _build(
     around: Mapping[str, Any],
     build: str,
     floor: Set[str],
+    sides: Sides,
     observer: Observer,
 ) -> None:
     tables = {
@@ -171,9 +176,10 @@ def _build(
         pairs = decide(found.pairs, differences, settings, _people(store, live, found.pairs))
         _commit_pairs(store, pairs, build[:8])
         accepted = [pair for pair in pairs if pair.verdict == "accepted"]
-        export = Export(shelf, accepted, tell(store, live, accepted), around["models"])
+        export = Export(shelf, accepted, tell(store, live, accepted, sides), around["models"])
         scored = sorted({*rewards, *rewards_of(accepted)})
-        columns = schema(scored, shares=any(pair.share not in (None, 0.0, 1.0) for pair in accepted))
+        shares = any(pair.share not in (None, 0.0, 1.0) for pair in accepted)
+        columns = schema(scored, shares=shares, sides=[name for names in sides.values() for name in names])
         splits = write_splits(folder, accepted, export.row, columns)
         card = {**around, "floors": sorted(set(floors.by.values()))}
         facts = _facts(
@@ -215,7 +221,8 @@ def _around(store: Store, live: Live, **said: Any) -> dict[str, Any]:
         for row in store.columns("prompts", ["prompt_id", "source"]).to_pylist()
         if row["prompt_id"] in prompts
     }
-    counts = {table: len(store.keys(table) & live[table]) for table in KEYS if table in live}
+    counts = {table: len(store.keys(table) & live[table]) for table in COUNTED if table in live}
+    counts |= {table: len(store.keys(table) & live[table]) for table in live if table not in counts}
     return {
         "counts": {"prompts": len(prompts), **counts},
         "rejects": {stage: dict(sorted(found.items())) for stage, found in sorted(rejects.items())},

@@ -9,6 +9,7 @@ from rpo_cli.line.dataset.changes import before_build, changes_since
 from rpo_cli.line.imports.sources import card_sources, generates, import_groups, imported, labelled_only
 from rpo_cli.line.review.agreement import standing_keys
 from rpo_cli.line.session import Line
+from rpo_cli.line.steps import stages
 from rpo_cli.line.work.base import wants_edits
 from rpo_cli.line.work.critics import reward_identity, reward_models, served_model
 from rpo_cli.line.work.critique import critique_work
@@ -83,9 +84,12 @@ def _inputs(line: Line) -> dict[str, Any]:
     if import_groups(line):
         live |= {name: live.get(name, set()) | imported(line, name) for name in IMPORTED}
     live["rewards"] = {key for work in score_works(line) for key in work.keys}
+    more = [spec for spec in stages() if spec.sides and spec.used(line)]
+    live |= {spec.table: {key for work in spec.works(line) for key in work.keys} for spec in more}
     if reviewed := standing_keys(line.store):
         live["verdicts"] = reviewed
     models = {ROLES[work.name]: work.models[0] for work in judged}
+    models |= {role: model for spec in more for role, model, _ in spec.models(line) if role not in models}
     models |= {f"reward {name}": reward_identity(line, name, ref)[0] for name, ref in reward_models(line)}
     named = {role: f"{Path(served_model(item)).name} {item.revision[:16]}" for role, item in models.items()}
     return {
@@ -98,4 +102,5 @@ def _inputs(line: Line) -> dict[str, Any]:
         ),
         "imports": card_sources(line),
         "floor": floor_keys(line) if wants_edits(line) else frozenset(),
+        "sides": {spec.table: spec.sides for spec in more},
     }

@@ -9,6 +9,7 @@ from typing import Any, Self
 
 from rpo_cli.exchange.dataset import Side, to_row
 from rpo_cli.records import EDITED, Pair
+from rpo_cli.schema import key_of
 from rpo_cli.store import Store
 
 IN_MEMORY = 128_000_000
@@ -46,14 +47,6 @@ class PictureShelf:
         self._file.close()
 
 
-KEYS = {
-    "images": "image_id",
-    "critiques": "critique_id",
-    "edits": "edit_id",
-    "rewards": "score_id",
-    "preferences": "preference_id",
-    "verdicts": "verdict_id",
-}
 # what the provenance of a picture and the export need beyond the key columns
 MADE = ("seed", "batch_size", "settings", "environment")
 MADE_EDIT = ("attempt", "guidance", "image_guidance", *MADE)
@@ -61,26 +54,30 @@ IMPORTED = ("kind", "source_id", "source_model")
 IMPORT = '"import":'  # stands in the settings of imported rows only
 
 Live = Mapping[str, Set[str]]
+Sides = Mapping[
+    str, Sequence[str]
+]  # table of a plugin's stage → its columns that both sides of a pair tell
 Rows = dict[str, dict[str, Any]]
 
 
 def light_rows(store: Store, table: str, keys: Set[str], columns: Iterable[str]) -> Rows:
     """Live rows of a table by key, some columns only."""
-    key = KEYS[table]
+    key = key_of(table)
     rows = store.columns(table, list(dict.fromkeys((key, *columns)))).to_pylist()
     return {row[key]: row for row in rows if row[key] in keys}
 
 
 @dataclass(frozen=True)
 class Told:
-    """Light rows by id, and critiques by (prompt_id, picture)."""
+    """Light rows by id; critiques and what plugins' stages say by (prompt_id, picture)."""
 
     images: Rows
     edits: Rows
     critiques: dict[tuple[str, str], dict[str, Any]]
+    more: dict[tuple[str, str], dict[str, str]]
 
 
-def tell(store: Store, live: Live, accepted: Iterable[Pair]) -> Told:
+def tell(store: Store, live: Live, accepted: Iterable[Pair], columns: Sides) -> Told:
     sides = {side for pair in accepted for side in (pair.a_id, pair.b_id)}
     critiques = light_rows(
         store, "critiques", live["critiques"], ["prompt_id", "image_sha256", "text", "flaws", "settings"]
@@ -95,7 +92,18 @@ def tell(store: Store, live: Live, accepted: Iterable[Pair]) -> Told:
                 critiques.items(), key=lambda item: (IMPORT in item[1]["settings"], item[0]), reverse=True
             )
         },
+        more=_of_pictures(store, live, columns),
     )
+
+
+def _of_pictures(store: Store, live: Live, columns: Sides) -> dict[tuple[str, str], dict[str, str]]:
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for table, names in columns.items():
+        rows = light_rows(store, table, live[table], ["prompt_id", "image_sha256", *names])
+        for _, row in sorted(rows.items(), reverse=True):  # the lowest key has the word
+            place = found.setdefault((row["prompt_id"], row["image_sha256"]), {})
+            place.update({name: row[name] for name in names})
+    return found
 
 
 class Export:
@@ -124,6 +132,7 @@ class Export:
             critique=critique["text"] if critique else None,
             flaws=_flaws(critique["flaws"]) if critique else None,
             made=_origin(row, table),
+            more=self.told.more.get((pair.prompt_id, sha256), {}),
         )
 
     def _model(self, row: Mapping[str, Any], table: str) -> str:
