@@ -177,7 +177,7 @@ def test_a_licence_is_told_beside_all_else_that_is_wrong(tmp_path, folder):
     "command", ["generate", "critique", "edit", "build-pairs", "train", "run", "eval", "try", "push"]
 )
 def test_every_command_that_loads_or_shares_weights_takes_the_word(command):
-    assert "accept_license" in inspect.signature(COMMANDS[command]).parameters
+    assert "accept_license" in inspect.signature(COMMANDS[command].function()).parameters
 
 
 def test_build_pairs_and_train_ask_before_anything_loads(tmp_path, folder, capsys):
