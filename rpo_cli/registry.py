@@ -162,17 +162,8 @@ KINDS: dict[str, dict[str, str]] = {
     "exporters": exporters,
     "presets": presets,
     "measures": measures,
+    "stages": {},  # third parties'; ours are in `line/steps.py`, in their order
 }
-
-
-def stages() -> dict[str, str]:
-    """Stages of third parties (`rpo_cli/line/steps.py` has ours): name → where its `StageSpec` is."""
-    return dict(sorted(_theirs("stages").items()))
-
-
-def load_stage(name: str) -> Any:
-    module, _, attribute = stages()[name].partition(":")
-    return getattr(import_module(module), attribute)
 
 
 def names(kind: str) -> dict[str, str]:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple, NoReturn
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from rpo_cli import installing
+from rpo_cli import installing, registry
 from rpo_cli.cli import options, output
 from rpo_cli.cli.help import ALL, NAMES, Command
 from rpo_cli.cli.step import ARGUMENTS
@@ -198,8 +198,14 @@ COMMANDS = {
 
 
 def commands() -> dict[str, Entry]:
-    """Every command by its name, in the order of the list."""
-    return dict(COMMANDS)
+    """Every command by its name, in the order of the list; those of plugins' stages last."""
+    stages = {
+        name: Entry(
+            "rpo_cli.cli.plugin_stage:plugin_stage", f"Make what RUN lacks of {name}, a plugin's stage."
+        )
+        for name in registry.names("stages")
+    }
+    return COMMANDS | {name: entry for name, entry in stages.items() if name not in COMMANDS}
 
 
 def command_of(name: str) -> Any:

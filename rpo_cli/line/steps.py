@@ -27,8 +27,8 @@ def stages() -> tuple[StageSpec, ...]:
         UsageError: a plugin's stage has the name or table of another, or follows none that there is.
     """
     found = list(OURS)
-    for name in registry.stages():
-        spec = registry.load_stage(name)
+    for name in registry.names("stages"):
+        spec = registry.load("stages", name)
         place = next((i for i, other in enumerate(found) if other.name == spec.after), None)
         taken = {other.name for other in found} | {*LAST}
         if spec.name in taken or spec.table in TABLES:

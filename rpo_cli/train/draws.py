@@ -154,7 +154,7 @@ def epoch_order(seed: int, epoch: int, pairs: int) -> list[int]:
 
 @dataclass(frozen=True)
 class Batch:
-    """B items of K pictures: every tensor is (K·B, ...), the best of every item first (`objectives/errors.py`).
+    """B items of K pictures: every tensor is (K·B, ...), the best first (`objectives/errors.py`).
 
     Attributes:
         timesteps: what the denoiser is told, see `NoiseSchedule.times`.
