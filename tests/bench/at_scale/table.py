@@ -50,10 +50,10 @@ def _line(cell: Cell, cells: Sequence[Cell]) -> list[str]:
 
 
 def exponent(cell: Cell, cells: Sequence[Cell]) -> float | None:
-    """e where the time has grown as rows^e since the next smaller size; 1 is linear."""
+    """e where the time of the processors has grown as rows^e since the next smaller size; 1 is linear."""
     same = [one for one in cells if one["command"] == cell["command"] and one["ended"]]
     smaller = [one for one in same if one["rows"] < cell["rows"]]
     if not smaller or cell not in same:
         return None
     before = max(smaller, key=lambda one: int(one["rows"]))
-    return math.log(cell["seconds"] / before["seconds"]) / math.log(cell["rows"] / before["rows"])
+    return math.log(cell["cpu"] / before["cpu"]) / math.log(cell["rows"] / before["rows"])
