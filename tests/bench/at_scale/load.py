@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from rpo_cli.train.data import fingerprint, read_pairs
+from rpo_cli.train.data.pairs import fingerprint, read_pairs
 
 
 def main() -> None:
