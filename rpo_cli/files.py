@@ -17,7 +17,6 @@ from typing import Any, BinaryIO
 
 import fsspec
 import pyarrow as pa
-from pydantic import ValidationError
 
 from rpo_cli.errors import MissingDependency, RpoError, StorageError, UsageError, nearest
 
@@ -248,7 +247,7 @@ def reading(where: str) -> Iterator[None]:
         raise RpoError(
             f"{where}: gone while it was read: another rpo has tidied this run", "run the command again"
         ) from error
-    except (pa.ArrowException, OSError, ValidationError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise RpoError(f"{where}: {os.strerror(error.errno)}", "see that you may read it") from error
         raise RpoError(

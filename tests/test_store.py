@@ -10,6 +10,7 @@ import pytest
 
 from rpo_cli.errors import MissingDependency, RpoError, UsageError
 from rpo_cli.files import TEMPORARY
+from rpo_cli.keysets import Keys
 from rpo_cli.records import PART_VERSION, Image, ImageData, Pair, Prompt, Reject, Row, content_key
 from rpo_cli.schema import ROWS_PER_GROUP, encode, to_table
 from rpo_cli.store import BYTES_PER_PART, open_store
@@ -235,6 +236,49 @@ def test_columns_can_be_asked_of_one_group(tmp_path):
 
     assert found.column_names == ["prompt", "prompt_id"]
     assert sorted(found["prompt"].to_pylist()) == ["a picture of 2", "a picture of 3"]
+
+
+def test_rows_of_some_keys_come_in_batches_of_about_one_size(tmp_path):
+    store = open_store(tmp_path, create=True)
+    for start in (0, 5, 10, 15):
+        store.commit("prompts", prompts(*range(start, start + 6)))  # one row of each is the next one's too
+    rows = {row.key: row for row in prompts(*range(21))}
+    chosen = store.keys("prompts") - Keys.of(ids(prompts(3, 7)))
+
+    found = list(store.batches("prompts", ["prompt", "prompt_id"], among=chosen, rows=4))
+
+    assert [len(batch) for batch in found[:-1]] == [len(batch) for batch in found[:-1] if len(batch) >= 4]
+    assert max(map(len, found)) < 8
+    assert {row["prompt_id"]: row["prompt"] for batch in found for row in batch.to_pylist()} == {
+        key: row.prompt for key, row in rows.items() if key not in ids(prompts(3, 7))
+    }
+    assert sum(map(len, found)) == 19
+    assert store.columns("prompts", ["prompt_id"], among=chosen)["prompt_id"].to_pylist() == list(chosen)
+
+
+def test_a_command_that_only_looks_lists_a_table_once(tmp_path, monkeypatch):
+    """What it then says is of one time; afterwards rows of other processes are seen again."""
+    ours, theirs = open_store(tmp_path, create=True), open_store(tmp_path, create=True)
+    ours.commit("prompts", prompts(1))
+
+    with ours.listing():
+        assert ours.keys("prompts") == ids(prompts(1))
+        theirs.commit("prompts", prompts(2))
+        assert ours.keys("prompts") == ids(prompts(1))
+    assert ours.keys("prompts") == ids(prompts(1, 2))
+
+
+def test_what_a_store_writes_itself_it_sees_at_once(tmp_path):
+    store = open_store(tmp_path, create=True)
+    with store.listing():
+        store.commit("prompts", prompts(1), group="g")
+        assert store.keys("prompts") == ids(prompts(1))
+        store.commit("prompts", prompts(2), group="g")
+        assert store.keys("prompts") == ids(prompts(1, 2))
+        store.compact("prompts")
+        assert len(store.parts("prompts")) == 1
+        store.prune("prompts", set())
+        assert store.keys("prompts") == set()
 
 
 def test_an_empty_table_has_its_columns(tmp_path):
