@@ -144,23 +144,28 @@ class Keys(Set[str]):
         return set(found)
 
     def __and__(self, other: Set[Any]) -> Set[Any]:
-        return self._only(other, there=True) if isinstance(other, Keys) else super().__and__(other)
+        return self.within(other) if isinstance(other, Keys) else super().__and__(other)
 
     def __sub__(self, other: Set[Any]) -> Set[Any]:
-        return self._only(other, there=False) if isinstance(other, Keys) else super().__sub__(other)
+        return self.without(other) if isinstance(other, Keys) else super().__sub__(other)
 
     def __or__(self, other: Set[Any]) -> Set[Any]:
         if not isinstance(other, Keys):
             return super().__or__(other)
-        return Keys(joined([self.array, other._only(self, there=False).array]))
+        return Keys(joined([self.array, other.without(self).array]))
 
     def __le__(self, other: Set[Any]) -> bool:
         return (
             bool(among(self.array, other.array).all()) if isinstance(other, Keys) else super().__le__(other)
         )
 
-    def _only(self, other: "Keys", *, there: bool) -> "Keys":
-        return Keys(self.array.filter(pa.array(among(self.array, other.array) == there)))
+    def within(self, other: "Keys") -> "Keys":
+        """Those that are among the others."""
+        return Keys(self.array.filter(pa.array(among(self.array, other.array))))
+
+    def without(self, other: "Keys") -> "Keys":
+        """Those that are not."""
+        return Keys(self.array.filter(pa.array(~among(self.array, other.array))))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -187,6 +192,16 @@ class Index:
     def of(cls, tables: Sequence[Packed]) -> "Index":
         keys = joined(tables)
         return cls((0, *accumulate(map(len, tables))), keys, first_places(keys))
+
+    @property
+    def distinct(self) -> Keys:
+        """Every key at its first place."""
+        return Keys(self.keys if self.first is None else self.keys.filter(pa.array(self.first)))
+
+    def count(self, numbers: Sequence[int]) -> int:
+        """How many keys some tables have that lie side by side, each once."""
+        start, end = self.starts[numbers[0]], self.starts[numbers[-1] + 1]
+        return int(pc.count_distinct(self.keys.slice(start, end - start)).as_py())
 
     def each(self) -> list[Packed]:
         """The keys of each table; nothing is copied."""

@@ -1,12 +1,12 @@
 """The run directory: tables of immutable Parquet parts, resume by missing keys, rejects, locks, run.json.
 
-A part is RUN/<table>/<group>/part-<hash of its keys>.parquet: the same rows make the same file, so a
-second writer does no harm. Readers meet every key once and never a half-written file.
+A part is RUN/<table>/<group>/part-<least prompt_id>-<hash of its keys>.parquet: the same rows make the same
+file, so a second writer does no harm, and names in order are prompts in order. Readers meet every key once
+and never a half-written file.
 """
 
-import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -16,31 +16,22 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from rpo_cli import keysets, manifest
+from rpo_cli import keysets, manifest, schema
 from rpo_cli.errors import RpoError, UsageError, nearest
-from rpo_cli.files import Files, reading
+from rpo_cli.files import Files, is_gone, reading
 from rpo_cli.installing import newer
 from rpo_cli.keysets import Index, Keys, Mask, Packed
 from rpo_cli.locks import stage_lock
 from rpo_cli.manifest import MANIFEST, Manifest
 from rpo_cli.records import PART_VERSION, TABLES, Row
-from rpo_cli.schema import complete, encode, from_table, key_of, schema_of, to_table
+from rpo_cli.schema import Part, key_of, schema_of
 
 BYTES_PER_PART = 250_000_000  # of pictures: with its text a part stays below 256 MB
-COMPACT = "compact-"
+LISTINGS = (False, False, False, True)  # of a table whose parts go while they are read; True: the last
+FEW = 8  # small parts of a group that stay as they are when a stage ends
 ROWS_AT_ONCE = 500  # rows that are objects at a time
 ROWS_PER_BATCH = 50_000
-
-
-@dataclass(frozen=True)
-class Part:
-    """A finished file of a table. `name` is relative to the run directory."""
-
-    name: str
-    group: str
-    bytes: int
 
 
 @dataclass
@@ -86,7 +77,7 @@ class Store:
 
     def _replaces(self, name: str) -> list[str]:
         folder, _, file = name.rpartition("/")
-        if not file.startswith(COMPACT):
+        if not schema.is_compacted(file):
             return []
         if name not in self._replaced:
             listed = (self._open(name).schema_arrow.metadata or {}).get(b"rpo_replaces", b"[]")
@@ -116,6 +107,16 @@ class Store:
         return self._keys[part.name]
 
     def _index(self, table: str, group: str | None = None) -> tuple[list[Part], Index]:
+        for last in LISTINGS:
+            try:
+                return self._indexed(table, group)
+            except RpoError as error:
+                if last or not is_gone(error):
+                    raise
+                self._forget(table)
+        raise AssertionError
+
+    def _indexed(self, table: str, group: str | None) -> tuple[list[Part], Index]:
         parts = [part for part in self.parts(table) if group in (None, part.group)]
         known = self._indices.get((table, group))
         if known is None or known[0] != parts:
@@ -130,8 +131,7 @@ class Store:
 
     def keys(self, table: str) -> Keys:
         """Every key of a table, each once, in the order of the parts; reads key columns only."""
-        _, index = self._index(table)
-        return Keys(index.keys if index.first is None else index.keys.filter(pa.array(index.first)))
+        return self._index(table)[1].distinct
 
     def rejected(self, stage: str) -> Keys:
         """Keys that a stage has rejected."""
@@ -140,11 +140,9 @@ class Store:
 
     def counts(self, table: str) -> dict[str, int]:
         """group → rows, every key once."""
-        found = {}
-        for group, members in groupby(self.parts(table), key=lambda part: part.group):
-            keys = keysets.joined(self._packed(table, part) for part in members)
-            found[group] = int(pc.count_distinct(keys).as_py())
-        return found
+        parts, index = self._index(table)
+        groups = groupby(range(len(parts)), key=lambda number: parts[number].group)
+        return {group: index.count(list(numbers)) for group, numbers in groups}
 
     def size(self, table: str) -> int:
         """Bytes of a table on disk."""
@@ -164,25 +162,54 @@ class Store:
             group: of one group; None: of all.
             among: of these keys; None: of any.
         """
-        parts, index = self._index(table, group)
-        for number, mask in index.kept(among):
-            data = self.part_table(table, parts[number], columns)
+        for file, part, mask in self._opened(table, group, among):
+            data = self._read(table, part, file, columns)
             yield data if mask is None else data.filter(pa.array(mask))
+
+    def _opened(
+        self, table: str, group: str | None, among: Keys | None
+    ) -> Iterator[tuple[pq.ParquetFile, Part, Mask | None]]:
+        """Parts with rows that are asked for, and which rows.
+
+        A part that is gone has been joined with others by a stage that ended: its rows are looked for in
+        what is there now. One that is open stays readable on a local disk.
+        """
+        left = among
+        for last in LISTINGS:
+            parts, index = self._index(table, group)
+            met = []
+            for number, mask in index.kept(left):
+                try:
+                    file = self._open(parts[number].name)
+                except RpoError as error:
+                    if last or not is_gone(error):
+                        raise
+                    break
+                yield file, parts[number], mask
+                met.append(self._keys[parts[number].name])
+            else:
+                return
+            left = (index.distinct if left is None else left).without(Keys.distinct(keysets.joined(met)))
+            self._forget(table)
 
     def part_table(self, table: str, part: Part, columns: Sequence[str] | None = None) -> pa.Table:
         """Columns of one part, all unless told; those that an older part lacks are filled."""
+        return self._read(table, part, self._open(part.name), columns)
+
+    def _read(
+        self, table: str, part: Part, file: pq.ParquetFile, columns: Sequence[str] | None
+    ) -> pa.Table:
         wanted = schema_of(TABLES[table]).names if columns is None else columns
-        file = self._open(part.name)
         with reading(self.files.join(part.name)):
             present = [name for name in wanted if name in file.schema_arrow.names]
-            return complete(TABLES[table], file.read(present, use_threads=False), wanted)
+            return schema.complete(TABLES[table], file.read(present, use_threads=False), wanted)
 
     def columns(
         self, table: str, columns: Sequence[str], *, group: str | None = None, among: Keys | None = None
     ) -> pa.Table:
         """Light columns of all parts in one table; never ask for image columns here."""
         found = self.scan(table, columns, group=group, among=among)
-        return _together(table, columns, found)
+        return schema.together(table, columns, found)
 
     def batches(
         self,
@@ -199,19 +226,18 @@ class Store:
             for start in range(0, len(data), rows):
                 waiting.append(data.slice(start, rows))
                 if sum(map(len, waiting)) >= rows:
-                    yield _together(table, columns, waiting)
+                    yield schema.together(table, columns, waiting)
                     waiting = []
         if waiting:
-            yield _together(table, columns, waiting)
+            yield schema.together(table, columns, waiting)
 
     def fetch(self, table: str, keys: Collection[str]) -> Iterator[Row]:
         """Whole rows of the given keys, in part order, then row order; memory is bounded by a row group."""
-        parts, index = self._index(table)
-        for number, mask in index.kept(Keys.of(keys)):
-            yield from self._rows_at(table, parts[number], mask)
+        for file, part, mask in self._opened(table, None, Keys.of(keys)):
+            yield from self._rows_at(table, part, file, mask)
 
-    def _rows_at(self, table: str, part: Part, mask: Mask | None) -> Iterator[Row]:
-        file, start = self._open(part.name), 0
+    def _rows_at(self, table: str, part: Part, file: pq.ParquetFile, mask: Mask | None) -> Iterator[Row]:
+        start = 0
         known = [name for name in schema_of(TABLES[table]).names if name in file.schema_arrow.names]
         for index in range(file.num_row_groups):
             count = file.metadata.row_group(index).num_rows
@@ -223,35 +249,49 @@ class Store:
                 data = file.read_row_group(index, known, use_threads=False)
             for some in range(0, len(inside), ROWS_AT_ONCE):
                 with reading(self.files.join(part.name)):
-                    rows = from_table(TABLES[table], _picked(data, inside[some : some + ROWS_AT_ONCE]))
+                    rows = schema.from_table(
+                        TABLES[table], schema.picked(data, inside[some : some + ROWS_AT_ONCE])
+                    )
                 yield from rows
 
     def part_rows(self, table: str, part: Part) -> Iterator[Row]:
         """Every row of one part, in its order; memory is bounded by a row group."""
-        return self._rows_at(table, part, None)
+        return self._rows_at(table, part, self._open(part.name), None)
 
-    def commit(self, table: str, rows: Sequence[Row], *, group: str = "") -> None:
-        """Write rows as immutable parts: sorted by key, each at most 256 MB.
+    def commit(self, table: str, rows: Sequence[Row], *, group: str = "") -> list[str]:
+        """Write rows as immutable parts: sorted by key, each at most 256 MB; returns their names.
 
         Raises:
             StorageError: a part could not be written; those before it are whole.
         """
         ordered = sorted({row.key: row for row in rows}.values(), key=lambda row: row.key)
-        for chunk in _chunks(ordered):
-            name = _place(table, group, f"part-{_hash(row.key for row in chunk)}.parquet")
-            self.files.write(name, encode(to_table(TABLES[table], chunk)))
+        names = []
+        for chunk in schema.chunks(ordered, BYTES_PER_PART):
+            names.append(schema.part_name(table, group, chunk))
+            self.files.write(names[-1], schema.encode(schema.to_table(TABLES[table], chunk)))
+            self._forget(table)
+        return names
+
+    def replace(self, table: str, part: Part, rows: Sequence[Row]) -> None:
+        """Write rows in the place of a part; a kill leaves both. Hold the lock of who writes the table."""
+        if part.name not in self.commit(table, rows, group=part.group):
+            self.files.delete(part.name)
             self._forget(table)
 
-    def compact(self, table: str) -> int:
+    def compact(self, table: str, *, least: int = 2) -> int:
         """Join small parts of each group into larger ones; returns how many files were replaced.
 
-        Nobody may write to the table meanwhile: hold its stage's lock.
+        Nobody may write to the table meanwhile: hold its stage's lock. Memory is bounded by a row group.
+
+        Args:
+            least: small parts that a group must have; what is large already is left alone.
         """
         self._forget(table)
         self._sweep(table)
         replaced = 0
         for group, members in groupby(self.parts(table), key=lambda part: part.group):
-            for parts in _bins(list(members)):
+            small = [part for part in members if part.bytes < BYTES_PER_PART / 2]
+            for parts in schema.bins(small, BYTES_PER_PART) if len(small) >= least else ():
                 self._join(table, group, parts)
                 replaced += len(parts)
         self._forget(table)
@@ -259,17 +299,29 @@ class Store:
 
     def _join(self, table: str, group: str, parts: list[Part]) -> None:
         """A kill between the write and the deletes leaves both: readers skip what the new part lists."""
-        tables = []
-        for number, mask in self._index_of(table, parts).kept():
-            found = self.part_table(table, parts[number])
-            tables.append(found if mask is None else found.filter(pa.array(mask)))
-        data = pa.concat_tables(tables)
         old = [part.name.rpartition("/")[2] for part in parts]
-        metadata = {**data.schema.metadata, b"rpo_replaces": json.dumps(old).encode()}
-        target = _place(table, group, f"{COMPACT}{_hash(old)}.parquet")
-        self.files.write(target, encode(data.replace_schema_metadata(metadata)))
+        known = schema_of(TABLES[table])
+        said = known.with_metadata({**known.metadata, b"rpo_replaces": json.dumps(old).encode()})
+        target = schema.compacted_name(table, group, old)
+        with self.files.writing(target) as file, schema.writer(file, said) as out:
+            for data in schema.grouped(self._groups(table, parts)):
+                out.write_table(data.cast(said), row_group_size=len(data))
         for part in parts:
             self.files.delete(part.name)
+
+    def _groups(self, table: str, parts: Sequence[Part]) -> Iterator[pa.Table]:
+        """The row groups of some parts in today's columns, every key at its first place only."""
+        names = schema_of(TABLES[table]).names
+        for number, mask in self._index_of(table, parts).kept():
+            name, start = parts[number].name, 0
+            file = self._open(name)
+            for index in range(file.num_row_groups):
+                with reading(self.files.join(name)):
+                    found = file.read_row_group(index, use_threads=False)
+                data = schema.complete(TABLES[table], found, names)
+                kept = None if mask is None else pa.array(mask[start : start + len(data)])
+                start += len(data)
+                yield data if kept is None else data.filter(kept)
 
     def _sweep(self, table: str) -> None:
         """Delete what kills have left: files that a compacted part replaces, and temporary ones."""
@@ -341,50 +393,3 @@ def _nearest_run(local: Path | None) -> str:
     if local is None or not local.parent.is_dir():
         return ""
     return nearest(local.name, [file.parent.name for file in local.parent.glob(f"*/{MANIFEST}")])
-
-
-def _together(table: str, columns: Sequence[str], found: Iterable[pa.Table]) -> pa.Table:
-    schema = pa.schema([schema_of(TABLES[table]).field(name) for name in columns])
-    tables = (data.replace_schema_metadata() for data in found)
-    return pa.concat_tables([pa.Table.from_batches([], schema), *tables])  # empty_table() loads pandas
-
-
-def _picked(data: pa.Table, places: NDArray[np.intp]) -> pa.Table:
-    """Some rows; slices copy nothing, so no column of pictures can overflow as with `take`."""
-    runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
-    return pa.concat_tables(data.slice(run[0], len(run)) for run in runs)
-
-
-def _place(table: str, group: str, file: str) -> str:
-    return f"{table}/{group}/{file}" if group else f"{table}/{file}"
-
-
-def _hash(names: Iterable[str]) -> str:
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:20]
-
-
-def _chunks(rows: list[Row]) -> Iterator[list[Row]]:
-    chunk: list[Row] = []
-    size = 0
-    for row in rows:
-        weight = len(row.image.bytes) if hasattr(row, "image") else 0
-        if chunk and size + weight > BYTES_PER_PART:
-            yield chunk
-            chunk, size = [], 0
-        chunk.append(row)
-        size += weight
-    if chunk:
-        yield chunk
-
-
-def _bins(parts: list[Part]) -> Iterator[list[Part]]:
-    """Runs of small parts that fit one large part; a part alone is left as it is."""
-    bin_: list[Part] = []
-    for part in parts:
-        if bin_ and sum(p.bytes for p in bin_) + part.bytes > BYTES_PER_PART:
-            if len(bin_) > 1:
-                yield bin_
-            bin_ = []
-        bin_.append(part)
-    if len(bin_) > 1:
-        yield bin_

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from PIL import Image as Pillow
 
 from rpo_cli import open_line, run
-from rpo_cli.line.work.prompts import live_prompts, take_prompts
+from rpo_cli.line.work.generate import live_prompts, take_prompts
 from rpo_cli.pictures import encode_png, sha256
 from rpo_cli.protocols import Task
 from rpo_cli.records import Critique, Edit, Image, ImageData, RewardScore, Row
