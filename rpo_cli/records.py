@@ -5,6 +5,8 @@ A key is a hash of everything that determines the row, never a counter.
 
 import hashlib
 import json
+from collections.abc import Callable
+from json.encoder import encode_basestring
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +24,37 @@ def canonical_json(value: Any) -> str:
 def content_key(*parts: Any) -> str:
     """The key of a row: 32 hex digits of SHA-256 over the canonical JSON of `parts`."""
     return hashlib.sha256(canonical_json([KEY_VERSION, *parts]).encode()).hexdigest()[:32]
+
+
+HOLE: Any = object()  # in `template`: a part that every row has its own of
+
+
+def template(*parts: Any) -> Callable[..., bytes]:
+    """Keys of many rows that differ in their HOLEs: a function of those parts → 16 bytes.
+
+    `template(*parts)(*own).hex()` is `content_key` of the parts with `own` in the holes; what all rows have
+    in common is encoded once.
+    """
+    texts, fixed = [], f"[{KEY_VERSION}"
+    for part in parts:
+        if part is HOLE:
+            texts.append(f"{fixed},")
+            fixed = ""
+        else:
+            fixed += f",{canonical_json(part)}"
+    end = f"{fixed}]"
+
+    def key(*own: Any) -> bytes:
+        said = "".join(
+            [
+                # what the encoder of `canonical_json` does with a text, without its detours
+                text + (encode_basestring(value) if type(value) is str else canonical_json(value))
+                for text, value in zip(texts, own, strict=True)
+            ]
+        )
+        return hashlib.sha256((said + end).encode()).digest()[:16]
+
+    return key
 
 
 def seen_as(sha256: str, decoding: str | None) -> str:

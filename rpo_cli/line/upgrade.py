@@ -15,7 +15,7 @@ from rpo_cli.line.imports.profiles import profiled, upgrade_profiles
 from rpo_cli.line.steps import stages
 from rpo_cli.manifest import MANIFEST
 from rpo_cli.records import FORMAT_VERSION, TABLES, Image, Pair
-from rpo_cli.store import COMPACT, Store, open_store
+from rpo_cli.store import Store, open_store
 from rpo_cli.version import __version__
 
 
@@ -92,8 +92,7 @@ def _rekey(store: Store, losers: dict[str, dict[str, str]]) -> None:
         keys = losers[part.name]
         rows = [row for row in store.part_rows("images", part) if isinstance(row, Image)]
         new = [row.model_copy(update={"image_id": keys.get(row.image_id, row.image_id)}) for row in rows]
-        store.commit("images", new, group=part.group)
-        store.files.delete(part.name)
+        store.replace("images", part, new)
 
 
 def _rename(store: Store, keys: dict[str, str]) -> None:
@@ -102,9 +101,7 @@ def _rename(store: Store, keys: dict[str, str]) -> None:
         rows = [row for row in store.part_rows("pairs", part) if isinstance(row, Pair)]
         if any(row.b_id in keys for row in rows):
             new = [row.model_copy(update={"b_id": keys.get(row.b_id, row.b_id)}) for row in rows]
-            store.commit("pairs", new, group=part.group)  # keys of pairs are the same: mostly the same file
-            if part.name.rpartition("/")[2].startswith(COMPACT):
-                store.files.delete(part.name)
+            store.replace("pairs", part, new)
 
 
 def _locks() -> tuple[str, ...]:
