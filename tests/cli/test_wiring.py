@@ -56,7 +56,9 @@ def test_run_hands_on_settings_last_step_and_shard(rpo, calls, tmp_path):
 
 
 def test_build_pairs_scores_before_it_judges(rpo, calls, tmp_path, monkeypatch):
-    monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps, *, alone: None)  # no such folders
+    monkeypatch.setattr(
+        "rpo_cli.line.preflight.preflight", lambda line, steps, *, alone: None
+    )  # no such folders
     (tmp_path / "run.json").write_text("{}")
     options = ["--reward", "clip=a", "--reward", "vqascore=b", "--strategy", "all", "--retry-rejects"]
     done = rpo("build-pairs", tmp_path, *options, "--json")
