@@ -258,7 +258,7 @@ Limit = Annotated[int | None, setting("prompts.limit")]
 Until = Annotated[
     str | None,
     typer.Option(
-        metavar="[generate|critique|edit|build-pairs|train]", help="The last step.", show_default=False
+        metavar="<generate|critique|edit|build-pairs|train>", help="The last step.", show_default=False
     ),
 ]
 Seed = Annotated[int | None, setting("run.seed")]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from rpo_cli.cli.text import clean
 from rpo_cli.protocols import Observer
+from rpo_cli.text import printable
 
 SECONDS_BETWEEN_LINES = 10.0
 FIGURES = 48  # characters of rows, pace, rejects and time left beside a label
@@ -109,7 +109,7 @@ class Bar:
             TimeRemainingColumn(),
             console=self._console,
         )
-        label = shortened(clean(stage), max(14, width - FIGURES))
+        label = shortened(printable(stage), max(14, width - FIGURES))
         self._task = self._bar.add_task(label, total=total, completed=present, pace="")
         self._bar.start()
 
@@ -129,7 +129,7 @@ class Bar:
             self._bar = None
 
     def note(self, text: str) -> None:
-        self._console.print(clean(text), markup=False)
+        self._console.print(printable(text), markup=False)
 
 
 @dataclass

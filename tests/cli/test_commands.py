@@ -80,7 +80,7 @@ print(code, *sorted({MODULES!r} & set(sys.modules)), file=sys.stderr)
         (["run", "--help"], "0 rpo_cli.cli.run"),
         (["list", "engines"], "0 rpo_cli.cli.list"),
         (["--quiet", "status", "nowhere"], "2 rpo_cli.cli.status"),
-        (["plan", "--help-all"], "0 rpo_cli.cli.plan rpo_cli.cli.run"),  # it shares --until
+        (["plan", "--help-all"], "0 rpo_cli.cli.plan"),
     ],
 )
 def test_a_call_loads_its_own_command_alone(tmp_path, words, loaded):
