@@ -5,10 +5,11 @@ Its text and identity are its own, letter by letter.
 """
 
 import codecs
+import hashlib
 import io
 import re
 import unicodedata
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from rpo_cli.errors import UsageError, nearest
 
@@ -131,3 +132,9 @@ def refusal(place: Any, encoding: str | None) -> UsageError:
     except UsageError as error:
         return error
     return UsageError(f"{place}: changed while it was read", "the same command reads it again")
+
+
+def split_of(prompt: str, val_fraction: float) -> Literal["train", "validation"]:
+    """`val_fraction` in [0, 1) of all prompts go to validation; spellings of one prompt stand together."""
+    digest = hashlib.sha256(b"split\0" + normalised(prompt).encode()).digest()
+    return "validation" if int.from_bytes(digest[:8], "big") / 2**64 < val_fraction else "train"

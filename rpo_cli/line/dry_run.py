@@ -1,11 +1,14 @@
 """--dry-run and --probe: what a stage would do, and how long it would take."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rpo_cli.line.session import Line
 from rpo_cli.line.stage import run_stage
-from rpo_cli.line.steps import stage_of
+from rpo_cli.line.steps import stage_of, stages
 from rpo_cli.line.work.base import Shard, StagePlan, plan_of
+from rpo_cli.line.work.generate import read_planned
 
 
 @dataclass(frozen=True)
@@ -60,3 +63,25 @@ def probe(line: Line, name: str, rows: int) -> Probe:
     return Probe(
         name, report.made, report.seconds, rate, remaining, hours, size, report.full_round, recorded
     )
+
+
+def forecast(line: Line, steps: Sequence[str], *, prompts: bool = True) -> list[StagePlan]:
+    """One plan per model of the steps of `run` that make rows; loads no model and writes nothing.
+
+    Counted from the funnel so far (rows a stage has made of the rows before it), else from stated yields.
+
+    Args:
+        steps: see `run.steps_of`.
+        prompts: read the prompts' source; without, those that the run has are planned with.
+    """
+    if "generate" in steps and prompts:
+        read_planned(line)
+    coming: dict[str, int] = defaultdict(
+        int
+    )  # stage → rows that are not there yet and that later stages see
+    plans: list[StagePlan] = []
+    for spec in stages():
+        if spec.command in steps:
+            found = [plan_of(line, work) for work in spec.works(line)]
+            plans += spec.ahead(line, found, coming) if spec.ahead else found
+    return plans

@@ -8,9 +8,10 @@ from pathlib import Path
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.licences import declared, model_licence
-from rpo_cli.identity import COMMIT, CONFIGS, ModelIdentity, pin_name
+from rpo_cli.identity import ModelIdentity, pin_name
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.critics import SERVED, attribute_of, reward_models
+from rpo_cli.line.work.model_checks import cached
 from rpo_cli.model_files import numbers
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.critics import CriticModel
@@ -123,19 +124,6 @@ def facts_of(role: str, model: ModelIdentity, dtype: str) -> ModelFacts:
     size = sum(path.stat().st_size for path in files)
     count = sum(map(numbers_in, files))
     return ModelFacts(role, model.ref, True, size, licence_of(model.ref, folder), count * ITEMSIZE[dtype])
-
-
-def cached(model: ModelIdentity) -> Path | None:
-    """The folder of the hub's local cache that holds this commit; None where it holds none."""
-    from huggingface_hub import try_to_load_from_cache
-
-    if not COMMIT.fullmatch(model.revision):
-        return None
-    for name in CONFIGS:
-        place = try_to_load_from_cache(model.ref, name, revision=model.revision)
-        if isinstance(place, str):
-            return Path(place).parent
-    return None
 
 
 def numbers_in(file: Path) -> int:

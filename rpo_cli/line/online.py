@@ -12,18 +12,17 @@ from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.critics import (
     built_reward,
-    required,
     reward_identity,
     reward_models,
     reward_options,
     served_model,
 )
 from rpo_cli.line.work.generate import live_prompts, parent_prompts, take_prompts
-from rpo_cli.line.work.models import drawn_by
-from rpo_cli.line.worlds import warn_of_words
+from rpo_cli.line.work.model_checks import warn_of_words
+from rpo_cli.line.work.models import drawn_by, model_of
 from rpo_cli.protocols import Reward
-from rpo_cli.stages.split import split_of
 from rpo_cli.store import open_store
+from rpo_cli.text import split_of
 from rpo_cli.train.objectives.online import OF_PAIRS, OnlineObjective
 from rpo_cli.train.online.compose import HINT, composed_online
 from rpo_cli.train.online.run import train_online
@@ -116,13 +115,6 @@ def plan_online(line: Line) -> "OnlinePlan":
     count = sum(split_of(prompt, fraction) == "train" for prompt in parent_prompts(line))
     device = pick_device(line.settings.run.device)
     return plan_training(settings, online, prompts=count, model=model, revision=revision, device=device)
-
-
-def model_of(line: Line, settings: TrainSettings) -> tuple[str, str | None]:
-    """Folder or hub id of what is tuned, and its revision as the settings name it."""
-    generate = line.settings.generate
-    model = settings.model or required(generate.generator, "train.model")
-    return model, generate.revision if settings.model is None else None
 
 
 def own_online_settings(line: Line) -> tuple[TrainSettings, OnlineSettings]:

@@ -8,7 +8,6 @@ from typing import Any
 from rpo_cli import installing
 from rpo_cli.config import Settings
 from rpo_cli.errors import MissingDependency, RpoError, SettingsError, UsageError
-from rpo_cli.line.online import model_of
 from rpo_cli.line.session import Line
 from rpo_cli.line.steps import making, stages
 from rpo_cli.line.training import own_settings
@@ -20,10 +19,11 @@ from rpo_cli.line.work.model_checks import (
     check_model,
     check_models,
     check_scheduler,
+    refuse_worlds,
     whole_folder,
 )
+from rpo_cli.line.work.models import model_of
 from rpo_cli.line.work.score import check_rewards
-from rpo_cli.line.worlds import refuse_worlds
 from rpo_cli.registry import ENGINE_NEEDS
 from rpo_cli.scopes import CRITIC, EDITOR, GENERATOR, MODEL, REWARDS
 from rpo_cli.train.online.compose import is_online

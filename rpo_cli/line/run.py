@@ -20,10 +20,11 @@ from rpo_cli.train.run import TrainReport
 
 def _train(line: Line) -> TrainReport:
     from rpo_cli.line.rounds.checks import in_rounds
-    from rpo_cli.line.rounds.train import train_rounds  # which walks this line itself
 
     if not in_rounds(line):
         return fine_tune(line)
+    from rpo_cli.line.rounds.train import train_rounds  # which walks this line itself
+
     found = train_rounds(line)
     return TrainReport(found.name, found.steps, found.pairs, found.adapter, skipped=found.skipped)
 

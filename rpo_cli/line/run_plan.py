@@ -1,23 +1,22 @@
 """`rpo plan`: the steps of a run, done and to come, with what they take; offline, and writes nothing."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rpo_cli.errors import RpoError
 from rpo_cli.identity import ModelIdentity
+from rpo_cli.line.dry_run import forecast
 from rpo_cli.line.evaluation.models import finished
 from rpo_cli.line.model_facts import NOWHERE, ModelFacts, facts_of, know_models, offline
-from rpo_cli.line.online import model_of
 from rpo_cli.line.preflight import require_models
 from rpo_cli.line.rates import rates
 from rpo_cli.line.run import steps_of
 from rpo_cli.line.session import Line
 from rpo_cli.line.steps import stage_of, stages
-from rpo_cli.line.work.base import StagePlan, StageSpec, plan_of, size_of, wants_edits
+from rpo_cli.line.work.base import StagePlan, StageSpec, size_of, wants_edits
 from rpo_cli.line.work.critics import SERVED, is_function, reward_models
-from rpo_cli.line.work.generate import read_planned
+from rpo_cli.line.work.models import model_of
 from rpo_cli.presets.facts import BYTES_PER_PIXEL, TRAINING
 from rpo_cli.recipes.weights import WEIGHTS
 from rpo_cli.registry import reward_templates
@@ -62,28 +61,6 @@ class RunPlan:
     models: list[ModelFacts]
     network: list[str]
     training_memory: int | None
-
-
-def forecast(line: Line, steps: Sequence[str], *, prompts: bool = True) -> list[StagePlan]:
-    """One plan per model of the steps of `run` that make rows; loads no model and writes nothing.
-
-    Counted from the funnel so far (rows a stage has made of the rows before it), else from stated yields.
-
-    Args:
-        steps: see `run.steps_of`.
-        prompts: read the prompts' source; without, those that the run has are planned with.
-    """
-    if "generate" in steps and prompts:
-        read_planned(line)
-    coming: dict[str, int] = defaultdict(
-        int
-    )  # stage → rows that are not there yet and that later stages see
-    plans: list[StagePlan] = []
-    for spec in stages():
-        if spec.command in steps:
-            found = [plan_of(line, work) for work in spec.works(line)]
-            plans += spec.ahead(line, found, coming) if spec.ahead else found
-    return plans
 
 
 def plan_run(line: Line, until: str | None = None) -> RunPlan:

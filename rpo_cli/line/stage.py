@@ -3,23 +3,24 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 from rpo_cli import registry
-from rpo_cli.errors import RpoError, Spent
-from rpo_cli.line import notes
-from rpo_cli.line.notes import cleaned_notes
+from rpo_cli.errors import CorruptImage, RpoError, Spent
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.session import Line
 from rpo_cli.line.steps import stage_of
 from rpo_cli.line.work.base import Shard, Share, StageSpec, Work, reject_reasons, share_of
-from rpo_cli.line.work.pictures import hydrate
+from rpo_cli.pictures import decode
 from rpo_cli.protocols import MakeStage, Results, Stage, Task
-from rpo_cli.records import Reject, Row
+from rpo_cli.records import Edit, Image, Reject, Row
+from rpo_cli.schema import key_of
+from rpo_cli.stages.generate import cut_note
+from rpo_cli.stages.replies import SAID, WHAT
 
 SECONDS_PER_PART = 30.0
 BYTES_PER_PART = 64 * 2**20
@@ -126,7 +127,7 @@ def run_stage(
         started = time.monotonic()
         run_work = partial(_run_one_of, allow_missing) if spec.tolerant else _run_work
         reports = [run_work(line, spec, work, shard, retry_rejects, limit) for work in spec.works(line)]
-        for note in notes.truncated_notes(line, spec) if reports else ():
+        for note in truncated_notes(line, spec) if reports else ():
             line.observer.note(note)
     return _sum(name, reports, time.monotonic() - started)
 
@@ -253,3 +254,100 @@ def _without_rejects(items: Iterable[Task | Reject], sink: Callable[[Results], N
             sink([item])
         else:
             yield item
+
+
+def cleaned_notes(counts: Mapping[str, int]) -> Iterator[str]:
+    """Lines: "5 replies held thinking, which was cut away".
+
+    Args:
+        counts: what was done, a key of `SAID` → to how many replies or instructions.
+    """
+    for note, count in sorted(counts.items()):
+        what, several = ("reply", "replies") if note not in WHAT else (WHAT[note], f"{WHAT[note]}s")
+        yield f"{count:,} {what if count == 1 else several} {SAID[note]}"
+
+
+def truncated_notes(line: Line, spec: StageSpec) -> list[str]:
+    """A line on the texts of a stage that are longer than a text encoder reads; nothing where none is."""
+    if spec.text is None:
+        return []
+    key, (column, what) = key_of(spec.table), spec.text
+    rows = line.store.columns(spec.table, [key, column, "truncated"])
+    if rows["truncated"].null_count == len(rows):
+        return []
+    keys = {key for work in spec.works(line) for key in work.keys} - spec.apart(line)
+    texts: dict[str, dict[str, float] | None] = {}
+    for row in rows.to_pylist():
+        if row[key] in keys:
+            over = {item["name"]: item["value"] for item in row["truncated"] or ()}
+            texts[row[column]] = over or texts.get(row[column])
+    note = cut_note(spec.name, what, texts)
+    return [note] if note else []
+
+
+CHUNK = 32  # pictures beside those of the tasks in flight
+
+
+def hydrate(line: Line, work: Work, tasks: list[Task]) -> Iterator[Task | Reject]:
+    """The tasks with their pictures, read part by part; a corrupt picture is a reject of its tasks."""
+    found = _with_own(line, work, tasks)
+    if work.other_of is None:
+        yield from found
+        return
+    while chunk := list(islice(found, CHUNK)):
+        yield from _with_others(line, work, chunk)
+
+
+def _with_others(line: Line, work: Work, items: list[Task | Reject]) -> Iterator[Task | Reject]:
+    """The tasks with the images that they are compared with; few at a time."""
+    assert work.other_of is not None
+    asked = (work.other_of(item) for item in items if isinstance(item, Task))
+    ids = {other for other in asked if other is not None}
+    others = {row.key: row for row in line.store.fetch("images", ids)} if ids else {}
+    for item in items:
+        other = work.other_of(item) if isinstance(item, Task) else None
+        if isinstance(item, Reject) or other is None:
+            yield item
+            continue
+        row = others[other]
+        assert isinstance(row, Image)
+        try:
+            picture = decode(row.image.bytes)
+        except CorruptImage as error:
+            yield _corrupt(work, item, error)
+        else:
+            yield replace(item, payload=replace(item.payload, other=picture))
+
+
+def _with_own(line: Line, work: Work, tasks: list[Task]) -> Iterator[Task | Reject]:
+    if work.picture_of is None:
+        yield from tasks
+        return
+    wanted: dict[str, dict[str, list[Task]]] = {}
+    for task in tasks:
+        table, key = work.picture_of(task)
+        wanted.setdefault(table, {}).setdefault(key, []).append(task)
+    for table, by_key in wanted.items():
+        for row in line.store.fetch(table, set(by_key)):
+            assert isinstance(row, Image | Edit)
+            yield from _with_picture(work, by_key[row.key], row.image.bytes)
+
+
+def _with_picture(work: Work, tasks: list[Task], data: bytes) -> Iterator[Task | Reject]:
+    try:
+        picture = decode(data)
+    except CorruptImage as error:
+        yield from (_corrupt(work, task, error) for task in tasks)
+        return
+    yield from (replace(task, payload=replace(task.payload, picture=picture)) for task in tasks)
+
+
+def _corrupt(work: Work, task: Task, error: CorruptImage) -> Reject:
+    return Reject(
+        key_of=task.key,
+        stage=work.name,
+        input_id=task.input_id,
+        reason="corrupt_image",
+        detail=str(error)[:2000],
+        settings=work.settings,
+    )

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from rpo_cli.errors import RpoError
 from rpo_cli.line.dataset.inputs import dataset_is_current
-from rpo_cli.line.evaluation.models import evaluated, finished, trained_on
-from rpo_cli.line.evaluation.prompts import IN_PASSING, dataset_files
+from rpo_cli.line.evaluation.models import IN_PASSING, dataset_files, evaluated, finished, trained_on
 from rpo_cli.line.imports.sources import (
     KEPT,
     STAGE,

@@ -157,7 +157,7 @@ def test_edit_takes_a_grid_of_strengths(rpo, tmp_path, monkeypatch):
 )
 def test_a_dry_run_plans_the_steps_that_a_run_would_walk(rpo, calls, tmp_path, monkeypatch, words, steps):
     planned = []
-    monkeypatch.setattr("rpo_cli.line.run_plan.forecast", lambda line, steps: planned.append(steps) or [])
+    monkeypatch.setattr("rpo_cli.line.dry_run.forecast", lambda line, steps: planned.append(steps) or [])
 
     assert rpo("run", tmp_path, "--preset", "shapes", *words, "--dry-run").code == 0
 

@@ -15,7 +15,7 @@ from rpo_cli.exchange.dataset import Side, SplitFiles, commit, schema, to_row, w
 from rpo_cli.files import disk_errors
 from rpo_cli.pictures import encode_png
 from rpo_cli.records import Pair, content_key
-from rpo_cli.stages.split import split_of
+from rpo_cli.text import split_of
 
 PICK_A_PIC = {
     "jpg_0": "binary",

@@ -11,7 +11,7 @@ from PIL import Image
 from rpo_cli import open_line
 from rpo_cli.line.work import base
 from rpo_cli.line.work.generate import take_prompts
-from rpo_cli.stages.split import split_of
+from rpo_cli.text import split_of
 from tests.adapters import write_adapter
 
 STEP = 51  # grey levels that each stand-in adapter adds: a fifth of the way to white

@@ -37,7 +37,7 @@ from rpo_cli.line.training import fine_tune
 from rpo_cli.line.work.generate import generate_work, parent_prompts
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, ImageData, RewardScore
-from rpo_cli.stages.split import split_of
+from rpo_cli.text import split_of
 from rpo_cli.train.compose import composed
 from rpo_cli.train.data.pairs import TrainingPair
 

@@ -10,6 +10,7 @@ from rpo_cli.errors import UsageError
 from rpo_cli.line.imports.sources import imported_feedback
 from rpo_cli.line.merge import merge
 from rpo_cli.line.preflight import preflight
+from rpo_cli.line.stage import hydrate
 from rpo_cli.line.status import status
 from rpo_cli.line.steps import works
 from rpo_cli.line.work import base
@@ -17,7 +18,6 @@ from rpo_cli.line.work.base import reject_reasons
 from rpo_cli.line.work.critique import critique_work
 from rpo_cli.line.work.edit import check_counter_edits, counter_notes, edit_work
 from rpo_cli.line.work.generate import generate_work, take_prompts
-from rpo_cli.line.work.pictures import hydrate
 from rpo_cli.line.work.score import score_works
 from rpo_cli.pictures import encode_png
 from rpo_cli.protocols import Task

@@ -22,8 +22,7 @@ from rpo_cli.stages.candidates import Candidate
 from rpo_cli.stages.differences import Difference, measure
 from rpo_cli.stages.margins import Scale
 from rpo_cli.stages.pairs import COLUMNS, candidates
-from rpo_cli.stages.people import VERDICT_COLUMNS, Said, consensus, opinion_on
-from rpo_cli.stages.verdicts import decide
+from rpo_cli.stages.verdicts import VERDICT_COLUMNS, Said, consensus, decide, opinion_on
 from rpo_cli.store import Store
 
 CHUNK = 64

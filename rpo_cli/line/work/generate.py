@@ -20,8 +20,7 @@ from rpo_cli.line.work.base import (
     once,
     settings_group,
 )
-from rpo_cli.line.work.model_checks import check_generator, check_scheduler
-from rpo_cli.line.worlds import warn_of_words
+from rpo_cli.line.work.model_checks import check_generator, check_scheduler, warn_of_words
 from rpo_cli.protocols import Stage, Task
 from rpo_cli.records import Image, canonical_json, content_key
 from rpo_cli.scopes import GENERATOR

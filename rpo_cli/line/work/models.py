@@ -12,10 +12,15 @@ from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.adapters import ADAPTER, adapter_file, held
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.identity import CONFIGS, ModelIdentity, served
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.critics import SERVED, code_settings, required
+from rpo_cli.line.work.critics import (
+    SERVED,
+    code_settings,
+    required,
+)
 from rpo_cli.recipes import recipe, serving
 from rpo_cli.recipes.kinds import CONTROLNET, SD, Recipe
 from rpo_cli.scopes import GENERATOR, HANGS
@@ -236,3 +241,10 @@ def _downloaded(model: ModelIdentity, name: str) -> Path | None:
         return None
     except HfHubHTTPError as error:
         raise RpoError(f"{model.ref}: the hub does not give {name}: {error}", "try again later") from error
+
+
+def model_of(line: Line, settings: TrainSettings) -> tuple[str, str | None]:
+    """Folder or hub id of what is tuned, and its revision as the settings name it."""
+    generate = line.settings.generate
+    model = settings.model or required(generate.generator, "train.model")
+    return model, generate.revision if settings.model is None else None
