@@ -9,7 +9,7 @@ import pytest
 from rpo_cli.pictures import decode
 from rpo_cli.store import open_store
 from tests.reviewed import make_run, pair_of, verdicts
-from tests.test_parts import injected, tiny_disk
+from tests.test_files import injected, tiny_disk
 
 EVIL = "<script>alert(1)</script> \" onload=x ' {{7*7}} \x1b[31m \u202eevil \x00" + "long" * 3000
 
