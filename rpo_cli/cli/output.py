@@ -48,14 +48,14 @@ class Output:
     """How one command speaks."""
 
     mode: Mode
-    said: list[str] = field(default_factory=list)  # notes of this command, which --json tells too
+    notes: list[str] = field(default_factory=list)  # of this command, which --json tells too
 
     def observer(self) -> Observer:
         """Draws progress: a bar on a terminal, a line now and then elsewhere; keeps what is noted."""
         if self.mode == "quiet":
             return Silent()
         lines = Lines(lambda text: write(f"{text}\n", sys.stderr))
-        return Noting(Bar() if sys.stderr.isatty() else lines, self.said)
+        return Noting(Bar() if sys.stderr.isatty() else lines, self.notes)
 
     def result(self, data: Any, text: str, *, essence: str = "") -> None:
         """A command's one result: `data` as JSON, `text` for people, `essence` for --quiet scripts."""
@@ -63,9 +63,9 @@ class Output:
         if self.mode == "json":
             # ASCII: a control character in the data stays data, and every terminal can show it
             found = plain(data)
-            if self.said and isinstance(found, dict):
-                told = dict.fromkeys([*found.get("notes", ()), *self.said])  # a report may hold some itself
-                found = {**found, "notes": list(told)}
+            if self.notes and isinstance(found, dict):
+                # a report may hold some itself
+                found = {**found, "notes": list(dict.fromkeys([*found.get("notes", ()), *self.notes]))}
             said = json.dumps(found, indent=2, allow_nan=False)
         if said:
             write(f"{said}\n", sys.stdout)

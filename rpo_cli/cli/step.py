@@ -58,10 +58,10 @@ def _config(context: typer.Context) -> str:
 def console(context: typer.Context) -> Output:
     """The output mode; --json and --quiet count before the command and after it."""
     flags: list[dict[str, Any]] = [context.find_root().params, context.params]
-    said: list[str] = context.find_root().meta.setdefault("rpo.said", [])
+    notes: list[str] = context.find_root().meta.setdefault("rpo.notes", [])
     if any(flag.get("json") for flag in flags):
-        return Output("json", said)
-    return Output("quiet" if any(flag.get("quiet") for flag in flags) else "human", said)
+        return Output("json", notes)
+    return Output("quiet" if any(flag.get("quiet") for flag in flags) else "human", notes)
 
 
 def opened(context: typer.Context, section: str, *, create: bool = True) -> "Line":

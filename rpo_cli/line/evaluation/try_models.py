@@ -229,7 +229,7 @@ def _drawn(lines: Lines, texts: Sequence[str], seeds: int, said: str) -> bytes:
         Row(text, [[cells[label][number * seeds + index] for label in lines] for index in range(seeds)])
         for number, text in enumerate(texts)
     ]
-    return encode_png(draw(rows, list(lines), said=said, side=side))
+    return encode_png(draw(rows, list(lines), sampling=said, side=side))
 
 
 def _pictures(line: Line, side: int) -> list[Picture | None]:
