@@ -14,7 +14,7 @@ from rpo_cli.recipes.training import NUMBERS
 from rpo_cli.recipes.weights import WEIGHTS
 from rpo_cli.resolve import resolve
 from rpo_cli.settings_checks import setting_names
-from rpo_cli.train.compose import composed
+from rpo_cli.train.composition import composed
 
 # preset → its family, its generator's recipe, its editor's
 FAMILIES = {

@@ -11,8 +11,8 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from rpo_cli.train.diffusion import NoiseSchedule, add_noise, image_errors, target
-from rpo_cli.train.objectives.errors import Errors
+from rpo_cli.train.noise import NoiseSchedule, add_noise, image_errors, target
+from rpo_cli.train.objectives.objective import Errors
 from rpo_cli.train.objectives.presets import DPO
 from tests.closeness import assert_close
 

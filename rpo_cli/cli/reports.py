@@ -21,12 +21,11 @@ if TYPE_CHECKING:
     from rpo_cli.line.run import RunReport
     from rpo_cli.line.stage import StageReport
     from rpo_cli.line.work.base import StagePlan
-    from rpo_cli.train.compose import BetaAdvice
+    from rpo_cli.train.composition import BetaAdvice
     from rpo_cli.train.look_ahead.plan import TrainPlan
-    from rpo_cli.train.look_ahead.prepare import Prepared
     from rpo_cli.train.look_ahead.probe import TrainProbe
     from rpo_cli.train.online.look_ahead import OnlinePlan, OnlineProbe
-    from rpo_cli.train.run import TrainReport
+    from rpo_cli.train.run import Prepared, TrainReport
 
 MOST = 20  # names that are told one by one
 

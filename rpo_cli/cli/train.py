@@ -112,8 +112,7 @@ def looked(line: "Line", plan: bool) -> None:
 def tell_age(line: "Line") -> None:
     """A note where the dataset to be trained on is no longer what build-pairs would make."""
     from rpo_cli.line.status import is_current
-    from rpo_cli.train.compose import composed
-    from rpo_cli.train.online.compose import is_online
+    from rpo_cli.train.composition import composed, is_online
 
     settings = line.settings.train
     if launched().rank or settings.dataset is not None or is_online(settings):
@@ -135,7 +134,7 @@ def act(
     from rpo_cli.line import training
     from rpo_cli.line.online import plan_online, probe_online
     from rpo_cli.line.rounds.checks import in_rounds
-    from rpo_cli.train.online.compose import is_online
+    from rpo_cli.train.composition import is_online
 
     if launched().rank and not in_rounds(line):  # the first process speaks, and looks ahead alone
         if not (plan or prepare or suggest_beta or probe):

@@ -23,10 +23,10 @@ from rpo_cli.line.work.models import drawn_by, model_of
 from rpo_cli.protocols import Reward
 from rpo_cli.store import open_store
 from rpo_cli.text import split_of
+from rpo_cli.train.composition import ONLINE_HINT, composed_online
+from rpo_cli.train.inputs import OnlineInputs, Rewards
 from rpo_cli.train.objectives.online import OF_PAIRS, OnlineObjective
-from rpo_cli.train.online.compose import HINT, composed_online
 from rpo_cli.train.online.run import train_online
-from rpo_cli.train.origin import Rewards
 from rpo_cli.train.run import TrainReport
 
 if TYPE_CHECKING:
@@ -43,11 +43,11 @@ def fine_tune_online(line: Line) -> TrainReport:
         UsageError: no model, prompts or rewards.
     """
     settings, online = own_online_settings(line)
-    arguments = _arguments(line, settings, online)
+    inputs = _inputs(line, settings, online)
     if launched().rank:
-        return train_online(settings, online, **{**arguments, "observer": None})
+        return train_online(inputs)
     with line.store.lock(f"train-{settings.name}"), line.recorded(training=True):
-        return train_online(settings, online, **arguments)
+        return train_online(inputs, line.observer)
 
 
 def probe_online(line: Line, batches: int) -> "OnlineProbe":
@@ -60,27 +60,28 @@ def probe_online(line: Line, batches: int) -> "OnlineProbe":
     from rpo_cli.train.online.look_ahead import probe_online as probe_training
 
     settings, online = own_online_settings(line)
-    return probe_training(settings, online, batches, **_arguments(line, settings, online))
+    return probe_training(_inputs(line, settings, online), batches, line.observer)
 
 
-def _arguments(line: Line, settings: TrainSettings, online: OnlineSettings) -> dict[str, Any]:
-    """Everything but the settings that a training takes."""
+def _inputs(line: Line, settings: TrainSettings, online: OnlineSettings) -> OnlineInputs:
+    """What a training is made from."""
     run = line.settings.run
     model, revision = model_of(line, settings)
     identity = line.identity(model, revision)
-    return {
-        "prompts": _prompts(line),
-        "rewards": _rewards(line, online),
-        "model": model,
-        "revision": identity.commit,
-        "model_identity": identity.revision,
-        "out": line.store.path("train", settings.name),
-        "seed": run.seed if settings.seed is None else settings.seed,
-        "device": run.device,
-        "negative_prompt": line.settings.generate.negative_prompt or "",
-        "threads": run.threads,
-        "observer": line.observer,
-    }
+    return OnlineInputs(
+        settings,
+        online,
+        prompts=_prompts(line),
+        rewards=_rewards(line, online),
+        model=model,
+        revision=identity.commit,
+        model_identity=identity.revision,
+        out=line.store.path("train", settings.name),
+        seed=run.seed if settings.seed is None else settings.seed,
+        device=run.device,
+        negative_prompt=line.settings.generate.negative_prompt or "",
+        threads=run.threads,
+    )
 
 
 def _prompts(line: Line) -> list[tuple[str, str]]:
@@ -147,7 +148,7 @@ def own_online_settings(line: Line) -> tuple[TrainSettings, OnlineSettings]:
     except SettingsError as error:
         problems += error.problems
     if problems:
-        raise SettingsError("settings", problems, HINT)
+        raise SettingsError("settings", problems, ONLINE_HINT)
     return settings, online
 
 

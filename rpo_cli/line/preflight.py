@@ -26,7 +26,7 @@ from rpo_cli.line.work.models import model_of
 from rpo_cli.line.work.score import check_rewards
 from rpo_cli.registry import ENGINE_NEEDS
 from rpo_cli.scopes import CRITIC, EDITOR, GENERATOR, MODEL, REWARDS
-from rpo_cli.train.online.compose import is_online
+from rpo_cli.train.composition import is_online
 
 # setting that names a model → the option that does
 OPTIONS = {

@@ -1,7 +1,8 @@
 """train: the run's dataset → an adapter or a UNet in RUN/train/<name>, with numbers that nobody gave."""
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rpo_cli.compute import launched, pick_device
 from rpo_cli.config import TrainSettings
@@ -16,15 +17,14 @@ from rpo_cli.line.work.models import model_of, pipeline_index
 from rpo_cli.recipes.training import Number, family_of_pipeline, numbers_of
 from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import open_store
+from rpo_cli.train.composition import is_online
 from rpo_cli.train.data.pairs import training_rows
-from rpo_cli.train.look_ahead.prepare import Prepared, prepare_cache, propose_beta
-from rpo_cli.train.online.compose import is_online
-from rpo_cli.train.origin import Embedder, Start
-from rpo_cli.train.run import TrainReport
+from rpo_cli.train.inputs import Embedder, Start, TrainInputs
+from rpo_cli.train.run import Prepared, TrainReport, prepare_cache
 from rpo_cli.train.run import train as train_model
 
 if TYPE_CHECKING:
-    from rpo_cli.train.compose import BetaAdvice
+    from rpo_cli.train.composition import BetaAdvice
     from rpo_cli.train.look_ahead.plan import TrainPlan
     from rpo_cli.train.look_ahead.probe import TrainProbe
 
@@ -36,7 +36,7 @@ def with_numbers(line: Line, settings: TrainSettings) -> TrainSettings:
 
     A beta that nobody has published for the two is told.
     """
-    from rpo_cli.train.compose import composed
+    from rpo_cli.train.composition import composed
 
     family, objective = family_of(line, settings), composed(settings)
     found = numbers_of(family, settings.method, full=settings.full, beta=objective.default_beta)
@@ -53,7 +53,7 @@ def with_numbers(line: Line, settings: TrainSettings) -> TrainSettings:
 
 def origins_of(line: Line, settings: TrainSettings) -> dict[str, str]:
     """Setting of `[train]` that `with_numbers` fills → where its number is from."""
-    from rpo_cli.train.compose import composed
+    from rpo_cli.train.composition import composed
 
     family, own = family_of(line, settings), composed(settings).default_beta
     found = numbers_of(family, settings.method, full=settings.full, beta=own)
@@ -98,18 +98,18 @@ def fine_tune(line: Line, start: Start | None = None) -> TrainReport:
     if is_online(line.settings.train):
         return fine_tune_online(line)
     settings = own_settings(line)
-    arguments = _arguments(line, settings) | {"start": start}
+    inputs = replace(_checked_inputs(line, settings), start=start)
     if line.store.path("train", settings.name, "rounds").exists():
         raise UsageError(
             f"training '{settings.name}' was made in rounds",
             "pass --rounds to go on with it, or give this one a name of its own with --name",
         )
     if launched().rank:
-        return train_model(settings, **{**arguments, "observer": None})
+        return train_model(inputs)
     with line.store.lock(f"train-{settings.name}"), line.recorded(training=True):
         if start is None and not line.store.files.exists(f"train/{settings.name}/done.json"):
             warn_of_pairs(line, settings, training_rows(dataset_of(line, settings)))
-        return train_model(settings, **arguments)
+        return train_model(inputs, line.observer)
 
 
 def suggest_beta(line: Line) -> "BetaAdvice":
@@ -119,9 +119,10 @@ def suggest_beta(line: Line) -> "BetaAdvice":
         SettingsError: settings that contradict the method.
         UsageError: the run has no dataset yet, or the method's β is no scale of denoising errors.
     """
+    from rpo_cli.train.look_ahead.probe import propose_beta
+
     _refuse_online(line, "--suggest-beta")
-    settings = own_settings(line)
-    return propose_beta(settings, **_arguments(line, settings))
+    return propose_beta(_checked_inputs(line, own_settings(line)), line.observer)
 
 
 def prepare(line: Line) -> Prepared:
@@ -132,8 +133,7 @@ def prepare(line: Line) -> Prepared:
         UsageError: the run has no dataset yet.
     """
     _refuse_online(line, "--prepare")
-    settings = own_settings(line)
-    return prepare_cache(settings, **_arguments(line, settings))
+    return prepare_cache(_checked_inputs(line, own_settings(line)), line.observer)
 
 
 def probe(line: Line, steps: int) -> "TrainProbe":
@@ -151,7 +151,7 @@ def probe(line: Line, steps: int) -> "TrainProbe":
         raise UsageError(
             "--probe times steps on a dataset, and rounds make theirs as they go", "leave out --rounds"
         )
-    return probe_training(settings, steps, **_arguments(line, settings))
+    return probe_training(_checked_inputs(line, settings), steps, line.observer)
 
 
 def plan(line: Line) -> "TrainPlan":
@@ -188,7 +188,7 @@ def check_layouts(line: Line) -> None:
         UsageError: see `train.export.require_layouts`.
     """
     from rpo_cli.train.export.layouts import require_layouts
-    from rpo_cli.train.families import open_family
+    from rpo_cli.train.families.family import open_family
 
     settings = own_settings(line)
     model, revision = model_of(line, settings)
@@ -197,38 +197,41 @@ def check_layouts(line: Line) -> None:
 
 def add_layouts(line: Line, adapter: Path) -> None:
     """Write the layouts (`train.export`) that a finished LoRA lacks."""
-    from rpo_cli.compute import pick_device
     from rpo_cli.train.loop import add_exports
-    from rpo_cli.train.prepare import Inputs
 
-    settings, run = own_settings(line), line.settings.run
-    model, revision = model_of(line, settings)
-    identity = line.identity(model, revision)
-    where = (adapter, model, identity.commit, identity.revision, "", adapter, adapter, adapter)
-    add_exports(Inputs(settings, *where, run.seed, pick_device(run.device)), run.threads)
+    inputs = _inputs(line, own_settings(line))
+    add_exports(replace(inputs, device=pick_device(inputs.device)), adapter)
 
 
-def _arguments(line: Line, settings: TrainSettings) -> dict[str, Any]:
-    """Everything but the settings that a training takes."""
+def _checked_inputs(line: Line, settings: TrainSettings) -> TrainInputs:
+    """What a training on a dataset that is there is made from.
+
+    Raises:
+        UsageError: the run has no dataset yet.
+    """
+    inputs = _inputs(line, settings)
+    if settings.dataset is None:
+        _sweep(line, inputs.dataset)
+    return replace(inputs, embedder=_embedder(line, settings))
+
+
+def _inputs(line: Line, settings: TrainSettings) -> TrainInputs:
+    """What a training is made from, without an embedder; whether its dataset is there is not asked."""
     run = line.settings.run
     model, revision = model_of(line, settings)
-    dataset = dataset_of(line, settings)
-    if settings.dataset is None:
-        _sweep(line, dataset)
     identity = line.identity(model, revision)
-    return {
-        "dataset": dataset,
-        "model": model,
-        "revision": identity.commit,
-        "model_identity": identity.revision,
-        "out": line.store.path("train", settings.name),
-        "cache": line.store.path("cache"),
-        "seed": run.seed if settings.seed is None else settings.seed,
-        "device": run.device,
-        "threads": run.threads,
-        "observer": line.observer,
-        "embedder": _embedder(line, settings),
-    }
+    return TrainInputs(
+        settings,
+        dataset=dataset_of(line, settings),
+        model=model,
+        revision=identity.commit,
+        model_identity=identity.revision,
+        out=line.store.path("train", settings.name),
+        cache=line.store.path("cache"),
+        seed=run.seed if settings.seed is None else settings.seed,
+        device=run.device,
+        threads=run.threads,
+    )
 
 
 def dataset_of(line: Line, settings: TrainSettings) -> Path:
@@ -269,7 +272,7 @@ def own_settings(line: Line) -> TrainSettings:
     Raises:
         SettingsError: every setting that contradicts the method.
     """
-    from rpo_cli.train.compose import composed
+    from rpo_cli.train.composition import composed
 
     settings = line.settings.train
     if is_online(settings):
@@ -286,7 +289,7 @@ def own_settings(line: Line) -> TrainSettings:
 
 def _embedder(line: Line, settings: TrainSettings) -> Embedder | None:
     """The CLIP model that the settings or the rewards name, for a method that needs one."""
-    from rpo_cli.train.compose import composed
+    from rpo_cli.train.composition import composed
 
     model = settings.embedder or dict(reward_models(line)).get("clip")
     if model is None or not composed(settings).needs_embedder:

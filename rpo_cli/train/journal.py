@@ -11,10 +11,16 @@ import torch
 from torch import Tensor
 
 from rpo_cli.config import LoggerName, TrainSettings
-from rpo_cli.train.data.storage import storage_errors, write_atomically
 from rpo_cli.train.objectives.components import clipped_shares
-from rpo_cli.train.objectives.errors import Errors, ranks
-from rpo_cli.train.objectives.objective import SALESFORCE, Objective, implicit_accuracy, implicit_margin
+from rpo_cli.train.objectives.objective import (
+    SALESFORCE,
+    Errors,
+    Objective,
+    implicit_accuracy,
+    implicit_margin,
+    ranks,
+)
+from rpo_cli.train.storage import storage_errors, write_atomically
 
 Numbers = dict[str, float]
 CLOCK = (

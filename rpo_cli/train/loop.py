@@ -12,18 +12,16 @@ from torch import Tensor
 from rpo_cli.compute import set_threads
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
-from rpo_cli.train import checkpoint
-from rpo_cli.train.average import Average
-from rpo_cli.train.compose import scale_line
+from rpo_cli.train.composition import scale_line
 from rpo_cli.train.data.latents import tell_too_long
 from rpo_cli.train.distributed.process_group import ALONE, World, gather_errors
-from rpo_cli.train.draws import validation_draw
 from rpo_cli.train.export.layouts import add_layouts, export, portable_name, require_layouts
-from rpo_cli.train.export.start import begin, export_reference
-from rpo_cli.train.families import open_family
-from rpo_cli.train.families.contract import Family
+from rpo_cli.train.export.lora_files import export_reference, start_from
+from rpo_cli.train.families.family import Family, open_family
 from rpo_cli.train.families.folder import Folder
-from rpo_cli.train.job import Job, State
+from rpo_cli.train.inputs import OnlineInputs, TrainInputs
+from rpo_cli.train.item_errors import with_references
+from rpo_cli.train.job import Job, State, prepare
 from rpo_cli.train.journal import (
     Journal,
     MetricsFile,
@@ -34,12 +32,11 @@ from rpo_cli.train.journal import (
     summarise,
 )
 from rpo_cli.train.look_ahead.plan import ideal_seconds
-from rpo_cli.train.objectives.errors import Errors, join
-from rpo_cli.train.policy import Policy, build_policy, make_optimiser, weight_dtype
-from rpo_cli.train.prepare import Inputs, prepare
-from rpo_cli.train.references import with_references
+from rpo_cli.train.noise import validation_draw
+from rpo_cli.train.objectives.objective import Errors, join
+from rpo_cli.train.policy import Average, Policy, build_policy, load_texts, make_optimiser, weight_dtype
 from rpo_cli.train.step import forward, in_memory, timed_step
-from rpo_cli.train.texts import load_texts
+from rpo_cli.train.storage import latest_checkpoint, restore_checkpoint, save_checkpoint, weights_digest
 
 VALIDATION_ITEMS = 128  # fixed draws; small splits are drawn several times, large ones in part
 
@@ -78,14 +75,14 @@ ENDS = ("train, first", "train, last", "validation, first", "validation, last")
 
 
 def run_training(
-    inputs: Inputs, threads: int, observer: Observer, world: World = ALONE
+    inputs: TrainInputs, world: World = ALONE, *, observer: Observer
 ) -> tuple[int, list[Numbers]]:
     """Train to the end and export; the first process writes all files.
 
     Returns:
         The number of training pairs, and the numbers that `ENDS` names; {} at all but the first process.
     """
-    set_threads(threads)
+    set_threads(inputs.threads)
     family = open_family(inputs.model, inputs.revision)
     family.check()
     require_layouts(inputs.settings, family)
@@ -100,7 +97,7 @@ def run_training(
     return len(job.pairs), numbers
 
 
-def opened(inputs: Inputs, state: State, world: World) -> Journal:
+def opened(inputs: TrainInputs, state: State, world: World) -> Journal:
     """Where the numbers go, without those of steps that will be made again."""
     if not world.leads:
         return Journal(None)
@@ -111,7 +108,7 @@ def opened(inputs: Inputs, state: State, world: World) -> Journal:
     return journal
 
 
-def ready(inputs: Inputs, family: Family, observer: Observer, world: World) -> tuple[Job, State]:
+def ready(inputs: TrainInputs, family: Family, observer: Observer, world: World) -> tuple[Job, State]:
     """Everything cached, the model loaded, and the state where an earlier call left it.
 
     Raises:
@@ -131,7 +128,7 @@ def ready(inputs: Inputs, family: Family, observer: Observer, world: World) -> t
     policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device, texts)
     with world.first():
         job = with_references(job, policy, inputs.model_identity, inputs.cache, observer)
-    anchor = begin(policy, family, inputs.start) if inputs.start else None
+    anchor = start_from(policy, family, inputs.start) if inputs.start else None
     job = replace(job, starts_equal=inputs.start is None or inputs.start.adapter == inputs.start.reference)
     state = start_or_resume(job, policy, inputs.out, anchor)
     if world.size > 1:
@@ -139,12 +136,12 @@ def ready(inputs: Inputs, family: Family, observer: Observer, world: World) -> t
             inputs.settings.model_dump(mode="json", exclude={"processes"}),
             inputs.model_identity,
         ]
-        what += [inputs.dataset_identity, inputs.seed, state.step, checkpoint.digest(policy.parameters)]
+        what += [inputs.dataset_identity, inputs.seed, state.step, weights_digest(policy.parameters)]
         world.agree(content_key(*what))
     return job, state
 
 
-def finish(inputs: Inputs, job: Job, state: State, ends: dict[str, Numbers]) -> None:
+def finish(inputs: TrainInputs, job: Job, state: State, ends: dict[str, Numbers]) -> None:
     """Export what was trained."""
     facts = {
         "model": portable_name(inputs.model),
@@ -154,24 +151,24 @@ def finish(inputs: Inputs, job: Job, state: State, ends: dict[str, Numbers]) -> 
         "seed": inputs.seed,
         **({"start": inputs.start.identity} if inputs.start else {}),
     }
-    result = inputs.out / job.family.component if job.settings.full else inputs.result
+    result = inputs.out / (job.family.component if job.settings.full else "adapter")
     with exported_weights(state):
         export(result, state.policy, job.family, job.settings, job.objective, facts, ends)
     if inputs.start is not None and inputs.start.keep_reference and state.anchor is not None:
         export_reference(inputs.out / "reference", state.policy, job.family, state.anchor)
 
 
-def add_exports(inputs: Inputs, threads: int) -> None:
+def add_exports(inputs: TrainInputs | OnlineInputs, adapter: Path) -> None:
     """Write the layouts that a finished LoRA lacks."""
-    set_threads(threads)
+    set_threads(inputs.threads)
     settings = inputs.settings
     family = open_family(inputs.model, inputs.revision)
     require_layouts(settings, family)
     denoiser = family.load_denoiser(weight_dtype(settings))
     texts = load_texts(family, settings, inputs.device)
     policy = build_policy(denoiser, settings, family.lora_targets, inputs.seed, inputs.device, texts)
-    lacking = [layout for layout in settings.export if not (inputs.result / layout).exists()]
-    add_layouts(inputs.result, lacking, policy, family, settings)
+    lacking = [layout for layout in settings.export if not (adapter / layout).exists()]
+    add_layouts(adapter, lacking, policy, family, settings)
 
 
 def start_line(job: Job) -> str:
@@ -203,8 +200,8 @@ def start_or_resume(job: Job, policy: Policy, out: Path, anchor: Average | None 
         anchor = Average(policy.parameters, 0.0)
     size = min(settings.batch_size, settings.global_batch)
     state = State(policy, optimiser, scaler, size, average=average, anchor=anchor)
-    if (path := checkpoint.latest(out)) is not None:
-        state.step = checkpoint.restore(path, policy.parameters, optimiser, scaler, averages(state))
+    if (path := latest_checkpoint(out)) is not None:
+        state.step = restore_checkpoint(path, policy.parameters, optimiser, scaler, averages(state))
     return state
 
 
@@ -258,4 +255,4 @@ def loop(job: Job, state: State, journal: Journal, out: Path, observer: Observer
         due = last or (state.step % settings.save_every == 0 and not state.skipped)
         if due and job.world.leads:  # all hold the same; draws have no state
             parameters = state.policy.parameters
-            checkpoint.save(out, state.step, parameters, state.optimiser, state.scaler, averages(state))
+            save_checkpoint(out, state.step, parameters, state.optimiser, state.scaler, averages(state))

@@ -1,26 +1,118 @@
-"""What is trained and what it is compared with, its optimiser, and the packages that settings need."""
+"""What is trained and what it is compared with: denoiser and text encoders, and their running averages.
+
+The pipeline's own `encode_prompt` encodes here too, in float32 and with its adapters as they are: on for
+the policy, off for the reference. So before the first step embeddings are those of generation.
+
+Source of the averages' warm-up: diffusers.training_utils.EMAModel.
+"""
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
 from itertools import chain
 from typing import Any
 
+import diffusers
 import torch
+import transformers
 from peft import LoraConfig
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from rpo_cli import installing
 from rpo_cli.config import TrainSettings
-from rpo_cli.errors import MissingDependency
+from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.records import row_seed
-from rpo_cli.train.diffusion import seeded
-from rpo_cli.train.texts import TARGETS, Texts, parameter_name
+from rpo_cli.train.families.family import Family
+from rpo_cli.train.families.folder import Condition, Encoders, Folder, quiet
+from rpo_cli.train.noise import seeded
+
+# attention projections of CLIP, as the public diffusion LoRA scripts have it
+TARGETS = ("q_proj", "k_proj", "v_proj", "out_proj")
+INNER = "text_model."  # of CLIP's modules, in every published LoRA; transformers 5 leaves it out
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What turns captions into conditions, with gradient.
+
+    Attributes:
+        names: of the pipeline's text encoders.
+    """
+
+    encoders: Encoders
+    names: tuple[str, ...]
+
+    @property
+    def modules(self) -> dict[str, Any]:
+        return {name: getattr(self.encoders.pipe, name) for name in self.names}
+
+    def condition(self, captions: Sequence[str], width: int) -> Condition:
+        """Of a batch whose K·B rows have K = `width` pictures an item, the best of every item first.
+
+        A caption is encoded once for its item, whatever the others are, so that the shape of the encoders'
+        batch is that of the step.
+        """
+        own = list(captions[: len(captions) // width])
+        with quiet():
+            found = self.encoders.embed(self.encoders.pipe, own)
+        return {part: torch.cat([value] * width) for part, value in found.items()}
+
+
+def require_texts(settings: TrainSettings, family: Family) -> None:
+    """Refuse to train text encoders of a family whose conditions are not made that way.
+
+    Raises:
+        UsageError: it is such a family.
+    """
+    if settings.text_encoder and family.texts is None:
+        raise UsageError(
+            f"train.text_encoder: the text encoders of a {family.pipeline} are not trained",
+            "leave out --text-encoder: adapters on the denoiser alone are what this family's trainers make",
+        )
+
+
+def load_texts(family: Family, settings: TrainSettings, device: str) -> Texts | None:
+    """The text encoders of a training that has adapters on them too, frozen and in float32."""
+    if not settings.text_encoder or family.texts is None:
+        return None
+    encoders = family.load_encoders(device)
+    encoders.pipe.vae = None  # latents are in the cache
+    return _frozen(Texts(encoders, family.texts.names))
+
+
+def blank_texts(family: Family, settings: TrainSettings, folder: Folder) -> Texts | None:
+    """The same on the meta device: shapes only, from configurations."""
+    if not settings.text_encoder or family.texts is None:
+        return None
+    index, loader = folder.index(), getattr(diffusers, family.pipeline)
+    parts: dict[str, Any] = dict.fromkeys(loader._get_signature_keys(loader)[0])
+    for name in family.texts.names:
+        tokenizer = name.replace("text_encoder", "tokenizer")
+        parts[tokenizer] = folder.part(tokenizer, getattr(transformers, index[tokenizer][1]))
+        kind = getattr(transformers, index[name][1])
+        with torch.device("meta"):
+            parts[name] = kind(folder.part(name, kind.config_class)).eval()
+    with quiet():
+        encoders = Encoders(loader(**parts), family.texts.embed, {}, 0)
+    return _frozen(Texts(encoders, family.texts.names))
+
+
+def parameter_name(encoder: str, name: str) -> str:
+    """A weight of a text encoder, by one name whatever the version of transformers calls it."""
+    return f"{encoder}.{INNER}{name.removeprefix(INNER)}"
+
+
+def _frozen(texts: Texts) -> Texts:
+    for module in texts.modules.values():
+        assert isinstance(module, nn.Module)
+        module.requires_grad_(False)
+    return texts
+
 
 EIGHT_BIT = "bitsandbytes"
 
@@ -157,12 +249,6 @@ def _autocast(dtype: str, device: str) -> Callable[[], AbstractContextManager[ob
     return lambda: torch.autocast(kind, DTYPES[dtype], enabled=dtype != "float32")
 
 
-# of a parameter's state, by name: the step, AdamW's moments, Adafactor's sums of squares, 8-bit moments
-# with their maps and the scales of their blocks
-FLOATS = ("step", "exp_avg", "exp_avg_sq", "row_var", "col_var", "variance")
-STATE = (*FLOATS, "state1", "state2", "qmap1", "qmap2", "absmax1", "absmax2")
-
-
 def make_optimiser(parameters: Iterable[nn.Parameter], settings: TrainSettings) -> torch.optim.Optimizer:
     """Over `parameters`, in their order; the rate is set anew before every step."""
     rate, decay = settings.learning_rate, settings.weight_decay
@@ -176,9 +262,52 @@ def make_optimiser(parameters: Iterable[nn.Parameter], settings: TrainSettings) 
     return torch.optim.AdamW(parameters, lr=rate, weight_decay=decay, fused=True)
 
 
-def put_state(
-    optimiser: torch.optim.Optimizer, parameter: nn.Parameter, state: Mapping[str, Tensor]
-) -> None:
-    """Give a weight its state back as it was; `load_state_dict` would make floats of 8-bit moments."""
-    moved = {name: value.to(parameter.device) for name, value in state.items() if name != "step"}
-    optimiser.state[parameter] = {**moved, "step": int(state["step"])}
+class Average:
+    """a ← d a + (1 − d) w after every step, d = min(decay, (1 + step) / (10 + step)).
+
+    Attributes:
+        values: the averages by name, float32, each laid out like its weight.
+    """
+
+    def __init__(self, parameters: Mapping[str, nn.Parameter], decay: float) -> None:
+        self._parameters = parameters
+        self._decay = decay
+        self.values: dict[str, Tensor] = {
+            name: parameter.detach().clone() for name, parameter in parameters.items()
+        }
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after optimiser step `step` (from 1)."""
+        self.move(min(self._decay, (1 + step) / (10 + step)))
+
+    @torch.no_grad()
+    def move(self, keep: float) -> None:
+        """a ← keep·a + (1 − keep)·w, without the warm-up of `update`."""
+        for name, parameter in self._parameters.items():
+            self.values[name].lerp_(parameter, 1 - keep)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """The averages in the place of the weights."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, parameter in self._parameters.items():
+            parameter.data, self.values[name] = self.values[name], parameter.data
+
+
+def beside(policy: Policy, anchor: Average) -> Policy:
+    """The policy with the averaged weights as its reference."""
+
+    @contextmanager
+    def reference() -> Iterator[nn.Module]:
+        with anchor.applied():
+            yield policy.unet
+
+    return replace(policy, reference=reference)

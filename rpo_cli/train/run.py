@@ -14,24 +14,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli import registry
-from rpo_cli.compute import launched, pick_device
+from rpo_cli.compute import launched, pick_device, set_threads
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.records import content_key
-from rpo_cli.train.origin import Embedder, Start
+from rpo_cli.train.composition import for_data, require_embedder, settled
+from rpo_cli.train.inputs import Embedder, OnlineInputs, TrainInputs
+from rpo_cli.train.objectives.objective import Objective
 
 if TYPE_CHECKING:
     from rpo_cli.train.distributed.launch import Share
-    from rpo_cli.train.prepare import Inputs
 
 # settings that say when to look, not what to compute
 SCHEDULE_ONLY = frozenset(
     {"name", "model", "save_every", "validate_every", "seed", "export", "loggers", "processes", "dataset"}
 )
 CHECKPOINTS = "checkpoint-*.safetensors"
-# dataset, model, its revision and identity, the dataset's; folders of training, result and cache; seed
-Place = tuple[Path, str, str | None, str, str, Path, Path, Path, int]
 
 
 @dataclass(frozen=True)
@@ -54,36 +53,12 @@ class TrainReport:
     images: int = 0
 
 
-def train(
-    settings: TrainSettings,
-    *,
-    dataset: Path,
-    model: str,
-    revision: str | None,
-    model_identity: str,
-    out: Path,
-    cache: Path,
-    seed: int,
-    device: str,
-    threads: int = 0,
-    observer: Observer | None = None,
-    embedder: Embedder | None = None,
-    start: Start | None = None,
-) -> TrainReport:
-    """Fine-tune `model` on the pairs of `dataset`, going on where an earlier call was cut off.
+def train(inputs: TrainInputs, observer: Observer | None = None) -> TrainReport:
+    """Fine-tune the model on the pairs of the dataset, going on where an earlier call was cut off.
 
     May be killed at any moment: the same call again ends with the bytes of an undisturbed one, on the same
     kind of machine. The caller holds the lock of `out`. Under a launcher every process calls it: the first
     writes the files, the others compute their share and report no numbers.
-
-    Args:
-        dataset: a dataset folder (data/train-*.parquet, data/validation-*.parquet), or one of pictures that
-            were judged one by one (`singles.py`).
-        model: diffusers folder or hub id; `model_identity` is its commit or weight hash.
-        out: RUN/train/<name>. `cache`: RUN/cache.
-        device: a torch device string or "auto". `seed`: of this training, whatever `settings.seed` says.
-        embedder: for methods that compare pictures of several prompts.
-        start: of a training that goes on from another one; None: from the model.
 
     Raises:
         SettingsError: settings that contradict the method.
@@ -92,26 +67,61 @@ def train(
         MissingDependency: a package that the settings need is not installed.
         RpoError: the loss is not finite, or memory is too small for one pair.
     """
-    from rpo_cli.train.compose import for_data, require_embedder, settled
-
-    settings, objective = settled(settings)
-    for_data(objective, settings, dataset)
-    embedder = require_embedder(objective, embedder)
-    result = result_folder(out, settings.full)
-    data = data_of(dataset, out)
-    identity = identity_of(settings, embedder, seed=seed, model=model_identity, dataset=data)
-    identity |= {"start": start.identity} if start else {}
-    report = finished(out, identity, settings.name, result)
-    place = (dataset, model, revision, model_identity, data, out, result, cache, seed)
+    inputs, objective = of_method(inputs)
+    for_data(objective, inputs.settings, inputs.dataset)
+    settings, out = inputs.settings, inputs.out
+    data = data_of(inputs.dataset, out)
+    what = {"seed": inputs.seed, "model": inputs.model_identity, "dataset": data}
+    what |= {"start": inputs.start.identity} if inputs.start else {}
+    identity = identity_of(settings, inputs.embedder, **what)
+    report = finished(out, identity, settings)
     if report is not None:
-        return with_exports(report, settings, place, device, threads)
+        return with_exports(report, inputs)
     begin(settings, out, identity)
-    from rpo_cli.train.prepare import Inputs
-
-    inputs = Inputs(settings, *place, pick_device(device, launched()), embedder, start)
-    report = _trained(inputs, threads, observer or Silent())
+    inputs = replace(inputs, dataset_identity=data, device=pick_device(inputs.device, launched()))
+    report = _trained(inputs, observer or Silent())
     commit(out, identity, report)
     return report
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What a training will find encoded: items of both splits, and the folder of the encodings."""
+
+    pairs: int
+    held_out: int
+    cache: Path
+
+
+def prepare_cache(inputs: TrainInputs, observer: Observer | None = None) -> Prepared:
+    """Encode the pictures and captions of a training, which then loads no encoder; as `train`.
+
+    Raises:
+        SettingsError: settings that contradict the method.
+        UsageError: no training pairs, or a tie.
+        CorruptImage: a picture of the dataset does not decode.
+    """
+    from rpo_cli.train.families.family import open_family
+    from rpo_cli.train.job import prepare
+
+    inputs, _ = of_method(inputs)
+    set_threads(inputs.threads)
+    family = open_family(inputs.model, inputs.revision)
+    family.check()
+    job = prepare(replace(inputs, device=pick_device(inputs.device)), family, observer or Silent())
+    return Prepared(len(job.pairs), len(job.held_out), inputs.cache)
+
+
+def of_method(inputs: TrainInputs) -> tuple[TrainInputs, Objective]:
+    """The inputs with the method's own numbers, and without an embedder that it does not use; the method.
+
+    Raises:
+        SettingsError: settings that contradict the method.
+        UsageError: the method needs an embedder, and there is none.
+    """
+    settings, objective = settled(inputs.settings)
+    embedder = require_embedder(objective, inputs.embedder)
+    return replace(inputs, settings=settings, embedder=embedder), objective
 
 
 def data_of(dataset: Path, out: Path) -> str:
@@ -133,54 +143,47 @@ def saved_identity(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _trained(inputs: "Inputs", threads: int, observer: Observer) -> TrainReport:
+def _trained(inputs: TrainInputs, observer: Observer) -> TrainReport:
     """All processes of a training, from its first missing step to the export."""
     from rpo_cli.train.distributed.launch import crew, threads_each
     from rpo_cli.train.loop import run_training
 
     settings = inputs.settings
-    threads = threads_each(threads, settings.processes)
-    share = partial(_share, inputs, threads)
-    with crew(settings, inputs.device, share) as world:
-        pairs, (first, last, before, after) = run_training(inputs, threads, observer, world)
+    inputs = replace(inputs, threads=threads_each(inputs.threads, settings.processes))
+    with crew(settings, inputs.device, partial(_share, inputs)) as world:
+        pairs, (first, last, before, after) = run_training(inputs, world, observer=observer)
     result = result_folder(inputs.out, settings.full)
     return TrainReport(settings.name, settings.steps, pairs, result, first, last, before, after)
 
 
-def _share(inputs: "Inputs", threads: int, device: str) -> "Share":
+def _share(inputs: TrainInputs, device: str) -> "Share":
     """What a helper on `device` does of a training."""
     from rpo_cli.train.loop import run_training
 
-    return partial(run_training, replace(inputs, device=device), threads, Silent())
+    return partial(run_training, replace(inputs, device=device), observer=Silent())
 
 
-def with_exports(
-    report: TrainReport, settings: TrainSettings, place: Place, device: str, threads: int
-) -> TrainReport:
-    """A finished training, with the layouts (`train.export`) that were asked for since.
-
-    Args:
-        place: of `prepare.Inputs`, from the dataset to the seed.
-    """
+def with_exports(report: TrainReport, inputs: TrainInputs | OnlineInputs) -> TrainReport:
+    """A finished training, with the layouts (`train.export`) that were asked for since."""
+    settings = inputs.settings
     lacking = [layout for layout in settings.export if not (report.adapter / layout).exists()]
     if lacking and not launched().rank:
-        from rpo_cli.train.data.storage import remove_temporaries
         from rpo_cli.train.loop import add_exports
         from rpo_cli.train.policy import require_packages
-        from rpo_cli.train.prepare import Inputs
+        from rpo_cli.train.storage import remove_temporaries
 
         require_packages(settings)
         remove_temporaries(report.adapter.parent)
-        add_exports(Inputs(settings, *place, pick_device(device)), threads)
+        add_exports(replace(inputs, device=pick_device(inputs.device)), report.adapter)
     return report
 
 
 def identity_of(settings: TrainSettings, embedder: Embedder | None, **what: Any) -> dict[str, Any]:
     """Everything that determines the result: what has another identity is another training."""
-    said = settings.model_dump(mode="json", exclude=set(SCHEDULE_ONLY), exclude_none=True)
+    own = settings.model_dump(mode="json", exclude=set(SCHEDULE_ONLY), exclude_none=True)
     code = registry.code_of("objectives", settings.method)
     more = {"embedder": embedder.identity} if embedder else {}
-    return {**said, **more, **({"code": code} if code else {}), **what}
+    return {**own, **more, **({"code": code} if code else {}), **what}
 
 
 def result_folder(out: Path, full: bool) -> Path:
@@ -190,8 +193,9 @@ def result_folder(out: Path, full: bool) -> Path:
     return out / "transformer" if (out / "transformer").exists() else out / "unet"
 
 
-def finished(out: Path, identity: dict[str, Any], name: str, result: Path) -> TrainReport | None:
-    path = out / "done.json"
+def finished(out: Path, identity: dict[str, Any], settings: TrainSettings) -> TrainReport | None:
+    """What a training that is whole has reported; None: it is not whole."""
+    path, result, name = out / "done.json", result_folder(out, settings.full), settings.name
     if not (path.exists() and result.exists()):
         return None
     done = json.loads(path.read_text(encoding="utf-8"))
@@ -210,7 +214,7 @@ def begin(settings: TrainSettings, out: Path, identity: dict[str, Any]) -> None:
 
 
 def claim(out: Path, identity: dict[str, Any], name: str) -> None:
-    from rpo_cli.train.data.storage import remove_temporaries, write_atomically
+    from rpo_cli.train.storage import remove_temporaries, write_atomically
 
     path = out / "settings.json"
     if path.exists() and any(out.glob(CHECKPOINTS)):  # there is work to lose
@@ -237,13 +241,13 @@ def commit(out: Path, identity: dict[str, Any], report: TrainReport) -> None:
     """Tell that the training is whole; the first process alone does."""
     if launched().rank:
         return
-    from rpo_cli.train.data.storage import write_atomically
+    from rpo_cli.train.storage import write_atomically
 
-    unsaid = {"adapter", "skipped", "name", *(() if report.images else ("images",))}
-    told = {key: value for key, value in asdict(report).items() if key not in unsaid}
+    kept_out = {"adapter", "skipped", "name", *(() if report.images else ("images",))}
+    kept = {key: value for key, value in asdict(report).items() if key not in kept_out}
     write_atomically(
         out / "done.json",
-        _json({"key": content_key("train", identity), "identity": identity, "report": told}),
+        _json({"key": content_key("train", identity), "identity": identity, "report": kept}),
     )
     _drop_checkpoints(out)
 

@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,26 +13,24 @@ from rpo_cli.compute import is_out_of_memory
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
+from rpo_cli.train.data.pairs import Item
 from rpo_cli.train.distributed.process_group import gather_errors
-from rpo_cli.train.draws import Draw, assemble, drawn_pair, item_errors, training_draw
+from rpo_cli.train.item_errors import assemble, item_errors
 from rpo_cli.train.job import Job, State
 from rpo_cli.train.journal import FAR_OUT, far_out, summarise
-from rpo_cli.train.objectives.errors import Errors, join, ranks
+from rpo_cli.train.noise import Draw, drawn_pair, training_draw
+from rpo_cli.train.objectives.objective import Errors, join, ranks
 from rpo_cli.train.policy import Policy
-from rpo_cli.train.rankings import Item
-
-if TYPE_CHECKING:
-    pass
 
 OTHER_KERNELS = 0.05  # largest logit before the first step of a compiled model, or with kept references
 
 
-def step_places(job: "Job", step: int) -> list[int]:
+def step_places(job: Job, step: int) -> list[int]:
     """The positions of a step in the order in which they are computed."""
     return by_shape(job, step) if job.objective.group_size == 1 else list(range(job.settings.global_batch))
 
 
-def by_shape(job: "Job", step: int) -> list[int]:
+def by_shape(job: Job, step: int) -> list[int]:
     """The positions of a step, pictures of one shape together: a forward pass takes one shape at a time."""
     total = job.settings.global_batch
 
@@ -43,32 +41,32 @@ def by_shape(job: "Job", step: int) -> list[int]:
     return sorted(range(total), key=shape)
 
 
-def spread_groups(job: "Job") -> bool:
+def spread_groups(job: Job) -> bool:
     """Whether the items of one group are computed by several processes, because groups are too few."""
     group = job.objective.group_size
     return group > 1 and job.settings.global_batch // group < job.world.size
 
 
-def shares(job: "Job") -> list[range]:
+def shares(job: Job) -> list[range]:
     """What each process takes of a step's places: whole groups, unless there are too few of them."""
     group = 1 if spread_groups(job) else job.objective.group_size
     groups = job.world.shares(job.settings.global_batch // group)
     return [range(part.start * group, part.stop * group) for part in groups]
 
 
-def own_draws(job: "Job", step: int) -> list[Draw]:
+def own_draws(job: Job, step: int) -> list[Draw]:
     """Draws of this process's share of a step."""
     places, own = step_places(job, step), shares(job)[job.world.rank]
     total = job.settings.global_batch
     return [training_draw(job.draws, step, places[index], total) for index in own]
 
 
-def gathered(job: "Job", errors: Errors) -> Errors:
+def gathered(job: Job, errors: Errors) -> Errors:
     """Errors of a step's items at each process → of all, in the order of `step_places`."""
     return gather_errors(job.world, errors, [len(part) for part in shares(job)])
 
 
-def accumulate(job: "Job", state: "State") -> list[Errors]:
+def accumulate(job: Job, state: State) -> list[Errors]:
     """Backward through every micro-batch; each item weighs 1/global_batch however the step is split."""
     state.optimiser.zero_grad(set_to_none=True)
     group, draws = job.objective.group_size, own_draws(job, state.step)
@@ -76,7 +74,7 @@ def accumulate(job: "Job", state: "State") -> list[Errors]:
     return [backward(job, state, draws[start : start + size]) for start in range(0, len(draws), size)]
 
 
-def backward(job: "Job", state: "State", draws: Sequence[Draw]) -> Errors:
+def backward(job: Job, state: State, draws: Sequence[Draw]) -> Errors:
     """Add the gradient of some items that couple with no others; returns their errors without it.
 
     A group larger than a forward pass is run twice: once for all its errors, from which the loss gives the
@@ -93,7 +91,7 @@ def backward(job: "Job", state: "State", draws: Sequence[Draw]) -> Errors:
     return errors
 
 
-def measured(job: "Job", state: "State", draws: Sequence[Draw]) -> Errors:
+def measured(job: Job, state: State, draws: Sequence[Draw]) -> Errors:
     """Errors without gradient, in forward passes of the batch size."""
     parts = [forward(job, state.compared, job.pairs, chunk, grad=False) for chunk in _chunks(draws, state)]
     errors = join(parts)
@@ -101,7 +99,7 @@ def measured(job: "Job", state: "State", draws: Sequence[Draw]) -> Errors:
     return errors
 
 
-def slopes(job: "Job", errors: Errors) -> Tensor:
+def slopes(job: Job, errors: Errors) -> Tensor:
     """Gradient of the step's loss by the policy's error of each picture, (K, B)."""
     leaf = replace(errors, policy=errors.policy.clone().requires_grad_())
     loss = job.objective.losses(leaf, job.beta).sum() / job.settings.global_batch
@@ -109,7 +107,7 @@ def slopes(job: "Job", errors: Errors) -> Tensor:
     return ranks(found, errors.width)
 
 
-def carry(job: "Job", state: "State", draws: Sequence[Draw], slope: Tensor) -> None:
+def carry(job: Job, state: State, draws: Sequence[Draw], slope: Tensor) -> None:
     """Run the items again, with gradient, and carry `slope` (K, B) of their errors back to the weights."""
     parts = slope.split(state.batch_size, dim=1)
     for chunk, part in zip(_chunks(draws, state), parts, strict=True):
@@ -117,19 +115,19 @@ def carry(job: "Job", state: "State", draws: Sequence[Draw], slope: Tensor) -> N
         state.scaler.scale((ranks(again, len(part)) * part).sum()).backward()
 
 
-def carry_share(job: "Job", state: "State", errors: Errors) -> None:
+def carry_share(job: Job, state: State, errors: Errors) -> None:
     """This process's share of the gradient, from the errors of all items of the step."""
     state.optimiser.zero_grad(set_to_none=True)
     own = shares(job)[job.world.rank]
     carry(job, state, own_draws(job, state.step), slopes(job, errors)[:, own.start : own.stop])
 
 
-def _chunks(draws: Sequence[Draw], state: "State") -> list[Sequence[Draw]]:
+def _chunks(draws: Sequence[Draw], state: State) -> list[Sequence[Draw]]:
     return [draws[start : start + state.batch_size] for start in range(0, len(draws), state.batch_size)]
 
 
 def forward(
-    job: "Job",
+    job: Job,
     policy: Policy,
     items: Sequence[Item],
     draws: Sequence[Draw],
@@ -158,7 +156,7 @@ def forward(
     return replace(errors, known=job.knowledge.of(draws, items, job.device))
 
 
-def require_equal_start(errors: Errors, job: "Job", step: int = 0) -> None:
+def require_equal_start(errors: Errors, job: Job, step: int = 0) -> None:
     """Before the first step the policy is its reference: exactly, or to 0.05 logits when it runs otherwise.
 
     Raises:

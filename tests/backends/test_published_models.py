@@ -23,7 +23,7 @@ from rpo_cli.protocols import EditRequest, Silent
 from rpo_cli.recipes import recipe
 from rpo_cli.shapes.manifest import MODELS
 from rpo_cli.single_file import EDM, FIRST_LAYER, single_file
-from rpo_cli.train.families import open_family
+from rpo_cli.train.families.family import open_family
 from tests import original_layout
 from tests.shapes.test_shipped_critic import REWARD
 

@@ -10,7 +10,7 @@ from rpo_cli.line.session import Line
 from rpo_cli.line.training import own_settings
 from rpo_cli.pictures import decode
 from rpo_cli.statistics import crossed_means
-from rpo_cli.train.origin import Embedder
+from rpo_cli.train.inputs import Embedder, TrainInputs
 from rpo_cli.train.run import train
 from tests.bench.cells import as_flags
 from tests.bench.lines import ORACLE, Table, dataset_line, pictures_of, prompt_file
@@ -27,7 +27,7 @@ def tune(data: Table, work: Path, dataset: Path, options: Table, seed: int) -> P
     generator = str(line.settings.generate.generator)
     clip = dict(ref.split("=", 1) for ref in line.settings.score.rewards)["clip"]
     identity = line.identity(clip)
-    report = train(
+    inputs = TrainInputs(
         settings,
         dataset=dataset,
         model=generator,
@@ -40,7 +40,7 @@ def tune(data: Table, work: Path, dataset: Path, options: Table, seed: int) -> P
         threads=1,
         embedder=Embedder(clip, identity.commit, identity.revision),
     )
-    return Path(report.adapter)
+    return Path(train(inputs).adapter)
 
 
 def evaluation_line(evaluation: Table, work: Path, split: str, name: str, adapter: Path | None) -> Line:

@@ -61,7 +61,7 @@ def test_a_look_ahead_is_followed_by_the_same_words_without_it(rpo, place):
 
 def test_a_suggested_beta_is_in_the_next_command(rpo, tmp_path, monkeypatch):
     from rpo_cli.line import training
-    from rpo_cli.train.compose import BetaAdvice
+    from rpo_cli.train.composition import BetaAdvice
 
     advice = BetaAdvice("dpo", 200.0, 100.0, 0.2, 0.1, 0.01, 64, "a rule")
     monkeypatch.setattr(training, "suggest_beta", lambda line: advice)

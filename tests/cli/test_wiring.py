@@ -13,11 +13,10 @@ from rpo_cli.line.dataset import inputs
 from rpo_cli.line.dataset.build import PairsReport
 from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
-from rpo_cli.train.compose import BetaAdvice
+from rpo_cli.train.composition import BetaAdvice
 from rpo_cli.train.look_ahead.plan import Flops, Memory, TrainPlan
-from rpo_cli.train.look_ahead.prepare import Prepared
 from rpo_cli.train.look_ahead.probe import TrainProbe
-from rpo_cli.train.run import TrainReport
+from rpo_cli.train.run import Prepared, TrainReport
 
 SCORES = StageReport("score", 4, 0, 4, 0, {}, 1.0, None)
 PAIRS = PairsReport(2, 2, 0, {}, train=2, validation=0, path="demo/dataset")

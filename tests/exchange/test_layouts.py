@@ -431,7 +431,7 @@ def test_a_soft_label_goes_with_its_pair_into_the_dataset_and_into_training(writ
         winner = 0 if made["label_0"] == 1 else 1
         assert (made["share_0"] if winner == 0 else 1 - made["share_0"]) == pytest.approx(share)
     from rpo_cli.train.data.pairs import read_pairs
-    from rpo_cli.train.objectives.weights import soft_label
+    from rpo_cli.train.knowledge import soft_label
 
     pairs = {
         pair.caption: soft_label("share", pair)

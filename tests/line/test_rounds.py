@@ -38,7 +38,7 @@ from rpo_cli.line.work.generate import generate_work, parent_prompts
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, ImageData, RewardScore
 from rpo_cli.text import split_of
-from rpo_cli.train.compose import composed
+from rpo_cli.train.composition import composed
 from rpo_cli.train.data.pairs import TrainingPair
 
 PRELOAD = ["diffusers", "transformers", "peft", "rpo_cli.line.rounds.train", "rpo_cli.train.loop"]

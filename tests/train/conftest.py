@@ -18,6 +18,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from rpo_cli.config import TrainSettings
+from rpo_cli.train.inputs import TrainInputs
 from rpo_cli.train.run import train
 
 SIDE = 16  # pixels; the VAE halves it once
@@ -233,12 +234,11 @@ def run_train(model, dataset, shared_cache, tmp_path, monkeypatch):
             "seed": 0,
             "device": "cpu",
             "threads": 1,
-            "observer": None,
             "embedder": None,
             "start": None,
         }
         arguments |= {name: given.pop(name) for name in list(given) if name in arguments}
-        identity = given.pop("model_identity", arguments["model"])
+        identity, observer = given.pop("model_identity", arguments["model"]), given.pop("observer", None)
         settings = TrainSettings(
             **{
                 "steps": 4,
@@ -252,6 +252,7 @@ def run_train(model, dataset, shared_cache, tmp_path, monkeypatch):
                 **given,
             }
         )
-        return train(settings, model_identity=identity, out=tmp_path / out, **arguments)
+        inputs = TrainInputs(settings, model_identity=identity, out=tmp_path / out, **arguments)
+        return train(inputs, observer)
 
     return call

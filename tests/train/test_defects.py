@@ -15,35 +15,35 @@ Each was found by running or reading the peer's own script. Each entry: the defe
 - a listed loss is not there
   test_methods.test_every_method_trains_and_starts_at_its_reference
 - the sign of the preference is reversed
-  test_contract.test_the_loss_pulls_winners_down_and_pushes_losers_up_or_leaves_them
+  test_objective_contract.test_the_loss_pulls_winners_down_and_pushes_losers_up_or_leaves_them
 - gradient clipping gets a consumed iterator
   test_step.test_what_the_optimiser_gets_is_clipped
 - the same where the policy samples
   online/test_teach.test_the_gradient_is_clipped_before_the_step
 - a clamp kills pairs that went the wrong way
-  test_contract.test_only_a_side_that_moved_the_right_way_beyond_the_band_stops_teaching
+  test_objective_contract.test_only_a_side_that_moved_the_right_way_beyond_the_band_stops_teaching
 - the same on sampled steps
   online/test_losses.test_a_winner_gone_wrong_keeps_its_gradient_in_ppod_and_loses_it_in_d3po
 - log(sigmoid(x)) is -inf for very negative logits
-  test_links.test_gradients_are_finite_at_any_logit
+  test_objective_links.test_gradients_are_finite_at_any_logit
 - each side of a pair is flipped by itself
-  test_batch.test_both_sides_are_mirrored_or_neither
+  test_item_errors.test_both_sides_are_mirrored_or_neither
 - accumulation only shrinks the loss
   test_loop.test_gradients_of_micro_batches_add_up_to_the_gradient_of_the_whole
 - a resumed run skips into another order
-  test_resume.test_a_training_stopped_at_a_step_ends_with_the_same_bytes
+  test_loop_resumed.test_a_training_stopped_at_a_step_ends_with_the_same_bytes
 - only rank 0 is restored, ranks go apart
-  test_world.test_two_processes_of_which_one_is_killed_at_random_end_soon_and_go_on_to_the_same_bytes
+  test_process_group.test_two_processes_of_which_one_is_killed_at_random_end_soon_and_go_on_to_the_same_bytes
 - the batch mean is taken inside the sigmoid
   test_step.test_the_loss_is_the_mean_of_the_links_and_not_the_link_of_the_mean
 - ties are trained as wins of one side
-  test_data.test_a_pair_without_a_clear_winner_is_refused_by_row
+  test_pairs.test_a_pair_without_a_clear_winner_is_refused_by_row
 - a caption is dropped for one side only
-  test_batch.test_a_dropped_caption_is_dropped_for_both_sides
+  test_item_errors.test_a_dropped_caption_is_dropped_for_both_sides
 - cached latents lose the winner's place
-  test_batch.test_winners_stand_first_and_losers_follow_in_the_same_order
+  test_item_errors.test_winners_stand_first_and_losers_follow_in_the_same_order
 - the group's reward baseline is not shared by ranks
-  test_world.test_several_processes_train_what_one_does"""
+  test_process_group.test_several_processes_train_what_one_does"""
 
 import ast
 from itertools import pairwise

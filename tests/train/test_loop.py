@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.train import draws as batch_module
+from rpo_cli.train import item_errors as batch_module
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.families.unet import StableDiffusion1
 from tests.closeness import FORWARD, assert_close

@@ -12,12 +12,12 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.train import step
 from rpo_cli.train import step as step_module
-from rpo_cli.train.compose import composed, settled
-from rpo_cli.train.families import open_family
+from rpo_cli.train.composition import composed, settled
+from rpo_cli.train.families.family import open_family
+from rpo_cli.train.inputs import Embedder, TrainInputs
+from rpo_cli.train.job import prepare
 from rpo_cli.train.loop import start_or_resume
-from rpo_cli.train.origin import Embedder
 from rpo_cli.train.policy import build_policy
-from rpo_cli.train.prepare import Inputs, prepare
 
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
 EMBEDDER = Embedder(str(SHAPES / "reward"), None, "shapes-reward")
@@ -68,8 +68,8 @@ def shapes_job(rich_dataset, tmp_path_factory):
         settings = settled(settings)[0].model_copy(update={"beta": beta and beta / 100})
         family = open_family(model, None)
         out = tmp_path_factory.mktemp("out")
-        inputs = Inputs(
-            settings, rich_dataset, model, None, "shapes", "rich", out, out, cache, 0, "cpu", EMBEDDER
+        inputs = TrainInputs(
+            settings, rich_dataset, model, None, "shapes", out, cache, 0, "cpu", embedder=EMBEDDER
         )
         job = prepare(inputs, family, Quiet())
         policy = build_policy(family.load_denoiser(), settings, family.lora_targets, 0, "cpu")

@@ -8,8 +8,7 @@ import torch
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError
-from rpo_cli.train.objectives.errors import Errors, Known
-from rpo_cli.train.objectives.objective import implicit_accuracy, implicit_margin
+from rpo_cli.train.objectives.objective import Errors, Known, implicit_accuracy, implicit_margin
 from rpo_cli.train.objectives.presets import DPO, SFT
 from tests.closeness import assert_close
 

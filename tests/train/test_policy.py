@@ -8,9 +8,9 @@ from torch import nn
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
-from rpo_cli.train.compose import composed
+from rpo_cli.train.composition import composed
 from rpo_cli.train.families.unet import StableDiffusion1
-from rpo_cli.train.objectives.errors import Errors
+from rpo_cli.train.objectives.objective import Errors
 from rpo_cli.train.policy import build_policy
 from rpo_cli.train.step import require_equal_start
 

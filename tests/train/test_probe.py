@@ -5,6 +5,7 @@ import pytest
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.train import loop as loop_module
+from rpo_cli.train.inputs import TrainInputs
 from rpo_cli.train.look_ahead import probe as probe_module
 from rpo_cli.train.look_ahead.probe import probe
 
@@ -16,7 +17,7 @@ def run_probe(model, dataset, shared_cache, tmp_path):
     def call(steps, **settings):
         where = {"dataset": dataset, "model": str(model), "revision": None, "model_identity": str(model)}
         where |= {"out": tmp_path / "out", "cache": shared_cache, "seed": 0, "device": "cpu", "threads": 1}
-        return probe(TrainSettings(**{**SMALL, **settings}), steps, **where)
+        return probe(TrainInputs(TrainSettings(**{**SMALL, **settings}), **where), steps)
 
     return call
 

@@ -18,13 +18,13 @@ from safetensors import safe_open
 from rpo_cli.config import TrainSettings
 from rpo_cli.protocols import Silent
 from rpo_cli.train import step
-from rpo_cli.train.compose import salesforce_beta, settled
+from rpo_cli.train.composition import salesforce_beta, settled
 from rpo_cli.train.data.pairs import TrainingPair
-from rpo_cli.train.draws import Draw, DrawSettings
-from rpo_cli.train.families import open_family
+from rpo_cli.train.families.family import open_family
 from rpo_cli.train.job import Job
-from rpo_cli.train.known import knowledge
+from rpo_cli.train.knowledge import knowledge
 from rpo_cli.train.loop import start_or_resume
+from rpo_cli.train.noise import Draw, DrawSettings
 from rpo_cli.train.policy import build_policy
 from rpo_cli.train.step import train_step
 from tests.closeness import assert_close

@@ -3,7 +3,7 @@
 from diffusers import DiffusionPipeline
 from safetensors import safe_open
 
-from rpo_cli.train.export.start import LORA_FILE
+from rpo_cli.train.export.lora_files import LORA_FILE
 from tests import original_layout
 
 

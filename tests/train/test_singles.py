@@ -14,12 +14,11 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.line.training import dataset_of
 from rpo_cli.train import loop as loop_module
-from rpo_cli.train.compose import composed, for_data
+from rpo_cli.train.composition import composed, for_data
 from rpo_cli.train.data.singles import Single, read_singles, singles_fingerprint
 from rpo_cli.train.objectives.components import single
-from rpo_cli.train.objectives.errors import Errors, Known
 from rpo_cli.train.objectives.grouped import KTO
-from rpo_cli.train.objectives.objective import implicit_margin
+from rpo_cli.train.objectives.objective import Errors, Known, implicit_margin
 from tests.closeness import assert_close
 
 FILE = "pytorch_lora_weights.safetensors"

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from rpo_cli import registry
-from rpo_cli.train.diffusion import image_errors
-from rpo_cli.train.objectives.errors import Errors
+from rpo_cli.train.noise import image_errors
+from rpo_cli.train.objectives.objective import Errors
 from rpo_cli.train.objectives.presets import DPO
 from tests.closeness import assert_close
 
@@ -87,6 +87,6 @@ def test_errors_are_reduced_in_float32(dtype):
 def test_every_listed_method_has_the_beta_it_is_asked_for(name):
     """Found in diffusers: --loss_type ipo reads an option that does not exist, and crashes."""
     from rpo_cli.config import TrainSettings
-    from rpo_cli.train.compose import settled
+    from rpo_cli.train.composition import settled
 
     assert settled(TrainSettings(method=name, beta=123.0))[0].beta == 123.0

@@ -1,7 +1,7 @@
 """A process that trains in forked children, so that a test can kill one without paying its imports again.
 
-Reads one JSON line per job: the keyword arguments of `train`, settings under "settings"; with "online"
-settings those of `train_online`, whose reward is the brightness. With "ranks": N it forks N children as a
+Reads one JSON line per job: the fields of `TrainInputs`, settings under "settings"; with "online"
+settings those of `OnlineInputs`, whose reward is the brightness. With "ranks": N it forks N children as a
 launcher would start them. Answers with each child's pid, and after their ends with each one's exit status,
 one a line.
 """
@@ -18,9 +18,9 @@ from safetensors.torch import save_file
 
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.train import loop
+from rpo_cli.train.inputs import Embedder, OnlineInputs, Rewards, TrainInputs
 from rpo_cli.train.online import loop as rounds  # noqa: F401
 from rpo_cli.train.online.run import train_online
-from rpo_cli.train.origin import Embedder, Rewards
 from rpo_cli.train.run import train
 
 
@@ -49,7 +49,7 @@ def work(job: dict) -> None:
     paths = {name: Path(job.pop(name)) for name in ("dataset", "out", "cache")}
     if "embedder" in job:
         job["embedder"] = Embedder(**job["embedder"])
-    train(TrainSettings(**job.pop("settings")), **paths, **job)
+    train(TrainInputs(TrainSettings(**job.pop("settings")), **paths, **job))
 
 
 def work_online(job: dict) -> None:
@@ -57,7 +57,7 @@ def work_online(job: dict) -> None:
     prompts = [(key, text) for key, text in job.pop("prompts")]
     rewards = Rewards({"bright": "1"}, lambda device: {"bright": Brightness()}, 4)
     settings, out = TrainSettings(**job.pop("settings")), Path(job.pop("out"))
-    train_online(settings, online, prompts=prompts, rewards=rewards, out=out, **job)
+    train_online(OnlineInputs(settings, online, prompts=prompts, rewards=rewards, out=out, **job))
 
 
 class Brightness:

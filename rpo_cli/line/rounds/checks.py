@@ -14,9 +14,8 @@ from rpo_cli.line.rounds.round import losers_of, pictures_each, round_folder, tr
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.generate import parent_prompts
 from rpo_cli.store import Store, open_store
-from rpo_cli.train.compose import composed
+from rpo_cli.train.composition import composed, is_online
 from rpo_cli.train.objectives.objective import Objective
-from rpo_cli.train.online.compose import is_online
 
 Checks = list[tuple[bool, str]]
 

@@ -121,7 +121,7 @@ def round_settings(line: Line, number: int, sampler: Path | None) -> dict[str, A
 
 def losers_of(settings: TrainSettings) -> str:
     """given, generated or renoised, as the method says."""
-    from rpo_cli.train.compose import composed
+    from rpo_cli.train.composition import composed
 
     return composed(settings).losers
 

@@ -19,8 +19,8 @@ from rpo_cli.line.session import Line, open_line
 from rpo_cli.line.sweep.variants import FINISHED, ITSELF, Request, Training, Variant, state
 from rpo_cli.line.training import dataset_of, fine_tune, own_settings
 from rpo_cli.resolve import NO_PRESET
+from rpo_cli.train.composition import is_online
 from rpo_cli.train.data.pairs import training_rows
-from rpo_cli.train.online.compose import is_online
 from rpo_cli.train.run import result_folder
 
 STEPS = "train.steps"

@@ -26,11 +26,10 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.pictures import decode, read
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
-from rpo_cli.train.data.pairs import pictures
-from rpo_cli.train.data.storage import Shelf
-from rpo_cli.train.families.contract import Family
+from rpo_cli.train.data.pairs import Item, pictures
+from rpo_cli.train.families.family import Family
 from rpo_cli.train.families.folder import Condition, Encoders, covering
-from rpo_cli.train.rankings import Item
+from rpo_cli.train.storage import Shelf
 
 Size = tuple[int, int]  # width, height in pixels
 SizeCondition = Literal["real", "target"]
@@ -117,7 +116,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Framing:
-    """How large pictures are trained; see `frames` below.
+    """How large pictures are trained, see `Frame`.
 
     Attributes:
         resolution: side of the square in pixels; None: the model's.

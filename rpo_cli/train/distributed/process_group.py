@@ -19,7 +19,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from rpo_cli.errors import RpoError
-from rpo_cli.train.objectives.errors import Errors, Known, ranks
+from rpo_cli.train.objectives.objective import Errors, Known, ranks
 
 STEP_LIMIT = timedelta(minutes=30)  # of one exchange of gradients
 WAIT_LIMIT = timedelta(days=7)  # of one barrier: the first process may be encoding a large dataset

@@ -5,7 +5,7 @@
     adapter/merged/                             the base's denoiser with the LoRA added; when asked for
     unet/ or transformer/                       every weight, after full tuning
 
-Everything is read back and compared before it counts as written (`verify.py`).
+Everything is read back and compared before it counts as written (`lora_files.check_lora`).
 """
 
 import json
@@ -17,22 +17,23 @@ from torch import Tensor
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.train.data.storage import (
-    folder_atomically,
-    remove_temporaries,
-    safetensors_bytes,
-    write_atomically,
+from rpo_cli.train.export.lora_files import (
+    LORA_FILE,
+    check_denoiser,
+    check_lora,
+    diffusers_weights,
+    kohya_metadata,
+    kohya_weights,
+    load_adapter,
+    merged_weights,
 )
-from rpo_cli.train.export.lora_files import diffusers_weights, kohya_metadata, kohya_weights, merged_weights
 from rpo_cli.train.export.model_card import NO_PART, card, with_files
-from rpo_cli.train.export.start import LORA_FILE, load_adapter
-from rpo_cli.train.export.verify import check_denoiser, check_lora
-from rpo_cli.train.families.contract import Family
+from rpo_cli.train.families.family import Family
 from rpo_cli.train.journal import Numbers
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.objectives.online import OnlineObjective
-from rpo_cli.train.policy import Policy
-from rpo_cli.train.texts import require_texts
+from rpo_cli.train.policy import Policy, require_texts
+from rpo_cli.train.storage import folder_atomically, remove_temporaries, safetensors_bytes, write_atomically
 
 DENOISER_FILE = "diffusion_pytorch_model.safetensors"
 CARD = "README.md"

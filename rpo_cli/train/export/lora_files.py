@@ -4,20 +4,33 @@ kohya's names are those of ComfyUI and A1111 too. For SD 1.x and 2.x they are di
 underscores; for SDXL those of the original code (input_blocks, middle_block, output_blocks), because kohya
 trains SDXL on it (sd-scripts, library/sdxl_model_util.py). ComfyUI reads diffusers' own layout of SD3 and
 FLUX, so these need no second one.
+
+What is written is read back with diffusers' own loaders and compared with what was trained.
 """
 
 import re
-from collections.abc import Mapping
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+import diffusers
 import torch
 from peft import get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
-from torch import Tensor
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from transformers.utils import logging as transformers_logging
 
-from rpo_cli.train.families.folder import KohyaNames
-from rpo_cli.train.texts import parameter_name
+from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.train.families.family import Family
+from rpo_cli.train.families.folder import KohyaNames, quiet
+from rpo_cli.train.inputs import Start
+from rpo_cli.train.policy import Average, Policy, parameter_name
+from rpo_cli.train.storage import folder_atomically, safetensors_bytes
 
 ADAPTER = "default"
 NO_TEXTS: Mapping[str, Any] = MappingProxyType({})
@@ -116,3 +129,164 @@ def merged_weights(denoiser: Any) -> dict[str, Tensor]:
             value = (value.float() + delta(layers[layer], ADAPTER)).to(value.dtype)
         found[name.replace(".base_layer.", ".")] = value
     return found
+
+
+# of a layer's change, Frobenius norm: loaders may keep an adapter in the base model's precision
+TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1e-2}
+READ_BACK = "read_back"
+
+
+def check_lora(
+    folder: Path, file: str, denoiser: Any, family: Family, texts: Mapping[str, Any] = NO_TEXTS
+) -> None:
+    """Load a LoRA file beside the trained adapter and compare what both add to every layer.
+
+    The pipeline's `load_lora_weights` reads it, as a user would; the loaded adapter is removed again.
+
+    Args:
+        texts: the text encoders that carry an adapter too, by their names in the pipeline.
+
+    Raises:
+        RpoError: a layer was not found or differs.
+    """
+    try:
+        with (
+            quiet(),
+            unreported(),
+            warnings.catch_warnings(),
+        ):  # diffusers misses safety checker and text layers
+            warnings.filterwarnings("ignore", "Already found a `peft_config`")  # two adapters are meant
+            pipe = _pipeline_around(denoiser, family, texts)
+            pipe.load_lora_weights(folder, weight_name=file, adapter_name=READ_BACK, use_safetensors=True)
+        differing = [
+            name
+            for module in (denoiser, *texts.values())
+            for name, layer in adapted(module).items()
+            if _differs(layer, module.dtype)
+        ]
+    finally:
+        for module in texts.values():
+            if READ_BACK in getattr(module, "peft_config", {}):
+                module.set_adapter(ADAPTER)
+                module.delete_adapter(READ_BACK)
+        if READ_BACK in getattr(denoiser, "peft_config", {}):
+            denoiser.set_adapter(ADAPTER)
+            denoiser.delete_adapters(READ_BACK)
+    if differing:
+        raise _unlike(folder / file, f"{len(differing)} layers, e.g. {differing[0]}")
+
+
+@contextmanager
+def unreported() -> Iterator[None]:
+    """Without transformers' report that the trained adapter is not in the file of the one read back."""
+    level = transformers_logging.get_verbosity()
+    transformers_logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(level)
+
+
+def check_denoiser(folder: Path, weights: dict[str, torch.Tensor], denoiser: Any) -> None:
+    """Load a denoiser's folder and compare every tensor.
+
+    Raises:
+        RpoError: one is missing or differs.
+    """
+    dtype = next(iter(weights.values())).dtype
+    loaded = type(denoiser).from_pretrained(folder, use_safetensors=True, dtype=dtype).state_dict()
+    differing = sorted(
+        name
+        for name in weights.keys() | loaded.keys()
+        if name not in weights
+        or name not in loaded
+        or not torch.equal(loaded[name], weights[name].to(loaded[name].device))
+    )
+    if differing:
+        raise _unlike(folder, f"{len(differing)} tensors, e.g. {differing[0]}")
+
+
+def _differs(layer: Any, dtype: torch.dtype) -> bool:
+    if READ_BACK not in layer.lora_A:
+        return True
+    trained, loaded = delta(layer, ADAPTER), delta(layer, READ_BACK)
+    return bool((trained - loaded).norm() > TOLERANCE[dtype] * trained.norm())
+
+
+def _pipeline_around(denoiser: Any, family: Family, texts: Mapping[str, Any]) -> Any:
+    """The family's pipeline with nothing in it but what is trained."""
+    loader = getattr(diffusers, family.pipeline)
+    parts, _ = loader._get_signature_keys(loader)
+    return loader(**{**dict.fromkeys(parts), family.component: denoiser, **texts})
+
+
+def _unlike(path: Path, what: str) -> RpoError:
+    return RpoError(
+        f"{path}: read back, it differs from what was trained in {what}",
+        "report this with the model and the versions of diffusers and peft; the checkpoint is whole",
+    )
+
+
+LORA_FILE = "pytorch_lora_weights.safetensors"
+TEXTS = "text_encoder"  # how the names of text encoders' weights begin
+
+
+def load_adapter(parameters: dict[str, nn.Parameter], family: Family, folder: Path) -> None:
+    """Put the weights of an exported LoRA in the place of `parameters`.
+
+    Raises:
+        UsageError: the folder holds no LoRA of these layers and this rank, or of text encoders as well.
+    """
+    path = folder / LORA_FILE
+    try:
+        saved = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UsageError(
+            f"{path}: cannot be read: {error}", "delete its training to make it again"
+        ) from error
+    names = {saved_name(name, family) for name in parameters}
+    if unread := sorted(name for name in saved if name.startswith(TEXTS) and name not in names):
+        raise UsageError(
+            f"{path}: also holds weights of text encoders, e.g. {unread[0]}",
+            "--text-encoder: go on with all of what the LoRA changes",
+        )
+    for name, parameter in parameters.items():
+        value = saved.get(saved_name(name, family))
+        if value is None or value.shape != parameter.shape:
+            raise UsageError(
+                f"{path}: holds no weights for {name} of this shape",
+                "train.rank, train.model and train.text_encoder must be those of the LoRA",
+            )
+        parameter.data.copy_(value)
+
+
+def saved_name(parameter: str, family: Family) -> str:
+    """The name that a parameter of the policy has in diffusers' LoRA file."""
+    name = parameter.replace(".default.", ".")
+    return name if parameter.startswith(TEXTS) else f"{family.component}.{name}"
+
+
+def start_from(policy: Policy, family: Family, start: Start) -> Average | None:
+    """Give the policy the weights that a training of a sequence begins with, beside the reference it names.
+
+    A training of its own begins with the model alone: an adapter that adds nothing, and adapters off as the
+    reference.
+
+    Returns:
+        The reference, when it is another than the model without adapters.
+    """
+    reference = None
+    if start.reference is not None:
+        load_adapter(policy.parameters, family, start.reference)
+        reference = Average(policy.parameters, 0.0)
+    if start.adapter is not None:
+        load_adapter(policy.parameters, family, start.adapter)
+    return reference
+
+
+def export_reference(folder: Path, policy: Policy, family: Family, anchor: Average) -> None:
+    """Write the reference that moved beside the policy, as a LoRA that pipelines load."""
+    applied: AbstractContextManager[None] = anchor.applied()
+    with folder_atomically(folder) as temporary, applied:
+        weights: dict[str, Tensor] = diffusers_weights(policy.unet, family.component, policy.encoders)
+        (temporary / LORA_FILE).write_bytes(safetensors_bytes(weights, {}))

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from typing import Any
 
 from rpo_cli.config import TrainSettings
-from rpo_cli.train.families.contract import Family
+from rpo_cli.train.families.family import Family
 from rpo_cli.train.journal import Numbers
 from rpo_cli.train.objectives.components import pair_reversed
 from rpo_cli.train.objectives.objective import Objective

@@ -15,7 +15,6 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel, S
 from torch import Tensor
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.families.folder import (
     Condition,
     Encoders,
@@ -27,6 +26,7 @@ from rpo_cli.train.families.folder import (
     refuse,
     refuse_editor,
 )
+from rpo_cli.train.noise import NoiseSchedule
 
 COMMON = frozenset({"transformer", "vae", "scheduler", "text_encoder", "text_encoder_2"})
 PICTURE_TOKENS = ("to_q", "to_k", "to_v", "to_out.0")

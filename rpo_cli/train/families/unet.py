@@ -8,7 +8,6 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.diffusion import NoiseSchedule
 from rpo_cli.train.families.folder import (
     Condition,
     Encoders,
@@ -20,6 +19,7 @@ from rpo_cli.train.families.folder import (
     refuse,
     refuse_editor,
 )
+from rpo_cli.train.noise import NoiseSchedule
 
 COMPONENTS = frozenset({"unet", "vae", "text_encoder", "tokenizer", "scheduler"})
 SECOND = frozenset({"text_encoder_2", "tokenizer_2"})

@@ -16,14 +16,12 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from rpo_cli.config import TrainSettings
-from rpo_cli.train.compose import for_data, settled
+from rpo_cli.train.composition import for_data, settled
 from rpo_cli.train.data.pairs import training_rows
-from rpo_cli.train.families import open_family
-from rpo_cli.train.families.contract import Family
+from rpo_cli.train.families.family import Family, open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.objectives.objective import Objective
-from rpo_cli.train.policy import DTYPES, Policy, build_policy, weight_dtype
-from rpo_cli.train.texts import blank_texts, require_texts
+from rpo_cli.train.policy import DTYPES, Policy, blank_texts, build_policy, require_texts, weight_dtype
 
 Pass = Callable[[nn.Module], Tensor]
 SINGLE = 4  # bytes of a float32
@@ -279,7 +277,7 @@ def measured(
     said = blank_pass(settings, family, policy, objective.list_size)
     with_reference = objective.needs_reference and not settings.reference_draws
     found, again, kept = passes(settings, policy, said, with_reference=with_reference)
-    twice = objective.group_size > settings.batch_size  # see `gradients.backward`
+    twice = objective.group_size > settings.batch_size  # see `step.backward`
     return found, again + (found.policy_forward if twice else 0), kept
 
 

@@ -3,51 +3,49 @@
 import time
 from dataclasses import dataclass, replace
 from math import prod
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 
 from rpo_cli.compute import launched, pick_device, set_threads
-from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
-from rpo_cli.train.compose import BetaAdvice, for_data, require_embedder, settled, suggest_beta
+from rpo_cli.train.composition import BetaAdvice, for_data, suggest_beta
 from rpo_cli.train.distributed.process_group import ALONE
-from rpo_cli.train.draws import assemble, item_errors, training_draw
 from rpo_cli.train.export.layouts import require_layouts
-from rpo_cli.train.families import open_family
+from rpo_cli.train.families.family import open_family
+from rpo_cli.train.inputs import TrainInputs
+from rpo_cli.train.item_errors import assemble, item_errors
+from rpo_cli.train.job import prepare
 from rpo_cli.train.loop import move_averages, ready
-from rpo_cli.train.objectives.errors import Errors, join
-from rpo_cli.train.objectives.objective import SALESFORCE, Objective
-from rpo_cli.train.origin import Embedder
-from rpo_cli.train.policy import build_policy, require_packages, weight_dtype
-from rpo_cli.train.prepare import Inputs, prepare
+from rpo_cli.train.noise import training_draw
+from rpo_cli.train.objectives.objective import SALESFORCE, Errors, join
+from rpo_cli.train.policy import build_policy, load_texts, require_packages, weight_dtype
+from rpo_cli.train.run import of_method
 from rpo_cli.train.step import train_step
-from rpo_cli.train.texts import load_texts
-
-if TYPE_CHECKING:
-    from rpo_cli.train.compose import BetaAdvice
-
 
 DRAWS = 64
 
 
-def advise(inputs: Inputs, objective: Objective, threads: int, observer: Observer) -> BetaAdvice:
-    """Measure the untrained model on the first draws of the training; nothing is trained or written.
+def propose_beta(inputs: TrainInputs, observer: Observer | None = None) -> BetaAdvice:
+    """A β for this method, model and data: the untrained model on the first draws of the training.
+
+    Nothing is trained; of what is written only the cache stays.
 
     Raises:
+        SettingsError: settings that contradict the method.
         UsageError: the objective's β is no scale of denoising errors.
     """
+    inputs, objective = of_method(inputs)
     if objective.beta_unit != SALESFORCE:
         raise UsageError(
             f"--suggest-beta: the beta of {objective.name} is another thing: {objective.beta_unit}",
             "leave --beta out to use the method's own",
         )
-    set_threads(threads)
+    inputs = replace(inputs, device=pick_device(inputs.device))
+    set_threads(inputs.threads)
     family = open_family(inputs.model, inputs.revision)
     family.check()
-    job = prepare(inputs, family, observer)
+    job = prepare(inputs, family, observer or Silent())
     denoiser = family.load_denoiser(weight_dtype(job.settings))
     texts = load_texts(family, job.settings, inputs.device)
     policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device, texts)
@@ -82,43 +80,24 @@ class TrainProbe:
     remaining_hours: float
 
 
-def probe(
-    settings: TrainSettings,
-    steps: int,
-    *,
-    dataset: Path,
-    model: str,
-    revision: str | None,
-    model_identity: str,
-    out: Path,
-    cache: Path,
-    seed: int,
-    device: str,
-    threads: int = 0,
-    observer: Observer | None = None,
-    embedder: Embedder | None = None,
-) -> TrainProbe:
+def probe(inputs: TrainInputs, steps: int, observer: Observer | None = None) -> TrainProbe:
     """Make `steps` steps of a training and time them; the cache is filled, nothing else is written.
-
-    Takes what `train` takes.
 
     Raises:
         SettingsError: settings that contradict the method.
         UsageError: no training pairs, or several processes.
     """
-    settings, objective = settled(settings)
-    for_data(objective, settings, dataset)
-    embedder = require_embedder(objective, embedder)
+    inputs, objective = of_method(inputs)
+    settings, observer = inputs.settings, observer or Silent()
+    for_data(objective, settings, inputs.dataset)
     if max(settings.processes, launched().size) > 1:
         raise UsageError("--probe times one process, and several are asked for", "leave out --processes")
     require_packages(settings)
-    set_threads(threads)
-    family = open_family(model, revision)
+    set_threads(inputs.threads)
+    family = open_family(inputs.model, inputs.revision)
     family.check()
     require_layouts(settings, family)
-    where = (dataset, model, revision, model_identity, "", out, out, cache, seed, pick_device(device))
-    observer = observer or Silent()
-    job, state = ready(Inputs(settings, *where, embedder), family, observer, ALONE)
+    job, state = ready(replace(inputs, device=pick_device(inputs.device)), family, observer, ALONE)
     remaining = max(0, settings.steps - state.step)
     job = replace(job, starts_equal=job.starts_equal and state.step == 0)
 

@@ -11,13 +11,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from rpo_cli.errors import RpoError
-from rpo_cli.train.objectives.errors import Errors, Known, ranks, reference_of, sides
+from rpo_cli.train.objectives.objective import Errors, Known, ranks, reference_of, sides
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rpo_cli.train.objectives.errors import Logits
-    from rpo_cli.train.objectives.objective import Objective
+    from rpo_cli.train.objectives.objective import Logits, Objective
 
 
 def winner_only(u: Tensor, known: Known, beta: float, objective: Objective) -> Logits:

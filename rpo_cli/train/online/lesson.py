@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from rpo_cli.config import OnlineSettings
-from rpo_cli.train.average import Average
 from rpo_cli.train.journal import Numbers
 from rpo_cli.train.objectives.online import OnlineObjective
 from rpo_cli.train.online.credit import (
@@ -23,6 +22,7 @@ from rpo_cli.train.online.credit import (
 )
 from rpo_cli.train.online.rollout import Rollout
 from rpo_cli.train.online.trajectory import Grid
+from rpo_cli.train.policy import Average
 
 
 @dataclass

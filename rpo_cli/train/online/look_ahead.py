@@ -3,8 +3,6 @@
 import time
 from dataclasses import dataclass, replace
 from math import ceil
-from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,13 +10,14 @@ from rpo_cli.compute import launched, pick_device, set_threads
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
+from rpo_cli.train.composition import settled_online
 from rpo_cli.train.distributed.process_group import ALONE
-from rpo_cli.train.families import open_family
+from rpo_cli.train.families.family import open_family
 from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.inputs import OnlineInputs
 from rpo_cli.train.look_ahead.plan import Memory, blank_pass, blank_policy, known_peak, memory_of, passes
-from rpo_cli.train.online.compose import settled_online
 from rpo_cli.train.online.lesson import State
-from rpo_cli.train.online.loop import Inputs, drawn, enough_memory, learned, load_scorers, ready
+from rpo_cli.train.online.loop import drawn, enough_memory, learned, load_scorers, ready
 from rpo_cli.train.online.rollout import (
     Scorers,
     drawn_in_round,
@@ -27,9 +26,8 @@ from rpo_cli.train.online.rollout import (
     require_family,
     rows_of_pass,
 )
-from rpo_cli.train.online.run import require_work
+from rpo_cli.train.online.run import of_method, require_work
 from rpo_cli.train.online.teach import Teacher
-from rpo_cli.train.origin import Rewards
 from rpo_cli.train.policy import require_packages
 
 
@@ -172,67 +170,46 @@ class OnlineProbe:
     remaining_hours: float
 
 
-def probe_online(
-    settings: TrainSettings,
-    online: OnlineSettings,
-    batches: int,
-    *,
-    prompts: list[tuple[str, str]],
-    rewards: Rewards,
-    model: str,
-    revision: str | None,
-    model_identity: str,
-    out: Path,
-    seed: int,
-    device: str,
-    negative_prompt: str = "",
-    threads: int = 0,
-    observer: Observer | None = None,
-) -> OnlineProbe:
+def probe_online(inputs: OnlineInputs, batches: int, observer: Observer | None = None) -> OnlineProbe:
     """Draw and learn from `batches` forward passes of pictures and time both; writes nothing.
-
-    Takes what `train_online` takes.
 
     Raises:
         SettingsError: settings that contradict the method.
         UsageError: no prompts or rewards, a model that cannot be sampled so, or several processes.
     """
-    settings, online, objective = settled_online(settings, online)
-    require_work(objective.name, online, prompts, rewards)
+    inputs, objective = of_method(inputs)
+    require_work(objective.name, inputs)
     if launched().size > 1:
         raise UsageError("--probe times one process, and several were started", "leave out the launcher")
+    settings, online, observer = inputs.settings, inputs.online, observer or Silent()
     require_packages(settings)
-    set_threads(threads)
-    where: Any = (model, revision, model_identity, out, out, seed, pick_device(device))
-    what: Any = (settings, online, objective, sorted(prompts), "", rewards, negative_prompt)
-    inputs, observer = Inputs(*what, *where), observer or Silent()
-    teacher, state = ready(inputs, observer, ALONE)
+    set_threads(inputs.threads)
+    inputs = replace(inputs, device=pick_device(inputs.device))
+    teacher, state = ready(inputs, objective, observer, ALONE)
     remaining = max(0, (settings.rounds or 0) - state.round)
     with enough_memory(settings):
         judges = load_scorers(inputs, teacher)
         timed(*short_round(inputs, teacher, 1), judges, state, observer)
         short, briefly = short_round(inputs, teacher, batches)
         drawing, learning, pictures, uses = timed(short, briefly, judges, state, observer)
-    whole = drawn_in_round(online, len(prompts))
+    whole = drawn_in_round(online, len(inputs.prompts))
     taught = 2 * whole // online.images_per_prompt if objective.paired else whole
     seconds = whole * drawing / pictures + online.inner_epochs * taught * learning / uses
     hours = remaining * seconds / SECONDS_AN_HOUR
     return OnlineProbe(objective.name, pictures, drawing / pictures, learning / uses, remaining, hours)
 
 
-def short_round(inputs: Inputs, teacher: Teacher, batches: int) -> tuple[Inputs, Teacher]:
+def short_round(inputs: OnlineInputs, teacher: Teacher, batches: int) -> tuple[OnlineInputs, Teacher]:
     """As the training, but in rounds of some forward passes; every pair is learned from, and once."""
     prompts = ceil(batches * teacher.rows / inputs.online.images_per_prompt)
     online = inputs.online.model_copy(update={"prompts_per_round": prompts, "inner_epochs": 1})
-    objective = replace(inputs.objective, min_margin=0.0) if inputs.objective.paired else inputs.objective
-    return (
-        replace(inputs, online=online, objective=objective),
-        replace(teacher, online=online, objective=objective),
-    )
+    whole = teacher.objective
+    objective = replace(whole, min_margin=0.0) if whole.paired else whole
+    return replace(inputs, online=online), replace(teacher, online=online, objective=objective)
 
 
 def timed(
-    inputs: Inputs, teacher: Teacher, judges: Scorers, state: State, observer: Observer
+    inputs: OnlineInputs, teacher: Teacher, judges: Scorers, state: State, observer: Observer
 ) -> tuple[float, float, int, int]:
     """Seconds of drawing and of learning; pictures that were drawn, and uses of them."""
     began = _clock(inputs.device)

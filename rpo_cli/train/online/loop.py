@@ -4,28 +4,24 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from rpo_cli.compute import is_out_of_memory, set_threads
-from rpo_cli.config import OnlineSettings, TrainSettings
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
-from rpo_cli.train import checkpoint
-from rpo_cli.train.average import Average
 from rpo_cli.train.distributed.process_group import ALONE, World
 from rpo_cli.train.export.layouts import export, portable_name, require_layouts
-from rpo_cli.train.families import open_family
+from rpo_cli.train.families.family import open_family
+from rpo_cli.train.inputs import OnlineInputs
 from rpo_cli.train.journal import Journal, MetricsFile, Numbers, open_loggers
 from rpo_cli.train.objectives.online import OnlineObjective
 from rpo_cli.train.online.credit import Memory
 from rpo_cli.train.online.lesson import State, lesson
 from rpo_cli.train.online.rollout import (
-    Prompts,
     Rollout,
     Scorers,
     drawn_in_round,
@@ -37,34 +33,20 @@ from rpo_cli.train.online.rollout import (
 )
 from rpo_cli.train.online.teach import Teacher
 from rpo_cli.train.online.trajectory import Grid, Sampler
-from rpo_cli.train.origin import Rewards
-from rpo_cli.train.policy import Policy, build_policy, make_optimiser, weight_dtype
+from rpo_cli.train.policy import Average, Policy, build_policy, make_optimiser, weight_dtype
+from rpo_cli.train.storage import (
+    checkpoint_extra,
+    latest_checkpoint,
+    restore_checkpoint,
+    save_checkpoint,
+    weights_digest,
+)
 
 ENDS = ("first round", "last round")
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """What `rpo_cli.train.online.run.train_online` was asked for, settled."""
-
-    settings: TrainSettings
-    online: OnlineSettings
-    objective: OnlineObjective
-    prompts: Prompts
-    prompts_identity: str
-    rewards: Rewards
-    negative: str
-    model: str
-    revision: str | None
-    model_identity: str
-    out: Path
-    result: Path
-    seed: int
-    device: str
-
-
 def run_rounds(
-    inputs: Inputs, threads: int, observer: Observer, world: World = ALONE
+    inputs: OnlineInputs, objective: OnlineObjective, world: World = ALONE, *, observer: Observer
 ) -> tuple[State, Numbers, Numbers]:
     """Train to the last round and export; the first process writes all files.
 
@@ -75,8 +57,8 @@ def run_rounds(
         UsageError: a model that is not of the SD 1.x, 2.x or XL family, or settings it cannot have.
         RpoError: a loss or reward that is not finite, or memory is too small.
     """
-    set_threads(threads)
-    teacher, state = ready(inputs, observer, world)
+    set_threads(inputs.threads)
+    teacher, state = ready(inputs, objective, observer, world)
     observer.start("train", inputs.settings.rounds or 0, state.round)
     with closing(opened(inputs, state, world)) as journal, enough_memory(inputs.settings):
         if state.round < (inputs.settings.rounds or 0):
@@ -84,24 +66,26 @@ def run_rounds(
     observer.finish()
     first, last = journal.ends()[:2]
     if world.leads:
-        finish(inputs, teacher.sampler, state, dict(zip(ENDS, (first, last), strict=True)))
+        finish(inputs, teacher, state, dict(zip(ENDS, (first, last), strict=True)))
     return state, first, last
 
 
-def ready(inputs: Inputs, observer: Observer, world: World) -> tuple[Teacher, State]:
+def ready(
+    inputs: OnlineInputs, objective: OnlineObjective, observer: Observer, world: World
+) -> tuple[Teacher, State]:
     """The model loaded, and the state where an earlier call left it.
 
     Raises:
         UsageError: a model that is not of the SD 1.x, 2.x or XL family, or settings it cannot have.
         RpoError: the processes do not have the same training before them.
     """
-    settings, objective = inputs.settings, inputs.objective
+    settings = inputs.settings
     family = open_family(inputs.model, inputs.revision)
     require_family(family, objective)
     require_layouts(settings, family)
     grid = grid_of(inputs.model, inputs.revision, inputs.online)
     shape = latent_shape(family, settings.resolution)
-    observer.note(start_line(inputs, grid))
+    observer.note(start_line(inputs, objective, grid))
     denoiser = family.load_denoiser(weight_dtype(settings))
     policy = build_policy(denoiser, settings, family.lora_targets, inputs.seed, inputs.device)
     guidance = inputs.online.guidance
@@ -115,21 +99,21 @@ def ready(inputs: Inputs, observer: Observer, world: World) -> tuple[Teacher, St
     return Teacher(sampler, objective, settings, inputs.online, rows, beta, inputs.seed, world), state
 
 
-def fingerprint(inputs: Inputs, state: State, policy: Policy) -> str:
+def fingerprint(inputs: OnlineInputs, state: State, policy: Policy) -> str:
     """Everything in which the processes of one training must not differ."""
     sections = [part.model_dump(mode="json") for part in (inputs.settings, inputs.online)]
     data = [inputs.prompts_identity, dict(inputs.rewards.identities), inputs.model_identity]
-    weights = checkpoint.digest(policy.parameters)
+    weights = weights_digest(policy.parameters)
     return content_key(*sections, *data, inputs.seed, state.round, weights)
 
 
-def load_scorers(inputs: Inputs, teacher: Teacher) -> Scorers:
+def load_scorers(inputs: OnlineInputs, teacher: Teacher) -> Scorers:
     """What turns latents into rewards, set up."""
     encoders = teacher.sampler.family.load_encoders(inputs.device)
     return Scorers(encoders, inputs.rewards.build(inputs.device), inputs.rewards.batch_size)
 
 
-def opened(inputs: Inputs, state: State, world: World) -> Journal:
+def opened(inputs: OnlineInputs, state: State, world: World) -> Journal:
     """Where the numbers go, without those of rounds that will be made again."""
     if not world.leads:
         return Journal(None)
@@ -140,9 +124,9 @@ def opened(inputs: Inputs, state: State, world: World) -> Journal:
     return journal
 
 
-def start_line(inputs: Inputs, grid: Grid) -> str:
+def start_line(inputs: OnlineInputs, objective: OnlineObjective, grid: Grid) -> str:
     """What is about to happen, with β and its unit."""
-    online, objective, settings = inputs.online, inputs.objective, inputs.settings
+    online, settings = inputs.online, inputs.settings
     kind = "every weight" if settings.full else f"LoRA of rank {settings.rank}"
     count = min(online.prompts_per_round, len(inputs.prompts))
     beta = f"; beta {settings.beta:g}, {objective.beta_unit}" if settings.beta is not None else ""
@@ -153,7 +137,7 @@ def start_line(inputs: Inputs, grid: Grid) -> str:
     )
 
 
-def start_or_resume(inputs: Inputs, policy: Policy) -> State:
+def start_or_resume(inputs: OnlineInputs, policy: Policy) -> State:
     """The state before the first round, or after the last one that was committed."""
     settings = inputs.settings
     optimiser = make_optimiser(policy.parameters.values(), settings)
@@ -161,17 +145,22 @@ def start_or_resume(inputs: Inputs, policy: Policy) -> State:
     scaler = torch.amp.GradScaler(kind, enabled=settings.dtype == "float16")
     average = Average(policy.parameters, settings.ema) if settings.ema else None
     state = State(optimiser, scaler, Memory(inputs.online.baseline_size), average)
-    if (path := checkpoint.latest(inputs.out)) is not None:
+    if (path := latest_checkpoint(inputs.out)) is not None:
         averages = average.values if average else None
-        state.round = checkpoint.restore(path, policy.parameters, optimiser, scaler, averages)
-        kept = checkpoint.extra(path)
+        state.round = restore_checkpoint(path, policy.parameters, optimiser, scaler, averages)
+        kept = checkpoint_extra(path)
         state.step, state.images, state.scored = kept["step"], kept["images"], kept["scored"]
         state.scales, state.memory.rewards = kept["scales"], kept["memory"]
     return state
 
 
 def loop(
-    inputs: Inputs, teacher: Teacher, judges: Scorers, state: State, journal: Journal, observer: Observer
+    inputs: OnlineInputs,
+    teacher: Teacher,
+    judges: Scorers,
+    state: State,
+    journal: Journal,
+    observer: Observer,
 ) -> None:
     """The rounds that are missing. A round is whole or never was."""
     while state.round < (inputs.settings.rounds or 0):
@@ -187,7 +176,9 @@ def loop(
             commit(inputs, teacher.sampler.policy, state)
 
 
-def drawn(inputs: Inputs, teacher: Teacher, judges: Scorers, state: State, observer: Observer) -> Rollout:
+def drawn(
+    inputs: OnlineInputs, teacher: Teacher, judges: Scorers, state: State, observer: Observer
+) -> Rollout:
     """The pictures of the next round, counted.
 
     Raises:
@@ -199,7 +190,7 @@ def drawn(inputs: Inputs, teacher: Teacher, judges: Scorers, state: State, obser
         teacher.objective,
         teacher.online,
         inputs.prompts,
-        negative=inputs.negative,
+        negative=inputs.negative_prompt,
         rows=teacher.rows,
         seed=inputs.seed,
         index=state.round,
@@ -238,7 +229,7 @@ def enough_memory(settings: TrainSettings) -> Iterator[None]:
         ) from error
 
 
-def commit(inputs: Inputs, policy: Policy, state: State) -> None:
+def commit(inputs: OnlineInputs, policy: Policy, state: State) -> None:
     """One checkpoint holds all that the next round reads."""
     extra = {
         "step": state.step,
@@ -249,10 +240,10 @@ def commit(inputs: Inputs, policy: Policy, state: State) -> None:
     }
     averages = state.average.values if state.average else None
     where = (inputs.out, state.round, policy.parameters, state.optimiser, state.scaler)
-    checkpoint.save(*where, averages, extra)
+    save_checkpoint(*where, averages, extra)
 
 
-def finish(inputs: Inputs, sampler: Sampler, state: State, metrics: dict[str, Numbers]) -> None:
+def finish(inputs: OnlineInputs, teacher: Teacher, state: State, metrics: dict[str, Numbers]) -> None:
     """Write weights and card."""
     facts: dict[str, Any] = {
         "model": portable_name(inputs.model),
@@ -264,10 +255,10 @@ def finish(inputs: Inputs, sampler: Sampler, state: State, metrics: dict[str, Nu
         "seed": inputs.seed,
         "online": inputs.online.model_dump(mode="json", exclude_none=True),
     }
-    family, settings = sampler.family, inputs.settings
-    result = inputs.out / family.component if settings.full else inputs.result
+    family, policy, settings = teacher.sampler.family, teacher.sampler.policy, inputs.settings
+    result = inputs.out / (family.component if settings.full else "adapter")
     with exported_weights(state):
-        export(result, sampler.policy, family, settings, inputs.objective, facts, metrics)
+        export(result, policy, family, settings, teacher.objective, facts, metrics)
 
 
 def exported_weights(state: State) -> AbstractContextManager[None]:

@@ -18,9 +18,10 @@ from rpo_cli.protocols import Observer, Reward
 from rpo_cli.records import row_seed
 from rpo_cli.train.data.latents import ENCODE_BATCH, Frame
 from rpo_cli.train.distributed.process_group import ALONE, World, gather_tables
-from rpo_cli.train.draws import epoch_order
-from rpo_cli.train.families.contract import Family
+from rpo_cli.train.families.family import Family
 from rpo_cli.train.families.folder import Condition, Encoders, Folder
+from rpo_cli.train.inputs import Prompts
+from rpo_cli.train.noise import epoch_order
 from rpo_cli.train.objectives.online import OnlineObjective
 from rpo_cli.train.online.credit import Floats
 from rpo_cli.train.online.trajectory import Grid, Sampler, Trajectories, sample
@@ -84,9 +85,6 @@ def rows_of_pass(settings: TrainSettings, objective: OnlineObjective, drawn: int
     """Pictures of a forward pass, in sampling and in learning; even for pairs."""
     rows = min(settings.batch_size, drawn)
     return rows - rows % objective.width
-
-
-Prompts = Sequence[tuple[str, str]]  # (prompt_id, prompt)
 
 
 @dataclass(frozen=True)

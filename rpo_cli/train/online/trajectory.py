@@ -15,9 +15,9 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.diffusion import PredictionType, seeded
-from rpo_cli.train.families.contract import Family
+from rpo_cli.train.families.family import Family
 from rpo_cli.train.families.folder import Condition
+from rpo_cli.train.noise import PredictionType, seeded
 from rpo_cli.train.policy import Policy
 
 HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)

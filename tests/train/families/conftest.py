@@ -30,7 +30,7 @@ from transformers import (
     T5TokenizerFast,
 )
 
-from rpo_cli.train.families import open_family
+from rpo_cli.train.families.family import open_family
 
 SIDE, LATENT = 16, 8
 WIDTH = 16  # of every text encoder

@@ -13,11 +13,10 @@ from rpo_cli.backends.generator import DiffusersGenerator
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.train import loop as loop_module
+from rpo_cli.train.composition import composed_online
+from rpo_cli.train.inputs import Start
 from rpo_cli.train.look_ahead.plan import plan
-from rpo_cli.train.online.compose import composed_online
-from rpo_cli.train.origin import Start
-from rpo_cli.train.policy import build_policy
-from rpo_cli.train.texts import Texts, load_texts
+from rpo_cli.train.policy import Texts, build_policy, load_texts
 from tests.closeness import FORWARD, assert_close
 
 FILE = "pytorch_lora_weights.safetensors"

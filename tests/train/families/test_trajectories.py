@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.protocols import Silent
 from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.inputs import OnlineInputs, Rewards
 from rpo_cli.train.online.rollout import conditions
 from rpo_cli.train.online.run import train_online
 from rpo_cli.train.online.trajectory import Grid, Sampler, sample
-from rpo_cli.train.origin import Rewards
 from rpo_cli.train.policy import build_policy, weight_dtype
 from tests.closeness import FORWARD, assert_close
 
@@ -64,7 +64,7 @@ def test_a_round_of_sdxl_starts_at_ratio_one_and_ends_in_an_adapter(model_of, tm
     )
     sampling = {"steps": 3, "guidance": 2.0, "images_per_prompt": 2, "prompts_per_round": 2}
     sampling |= {"min_margin": 0.0} if method == "ppod-online" else {"baseline_size": 2}
-    report = train_online(
+    inputs = OnlineInputs(
         settings,
         OnlineSettings(**sampling),
         prompts=[(prompt, prompt) for prompt in PROMPTS],
@@ -77,6 +77,7 @@ def test_a_round_of_sdxl_starts_at_ratio_one_and_ends_in_an_adapter(model_of, tm
         device="cpu",
         threads=1,
     )
+    report = train_online(inputs)
     rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
     assert [row["images_sampled"] for row in rows] == [4, 8]
     assert all(row["first_log_ratio"] == 0.0 for row in rows)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from rpo_cli.config import OnlineSettings, TrainSettings
+from rpo_cli.train.inputs import OnlineInputs, Rewards
 from rpo_cli.train.online.run import train_online
-from rpo_cli.train.origin import Rewards
 
 PROMPTS = [("p0", "a red thing"), ("p1", "a blue thing"), ("p2", "a dog"), ("p3", "a cat")]
 
@@ -38,10 +38,9 @@ def run_online(model, tmp_path):
             "seed": 0,
             "device": "cpu",
             "threads": 1,
-            "observer": None,
         }
         arguments |= {name: given.pop(name) for name in list(given) if name in arguments}
-        identity = given.pop("model_identity", arguments["model"])
+        identity, observer = given.pop("model_identity", arguments["model"]), given.pop("observer", None)
         online = {
             "steps": 4,
             "guidance": 2.0,
@@ -62,8 +61,7 @@ def run_online(model, tmp_path):
                 **given,
             }
         )
-        return train_online(
-            settings, OnlineSettings(**online), model_identity=identity, out=tmp_path / out, **arguments
-        )
+        places = {"model_identity": identity, "out": tmp_path / out, **arguments}
+        return train_online(OnlineInputs(settings, OnlineSettings(**online), **places), observer)
 
     return call
