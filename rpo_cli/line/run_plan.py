@@ -19,7 +19,7 @@ from rpo_cli.line.work.base import StagePlan, StageSpec, plan_of, size_of, wants
 from rpo_cli.line.work.critics import SERVED, is_function, reward_models
 from rpo_cli.line.work.generate import read_planned
 from rpo_cli.presets.facts import BYTES_PER_PIXEL, TRAINING
-from rpo_cli.recipes.weights import WEIGHTS
+from rpo_cli.recipes.weights import HUB_MODELS
 from rpo_cli.registry import reward_templates
 
 PACE = "this run's own pace"
@@ -146,7 +146,7 @@ def _estimated(line: Line, spec: StageSpec, rows: int) -> int | None:
         return rows * TEXT
     if (drawn := size_of(line, "images", rows)) is not None:
         return drawn
-    known = WEIGHTS.get(s.generator or "")
+    known = HUB_MODELS.get(s.generator or "")
     side = known.side if known else None
     width, height = s.width or side, s.height or side
     if width is None or height is None:
