@@ -202,12 +202,12 @@ def code_of(kind: str, name: str) -> dict[str, str]:
     }
 
 
-def build(kind: str, name: str, weights: Weights, **options: Any) -> Any:
+def build(kind: str, name: str, weights: Weights, /, **options: Any) -> Any:
     """A backend of that name, not loaded yet."""
     return constructed(load(kind, name), weights, **options)
 
 
-def constructed(backend: Callable[..., Any], weights: Weights, **options: Any) -> Any:
+def constructed(backend: Callable[..., Any], weights: Weights, /, **options: Any) -> Any:
     """A third party's class may be of before `Weights`: a parameter for each of its fields."""
     if "weights" in signature(backend).parameters:
         return backend(weights, **options)

@@ -52,9 +52,9 @@ def python(tmp_path):
 def made(python, tmp_path):
     critics = []
 
-    def make(**how):
+    def make(revision=None, **how):
         critics.append(
-            VllmServerCritic(Weights("some/model"), python=python, logs=str(tmp_path / "logs"), **how)
+            VllmServerCritic(Weights("some/model", revision), python=python, logs=str(tmp_path / "logs"), **how)
         )
         return critics[-1]
 

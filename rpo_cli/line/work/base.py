@@ -169,7 +169,7 @@ def light_rows(line: Line, table: str, keys: set[str], columns: list[str]) -> li
     return [live[key] for key in sorted(live)]
 
 
-def build_backend(kind: str, name: str, weights: Weights, **options: Any) -> Any:
+def build_backend(kind: str, name: str, weights: Weights, /, **options: Any) -> Any:
     if kind == "rewards":
         return critics.built_reward(name, weights, **options)
     return registry.build(kind, name, weights, **options)

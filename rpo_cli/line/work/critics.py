@@ -188,7 +188,7 @@ def is_function(reward: str) -> bool:
     return reward not in registry.names("rewards")
 
 
-def built_reward(reward: str, weights: Weights, **options: Any) -> Any:
+def built_reward(reward: str, weights: Weights, /, **options: Any) -> Any:
     """The backend of a reward, not loaded yet."""
     if is_function(reward):
         from rpo_cli.backends.function import FunctionReward
