@@ -16,7 +16,7 @@ from rpo_cli.model_files import numbers
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.critics import CriticModel
 from rpo_cli.recipes.rewards import SCORERS
-from rpo_cli.recipes.weights import WEIGHTS
+from rpo_cli.recipes.weights import HUB_MODELS
 
 NOWHERE = "not here"  # the commit of a hub id that nobody has downloaded
 UNNAMED = "the server's own"  # a served critic that its server would have to be asked for
@@ -117,7 +117,7 @@ def facts_of(role: str, model: ModelIdentity, dtype: str) -> ModelFacts:
     files = sorted(folder.rglob("*.safetensors")) if folder else []
     if model.kind == "file":
         files = [Path(model.ref), *files]
-    known = WEIGHTS.get(model.ref)
+    known = HUB_MODELS.get(model.ref)
     if not files:
         memory = known.memory(ITEMSIZE[dtype]) if known else None
         return ModelFacts(role, model.ref, False, download_of(model.ref), licence_of(model.ref), memory)
@@ -136,8 +136,8 @@ def numbers_in(file: Path) -> int:
 
 def download_of(ref: str) -> int | None:
     """Bytes that loading a hub id asks for, where a table knows it."""
-    if ref in WEIGHTS:
-        return WEIGHTS[ref].download
+    if ref in HUB_MODELS:
+        return HUB_MODELS[ref].download
     return next((model.gigabytes * 10**9 for model in _critics() if model.ref == ref), None)
 
 
@@ -148,8 +148,8 @@ def licence_of(ref: str, folder: Path | None = None) -> str | None:
     found = model_licence(ref)
     if found is None and folder is not None:
         found = declared(folder)
-    if found is None and ref in WEIGHTS:
-        found = WEIGHTS[ref].license
+    if found is None and ref in HUB_MODELS:
+        found = HUB_MODELS[ref].license
     return found or next((license for name, license in _licences() if name == ref), None)
 
 

@@ -18,7 +18,7 @@ from rpo_cli.line.work.base import StagePlan, StageSpec, size_of, wants_edits
 from rpo_cli.line.work.critics import SERVED, is_function, reward_models
 from rpo_cli.line.work.models import model_of
 from rpo_cli.presets.facts import BYTES_PER_PIXEL, TRAINING
-from rpo_cli.recipes.weights import WEIGHTS
+from rpo_cli.recipes.weights import HUB_MODELS
 from rpo_cli.registry import reward_templates
 
 PACE = "this run's own pace"
@@ -123,7 +123,7 @@ def _estimated(line: Line, spec: StageSpec, rows: int) -> int | None:
         return rows * TEXT
     if (drawn := size_of(line, "images", rows)) is not None:
         return drawn
-    known = WEIGHTS.get(s.generator or "")
+    known = HUB_MODELS.get(s.generator or "")
     side = known.side if known else None
     width, height = s.width or side, s.height or side
     if width is None or height is None:

@@ -11,7 +11,7 @@ from rpo_cli.line.stage import run_stage
 from rpo_cli.line.work import base
 from rpo_cli.line.work.generate import live_images
 from rpo_cli.line.work.pairwise import judge_works
-from rpo_cli.protocols import Message, Reply, Task
+from rpo_cli.protocols import Message, Reply, Task, Weights
 from rpo_cli.stages.score import Finish, JudgeTask, Standing, step_judgements, wanted_judgements
 from tests.critic_server import MODEL, running
 
@@ -40,7 +40,7 @@ class Eye:
 def judge(monkeypatch):
     def make(**how):
         monkeypatch.setattr("rpo_cli.registry.load", lambda kind, name: lambda *a, **b: Eye(**how))
-        return PairJudge("m")
+        return PairJudge(Weights("m"))
 
     return make
 

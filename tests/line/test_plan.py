@@ -20,7 +20,7 @@ from rpo_cli.line.run import steps_of
 from rpo_cli.line.run_plan import PACE, plan_run
 from rpo_cli.line.work.edit import AT_MOST
 from rpo_cli.line.work.score import SUBJECTS
-from rpo_cli.recipes.weights import WEIGHTS
+from rpo_cli.recipes.weights import HUB_MODELS
 
 SMALL: dict[str, Any] = {
     "prompts.limit": 3,
@@ -182,7 +182,7 @@ def test_a_fresh_plan_asks_nobody_and_writes_nothing(tmp_path: Path, prompts: st
     assert steps["generate"].seconds is None
     assert steps["generate"].time == f"unknown: rpo generate {tmp_path / 'run'} --probe K measures it"
     assert {model.ref: (model.here, model.bytes, model.license) for model in found.models} == {
-        ref: (False, WEIGHTS[ref].download, WEIGHTS[ref].license)
+        ref: (False, HUB_MODELS[ref].download, HUB_MODELS[ref].license)
         for ref in {model.ref for model in found.models}
     }
     assert found.training_memory == 5_640_000_000

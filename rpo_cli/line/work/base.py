@@ -14,7 +14,7 @@ from rpo_cli import registry
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import critics
-from rpo_cli.protocols import Stage, Task
+from rpo_cli.protocols import Stage, Task, Weights
 from rpo_cli.records import Row, content_key
 
 Made = TypeVar("Made")
@@ -169,10 +169,10 @@ def light_rows(line: Line, table: str, keys: set[str], columns: list[str]) -> li
     return [live[key] for key in sorted(live)]
 
 
-def build_backend(kind: str, name: str, model: str, **options: Any) -> Any:
+def build_backend(kind: str, name: str, weights: Weights, /, **options: Any) -> Any:
     if kind == "rewards":
-        return critics.built_reward(name, model, **options)
-    return registry.load(kind, name)(model, **options)
+        return critics.built_reward(name, weights, **options)
+    return registry.build(kind, name, weights, **options)
 
 
 def reject_reasons(line: Line, work: Work, keys: set[str]) -> Counter[str]:

@@ -32,7 +32,7 @@ from rpo_cli.line.work.critics import (
 )
 from rpo_cli.line.work.generate import live_images, require_pictures
 from rpo_cli.line.work.model_checks import check_fits, check_models, whole_folder
-from rpo_cli.protocols import Stage
+from rpo_cli.protocols import Stage, Weights
 from rpo_cli.records import Critique, canonical_json
 from rpo_cli.scopes import CRITIC
 from rpo_cli.shapes.preset import MODELS
@@ -108,10 +108,9 @@ def critique_work(line: Line) -> Work:
     tasks = critique.wanted(live_images(line), seed=seed, settings=settings, said=people)
 
     def stage(device: str, environment: str) -> Stage:
-        options = {"revision": model.commit, "dtype": s.dtype, **critics.critic_options(line)}
-        build = partial(
-            base.build_backend, "critics", s.backend, critics.served_model(model), device=device, **options
-        )
+        weights = Weights(critics.served_model(model), model.commit, device, s.dtype)
+        options = critics.critic_options(line)
+        build = partial(base.build_backend, "critics", s.backend, weights, **options)
         step = critique.make_step(s, asked, settings, environment, quotes=not styles.is_embedded(line))
         return Stage("critique", "critiques", s.batch_size, build, step, bucket=critique.bucket)
 

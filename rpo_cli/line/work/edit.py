@@ -120,8 +120,8 @@ def edit_work(line: Line) -> Work:
         tasks += edit.wanted_counter_edits(critiques, count=s.counter_edits, **said)
 
     def stage(device: str, environment: str) -> Stage:
-        options = {**chosen.options, "device": device}
-        build = partial(base.build_backend, "editors", chosen.name, chosen.models[0].ref, **options)
+        weights = chosen.weights(device)
+        build = partial(base.build_backend, "editors", chosen.name, weights, **chosen.options)
         finish = edit.Finish(settings, environment)
         return Stage("edit", "edits", s.batch_size, build, edit.step, finish, edit.bucket)
 

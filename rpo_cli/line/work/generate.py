@@ -96,9 +96,8 @@ def generate_work(line: Line) -> Work:
     made = making(line, settings)
 
     def stage(device: str, environment: str) -> Stage:
-        options = {**chosen.options, "device": device}
         name = chosen.name if made.kind == "generators" else "diffusers"
-        build = partial(base.build_backend, made.kind, name, chosen.models[0].ref, **options)
+        build = partial(base.build_backend, made.kind, name, chosen.weights(device), **chosen.options)
         finish = generate.Finish(settings, environment)
         return Stage("generate", "images", s.batch_size, build, made.step, finish, made.bucket)
 

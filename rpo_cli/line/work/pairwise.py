@@ -9,7 +9,7 @@ from rpo_cli.line.work import base, critics
 from rpo_cli.line.work.base import Work, light_rows, settings_group, wants_edits
 from rpo_cli.line.work.edit import edit_work
 from rpo_cli.line.work.generate import live_images
-from rpo_cli.protocols import Stage
+from rpo_cli.protocols import Stage, Weights
 from rpo_cli.records import canonical_json
 from rpo_cli.stages import score
 
@@ -75,9 +75,9 @@ def _work(
     settings = canonical_json({"judged": said})
 
     def stage(device: str, environment: str) -> Stage:
-        options = {"revision": model.commit, "dtype": s.dtype, **critics.reward_options(line, reward)}
-        name = critics.served_model(model)
-        build = partial(base.build_backend, "rewards", reward, name, device=device, **options)
+        weights = Weights(critics.served_model(model), model.commit, device, s.dtype)
+        options = critics.reward_options(line, reward)
+        build = partial(base.build_backend, "rewards", reward, weights, **options)
         finish = score.Standing(score.Finish(reward, settings, environment), _scores(line, before))
         return Stage(
             f"score {reward}",

@@ -32,7 +32,7 @@ from rpo_cli.line.work.edit import check_counter_edits, edit_work
 from rpo_cli.line.work.generate import live_images, require_pictures
 from rpo_cli.line.work.model_checks import check_fits, check_models, whole_folder
 from rpo_cli.line.work.pairwise import judge_works
-from rpo_cli.protocols import Stage
+from rpo_cli.protocols import Stage, Weights
 from rpo_cli.records import RewardScore
 from rpo_cli.registry import APART, reward_templates
 from rpo_cli.scopes import REWARDS
@@ -157,10 +157,9 @@ def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.Scor
     model, settings = reward_identity(line, reward, ref)
 
     def stage(device: str, environment: str) -> Stage:
-        options = {"revision": model.commit, "dtype": s.dtype, **critics.reward_options(line, reward)}
-        build = partial(
-            base.build_backend, "rewards", reward, critics.served_model(model), device=device, **options
-        )
+        weights = Weights(critics.served_model(model), model.commit, device, s.dtype)
+        options = critics.reward_options(line, reward)
+        build = partial(base.build_backend, "rewards", reward, weights, **options)
         finish = score.Finish(reward, settings, environment)
         return Stage(f"score {reward}", "rewards", s.batch_size, build, score.step, finish, score.bucket)
 
