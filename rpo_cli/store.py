@@ -25,7 +25,7 @@ from rpo_cli.keysets import Index, Keys, Mask, Packed
 from rpo_cli.locks import stage_lock
 from rpo_cli.manifest import MANIFEST, Manifest
 from rpo_cli.records import PART_VERSION, TABLES, Row
-from rpo_cli.schema import Part, key_of, schema_of
+from rpo_cli.schema import Part, group_of, key_of, schema_of
 
 BYTES_PER_PART = 250_000_000  # of pictures: with its text a part stays below 256 MB
 LISTINGS = (False, False, False, True)  # of a table whose parts go while they are read; True: the last
@@ -69,9 +69,7 @@ class Store:
         found = self.files.find(table, ".parquet")
         replaced = {old for name in found for old in self._replaces(name)}
         parts = [
-            Part(name, name.rpartition("/")[0].removeprefix(table).strip("/"), size)
-            for name, size in found.items()
-            if name not in replaced
+            Part(name, group_of(table, name), size) for name, size in found.items() if name not in replaced
         ]
         return sorted(parts, key=lambda part: (part.group, part.name))
 
@@ -278,18 +276,20 @@ class Store:
             self.files.delete(part.name)
             self._forget(table)
 
-    def compact(self, table: str, *, least: int = 2) -> int:
+    def compact(self, table: str, *, groups: Collection[str] | None = None, least: int = 2) -> int:
         """Join small parts of each group into larger ones; returns how many files were replaced.
 
-        Nobody may write to the table meanwhile: hold its stage's lock. Memory is bounded by a row group.
+        Nobody may write to these groups meanwhile: hold the lock. Memory is bounded by a row group.
 
         Args:
+            groups: None: all.
             least: small parts that a group must have; what is large already is left alone.
         """
         self._forget(table)
-        self._sweep(table)
+        self._sweep(table, groups)
         replaced = 0
-        for group, members in groupby(self.parts(table), key=lambda part: part.group):
+        found = [part for part in self.parts(table) if groups is None or part.group in groups]
+        for group, members in groupby(found, key=lambda part: part.group):
             small = [part for part in members if part.bytes < BYTES_PER_PART / 2]
             for parts in schema.bins(small, BYTES_PER_PART) if len(small) >= least else ():
                 self._join(table, group, parts)
@@ -323,11 +323,11 @@ class Store:
                 start += len(data)
                 yield data if kept is None else data.filter(kept)
 
-    def _sweep(self, table: str) -> None:
+    def _sweep(self, table: str, groups: Collection[str] | None = None) -> None:
         """Delete what kills have left: files that a compacted part replaces, and temporary ones."""
         live = {part.name for part in self.parts(table)}
         for name in [*self.files.find(table, ".parquet"), *self.files.leftovers(table)]:
-            if name not in live:
+            if name not in live and (groups is None or group_of(table, name) in groups):
                 self.files.delete(name)
 
     def prune(self, table: str, keep_groups: Collection[str]) -> None:

@@ -20,6 +20,7 @@ from rpo_cli.line.work.base import Shard, Share, StageSpec, Work, reject_reasons
 from rpo_cli.line.work.pictures import hydrate
 from rpo_cli.protocols import MakeStage, Results, Stage, Task
 from rpo_cli.records import Reject, Row
+from rpo_cli.store import FEW
 
 SECONDS_PER_PART = 30.0
 BYTES_PER_PART = 64 * 2**20
@@ -125,10 +126,21 @@ def run_stage(
         spec.begin(line)
         started = time.monotonic()
         run_work = partial(_run_one_of, allow_missing) if spec.tolerant else _run_work
-        reports = [run_work(line, spec, work, shard, retry_rejects, limit) for work in spec.works(line)]
+        works = spec.works(line)
+        reports = [run_work(line, spec, work, shard, retry_rejects, limit) for work in works]
         for note in notes.truncated_notes(line, spec) if reports else ():
             line.observer.note(note)
+        if shard is None and line.store.files.local is not None:  # else nobody excludes other writers
+            _compact(line, spec.table, {work.group for work in works})
     return _sum(name, reports, time.monotonic() - started)
+
+
+def _compact(line: Line, table: str, groups: set[str]) -> None:
+    """Join the small parts that the stage has left; its rows are whole without that."""
+    try:
+        line.store.compact(table, groups=groups, least=FEW)
+    except RpoError as error:
+        line.observer.note(f"{table}: small parts are left as they are: {error.message}")
 
 
 def _run_one_of(

@@ -253,12 +253,12 @@ def test_a_side_is_told_with_the_critics_words_before_those_of_people_and_the_lo
         new = {"critique_id": key, "text": f"said under {key}", "settings": settings}
         rows["critiques"].append(critic.model_copy(update=new))
 
-    told = tell(fill(tmp_path, rows), live_of(rows), ())
+    told = tell(fill(tmp_path, rows), live_of(rows), (), {})
 
     about = (critic.prompt_id, critic.image_sha256)
     assert told.critiques[about]["text"] == critic.text
     without = {**live_of(rows), "critiques": set(others)}
-    assert tell(open_store(tmp_path), without, ()).critiques[about]["text"] == "said under }"
+    assert tell(open_store(tmp_path), without, (), {}).critiques[about]["text"] == "said under }"
 
 
 def test_rows_of_older_settings_take_no_part(tmp_path):
