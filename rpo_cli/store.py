@@ -232,29 +232,43 @@ class Store:
     def fetch(self, table: str, keys: Collection[str]) -> Iterator[Row]:
         """Whole rows of the given keys, in part order, then row order; memory is bounded by a row group."""
         for file, part, mask in self._opened(table, None, Keys.of(keys)):
-            yield from self._rows_at(table, part, file, mask)
+            for data in self._groups(table, part, file, mask, None):
+                yield from self._rows(table, part, data)
 
-    def _rows_at(self, table: str, part: Part, file: pq.ParquetFile, mask: Mask | None) -> Iterator[Row]:
-        start = 0
-        known = [name for name in schema_of(TABLES[table]).names if name in file.schema_arrow.names]
+    def picked(self, table: str, columns: Sequence[str] | None, keys: Keys) -> Iterator[pa.Table]:
+        """Columns of the rows of the given keys, pictures too, in the order of `fetch`.
+
+        Memory is bounded by a row group; groups without such a row are not read.
+        """
+        for file, part, mask in self._opened(table, None, keys):
+            yield from self._groups(table, part, file, mask, columns)
+
+    def _groups(
+        self, table: str, part: Part, file: pq.ParquetFile, mask: Mask | None, columns: Sequence[str] | None
+    ) -> Iterator[pa.Table]:
+        """Rows of a part, a table of each row group that has some."""
+        start, wanted = 0, schema_of(TABLES[table]).names if columns is None else columns
+        present = [name for name in wanted if name in file.schema_arrow.names]
         for index in range(file.num_row_groups):
             count = file.metadata.row_group(index).num_rows
             inside = np.arange(count) if mask is None else np.flatnonzero(mask[start : start + count])
             start += count
-            if not len(inside):
-                continue
-            with reading(self.files.join(part.name)):
-                data = file.read_row_group(index, known, use_threads=False)
-            for some in range(0, len(inside), ROWS_AT_ONCE):
+            if len(inside):
                 with reading(self.files.join(part.name)):
-                    rows = schema.from_table(
-                        TABLES[table], schema.picked(data, inside[some : some + ROWS_AT_ONCE])
-                    )
-                yield from rows
+                    data = file.read_row_group(index, present, use_threads=False)
+                    data = schema.complete(TABLES[table], data, wanted)
+                yield data if len(inside) == count else schema.picked(data, inside)
+
+    def _rows(self, table: str, part: Part, data: pa.Table) -> Iterator[Row]:
+        for start in range(0, len(data), ROWS_AT_ONCE):
+            with reading(self.files.join(part.name)):
+                rows = schema.from_table(TABLES[table], data.slice(start, ROWS_AT_ONCE))
+            yield from rows
 
     def part_rows(self, table: str, part: Part) -> Iterator[Row]:
         """Every row of one part, in its order; memory is bounded by a row group."""
-        return self._rows_at(table, part, self._open(part.name), None)
+        for data in self._groups(table, part, self._open(part.name), None, None):
+            yield from self._rows(table, part, data)
 
     def commit(self, table: str, rows: Sequence[Row], *, group: str = "") -> list[str]:
         """Write rows as immutable parts: sorted by key, each at most 256 MB; returns their names.
@@ -304,24 +318,15 @@ class Store:
         said = known.with_metadata({**known.metadata, b"rpo_replaces": json.dumps(old).encode()})
         target = schema.compacted_name(table, group, old)
         with self.files.writing(target) as file, schema.writer(file, said) as out:
-            for data in schema.grouped(self._groups(table, parts)):
+            for data in schema.grouped(self._distinct(table, parts)):
                 out.write_table(data.cast(said), row_group_size=len(data))
         for part in parts:
             self.files.delete(part.name)
 
-    def _groups(self, table: str, parts: Sequence[Part]) -> Iterator[pa.Table]:
-        """The row groups of some parts in today's columns, every key at its first place only."""
-        names = schema_of(TABLES[table]).names
+    def _distinct(self, table: str, parts: Sequence[Part]) -> Iterator[pa.Table]:
+        """The rows of some parts, every key at its first place only."""
         for number, mask in self._index_of(table, parts).kept():
-            name, start = parts[number].name, 0
-            file = self._open(name)
-            for index in range(file.num_row_groups):
-                with reading(self.files.join(name)):
-                    found = file.read_row_group(index, use_threads=False)
-                data = schema.complete(TABLES[table], found, names)
-                kept = None if mask is None else pa.array(mask[start : start + len(data)])
-                start += len(data)
-                yield data if kept is None else data.filter(kept)
+            yield from self._groups(table, parts[number], self._open(parts[number].name), mask, None)
 
     def _sweep(self, table: str, groups: Collection[str] | None = None) -> None:
         """Delete what kills have left: files that a compacted part replaces, and temporary ones."""
