@@ -272,6 +272,18 @@ class Claim(Row):
     rejects: tuple[str, ...]
 
 
+class Comparison(Row):
+    """How much two pictures differ. It hangs on nothing but their bytes, so it is kept between builds."""
+
+    table = "comparisons"
+    comparison_id: str
+    prompt_id: str = Field(description="of the pair that it was measured for, so that rows lie in order")
+    a_sha256: str
+    b_sha256: str
+    change: float = Field(description="see `Pair`")
+    hash_distance: int
+
+
 class Pair(Row):
     """A candidate pair with its gate values, verdict and reason; accepted ones make the dataset.
 
@@ -346,7 +358,5 @@ class Verdict(Row):
     repeat: bool = Field(default=False, description="the second showing of a pair, its sides swapped")
 
 
-TABLES: dict[str, type[Row]] = {
-    row.table: row
-    for row in (Prompt, Image, Critique, Edit, RewardScore, Reject, Preference, Claim, Pair, Verdict)
-}
+ROWS = (Prompt, Image, Critique, Edit, RewardScore, Reject, Preference, Claim, Comparison, Pair, Verdict)
+TABLES: dict[str, type[Row]] = {row.table: row for row in ROWS}

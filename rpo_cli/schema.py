@@ -235,6 +235,11 @@ class Part:
     bytes: int
 
 
+def group_of(table: str, name: str) -> str:
+    """The group of a part of this name, relative to the run directory."""
+    return name.rpartition("/")[0].removeprefix(table).strip("/")
+
+
 def part_name(table: str, group: str, rows: Sequence[Row]) -> str:
     """Of a part of these rows: their least prompt, so that parts lie in order, and a hash of their keys."""
     prompts = (str(row.prompt_id) for row in rows if hasattr(row, "prompt_id"))

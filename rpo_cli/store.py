@@ -25,7 +25,7 @@ from rpo_cli.keysets import Index, Keys, Mask, Packed
 from rpo_cli.locks import stage_lock
 from rpo_cli.manifest import MANIFEST, Manifest
 from rpo_cli.records import PART_VERSION, TABLES, Row
-from rpo_cli.schema import Part, key_of, schema_of
+from rpo_cli.schema import Part, group_of, key_of, schema_of
 
 BYTES_PER_PART = 250_000_000  # of pictures: with its text a part stays below 256 MB
 LISTINGS = (False, False, False, True)  # of a table whose parts go while they are read; True: the last
@@ -69,9 +69,7 @@ class Store:
         found = self.files.find(table, ".parquet")
         replaced = {old for name in found for old in self._replaces(name)}
         parts = [
-            Part(name, name.rpartition("/")[0].removeprefix(table).strip("/"), size)
-            for name, size in found.items()
-            if name not in replaced
+            Part(name, group_of(table, name), size) for name, size in found.items() if name not in replaced
         ]
         return sorted(parts, key=lambda part: (part.group, part.name))
 
@@ -234,29 +232,43 @@ class Store:
     def fetch(self, table: str, keys: Collection[str]) -> Iterator[Row]:
         """Whole rows of the given keys, in part order, then row order; memory is bounded by a row group."""
         for file, part, mask in self._opened(table, None, Keys.of(keys)):
-            yield from self._rows_at(table, part, file, mask)
+            for data in self._groups(table, part, file, mask, None):
+                yield from self._rows(table, part, data)
 
-    def _rows_at(self, table: str, part: Part, file: pq.ParquetFile, mask: Mask | None) -> Iterator[Row]:
-        start = 0
-        known = [name for name in schema_of(TABLES[table]).names if name in file.schema_arrow.names]
+    def picked(self, table: str, columns: Sequence[str] | None, keys: Keys) -> Iterator[pa.Table]:
+        """Columns of the rows of the given keys, pictures too, in the order of `fetch`.
+
+        Memory is bounded by a row group; groups without such a row are not read.
+        """
+        for file, part, mask in self._opened(table, None, keys):
+            yield from self._groups(table, part, file, mask, columns)
+
+    def _groups(
+        self, table: str, part: Part, file: pq.ParquetFile, mask: Mask | None, columns: Sequence[str] | None
+    ) -> Iterator[pa.Table]:
+        """Rows of a part, a table of each row group that has some."""
+        start, wanted = 0, schema_of(TABLES[table]).names if columns is None else columns
+        present = [name for name in wanted if name in file.schema_arrow.names]
         for index in range(file.num_row_groups):
             count = file.metadata.row_group(index).num_rows
             inside = np.arange(count) if mask is None else np.flatnonzero(mask[start : start + count])
             start += count
-            if not len(inside):
-                continue
-            with reading(self.files.join(part.name)):
-                data = file.read_row_group(index, known, use_threads=False)
-            for some in range(0, len(inside), ROWS_AT_ONCE):
+            if len(inside):
                 with reading(self.files.join(part.name)):
-                    rows = schema.from_table(
-                        TABLES[table], schema.picked(data, inside[some : some + ROWS_AT_ONCE])
-                    )
-                yield from rows
+                    data = file.read_row_group(index, present, use_threads=False)
+                    data = schema.complete(TABLES[table], data, wanted)
+                yield data if len(inside) == count else schema.picked(data, inside)
+
+    def _rows(self, table: str, part: Part, data: pa.Table) -> Iterator[Row]:
+        for start in range(0, len(data), ROWS_AT_ONCE):
+            with reading(self.files.join(part.name)):
+                rows = schema.from_table(TABLES[table], data.slice(start, ROWS_AT_ONCE))
+            yield from rows
 
     def part_rows(self, table: str, part: Part) -> Iterator[Row]:
         """Every row of one part, in its order; memory is bounded by a row group."""
-        return self._rows_at(table, part, self._open(part.name), None)
+        for data in self._groups(table, part, self._open(part.name), None, None):
+            yield from self._rows(table, part, data)
 
     def commit(self, table: str, rows: Sequence[Row], *, group: str = "") -> list[str]:
         """Write rows as immutable parts: sorted by key, each at most 256 MB; returns their names.
@@ -278,18 +290,20 @@ class Store:
             self.files.delete(part.name)
             self._forget(table)
 
-    def compact(self, table: str, *, least: int = 2) -> int:
+    def compact(self, table: str, *, groups: Collection[str] | None = None, least: int = 2) -> int:
         """Join small parts of each group into larger ones; returns how many files were replaced.
 
-        Nobody may write to the table meanwhile: hold its stage's lock. Memory is bounded by a row group.
+        Nobody may write to these groups meanwhile: hold the lock. Memory is bounded by a row group.
 
         Args:
+            groups: None: all.
             least: small parts that a group must have; what is large already is left alone.
         """
         self._forget(table)
-        self._sweep(table)
+        self._sweep(table, groups)
         replaced = 0
-        for group, members in groupby(self.parts(table), key=lambda part: part.group):
+        found = [part for part in self.parts(table) if groups is None or part.group in groups]
+        for group, members in groupby(found, key=lambda part: part.group):
             small = [part for part in members if part.bytes < BYTES_PER_PART / 2]
             for parts in schema.bins(small, BYTES_PER_PART) if len(small) >= least else ():
                 self._join(table, group, parts)
@@ -304,30 +318,21 @@ class Store:
         said = known.with_metadata({**known.metadata, b"rpo_replaces": json.dumps(old).encode()})
         target = schema.compacted_name(table, group, old)
         with self.files.writing(target) as file, schema.writer(file, said) as out:
-            for data in schema.grouped(self._groups(table, parts)):
+            for data in schema.grouped(self._distinct(table, parts)):
                 out.write_table(data.cast(said), row_group_size=len(data))
         for part in parts:
             self.files.delete(part.name)
 
-    def _groups(self, table: str, parts: Sequence[Part]) -> Iterator[pa.Table]:
-        """The row groups of some parts in today's columns, every key at its first place only."""
-        names = schema_of(TABLES[table]).names
+    def _distinct(self, table: str, parts: Sequence[Part]) -> Iterator[pa.Table]:
+        """The rows of some parts, every key at its first place only."""
         for number, mask in self._index_of(table, parts).kept():
-            name, start = parts[number].name, 0
-            file = self._open(name)
-            for index in range(file.num_row_groups):
-                with reading(self.files.join(name)):
-                    found = file.read_row_group(index, use_threads=False)
-                data = schema.complete(TABLES[table], found, names)
-                kept = None if mask is None else pa.array(mask[start : start + len(data)])
-                start += len(data)
-                yield data if kept is None else data.filter(kept)
+            yield from self._groups(table, parts[number], self._open(parts[number].name), mask, None)
 
-    def _sweep(self, table: str) -> None:
+    def _sweep(self, table: str, groups: Collection[str] | None = None) -> None:
         """Delete what kills have left: files that a compacted part replaces, and temporary ones."""
         live = {part.name for part in self.parts(table)}
         for name in [*self.files.find(table, ".parquet"), *self.files.leftovers(table)]:
-            if name not in live:
+            if name not in live and (groups is None or group_of(table, name) in groups):
                 self.files.delete(name)
 
     def prune(self, table: str, keep_groups: Collection[str]) -> None:

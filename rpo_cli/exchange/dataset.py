@@ -235,13 +235,13 @@ def _provenance(pair: Pair, a: Side, b: Side) -> str:
 def write_splits(
     folder: Path,
     pairs: Sequence[Pair],
-    row_of: Callable[[Pair], dict[str, Any]],
+    rows_of: Callable[[Sequence[Pair]], Iterator[dict[str, Any]]],
     columns: pa.Schema,
     *,
     rows_per_group: int = ROWS_PER_GROUP,
     bytes_per_file: int = BYTES_PER_FILE,
 ) -> list[SplitFiles]:
-    """Write the data files of every split that has pairs, in order of pair_id.
+    """Write the data files of every split that has pairs, in the order that `rows_of` gives them.
 
     Nothing counts yet when this returns: the card still names the files of the build before. One row
     group of pictures is in memory at a time.
@@ -250,10 +250,9 @@ def write_splits(
     make_folder(data)
     found = []
     for split in SPLITS:
-        chosen = sorted((pair for pair in pairs if pair.split == split), key=lambda pair: pair.pair_id)
+        chosen = [pair for pair in pairs if pair.split == split]
         if chosen:
-            rows = map(row_of, chosen)
-            drafts = list(_drafts(data, rows, columns, rows_per_group, bytes_per_file))
+            drafts = list(_drafts(data, rows_of(chosen), columns, rows_per_group, bytes_per_file))
             found.append(_name(data, split, drafts, len(chosen)))
     return found
 

@@ -21,6 +21,7 @@ from rpo_cli.records import Edit, Image, Reject, Row
 from rpo_cli.schema import key_of
 from rpo_cli.stages.generate import cut_note
 from rpo_cli.stages.replies import SAID, WHAT
+from rpo_cli.store import FEW
 
 SECONDS_PER_PART = 30.0
 BYTES_PER_PART = 64 * 2**20
@@ -126,10 +127,21 @@ def run_stage(
         spec.begin(line)
         started = time.monotonic()
         run_work = partial(_run_one_of, allow_missing) if spec.tolerant else _run_work
-        reports = [run_work(line, spec, work, shard, retry_rejects, limit) for work in spec.works(line)]
+        works = spec.works(line)
+        reports = [run_work(line, spec, work, shard, retry_rejects, limit) for work in works]
         for note in truncated_notes(line, spec) if reports else ():
             line.observer.note(note)
+        if shard is None and line.store.files.local is not None:  # else nobody excludes other writers
+            _compact(line, spec.table, {work.group for work in works})
     return _sum(name, reports, time.monotonic() - started)
+
+
+def _compact(line: Line, table: str, groups: set[str]) -> None:
+    """Join the small parts that the stage has left; its rows are whole without that."""
+    try:
+        line.store.compact(table, groups=groups, least=FEW)
+    except RpoError as error:
+        line.observer.note(f"{table}: small parts are left as they are: {error.message}")
 
 
 def _run_one_of(

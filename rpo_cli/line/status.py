@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rpo_cli.errors import RpoError
+from rpo_cli.line.dataset.comparisons import TABLE as COMPARISONS
+from rpo_cli.line.dataset.comparisons import prune_comparisons
 from rpo_cli.line.dataset.inputs import dataset_is_current
 from rpo_cli.line.evaluation.models import IN_PASSING, dataset_files, evaluated, finished, trained_on
 from rpo_cli.line.imports.sources import (
@@ -101,7 +103,7 @@ def _after_rows(line: Line, run: str) -> str | None:
 
 AUDIT = "dataset.json"  # in RUN/eval/<name>: what `rpo eval --judge-labels` writes
 # where a run's bytes are, beside the tables of its stages; everything else is small
-FOLDERS = ("pairs", "dataset", "cache", "train", "eval", "try", "report")
+FOLDERS = ("comparisons", "pairs", "dataset", "cache", "train", "eval", "try", "report")
 FIRST = "generate"  # what an import stands in for
 
 
@@ -292,6 +294,9 @@ def prune(path: str | Path) -> dict[str, int]:
             for part, rows in dead_parts(line, table):
                 line.store.files.delete(part)
                 dropped[table] = dropped.get(table, 0) + rows
+    with line.store.lock("build-pairs"):
+        if gone := prune_comparisons(line.store):
+            dropped[COMPARISONS] = gone
     return dropped
 
 

@@ -3,14 +3,18 @@
 import pytest
 
 from rpo_cli import build_pairs, open_line, run_stage
-from rpo_cli.errors import RunLocked, UsageError
+from rpo_cli.errors import RunLocked, StorageError, UsageError
+from rpo_cli.files import TEMPORARY
 from rpo_cli.line import training
 from rpo_cli.line.dry_run import probe
 from rpo_cli.line.rates import keep_rate, rates
 from rpo_cli.line.stage import _Committer
+from rpo_cli.line.status import compact
 from rpo_cli.line.work import base
 from rpo_cli.line.work.generate import generate_work
-from rpo_cli.store import open_store
+from rpo_cli.records import content_key
+from rpo_cli.store import Store, open_store
+from tests.observed import Notes
 
 
 @pytest.mark.parametrize(
@@ -83,6 +87,65 @@ def test_shards_of_a_stage_run_beside_each_other_and_make_every_row_once(stand):
     assert min(first.made, second.made) > 0
     assert len(after) == second.made
     assert store.keys("images") == wanted
+
+
+def small_parts(stand, monkeypatch, rows=2):
+    line = stand.line(**{"run.rows_per_part": rows, "generate.batch_size": rows})
+    notes = Notes()
+    monkeypatch.setattr(line, "observer", notes)
+    return line, notes
+
+
+def test_the_small_parts_of_a_stage_are_one_when_it_ends(stand, monkeypatch):
+    line, notes = small_parts(stand, monkeypatch)
+    run_stage(line, "generate", limit=8)
+    assert len(line.store.parts("images")) == 4, "few stay as they are"
+
+    run_stage(line, "generate")
+
+    assert len(line.store.parts("images")) == 1
+    assert line.store.keys("images") == generate_work(line).keys
+    assert not [text for text in notes.said if "part" in text]
+
+
+def test_a_shard_leaves_its_parts_to_be_joined_by_status(stand, monkeypatch):
+    """Other shards write beside it."""
+    line, _ = small_parts(stand, monkeypatch, rows=1)
+    made = run_stage(line, "generate", shard=(0, 2)).made
+
+    assert len(line.store.parts("images")) == made >= 8
+    assert compact(stand.run)["images"] == made
+
+
+def test_parts_of_others_in_the_same_table_stay_as_they_are(stand, monkeypatch):
+    """An import may write them now."""
+    line, _ = small_parts(stand, monkeypatch)
+    run_stage(line, "generate")
+    rows = list(line.store.fetch("images", line.store.keys("images")))
+    for row in rows[:9]:
+        line.store.commit("images", [row.model_copy(update={"image_id": content_key(row.key)})], group="b")
+    draft = line.store.path("images", "b", f"{TEMPORARY}now")
+    draft.touch()
+
+    run_stage(line, "generate")
+
+    assert len([part for part in line.store.parts("images") if part.group == "b"]) == 9
+    assert draft.exists()
+
+
+def test_parts_that_cannot_be_joined_are_said_and_the_rows_stay(stand, monkeypatch):
+    line, notes = small_parts(stand, monkeypatch)
+
+    def full(self, table, **options):
+        raise StorageError("images/x: the disk is full", "free some space")
+
+    monkeypatch.setattr(Store, "compact", full)
+    report = run_stage(line, "generate")
+
+    assert report.made == 24
+    assert [text for text in notes.said if "part" in text] == [
+        "images: small parts are left as they are: images/x: the disk is full"
+    ]
 
 
 def test_a_whole_stage_waits_for_no_shard_of_it(stand):

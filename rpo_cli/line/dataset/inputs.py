@@ -3,6 +3,15 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+import pyarrow.compute as pc
+from rpo_cli.keysets import Keys, digests
+from rpo_cli.line.evaluation.models import IN_PASSING, dataset_files, evaluated, finished, trained_on
+from rpo_cli.line.session import Line
+from rpo_cli.text import split_of
+from rpo_cli.train.data.pairs import is_of_dataset
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -123,10 +132,25 @@ def standing_keys(store: Store) -> set[str]:
 
 
 @dataclass(frozen=True)
+class Accepted:
+    """Ids of the pairs that are in the dataset, by the side that won."""
+
+    a: Keys
+    b: Keys
+
+    def __len__(self) -> int:
+        return len(self.a) + len(self.b)
+
+    def without(self, other: "Accepted") -> int:
+        """How many are not in another one, or with another winner."""
+        return len(self.a.without(other.a)) + len(self.b.without(other.b))
+
+
+@dataclass(frozen=True)
 class Before:
     """The dataset as it was: its pairs, and the trainings that were made on it."""
 
-    pairs: frozenset[str]
+    pairs: Accepted
     trainings: tuple[str, ...]
     val_fraction: float
 
@@ -141,7 +165,7 @@ def before_build(line: Line) -> Before:
 def changes_since(line: Line, before: Before) -> Iterator[str]:
     """Lines: a smaller dataset, trainings on other pairs, evaluations on prompts held out no more."""
     now = _pairs(line)
-    gone, new = len(before.pairs - now), len(now - before.pairs)
+    gone, new = before.pairs.without(now), now.without(before.pairs)
     if len(now) < len(before.pairs):
         yield f"the dataset is smaller now: {len(now):,} pairs, {len(before.pairs):,} before"
     for name in before.trainings:
@@ -169,10 +193,11 @@ def _held_out(line: Line, name: str, fraction: float) -> list[str]:
     return [text for text in texts if split_of(text, fraction) == "validation"]
 
 
-def _pairs(line: Line) -> frozenset[str]:
-    """Ids of the pairs that are in the dataset, with the side that won."""
-    rows = line.store.columns("pairs", ["pair_id", "winner", "verdict"]).to_pylist()
-    return frozenset(f"{row['pair_id']} {row['winner']}" for row in rows if row["verdict"] == "accepted")
+def _pairs(line: Line) -> Accepted:
+    rows = line.store.columns("pairs", ["pair_id", "winner", "verdict"])
+    rows = rows.filter(pc.equal(rows["verdict"], "accepted"))
+    won = [rows.filter(pc.equal(rows["winner"], side))["pair_id"] for side in ("a", "b")]
+    return Accepted(*(Keys.distinct(digests(ids)) for ids in won))
 
 
 def _standing(line: Line) -> Iterator[str]:

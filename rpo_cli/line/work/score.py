@@ -17,6 +17,7 @@ from rpo_cli.line.work.base import (
     StageSpec,
     Work,
     light_rows,
+    once,
     reject_reasons,
     settings_group,
     wants_edits,
@@ -125,6 +126,7 @@ def missing_notes(line: Line) -> list[str]:
     ]
 
 
+@once("images", "critiques", "edits", "claims")
 def score_works(line: Line) -> list[Work]:
     """One work per reward: every live picture, original or edited, under its prompt."""
     subjects = [
