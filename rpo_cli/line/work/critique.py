@@ -97,6 +97,15 @@ def reread_notes(line: Line, settings: str) -> list[str]:
     ]
 
 
+def critic_loader(line: Line, model: ModelIdentity, device: str) -> Callable[[], Any]:
+    """What builds the run's critic on a worker; it travels there."""
+    s = line.settings.critique
+    options = {"revision": model.commit, "dtype": s.dtype, **critics.critic_options(line)}
+    return partial(
+        base.build_backend, "critics", s.backend, critics.served_model(model), device=device, **options
+    )
+
+
 @once("images", "claims")
 def critique_work(line: Line) -> Work:
     s = line.settings.critique
@@ -108,10 +117,7 @@ def critique_work(line: Line) -> Work:
     tasks = critique.wanted(live_images(line), seed=seed, settings=settings, said=people)
 
     def stage(device: str, environment: str) -> Stage:
-        options = {"revision": model.commit, "dtype": s.dtype, **critics.critic_options(line)}
-        build = partial(
-            base.build_backend, "critics", s.backend, critics.served_model(model), device=device, **options
-        )
+        build = critic_loader(line, model, device)
         step = critique.make_step(s, asked, settings, environment, quotes=not styles.is_embedded(line))
         return Stage("critique", "critiques", s.batch_size, build, step, bucket=critique.bucket)
 
