@@ -101,6 +101,7 @@ def train(
     data = data_of(dataset, out)
     identity = identity_of(settings, embedder, seed=seed, model=model_identity, dataset=data)
     identity |= {"start": start.identity} if start else {}
+    identity |= {"numbers": dict(objective.numbers)} if objective.numbers else {}
     report = finished(out, identity, settings.name, result)
     place = (dataset, model, revision, model_identity, data, out, result, cache, seed)
     if report is not None:
