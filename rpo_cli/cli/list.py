@@ -119,6 +119,7 @@ def _objective(place: str) -> tuple[str, str]:
     shown = {"beta": said.get("default_beta")} | {
         name: value for name, value in said.items() if name in SETTINGS
     }
+    shown |= dict(said.get("numbers", ()))
     defaults = [
         f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"
         for name, value in shown.items()

@@ -70,7 +70,7 @@ def _models(found: "RunPlan") -> Iterator[str]:
         roles.setdefault(model.ref, []).append(model.role)
     for ref, mine in roles.items():
         model = next(item for item in found.models if item.ref == ref)
-        yield f"{', '.join(mine)}: {ref}"
+        yield f"{', '.join(dict.fromkeys(mine))}: {ref}"
         yield from wrap(_about(model), room(), initial_indent="    ", subsequent_indent="    ")
     if any(item.stage == "train" for item in found.steps):
         known = found.training_memory

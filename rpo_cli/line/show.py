@@ -39,7 +39,7 @@ def kinds() -> dict[str, str]:
 
 def links() -> dict[str, tuple[str, ...]]:
     """Table → its columns that name other rows; key first."""
-    return {**{spec.table: spec.links for spec in stages()}, **LINKS}
+    return {**{spec.table: spec.links or (key_of(spec.table),) for spec in stages()}, **LINKS}
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ def _related(table: str, key: str, light: Light) -> dict[str, set[str]]:
         return _around(light, {_source(mine, "image_sha256")}, edits={key})
     if table in _of_pictures(light):
         return _around(light, {_source(mine, "image_sha256")})
+    if table not in LINKS:  # of a plugin's stage that names no picture
+        return {table: {key}}
     sides = {mine["a_id"], mine["b_id"]}
     sources = {_source(row, "sha256") for row in light["images"] if row["image_id"] in sides}
     sources |= {_source(row, "image_sha256") for row in light["edits"] if row["edit_id"] in sides}

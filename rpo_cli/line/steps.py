@@ -27,27 +27,45 @@ def stages() -> tuple[StageSpec, ...]:
         UsageError: a plugin's stage has the name or table of another, or follows none that there is.
     """
     found = list(OURS)
-    for name in registry.names("stages"):
-        spec = registry.load("stages", name)
-        place = next((i for i, other in enumerate(found) if other.name == spec.after), None)
-        taken = {other.name for other in found} | {*LAST}
-        if spec.name in taken or spec.table in TABLES:
-            raise UsageError(
-                f"plugin {name}: there is a stage {spec.name} or a table {spec.table} already", REMOVE
-            )
-        if place is None:
-            raise UsageError(
-                f"plugin {name}: it follows '{spec.after}', which is no stage"
-                f"{nearest(spec.after, [other.name for other in found])}",
-                REMOVE,
-            )
-        found.insert(place + 1, spec)
+    waiting: dict[str, StageSpec] = {
+        name: registry.load("stages", name) for name in registry.names("stages")
+    }
+    for name, each in waiting.items():
+        _check_names(name, each, [*found, *(other for other in waiting.values() if other is not each)])
+    while waiting:  # one may follow another plugin's
+        places = {spec.name: place for place, spec in enumerate(found)}
+        spec = next((spec for spec in waiting.values() if spec.after in places), None)
+        if spec is None:
+            raise _misplaced(next(iter(waiting.values())), list(places))
+        found.insert(places[spec.after] + 1, waiting.pop(spec.name))
     for spec in found:
         TABLES.setdefault(spec.table, spec.row)
     return tuple(found)
 
 
+def _misplaced(spec: StageSpec, names: list[str]) -> UsageError:
+    where = f"'{spec.after}', which is no stage{nearest(spec.after, names)}"
+    return UsageError(f"plugin {spec.name}: it follows {where}", REMOVE)
+
+
+def _check_names(name: str, spec: StageSpec, others: Sequence[StageSpec]) -> None:
+    if spec.name != name:
+        raise UsageError(
+            f"plugin {name}: its stage is called {spec.name}; entry point and stage have one name", REMOVE
+        )
+    if spec.name in {*LAST, *(other.name for other in others)}:
+        raise UsageError(f"plugin {name}: there is a stage {name} already", REMOVE)
+    if spec.table in {*TABLES, *(other.table for other in others)}:
+        raise UsageError(f"plugin {name}: there is a table {spec.table} already", REMOVE)
+
+
 REMOVE = "pip uninstall the package, or ask its author"
+
+
+def tables() -> tuple[str, ...]:
+    """Every table of a run, those of plugins' stages last."""
+    stages()
+    return tuple(TABLES)
 
 
 def stage_of(name: str) -> StageSpec:

@@ -12,9 +12,9 @@ from pathlib import Path
 from rpo_cli.line.formats import code_unknown, current, format_of, losers_to_rekey
 from rpo_cli.line.imports.adopted import upgrade_imports
 from rpo_cli.line.imports.profiles import profiled, upgrade_profiles
-from rpo_cli.line.steps import stages
+from rpo_cli.line.steps import stages, tables
 from rpo_cli.manifest import MANIFEST
-from rpo_cli.records import FORMAT_VERSION, TABLES, Image, Pair
+from rpo_cli.records import FORMAT_VERSION, Image, Pair
 from rpo_cli.store import Store, open_store
 from rpo_cli.version import __version__
 
@@ -77,7 +77,7 @@ def _upgraded(store: Store, dry_run: bool) -> Upgrade:
                 store.update_manifest(
                     lambda now: {**current(store, now), "format": FORMAT_VERSION, "rpo": __version__}
                 )
-    rows = {table: len(store.keys(table)) for table in TABLES}
+    rows = {table: len(store.keys(table)) for table in tables()}
     kept = {table: count for table, count in rows.items() if count}
     return Upgrade(store.url, before, FORMAT_VERSION, kept, rekeyed, again, notes)
 

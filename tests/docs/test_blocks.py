@@ -20,7 +20,8 @@ SECTIONS = {name: name for name in ("run", "generate", "critique", "edit", "trai
     "build-pairs": "pairs"
 }
 ALL = [block for page in PAGES for block in blocks(page)]
-CONSOLE = [block for block in ALL if block.language == "console"]
+THEIRS = DOCS / "extending.md"  # names of packages that test_extending.py installs
+CONSOLE = [block for block in ALL if block.language == "console" and block.page != THEIRS]
 LINKED = [*PAGES, ROOT / "rpo_cli" / "README.md", ROOT / "tests" / "bench" / "README.md"]
 TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
 

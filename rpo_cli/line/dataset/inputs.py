@@ -3,19 +3,13 @@
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-import pyarrow.compute as pc
-from rpo_cli.keysets import Keys, digests
-from rpo_cli.line.evaluation.models import IN_PASSING, dataset_files, evaluated, finished, trained_on
-from rpo_cli.line.session import Line
-from rpo_cli.text import split_of
-from rpo_cli.train.data.pairs import is_of_dataset
-import json
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
+
 from rpo_cli.errors import UsageError
+from rpo_cli.keysets import Keys, digests
 from rpo_cli.line.dataset.build import PairsReport, build_dataset, is_built
 from rpo_cli.line.evaluation.models import IN_PASSING, dataset_files, evaluated, finished, trained_on
 from rpo_cli.line.imports.sources import card_sources, generates, import_groups, imported, labelled_only

@@ -117,6 +117,7 @@ class StageSpec:
         tolerant: whether `--allow-missing` goes on to the next model where one fails.
         links: columns by which a story finds its rows: `prompt_id` and `image_sha256` of a picture.
         sides: columns that the dataset tells of both pictures of a pair, by `prompt_id`, `image_sha256`.
+        summary: what `rpo list stages` says of a plugin's.
     """
 
     name: str
@@ -141,6 +142,7 @@ class StageSpec:
     tolerant: bool = False
     links: tuple[str, ...] = ()
     sides: tuple[str, ...] = ()
+    summary: str = ""
 
     @property
     def table(self) -> str:

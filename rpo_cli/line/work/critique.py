@@ -97,6 +97,13 @@ def reread_notes(line: Line, settings: str) -> list[str]:
     ]
 
 
+def critic_loader(line: Line, model: ModelIdentity, device: str) -> Callable[[], Any]:
+    """What builds the run's critic on a worker; it travels there."""
+    s = line.settings.critique
+    weights = Weights(critics.served_model(model), model.commit, device, s.dtype)
+    return partial(base.build_backend, "critics", s.backend, weights, **critics.critic_options(line))
+
+
 @once("images", "claims")
 def critique_work(line: Line) -> Work:
     s = line.settings.critique
@@ -108,9 +115,7 @@ def critique_work(line: Line) -> Work:
     tasks = critique.wanted(live_images(line), seed=seed, settings=settings, said=people)
 
     def stage(device: str, environment: str) -> Stage:
-        weights = Weights(critics.served_model(model), model.commit, device, s.dtype)
-        options = critics.critic_options(line)
-        build = partial(base.build_backend, "critics", s.backend, weights, **options)
+        build = critic_loader(line, model, device)
         step = critique.make_step(s, asked, settings, environment, quotes=not styles.is_embedded(line))
         return Stage("critique", "critiques", s.batch_size, build, step, bucket=critique.bucket)
 

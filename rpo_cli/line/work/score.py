@@ -33,7 +33,7 @@ from rpo_cli.line.work.edit import check_counter_edits, edit_work
 from rpo_cli.line.work.generate import live_images, require_pictures
 from rpo_cli.line.work.model_checks import check_fits, check_models, whole_folder
 from rpo_cli.line.work.pairwise import judge_works
-from rpo_cli.protocols import Stage, Weights
+from rpo_cli.protocols import Stage, Task, Weights
 from rpo_cli.records import RewardScore
 from rpo_cli.registry import APART, reward_templates
 from rpo_cli.scopes import REWARDS
@@ -126,10 +126,9 @@ def missing_notes(line: Line) -> list[str]:
     ]
 
 
-@once("images", "critiques", "edits", "claims")
-def score_works(line: Line) -> list[Work]:
-    """One work per reward: every live picture, original or edited, under its prompt."""
-    subjects = [
+def subjects(line: Line) -> list[score.ScoreTask]:
+    """Every picture that the run wants and has, original or edited, under its prompt."""
+    found = [
         score.ScoreTask(
             *("image", row["image_id"], row["sha256"], row["prompt_id"], row["prompt"]),
             decoding=row["decoding"],
@@ -137,24 +136,36 @@ def score_works(line: Line) -> list[Work]:
         for row in live_images(line)
     ]
     if wants_edits(line):
-        subjects += [
+        found += [
             score.ScoreTask("edit", row["edit_id"], row["sha256"], row["prompt_id"], row["prompt"])
             for row in light_rows(
                 line, "edits", edit_work(line).keys, ["edit_id", "sha256", "prompt_id", "prompt"]
             )
         ]
+    return found
+
+
+def picture_of(task: Task) -> tuple[str, str]:
+    """(table, id) of the picture of such a task."""
+    return f"{task.payload.subject}s", task.payload.subject_id
+
+
+@once("images", "critiques", "edits", "claims")
+def score_works(line: Line) -> list[Work]:
+    """One work per reward, on every one of the subjects."""
+    pictures = subjects(line)
     return [
         work
         for name, ref in reward_models(line)
         for work in (
             judge_works(line, name, ref)
             if name in registry.PAIRWISE
-            else [_score_work(line, name, ref, subjects)]
+            else [_score_work(line, name, ref, pictures)]
         )
     ]
 
 
-def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.ScoreTask]) -> Work:
+def _score_work(line: Line, reward: str, ref: str, pictures: Iterable[score.ScoreTask]) -> Work:
     s = line.settings.score
     model, settings = reward_identity(line, reward, ref)
 
@@ -170,10 +181,10 @@ def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.Scor
         "rewards",
         settings_group("score", settings, 0),
         settings,
-        list(score.wanted(subjects, reward=reward, settings=settings)),
+        list(score.wanted(pictures, reward=reward, settings=settings)),
         (model,),
         stage,
-        lambda task: (f"{task.payload.subject}s", task.payload.subject_id),
+        picture_of,
     )
 
 
