@@ -13,7 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
-from tests.train.test_formulas import computed
 
 from rpo_cli.backends.rewards import ClipReward
 from rpo_cli.pictures import sha256
@@ -22,6 +21,7 @@ from rpo_cli.train.objectives.objective import Errors
 from tests.closeness import assert_close
 from tests.docs.pages import DOCS, ROOT, blocks
 from tests.docs.rig import Rig
+from tests.train.test_objective_formulas import computed
 
 PAGE = DOCS / "extending.md"
 FILES = {
