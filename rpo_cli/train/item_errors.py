@@ -222,13 +222,13 @@ def with_references(job: Job, policy: Policy, identity: str, folder: Path, obser
 def fingerprint(job: Job, identity: str) -> str:
     """Of everything that a reference's error depends on."""
     settings, schedule = job.settings, job.schedule
-    told = None if schedule.told is None else schedule.told.tolist()
+    times = None if schedule.model_times is None else schedule.model_times.tolist()
     return content_key(
         identity,
         [settings.dtype, str(weight_dtype(settings)), settings.compile, _size(job)],
         [job.cache.shape, settings.size_condition],
         [[item.pictures, job.cache.size(item.pictures[0]), item.caption] for item in job.pairs],
-        [schedule.prediction_type, schedule.alpha.tolist(), schedule.sigma.tolist(), told],
+        [schedule.prediction_type, schedule.alpha.tolist(), schedule.sigma.tolist(), times],
         asdict(replace(job.draws, uses=0, group=1)),
         *(["captions are encoded in the loop"] if settings.text_encoder else []),
     )

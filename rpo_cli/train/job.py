@@ -13,7 +13,6 @@ from rpo_cli.protocols import Observer
 from rpo_cli.train.composition import composed, for_data, salesforce_beta
 from rpo_cli.train.data.latents import Builder, Cache, Framing
 from rpo_cli.train.data.pairs import Item, TrainingPair, read_items
-from rpo_cli.train.distributed.process_group import ALONE, World
 from rpo_cli.train.families.family import Family
 from rpo_cli.train.inputs import TrainInputs
 from rpo_cli.train.knowledge import Knowledge, embed, knowledge
@@ -21,6 +20,7 @@ from rpo_cli.train.look_ahead.plan import Ideal
 from rpo_cli.train.noise import Draw, DrawSettings, NoiseSchedule, logit_normal, shifted
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.policy import Average, Policy, beside, require_texts
+from rpo_cli.train.processes import ALONE, World
 
 
 @dataclass(frozen=True)

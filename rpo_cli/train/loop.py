@@ -14,7 +14,6 @@ from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train.composition import scale_line
 from rpo_cli.train.data.latents import tell_too_long
-from rpo_cli.train.distributed.process_group import ALONE, World, gather_errors
 from rpo_cli.train.export.layouts import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.export.lora_files import export_reference, start_from
 from rpo_cli.train.families.family import Family, open_family
@@ -35,6 +34,7 @@ from rpo_cli.train.look_ahead.plan import ideal_seconds
 from rpo_cli.train.noise import validation_draw
 from rpo_cli.train.objectives.objective import Errors, join
 from rpo_cli.train.policy import Average, Policy, build_policy, load_texts, make_optimiser, weight_dtype
+from rpo_cli.train.processes import ALONE, World, gather_errors
 from rpo_cli.train.step import forward, in_memory, timed_step
 from rpo_cli.train.storage import latest_checkpoint, restore_checkpoint, save_checkpoint, weights_digest
 

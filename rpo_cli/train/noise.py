@@ -26,13 +26,13 @@ class NoiseSchedule:
 
     Attributes:
         prediction_type: of the model's output; "flow" is ε − x_0.
-        told: what the denoiser is told at each timestep, (T,) float32; None: its index.
+        model_times: what the denoiser is told at each timestep, (T,) float32; None: its index.
     """
 
     alpha: Tensor
     sigma: Tensor
     prediction_type: PredictionType
-    told: Tensor | None = None
+    model_times: Tensor | None = None
 
     @classmethod
     def from_alphas_cumprod(
@@ -60,15 +60,15 @@ class NoiseSchedule:
 
     def times(self, timesteps: Tensor) -> Tensor:
         """What the denoiser is told at `timesteps` (N,)."""
-        return timesteps if self.told is None else self.told.to(timesteps.device)[timesteps]
+        return timesteps if self.model_times is None else self.model_times.to(timesteps.device)[timesteps]
 
 
 def shifted(schedule: NoiseSchedule, factor: float) -> NoiseSchedule:
     """The same flow with more of its timesteps at high noise: σ' = fσ / (1 + (f − 1)σ)."""
-    assert schedule.told is not None
+    assert schedule.model_times is not None
     sigma = schedule.sigma.double()
     moved = factor * sigma / (1 + (factor - 1) * sigma)
-    told = schedule.told.double() * moved / sigma  # the levels times T
+    told = schedule.model_times.double() * moved / sigma  # the levels times T
     return NoiseSchedule((1 - moved).float(), moved.float(), schedule.prediction_type, told.float())
 
 
@@ -87,9 +87,9 @@ def logit_normal(schedule: NoiseSchedule) -> NoiseSchedule:
         values = table.double()
         return (values[below] * (1 - share) + values[below + 1] * share).float()
 
-    assert schedule.told is not None
+    assert schedule.model_times is not None
     sigma = at(schedule.sigma)
-    return NoiseSchedule(1 - sigma, sigma, schedule.prediction_type, at(schedule.told))
+    return NoiseSchedule(1 - sigma, sigma, schedule.prediction_type, at(schedule.model_times))
 
 
 def add_noise(schedule: NoiseSchedule, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:

@@ -24,7 +24,7 @@ from rpo_cli.train.inputs import Embedder, OnlineInputs, TrainInputs
 from rpo_cli.train.objectives.objective import Objective
 
 if TYPE_CHECKING:
-    from rpo_cli.train.distributed.launch import Share
+    from rpo_cli.train.processes import Share
 
 # settings that say when to look, not what to compute
 SCHEDULE_ONLY = frozenset(
@@ -146,8 +146,8 @@ def saved_identity(path: Path) -> dict[str, Any]:
 
 def _trained(inputs: TrainInputs, observer: Observer) -> TrainReport:
     """All processes of a training, from its first missing step to the export."""
-    from rpo_cli.train.distributed.launch import crew, threads_each
     from rpo_cli.train.loop import run_training
+    from rpo_cli.train.processes import crew, threads_each
 
     settings = inputs.settings
     inputs = replace(inputs, threads=threads_each(inputs.threads, settings.processes))

@@ -14,13 +14,13 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
 from rpo_cli.train.data.pairs import Item
-from rpo_cli.train.distributed.process_group import gather_errors
 from rpo_cli.train.item_errors import assemble, item_errors
 from rpo_cli.train.job import Job, State
 from rpo_cli.train.journal import FAR_OUT, far_out, summarise
 from rpo_cli.train.noise import Draw, drawn_pair, training_draw
 from rpo_cli.train.objectives.objective import Errors, join, ranks
 from rpo_cli.train.policy import Policy
+from rpo_cli.train.processes import gather_errors
 
 OTHER_KERNELS = 0.05  # largest logit before the first step of a compiled model, or with kept references
 

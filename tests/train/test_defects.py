@@ -19,7 +19,7 @@ Each was found by running or reading the peer's own script. Each entry: the defe
 - gradient clipping gets a consumed iterator
   test_step.test_what_the_optimiser_gets_is_clipped
 - the same where the policy samples
-  online/test_teach.test_the_gradient_is_clipped_before_the_step
+  online/test_teacher.test_the_gradient_is_clipped_before_the_step
 - a clamp kills pairs that went the wrong way
   test_objective_contract.test_only_a_side_that_moved_the_right_way_beyond_the_band_stops_teaching
 - the same on sampled steps
@@ -33,7 +33,7 @@ Each was found by running or reading the peer's own script. Each entry: the defe
 - a resumed run skips into another order
   test_loop_resumed.test_a_training_stopped_at_a_step_ends_with_the_same_bytes
 - only rank 0 is restored, ranks go apart
-  test_process_group.test_two_processes_of_which_one_is_killed_at_random_end_soon_and_go_on_to_the_same_bytes
+  test_processes.test_two_processes_of_which_one_is_killed_at_random_end_soon_and_go_on_to_the_same_bytes
 - the batch mean is taken inside the sigmoid
   test_step.test_the_loss_is_the_mean_of_the_links_and_not_the_link_of_the_mean
 - ties are trained as wins of one side
@@ -43,7 +43,7 @@ Each was found by running or reading the peer's own script. Each entry: the defe
 - cached latents lose the winner's place
   test_item_errors.test_winners_stand_first_and_losers_follow_in_the_same_order
 - the group's reward baseline is not shared by ranks
-  test_process_group.test_several_processes_train_what_one_does"""
+  test_processes.test_several_processes_train_what_one_does"""
 
 import ast
 from itertools import pairwise

@@ -157,7 +157,7 @@ def named(pairs, **given) -> str:
     """Of a training that only these items tell from others; pictures are by their number."""
     settings = TrainSettings(method="dpo", reference_draws=2)
     schedule = SimpleNamespace(
-        prediction_type="epsilon", alpha=torch.ones(2), sigma=torch.ones(2), told=None
+        prediction_type="epsilon", alpha=torch.ones(2), sigma=torch.ones(2), model_times=None
     )
     cache = SimpleNamespace(shape=(4, 8, 8), size=lambda picture: (16, 16))
     draws = DrawSettings(0, len(pairs), 2, (4, 8, 8), flip=False, caption_dropout=0.0, uses=2)

@@ -114,4 +114,4 @@ def test_uniform_draws_of_a_logit_normal_flow_are_logit_normal(shift):
     assert abs(float((z < -1).double().mean()) - 0.1587) < 2e-3
     assert (schedule.sigma.diff() > 0).all()
     assert_close(schedule.alpha + schedule.sigma, torch.ones(1000))
-    assert_close(schedule.told, schedule.sigma * 1000)
+    assert_close(schedule.model_times, schedule.sigma * 1000)

@@ -37,7 +37,7 @@ class Folder:
         """
         if is_single_file(self.model):
             return single_file(self.model).index
-        found: dict[str, Any] = self.told(
+        found: dict[str, Any] = self.loaded(
             "model_index.json", lambda: DiffusionPipeline.load_config(self.model, revision=self.revision)
         )
         return found
@@ -49,14 +49,14 @@ class Folder:
 
     def config(self, part: str, loader: Any) -> dict[str, Any]:
         """The configuration of one part; `loader` is its class."""
-        found: dict[str, Any] = self.told(
+        found: dict[str, Any] = self.loaded(
             part, lambda: loader.load_config(self.configured, subfolder=part, revision=self.revision)
         )
         return found
 
     def part(self, name: str, loader: Any) -> Any:
         """One small part, by `loader.from_pretrained`: a tokenizer, or a model's configuration."""
-        return self.told(
+        return self.loaded(
             name, lambda: loader.from_pretrained(self.configured, subfolder=name, revision=self.revision)
         )
 
@@ -69,13 +69,13 @@ class Folder:
             how = {"config": self.configured, "subfolder": part, "dtype": dtype, "local_files_only": True}
             how |= single_file(self.model).options
             with quiet():  # of weights that it keeps in float32, and none are
-                return self.told(part, lambda: loader.from_single_file(self.model, **how)).eval()
+                return self.loaded(part, lambda: loader.from_single_file(self.model, **how)).eval()
         how = {"use_safetensors": True, "dtype": dtype, "revision": self.revision, "subfolder": part}
 
         def load(also: dict[str, Any]) -> Any:
             return loader.from_pretrained(self.model, **how, **also)
 
-        return self.told(part, lambda: part_loaded(self.model, self.revision, load, part)).eval()
+        return self.loaded(part, lambda: part_loaded(self.model, self.revision, load, part)).eval()
 
     def encoders(
         self,
@@ -107,7 +107,7 @@ class Folder:
             return pipeline_loaded(self.model, self.revision, load, torch.float32)
 
         with quiet():  # diffusers warns that the safety checker is off
-            pipe = self.told("VAE and text encoders", whole)
+            pipe = self.loaded("VAE and text encoders", whole)
         limits = {
             name: limit or getattr(pipe, name).model_max_length
             for name, limit in token_limits.items()
@@ -115,7 +115,7 @@ class Folder:
         }
         return Encoders(pipe.to(device), embed, limits, size)
 
-    def told(self, what: str, load: Callable[[], T]) -> T:
+    def loaded(self, what: str, load: Callable[[], T]) -> T:
         """`load()`, with its failure as a UsageError that names the part."""
         diffusers_logging.disable_progress_bar()  # progress is the observer's to show
         transformers_logging.disable_progress_bar()

@@ -62,30 +62,30 @@ def blank_pass(settings: TrainSettings, family: Family, policy: Policy, count: i
     times = torch.zeros(count, device="meta")
     given = family.blank_condition(count)
 
-    def said(unet: nn.Module) -> Tensor:
+    def prediction(unet: nn.Module) -> Tensor:
         condition = given | (policy.texts.condition([""] * count, count) if policy.texts else {})
         return family.predict(unet, noisy, times, condition)
 
-    return said
+    return prediction
 
 
 def passes(
-    settings: TrainSettings, policy: Policy, said: Pass, *, with_reference: bool
+    settings: TrainSettings, policy: Policy, run: Pass, *, with_reference: bool
 ) -> tuple[Flops, int, int]:
     """(FLOPs, those that gradient checkpointing does twice, bytes kept for the backward pass)."""
     reference = 0
     if with_reference:
         with torch.no_grad(), policy.reference() as unet:
-            reference = counted(lambda: said(unet))
+            reference = counted(lambda: run(unet))
     found: list[Tensor] = []
-    forward = counted(lambda: found.append(said(policy.unet)))
+    forward = counted(lambda: found.append(run(policy.unet)))
     backward = counted(lambda: found.pop().sum().backward())
     again, checkpointing = 0, settings.gradient_checkpointing
     if checkpointing:
         policy.unet.enable_gradient_checkpointing()
-        again = counted(lambda: said(policy.unet).sum().backward()) - forward - backward
+        again = counted(lambda: run(policy.unet).sum().backward()) - forward - backward
     texts = [value for module in policy.encoders.values() for value in module.parameters()]
-    kept = kept_bytes(policy.unet, lambda: said(policy.unet), checkpointing=checkpointing, others=texts)
+    kept = kept_bytes(policy.unet, lambda: run(policy.unet), checkpointing=checkpointing, others=texts)
     return Flops(forward, backward, reference), again, kept * DTYPES[settings.dtype].itemsize // SINGLE
 
 

@@ -10,7 +10,6 @@ from rpo_cli.compute import launched, pick_device, set_threads
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.train.composition import BetaAdvice, for_data, suggest_beta
-from rpo_cli.train.distributed.process_group import ALONE
 from rpo_cli.train.export.layouts import require_layouts
 from rpo_cli.train.families.family import open_family
 from rpo_cli.train.inputs import TrainInputs
@@ -20,6 +19,7 @@ from rpo_cli.train.loop import move_averages, ready
 from rpo_cli.train.noise import training_draw
 from rpo_cli.train.objectives.objective import SALESFORCE, Errors, join
 from rpo_cli.train.policy import build_policy, load_texts, require_packages, weight_dtype
+from rpo_cli.train.processes import ALONE
 from rpo_cli.train.run import of_method
 from rpo_cli.train.step import train_step
 

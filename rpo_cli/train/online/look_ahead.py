@@ -11,7 +11,6 @@ from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.train.composition import settled_online
-from rpo_cli.train.distributed.process_group import ALONE
 from rpo_cli.train.families.family import open_family
 from rpo_cli.train.families.folder import Folder
 from rpo_cli.train.inputs import OnlineInputs
@@ -27,8 +26,9 @@ from rpo_cli.train.online.rollout import (
     rows_of_pass,
 )
 from rpo_cli.train.online.run import of_method, require_work
-from rpo_cli.train.online.teach import Teacher
+from rpo_cli.train.online.teacher import Teacher
 from rpo_cli.train.policy import require_packages
+from rpo_cli.train.processes import ALONE
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def plan_online(
     policy = blank_policy(settings, family, Folder(model, revision))
     said = blank_pass(settings, family, policy, 2 if (online.guidance or 0) > 1 else 1)
     once, again, kept = passes(settings, policy, said, with_reference=objective.needs_reference)
-    # a pair whose steps are summed inside its link runs each once more, see `teach.Chunk.backward`
+    # a pair whose steps are summed inside its link runs each once more, see `teacher.Chunk.backward`
     again = taught * (again + (once.policy_forward if objective.form == "pair" else 0))
     learning = taught * (once.policy_forward + once.policy_backward)
     flops = DrawFlops(steps * once.policy_forward, steps * once.reference_forward, learning)

@@ -13,7 +13,6 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
-from rpo_cli.train.distributed.process_group import ALONE, World
 from rpo_cli.train.export.layouts import export, portable_name, require_layouts
 from rpo_cli.train.families.family import open_family
 from rpo_cli.train.inputs import OnlineInputs
@@ -31,9 +30,10 @@ from rpo_cli.train.online.rollout import (
     roll_out,
     rows_of_pass,
 )
-from rpo_cli.train.online.teach import Teacher
+from rpo_cli.train.online.teacher import Teacher
 from rpo_cli.train.online.trajectory import Grid, Sampler
 from rpo_cli.train.policy import Average, Policy, build_policy, make_optimiser, weight_dtype
+from rpo_cli.train.processes import ALONE, World
 from rpo_cli.train.storage import (
     checkpoint_extra,
     latest_checkpoint,

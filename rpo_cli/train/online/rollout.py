@@ -17,7 +17,6 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import Observer, Reward
 from rpo_cli.records import row_seed
 from rpo_cli.train.data.latents import ENCODE_BATCH, Frame
-from rpo_cli.train.distributed.process_group import ALONE, World, gather_tables
 from rpo_cli.train.families.family import Family
 from rpo_cli.train.families.folder import Condition, Encoders, Folder
 from rpo_cli.train.inputs import Prompts
@@ -25,6 +24,7 @@ from rpo_cli.train.noise import epoch_order
 from rpo_cli.train.objectives.online import OnlineObjective
 from rpo_cli.train.online.credit import Floats
 from rpo_cli.train.online.trajectory import Grid, Sampler, Trajectories, sample
+from rpo_cli.train.processes import ALONE, World, gather_tables
 
 
 def require_family(family: Family, objective: OnlineObjective) -> None:

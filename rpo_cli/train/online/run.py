@@ -22,7 +22,7 @@ from rpo_cli.train.run import (
 )
 
 if TYPE_CHECKING:
-    from rpo_cli.train.distributed.launch import Share
+    from rpo_cli.train.processes import Share
 
 
 def train_online(inputs: OnlineInputs, observer: Observer | None = None) -> TrainReport:
@@ -47,8 +47,8 @@ def train_online(inputs: OnlineInputs, observer: Observer | None = None) -> Trai
     if report is not None:
         return with_exports(report, inputs)
     begin(settings, out, identity)
-    from rpo_cli.train.distributed.launch import crew, threads_each
     from rpo_cli.train.online.loop import run_rounds
+    from rpo_cli.train.processes import crew, threads_each
 
     device, items = pick_device(inputs.device, launched()), "pairs" if objective.paired else "pictures"
     threads = threads_each(inputs.threads, settings.processes)

@@ -221,7 +221,7 @@ def test_flux_can_be_trained_at_the_noise_levels_of_its_pipeline(opened, side):
     mu = calculate_shift((side // family.grain()) ** 2)
     scheduler.set_timesteps(sigmas=family.schedule.sigma.tolist(), mu=mu)
     assert_close(schedule.sigma, scheduler.sigmas[:-1])
-    assert_close(schedule.told, scheduler.timesteps)
+    assert_close(schedule.model_times, scheduler.timesteps)
     assert_close(schedule.alpha, 1 - schedule.sigma)
 
 

@@ -13,8 +13,8 @@ import pytest
 from safetensors.torch import load_file
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.distributed.process_group import ALONE, World, loopback
 from rpo_cli.train.online.rollout import shares_of_batches
+from rpo_cli.train.processes import ALONE, World, loopback
 
 LORA = "adapter/pytorch_lora_weights.safetensors"
 SETTINGS = {"rounds": 2, "global_batch": 3, "batch_size": 2, "rank": 4, "warmup_steps": 0}

@@ -11,7 +11,6 @@ from torch import Tensor
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.records import row_seed
-from rpo_cli.train.distributed.process_group import ALONE, World, gather_tables
 from rpo_cli.train.journal import Numbers
 from rpo_cli.train.noise import seeded
 from rpo_cli.train.objectives.online import OnlineObjective
@@ -19,6 +18,7 @@ from rpo_cli.train.online.lesson import Lesson, State
 from rpo_cli.train.online.losses import beyond_shares, losses
 from rpo_cli.train.online.rollout import Rollout, padded
 from rpo_cli.train.online.trajectory import Sampler, log_probability, step_kl, step_of
+from rpo_cli.train.processes import ALONE, World, gather_tables
 from rpo_cli.train.step import learning_rate
 
 

@@ -15,7 +15,7 @@ from rpo_cli.train.online.credit import Memory
 from rpo_cli.train.online.lesson import Lesson, State, running_cost
 from rpo_cli.train.online.losses import losses
 from rpo_cli.train.online.rollout import Rollout, round_prompts
-from rpo_cli.train.online.teach import Chunk, Teacher
+from rpo_cli.train.online.teacher import Chunk, Teacher
 from rpo_cli.train.online.trajectory import Grid, Sampler, sample, step_kl
 from rpo_cli.train.policy import build_policy, weight_dtype
 from tests.closeness import GRADIENT, assert_close

@@ -18,10 +18,10 @@ from rpo_cli.compute import Launch, launched, pick_device
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import Silent
+from rpo_cli.train import processes as processes_module
 from rpo_cli.train import step as step_module
-from rpo_cli.train.distributed import launch as processes_module
-from rpo_cli.train.distributed.process_group import ALONE, World, loopback
 from rpo_cli.train.inputs import TrainInputs
+from rpo_cli.train.processes import ALONE, World, loopback
 from rpo_cli.train.run import train
 
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
