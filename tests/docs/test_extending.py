@@ -146,6 +146,30 @@ def test_a_misplaced_stage_is_refused_in_two_lines(bare, change, why):
     assert not (rig.work / "new" / "images").exists()
 
 
+def test_a_stage_may_follow_one_of_another_package(bare):
+    """Whatever their names' order; nothing loads for a plan."""
+    rig, site = bare
+    install("captioning/pyproject.toml", site)
+    code = FILES["captioning/captioning.py"]
+    for old, new in [
+        ('name="caption"', 'name="aloud"'),
+        ('= "captions"', '= "alouds"'),
+        ('"edit"', '"caption"'),
+    ]:
+        assert old in code
+        code = code.replace(old, new)
+    (site / "aloud.py").write_text(code)
+    about = site / "aloud-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: aloud\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[rpo.stages]\naloud = aloud:SPEC\n")
+
+    told = call(rig, "plan", "new", "--preset", "shapes", "--limit", "1").said
+
+    places = [told.index(f"\n{name} ") for name in ("edit", "caption", "aloud", "score clip")]
+    assert places == sorted(places)
+
+
 @pytest.fixture(scope="module")
 def walked(tmp_path_factory):
     """The page, read from top to bottom, each package installed where it is shown."""
@@ -232,6 +256,19 @@ def test_a_caption_has_its_place_in_story_plan_and_report(walked):
     report = call(rig, "report", "demo")
     assert report.code == 0
     assert "caption" in (rig.work / "demo" / "report" / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_row_of_a_stage_without_links_is_a_story_of_its_own(copied):
+    rig, site = copied
+    links = '    links=("caption_id", "prompt_id", "image_sha256"),\n'
+    install("captioning/pyproject.toml", site, changes=[(links, "")])
+    one = table(rig.work / "demo", "captions")[0]
+
+    story = call(rig, "show", "demo", one["caption_id"])
+
+    assert story.code == 0
+    assert one["caption"] in " ".join(story.said.split())
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""What a stage of a run still has to do: its wanted rows, and how to make them.
+"""What all stages have in common: `Work`, what one still has to do, and `StageSpec`, what a stage is.
 
 The rows that are wanted follow from the settings and from the rows upstream that are wanted themselves,
 so rows of older settings or prompts never reach a later stage.

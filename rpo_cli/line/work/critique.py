@@ -1,4 +1,4 @@
-"""With which words a run's critic is asked, and all that determines what it says."""
+"""The stage critique: with which words a run's critic is asked, and all that determines what it says."""
 
 import json
 import os

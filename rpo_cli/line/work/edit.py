@@ -1,4 +1,4 @@
-"""What a run's editor changes by itself: its edits under an empty instruction, measured."""
+"""The stage edit: instructions carried out, counter-edits, and the floor, edits that ask for nothing."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set

@@ -1,4 +1,4 @@
-"""What `generate` makes pictures of: prompts and noise, or winners that are given to it (spin, sapo)."""
+"""The stage generate: pictures of prompts and noise, or of winners with noise put on (spin, sapo)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Scores that a reward did not give: numbers that are none, and scorers that failed."""
+"""The stage score: each reward of each picture, and scores that a reward did not give."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
