@@ -18,7 +18,7 @@ CRITIC ?= transformers
 SERVED := $(if $(filter vllm-server,$(CRITIC)),--set critique.backend=vllm-server \
 	--server-python $(abspath $(VLLM))/bin/python)
 
-.PHONY: setup demo lint check test test-cpus test-mutants test-all test-qwen test-ray test-vllm bench bench-report bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
+.PHONY: setup demo lint check test test-cpus test-mutants test-all test-qwen test-ray test-vllm bench-scale bench-report bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
 
 setup: $(STAMP)
 
@@ -90,8 +90,10 @@ $(RAY)/.installed:
 test-ray: setup $(RAY)/.installed  ## the Ray engine on Ray, which takes 250 MB
 	PYTHONPATH=$(abspath $(RAY)) OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m ray tests/ray tests/test_registry.py tests/test_imports.py
 
-bench: setup  ## 100,000 synthetic rows: status and resume
-	$(BIN)/python -m tests.bench.scale
+# ROWS: of pictures, each with a critique, an edit and two scores
+ROWS ?= 10000 100000 1000000
+bench-scale: setup  ## synthetic runs through every command: time, memory, files, growth; ROWS="10000 100000 1000000"
+	$(BIN)/python -m tests.bench.at_scale --rows $(ROWS)
 
 bench-report: setup  ## a report of 50,000 pairs: how long it takes, how large it is, how fast it opens
 	$(BIN)/python -m tests.bench.report

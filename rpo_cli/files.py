@@ -6,6 +6,7 @@ has a random name and is made with O_EXCL, and whether its writer lives is asked
 
 import errno
 import fcntl
+import io
 import os
 import secrets
 import shutil
@@ -17,7 +18,6 @@ from typing import Any, BinaryIO
 
 import fsspec
 import pyarrow as pa
-from pydantic import ValidationError
 
 from rpo_cli.errors import MissingDependency, RpoError, StorageError, UsageError, nearest
 
@@ -44,11 +44,22 @@ def write_whole(path: Path, data: bytes, *, mode: int = 0o666, prefix: str = TEM
     Raises:
         OSError: the draft is gone, and what was there before still is.
     """
+    with writing_whole(path, mode=mode, prefix=prefix) as file:
+        file.write(data)
+
+
+@contextmanager
+def writing_whole(path: Path, *, mode: int = 0o666, prefix: str = TEMPORARY) -> Iterator[BinaryIO]:
+    """A file to fill bit by bit, which takes its name at the end as with `write_whole`.
+
+    Raises:
+        OSError: as there, and so whatever is raised within.
+    """
     make_folder(path.parent)
     draft = draft_of(path, prefix)
     try:
         with create(draft, mode) as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         draft.replace(path)
@@ -215,11 +226,20 @@ class Files:
         Raises:
             StorageError: disk full, no permission, read-only; the temporary file is gone.
         """
+        with self.writing(name) as file:
+            file.write(data)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[BinaryIO]:
+        """A file to fill bit by bit; it has its name at the end, or never. See `write`."""
         with disk_errors(self.join(name)):
             if self.local is None:
-                self.system.pipe_file(self.join(name), data)
+                buffer = io.BytesIO()  # closing a half-filled file of fsspec would give it its name
+                yield buffer
+                self.system.pipe_file(self.join(name), buffer.getvalue())
             else:
-                write_whole(self.local / name, data)
+                with writing_whole(self.local / name) as file:
+                    yield file
 
 
 def _protocols(system: Any) -> tuple[str, ...]:
@@ -248,10 +268,15 @@ def reading(where: str) -> Iterator[None]:
         raise RpoError(
             f"{where}: gone while it was read: another rpo has tidied this run", "run the command again"
         ) from error
-    except (pa.ArrowException, OSError, ValidationError) as error:
+    except (pa.ArrowException, OSError, ValueError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise RpoError(f"{where}: {os.strerror(error.errno)}", "see that you may read it") from error
         raise RpoError(
             f"{where}: not a whole part of this table: {str(error).splitlines()[0]}",
             "delete this file and run the command again: it makes the missing rows",
         ) from error
+
+
+def is_gone(error: RpoError) -> bool:
+    """Whether what `reading` tells is that the file is not there any more."""
+    return isinstance(error.__cause__, FileNotFoundError)

@@ -43,8 +43,25 @@ class Reply:
     field: str = ""
 
 
+@dataclass(frozen=True)
+class Weights:
+    """What a backend loads, and where: all that one is built from beside the options of its own.
+
+    Attributes:
+        model: a folder, a file, a hub id, or the name that a server knows.
+        revision: commit of the hub; None: its newest, or no matter.
+        dtype: "float32", "float16" or "bfloat16".
+    """
+
+    model: str
+    revision: str | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+
+
 class Backend(Protocol):
-    """Three more things that a backend may have, and a server's has:
+    """Constructed with `weights` and with options by keyword. Three more things that one may have, and a
+    server's has:
 
     `lanes`, an int > 0: rows do not depend on batches, and that many threads may call at a time, each
     with one row; an RpoError then means that this row is still missing. `notes` after `setup`: sentences

@@ -5,6 +5,8 @@ A key is a hash of everything that determines the row, never a counter.
 
 import hashlib
 import json
+from collections.abc import Callable
+from json.encoder import encode_basestring
 from typing import Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +24,37 @@ def canonical_json(value: Any) -> str:
 def content_key(*parts: Any) -> str:
     """The key of a row: 32 hex digits of SHA-256 over the canonical JSON of `parts`."""
     return hashlib.sha256(canonical_json([KEY_VERSION, *parts]).encode()).hexdigest()[:32]
+
+
+HOLE: Any = object()  # in `template`: a part that every row has its own of
+
+
+def template(*parts: Any) -> Callable[..., bytes]:
+    """Keys of many rows that differ in their HOLEs: a function of those parts → 16 bytes.
+
+    `template(*parts)(*own).hex()` is `content_key` of the parts with `own` in the holes; what all rows have
+    in common is encoded once.
+    """
+    texts, fixed = [], f"[{KEY_VERSION}"
+    for part in parts:
+        if part is HOLE:
+            texts.append(f"{fixed},")
+            fixed = ""
+        else:
+            fixed += f",{canonical_json(part)}"
+    end = f"{fixed}]"
+
+    def key(*own: Any) -> bytes:
+        said = "".join(
+            [
+                # what the encoder of `canonical_json` does with a text, without its detours
+                text + (encode_basestring(value) if type(value) is str else canonical_json(value))
+                for text, value in zip(texts, own, strict=True)
+            ]
+        )
+        return hashlib.sha256((said + end).encode()).digest()[:16]
+
+    return key
 
 
 def seen_as(sha256: str, decoding: str | None) -> str:
@@ -239,6 +272,18 @@ class Claim(Row):
     rejects: tuple[str, ...]
 
 
+class Comparison(Row):
+    """How much two pictures differ. It hangs on nothing but their bytes, so it is kept between builds."""
+
+    table = "comparisons"
+    comparison_id: str
+    prompt_id: str = Field(description="of the pair that it was measured for, so that rows lie in order")
+    a_sha256: str
+    b_sha256: str
+    change: float = Field(description="see `Pair`")
+    hash_distance: int
+
+
 class Pair(Row):
     """A candidate pair with its gate values, verdict and reason; accepted ones make the dataset.
 
@@ -313,7 +358,5 @@ class Verdict(Row):
     repeat: bool = Field(default=False, description="the second showing of a pair, its sides swapped")
 
 
-TABLES: dict[str, type[Row]] = {
-    row.table: row
-    for row in (Prompt, Image, Critique, Edit, RewardScore, Reject, Preference, Claim, Pair, Verdict)
-}
+ROWS = (Prompt, Image, Critique, Edit, RewardScore, Reject, Preference, Claim, Comparison, Pair, Verdict)
+TABLES: dict[str, type[Row]] = {row.table: row for row in ROWS}

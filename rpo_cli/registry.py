@@ -3,12 +3,16 @@
 Third parties add to a kind through the entry-point group `rpo.<kind>` (e.g. `rpo.rewards`).
 """
 
+from collections.abc import Callable
+from dataclasses import asdict
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from inspect import signature
 from typing import Any
 
 from rpo_cli.errors import UsageError, nearest
+from rpo_cli.protocols import Weights
 
 _DIFFUSERS = "rpo_cli.backends.generator:DiffusersGenerator"
 generators = {  # several names of one class differ in their numbers: see recipes/generators.py
@@ -162,6 +166,7 @@ KINDS: dict[str, dict[str, str]] = {
     "exporters": exporters,
     "presets": presets,
     "measures": measures,
+    "stages": {},  # third parties'; ours are in `line/steps.py`, in their order
 }
 
 
@@ -195,6 +200,19 @@ def code_of(kind: str, name: str) -> dict[str, str]:
         "version": package.version if package else "unknown",
         "place": point.value,
     }
+
+
+def build(kind: str, name: str, weights: Weights, /, **options: Any) -> Any:
+    """A backend of that name, not loaded yet."""
+    return constructed(load(kind, name), weights, **options)
+
+
+def constructed(backend: Callable[..., Any], weights: Weights, /, **options: Any) -> Any:
+    """A third party's class may be of before `Weights`: a parameter for each of its fields."""
+    if "weights" in signature(backend).parameters:
+        return backend(weights, **options)
+    rest = asdict(weights)
+    return backend(rest.pop("model"), **rest, **options)
 
 
 def load(kind: str, name: str) -> Any:

@@ -106,18 +106,18 @@ PARENTS = {name for names in HANGS for name in names}
 
 
 @dataclass(frozen=True)
-class Told:
-    """What earlier commands were told: of the run, or of one training.
+class Memory:
+    """What run.json remembers that earlier commands were told: of the run, or of one training.
 
     Attributes:
         options: dotted name → value.
-        given: dotted name → which command was given it, and when.
+        commands: dotted name → which command was given it, and when.
         beside: the settings that others hang on, as they were then.
         origins: where those were from; what a preset names is the same model wherever it lies now.
     """
 
     options: Values = field(default_factory=dict)
-    given: Mapping[str, str] = field(default_factory=dict)
+    commands: Mapping[str, str] = field(default_factory=dict)
     beside: Values = field(default_factory=dict)
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -126,8 +126,8 @@ class Told:
 class Earlier:
     """What run.json knows of the commands before this one; paths are absolute."""
 
-    run: Told = Told()
-    trainings: Mapping[str, Told] = field(default_factory=dict)
+    run: Memory = Memory()
+    trainings: Mapping[str, Memory] = field(default_factory=dict)
     preset: str | None = None
 
 
@@ -137,20 +137,20 @@ class Resolved:
 
     Attributes:
         notes: sentences of the preset that the dataset card must carry.
-        given: of values with the origin `EARLIER`: which command was given them, and when.
+        commands: of values with the origin `EARLIER`: which command was given them, and when.
         earlier: what was read of the commands before.
-        said: lines for whoever runs the command: what does not count, and what counts from earlier.
+        remarks: lines for whoever runs the command: what does not count, and what counts from earlier.
     """
 
     settings: Settings
     origins: Origins
     preset: str
     notes: tuple[str, ...] = ()
-    given: Mapping[str, str] = field(default_factory=dict)
+    commands: Mapping[str, str] = field(default_factory=dict)
     earlier: Earlier = Earlier()
-    said: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
-    def told(self, scope: Scope = "run", *, earlier: bool = True) -> dict[str, Any]:
+    def options(self, scope: Scope = "run", *, earlier: bool = True) -> dict[str, Any]:
         """What commands were told by option or --config, as dotted names: the next command keeps to it.
 
         Args:
@@ -218,7 +218,7 @@ def resolve(
     name = next(
         (layer.values[NAME] for layer in (*reversed(asked), *reversed(files)) if NAME in layer.values), None
     )
-    training = earlier.trainings.get(str(name or default_of(NAME)), Told())
+    training = earlier.trainings.get(str(name or default_of(NAME)), Memory())
     before = [
         _Layer(EARLIER, _without(told.options, unset), _beside(told, files[0]))
         for told in (earlier.run, training)
@@ -227,7 +227,7 @@ def resolve(
     values, origins, fallen = _standing(layers, uses)
     _serve(values, origins)
     settings, unknown = checked(values, origins, uses, list(_astray(values, origins) if uses else ()))
-    known = {**earlier.run.given, **training.given}
+    known = {**earlier.run.commands, **training.commands}
     given = {name: known.get(name, EARLIER) for name, origin in origins.items() if origin == EARLIER}
     said = [
         *fallen,
@@ -303,7 +303,7 @@ def _astray(values: Values, origins: Origins) -> Iterator[str]:
             yield from astray({name: value}, origins[name])
 
 
-def _beside(told: Told, preset: _Layer) -> dict[str, Any]:
+def _beside(told: Memory, preset: _Layer) -> dict[str, Any]:
     same = {name for name, origin in told.origins.items() if origin == preset.origin}
     named = {name: preset.values[name] for name in same & preset.values.keys()}
     return {**told.beside, **named}

@@ -1,24 +1,33 @@
-"""Rows as Arrow tables and Parquet bytes: the one place where a schema is derived from its pydantic row.
+"""Parts: rows as Arrow tables, their Parquet bytes and their names; schemas follow from the pydantic rows.
 
 dict[str, float] becomes list<struct<name, value>>: pandas, DuckDB and `datasets` all read it, and unlike
 a struct its schema does not change with the names of the rewards.
 """
 
+import hashlib
 import io
 import json
+import re
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from rpo_cli.records import PART_VERSION, TABLES, ImageData, Row
 
-ROWS_PER_GROUP = 100
+COMPACT = "compact"
+_PROMPT = re.compile("-[0-9a-f]{8}-")  # the beginning of a prompt_id, in the name of a part
+# of a row group, which is what is read for one picture: small, and for a light column: long
+BYTES_PER_GROUP = 16_000_000
+ROWS_PER_GROUP = 10_000
 SCALARS = {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_(), bytes: pa.binary()}
 # enough of the features format of `datasets` to make it decode our image columns
 FEATURES = {
@@ -100,12 +109,26 @@ def _items(value: dict[str, Any] | None) -> list[dict[str, Any]] | None:
     return None if value is None else [{"name": k, "value": v} for k, v in sorted(value.items())]
 
 
-def to_table(row: type[Row], rows: Iterable[Row]) -> pa.Table:
+def to_table(row: type[Row], rows: Sequence[Row]) -> pa.Table:
     """Rows → table, in the order given."""
-    records = [item.model_dump() for item in rows]
-    for record in records:
-        record |= {name: _items(record[name]) for name in _mappings(row)}
-    return pa.Table.from_pylist(records, schema=schema_of(row))
+    schema = schema_of(row)
+    return pa.table([_column(row, field, rows) for field in schema], schema=schema)
+
+
+def _column(row: type[Row], field: pa.Field, rows: Sequence[Row]) -> pa.Array:
+    values = [getattr(item, field.name) for item in rows]
+    if field.name in _mappings(row):
+        values = [_items(value) for value in values]
+    elif pa.types.is_nested(field.type):
+        values = [_plain(value) for value in values]
+    return pa.array(values, field.type)
+
+
+def _plain(value: Any) -> Any:
+    """Models in a value as dictionaries."""
+    if isinstance(value, BaseModel):
+        return value.model_dump()
+    return [_plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
 
 def from_table(row: type[Row], table: pa.Table) -> list[Row]:
@@ -144,8 +167,115 @@ def _default_column(row: type[Row], name: str, rows: int) -> pa.Array:
     return pa.array([value] * rows, type=schema_of(row).field(name).type)
 
 
+def rows_per_group(table: pa.Table) -> int:
+    """Rows of a row group of these rows: as many as stay below its bytes and its rows, at least one."""
+    fitting: int = BYTES_PER_GROUP * len(table) // max(1, table.nbytes)
+    return max(1, min(ROWS_PER_GROUP, fitting))
+
+
 def encode(table: pa.Table) -> bytes:
     """Parquet bytes that depend on the table only."""
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, row_group_size=ROWS_PER_GROUP, compression="zstd", write_statistics=False)
+    with writer(buffer, table.schema) as out:
+        out.write_table(table, row_group_size=rows_per_group(table))
     return buffer.getvalue()
+
+
+def writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
+    """A part that is written row group by row group."""
+    return pq.ParquetWriter(file, schema, compression="zstd", write_statistics=False)
+
+
+def together(table: str, columns: Sequence[str], found: Iterable[pa.Table]) -> pa.Table:
+    """Columns of a table, found part by part, as one Arrow table."""
+    schema = pa.schema([schema_of(TABLES[table]).field(name) for name in columns])
+    tables = (data.replace_schema_metadata() for data in found)
+    return pa.concat_tables([pa.Table.from_batches([], schema), *tables])  # empty_table() loads pandas
+
+
+def picked(data: pa.Table, places: NDArray[np.intp]) -> pa.Table:
+    """Some rows; slices copy nothing, so no column of pictures can overflow as with `take`."""
+    runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
+    return pa.concat_tables(data.slice(run[0], len(run)) for run in runs)
+
+
+def grouped(found: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows in tables of one row group each."""
+    waiting: list[pa.Table] = []
+    for data in found:
+        waiting.append(data)
+        while (whole := pa.concat_tables(waiting)) and len(whole) >= (rows := rows_per_group(whole)):
+            yield whole.slice(0, rows)
+            waiting = [whole.slice(rows)]
+    if sum(map(len, waiting)):
+        yield pa.concat_tables(waiting)
+
+
+def chunks(rows: Sequence[Row], most: int) -> Iterator[list[Row]]:
+    """Rows of one part each: pictures of at most so many bytes, or one that is larger."""
+    chunk: list[Row] = []
+    size = 0
+    for row in rows:
+        weight = len(row.image.bytes) if hasattr(row, "image") else 0
+        if chunk and size + weight > most:
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(row)
+        size += weight
+    if chunk:
+        yield chunk
+
+
+@dataclass(frozen=True)
+class Part:
+    """A finished file of a table. `name` is relative to the run directory."""
+
+    name: str
+    group: str
+    bytes: int
+
+
+def group_of(table: str, name: str) -> str:
+    """The group of a part of this name, relative to the run directory."""
+    return name.rpartition("/")[0].removeprefix(table).strip("/")
+
+
+def part_name(table: str, group: str, rows: Sequence[Row]) -> str:
+    """Of a part of these rows: their least prompt, so that parts lie in order, and a hash of their keys."""
+    prompts = (str(row.prompt_id) for row in rows if hasattr(row, "prompt_id"))
+    prompt = _PROMPT.search(f"-{min(prompts, default='')[:8]}-")
+    return _place(table, group, f"part{_start(prompt)}{_hash(row.key for row in rows)}.parquet")
+
+
+def compacted_name(table: str, group: str, old: Sequence[str]) -> str:
+    """The name of the part that takes the place of these files, which are in order."""
+    return _place(table, group, f"{COMPACT}{_start(_PROMPT.search(old[0]))}{_hash(old)}.parquet")
+
+
+def is_compacted(file: str) -> bool:
+    return file.startswith(f"{COMPACT}-")
+
+
+def _start(prompt: re.Match[str] | None) -> str:
+    return prompt[0] if prompt else "-"
+
+
+def _place(table: str, group: str, file: str) -> str:
+    return f"{table}/{group}/{file}" if group else f"{table}/{file}"
+
+
+def _hash(names: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:20]
+
+
+def bins(parts: Iterable[Part], most: int) -> Iterator[list[Part]]:
+    """Runs of small parts that fit one large part; a part alone is left as it is."""
+    bin_: list[Part] = []
+    for part in parts:
+        if bin_ and sum(p.bytes for p in bin_) + part.bytes > most:
+            if len(bin_) > 1:
+                yield bin_
+            bin_ = []
+        bin_.append(part)
+    if len(bin_) > 1:
+        yield bin_

@@ -1,14 +1,15 @@
-"""Text of files, and prompts in their normal form: UTF-8, with or without a mark, or what the user says.
+"""Text: of files (UTF-8, with or without a mark, or what the user says), for terminals, and as prompts.
 
-It decides the split, the caps per prompt and what a list of prompts to leave out means. A prompt's text and
-identity are its own, letter by letter.
+A prompt's normal form decides the split, the caps per prompt and what a list of prompts to leave out means.
+Its text and identity are its own, letter by letter.
 """
 
 import codecs
+import hashlib
 import io
 import re
 import unicodedata
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from rpo_cli.errors import UsageError, nearest
 
@@ -24,6 +25,18 @@ def normalised(prompt: str) -> str:
     seen = UNSEEN.sub("", prompt)
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold())
     return " ".join(folded.split())
+
+
+# ANSI sequences; other C0 and C1 controls but tab and newline; marks that reverse the reading direction
+_CONTROL = re.compile(
+    "\x1b\\[[0-?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b]*(?:\x07|\x1b\\\\)?|[\x00-\x08\x0b-\x1f\x7f-\x9f]"
+    "|[\u200e\u200f\u061c\u202a-\u202e\u2066-\u2069]"
+)
+
+
+def printable(text: str) -> str:
+    """`text`, from a file or model, without anything that could steer a terminal."""
+    return _CONTROL.sub("", text)
 
 
 MARKS = (
@@ -119,3 +132,9 @@ def refusal(place: Any, encoding: str | None) -> UsageError:
     except UsageError as error:
         return error
     return UsageError(f"{place}: changed while it was read", "the same command reads it again")
+
+
+def split_of(prompt: str, val_fraction: float) -> Literal["train", "validation"]:
+    """`val_fraction` in [0, 1) of all prompts go to validation; spellings of one prompt stand together."""
+    digest = hashlib.sha256(b"split\0" + normalised(prompt).encode()).digest()
+    return "validation" if int.from_bytes(digest[:8], "big") / 2**64 < val_fraction else "train"

@@ -10,10 +10,9 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-import typer
 
 from rpo_cli import installing
-from rpo_cli.cli.app import COMMANDS, app
+from rpo_cli.cli.app import COMMANDS, command_of
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "rpo_cli"
@@ -36,14 +35,14 @@ def test_every_install_line_is_made_in_one_place():
 
 
 def test_every_command_that_a_text_names_is_one_and_knows_the_options_beside_it():
-    wrong, commands = [], typer.main.get_command(app).commands
+    wrong = []
     for file, text in texts():
         for match in TYPED.finditer(text):
             command, *rest = (match[1] or match[2]).split()[1:]
             if command not in COMMANDS:
                 wrong.append((file, match[0]))
                 continue
-            known = {flag for param in commands[command].params for flag in param.opts}
+            known = {flag for param in command_of(command).params for flag in param.opts}
             asked = {word.partition("=")[0].rstrip(",.;:") for word in rest if word.startswith("--")}
             wrong += [
                 (file, match[0], option) for option in sorted(asked - known - {"--help", "--help-all"})

@@ -11,7 +11,7 @@ from rpo_cli.presets.paper import settings as paper
 from rpo_cli.recipes import RECIPES, critics, recipe
 from rpo_cli.recipes.rewards import SCORERS
 from rpo_cli.recipes.training import NUMBERS
-from rpo_cli.recipes.weights import WEIGHTS
+from rpo_cli.recipes.weights import HUB_MODELS
 from rpo_cli.resolve import resolve
 from rpo_cli.settings_checks import setting_names
 from rpo_cli.train.composition import composed
@@ -55,7 +55,7 @@ def test_the_papers_critic_is_one_that_loads_and_the_authors_stands_beside_it():
     row = next(item for item in PAPER if item.name == "critique.critic")
     assert (row.value, row.whose) == ("llava-hf/llava-onevision-qwen2-7b-ov-hf", NEAREST)
     assert "lmms-lab/llava-critic-7b" in row.why
-    assert row.value in WEIGHTS
+    assert row.value in HUB_MODELS
 
 
 def test_the_paper_trains_with_salesforces_loss_and_effective_rate():
@@ -155,5 +155,5 @@ def test_licences_are_those_of_the_recipes():
     known += [model for how in SCORERS.values() for model in how.models]
     known += [getattr(critics, name) for name in vars(critics) if name.isupper()]
     licences = {model.ref: model.license for model in known}
-    for ref, weights in WEIGHTS.items():
+    for ref, weights in HUB_MODELS.items():
         assert licences.get(ref, weights.license).startswith(weights.license)

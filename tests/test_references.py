@@ -14,7 +14,7 @@ NAME = re.compile(r"(?:[\w.{},-]+/)*(?:\{[\w,]+\}|[\w-][\w.-]*)\.(?:md|py|toml)\
 # files that are not ours, and whose they are
 OTHERS = {
     **dict.fromkeys(("rpo.toml", "dataset/README.md"), "a run's"),
-    **dict.fromkeys(("own.toml", "taste.py"), "the tutorial's reader's"),
+    **dict.fromkeys(("own.toml", "taste.py", "adapter/README.md"), "the tutorial's reader's"),
     "torch.py": "one that a user may have in a folder",
     **dict.fromkeys(("train_diffusion_dpo.py", "pipeline_flux.py"), "huggingface/diffusers"),
     "sdxl_turbo.md": "huggingface/diffusers, its docs",
@@ -60,12 +60,17 @@ def names(text: str) -> set[str]:
     return {re.sub(r"^(\.{1,2}/)+", "", name) for name in found}
 
 
-def elsewhere(name: str) -> str | None:
-    """The entry of OTHERS that a name ends in."""
-    return next((other for other in OTHERS if f"/{name}".endswith(f"/{other}")), None)
-
-
 TEXTS = texts()
+# of the examples in the pages for users, each behind the comment that names it
+EXAMPLES = {name for text in TEXTS.values() for name in re.findall(r"<!-- file: (\S+) -->", text)}
+
+
+def elsewhere(name: str) -> str | None:
+    """The entry of OTHERS that a name ends in, or the example that it is a file of."""
+    others = (*OTHERS, *EXAMPLES)
+    return next((other for other in others if f"/{name}".endswith(f"/{other}")), None)
+
+
 ENDS = {"/".join(path.split("/")[n:]) for path in TEXTS for n in range(path.count("/") + 1)}
 
 
@@ -91,13 +96,7 @@ def test_names_are_read_out_of_sentences_paths_links_and_choices():
         "see notes.md 2; `train/{links,weights}.py`, [page](../docs/data.md#x), a/b.toml; no .py or x.pyc"
     )
 
-    assert names(text) == {
-        "notes.md",
-        "train/links.py",
-        "train/weights.py",
-        "docs/data.md",
-        "a/b.toml",
-    }
+    assert names(text) == {"notes.md", "train/links.py", "train/weights.py", "docs/data.md", "a/b.toml"}
 
 
 def test_of_a_test_its_docstrings_and_comments_are_read_and_its_other_strings_are_not():

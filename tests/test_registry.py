@@ -8,6 +8,7 @@ import pytest
 from rpo_cli import protocols, registry
 from rpo_cli.cli.explain import explain
 from rpo_cli.errors import UsageError
+from rpo_cli.protocols import Weights
 
 # kind → the protocol its classes implement
 PROTOCOLS = {
@@ -75,9 +76,7 @@ def test_every_class_meets_its_protocol(kind, name):
 @pytest.mark.parametrize(("kind", "name"), named(*BACKENDS))
 def test_a_backend_is_cheap_to_construct_and_travels_to_a_worker(kind, name, tmp_path):
     """Constructing one reads no file (there is none), and it can be pickled: weights load in setup."""
-    backend = registry.load(kind, name)(
-        str(tmp_path / "no-model"), revision=None, device="cpu", dtype="float32"
-    )
+    backend = registry.load(kind, name)(Weights(str(tmp_path / "no-model")))
 
     assert type(pickle.loads(pickle.dumps(backend))) is type(backend)
 
@@ -100,3 +99,25 @@ def test_third_parties_add_names_and_cannot_replace_ours(monkeypatch):
 
     assert registry.locate("rewards", "mine") == "json:dumps"
     assert registry.locate("rewards", "clip") == registry.rewards["clip"]
+
+
+class Older:
+    """A third party's backend of before `Weights`."""
+
+    def __init__(self, model, *, revision=None, device="cpu", dtype="float32", **options):
+        self.built_from = (model, revision, device, dtype, options)
+
+
+class Newer:
+    def __init__(self, weights, *, steps=1):
+        self.built_from = (weights, steps)
+
+
+def test_a_class_of_before_weights_gets_each_of_their_fields():
+    weights = Weights("folder", "abc", "cuda", "bfloat16")
+
+    assert registry.constructed(Older, weights, steps=3).built_from == (
+        *("folder", "abc", "cuda", "bfloat16"),
+        {"steps": 3},
+    )
+    assert registry.constructed(Newer, weights, steps=3).built_from == (weights, 3)

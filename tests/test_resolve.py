@@ -5,7 +5,7 @@ import pytest
 from rpo_cli.cli.options import fields
 from rpo_cli.config import Settings
 from rpo_cli.errors import SettingsError, UsageError
-from rpo_cli.resolve import Earlier, Told, resolve
+from rpo_cli.resolve import Earlier, Memory, resolve
 from rpo_cli.scopes import HANGS, TRUSTING, scope_of
 from rpo_cli.settings_checks import setting_names
 
@@ -25,7 +25,7 @@ def toml(tmp_path):
 
 def told(options, **trainings):
     """What earlier commands were told."""
-    return Earlier(Told(options), {name: Told(**said) for name, said in trainings.items()})
+    return Earlier(Memory(options), {name: Memory(**said) for name, said in trainings.items()})
 
 
 def problems(*parts, **sources):
@@ -70,9 +70,9 @@ def test_what_a_command_was_told_is_kept_for_the_next(toml):
         earlier=told({"pairs.min_margin": 0.1}),
     )
 
-    assert resolved.told() == {"generate.steps": 9, "edit.guidance": [2.0], "pairs.min_margin": 0.1}
-    assert resolved.told("training") == {"train.steps": 5}
-    assert resolve({}, earlier=told(resolved.told())).told() == resolved.told()
+    assert resolved.options() == {"generate.steps": 9, "edit.guidance": [2.0], "pairs.min_margin": 0.1}
+    assert resolved.options("training") == {"train.steps": 5}
+    assert resolve({}, earlier=told(resolved.options())).options() == resolved.options()
 
 
 def test_the_preset_is_named_by_option_config_run_or_earlier_command_in_that_order(toml, monkeypatch):
@@ -156,7 +156,7 @@ def test_nothing_given_is_the_defaults_and_no_model():
 
     assert resolved.preset == "none"
     assert resolved.settings == Settings()
-    assert resolved.said == ()
+    assert resolved.remarks == ()
 
 
 TRUSTED = {
@@ -187,7 +187,7 @@ def test_a_run_directory_says_nothing_about_whom_to_trust(name, toml):
 
 def test_whom_to_trust_is_not_kept_for_the_next_command():
     given = {"critique.critic_url": ("http://h/v1",), "critique.max_words": 9}
-    assert resolve(given).told().keys() == {"critique.max_words", "critique.backend"}
+    assert resolve(given).options().keys() == {"critique.max_words", "critique.backend"}
 
 
 def test_a_key_goes_only_to_the_servers_that_are_named_beside_it(toml):
@@ -255,13 +255,13 @@ HANGING = sorted(
 @pytest.mark.parametrize(("parent", "name"), HANGING)
 def test_a_number_falls_with_what_it_hangs_on(parent, name):
     """Each entry of the table: given beside one model or method, it does not count beside another."""
-    said = Told({name: sample(name)}, {}, FIRST)
-    before = Earlier(Told(), {"default": said}) if scope_of(name) == "training" else Earlier(said)
+    said = Memory({name: sample(name)}, {}, FIRST)
+    before = Earlier(Memory(), {"default": said}) if scope_of(name) == "training" else Earlier(said)
     changed = {**FIRST, parent: OTHER[parent]}
 
     assert resolve(FIRST, earlier=before).origins[name] == "earlier option"
     assert resolve(changed, earlier=before).origins[name] == "default"
-    assert any(f"{name} = " in line for line in resolve(changed, earlier=before).said)
+    assert any(f"{name} = " in line for line in resolve(changed, earlier=before).remarks)
 
 
 def test_what_one_training_was_told_is_nothing_to_another():
@@ -272,13 +272,13 @@ def test_what_one_training_was_told_is_nothing_to_another():
 
     assert (first.settings.train.beta, first.settings.train.seed) == (7.0, 3)
     assert (second.settings.train.beta, second.settings.train.seed) == (None, None)
-    assert second.said == ()
+    assert second.remarks == ()
 
 
 def test_how_a_command_is_run_is_kept_by_nobody():
     given = {"run.device": "cpu", "run.workers": 2, "generate.batch_size": 4, "critique.in_flight": 2}
     resolved = resolve({**given, "train.processes": 2, "train.name": "first"})
-    assert (resolved.told("run"), resolved.told("training")) == ({}, {})
+    assert (resolved.options("run"), resolved.options("training")) == ({}, {})
 
 
 def test_a_setting_is_taken_back_by_name_and_by_the_word_default(toml):
@@ -288,9 +288,9 @@ def test_a_setting_is_taken_back_by_name_and_by_the_word_default(toml):
     word = resolve({}, preset="shapes", run_file=toml('[generate]\nsteps = "default"\n'))
     nothing = resolve({}, preset="shapes", unset=["generate.steps"])
 
-    assert (unset.settings.generate.steps, unset.told()) == (24, {"generate.guidance": 3.0})
+    assert (unset.settings.generate.steps, unset.options()) == (24, {"generate.guidance": 3.0})
     assert (word.settings.generate.steps, word.origins["generate.steps"]) == (None, "RUN/rpo.toml")
-    assert nothing.said == (
+    assert nothing.remarks == (
         "--unset generate.steps: no earlier command was given it; it is from: preset shapes",
     )
     with pytest.raises(UsageError, match=r"--unset generate\.stepz: no such setting"):
@@ -305,12 +305,12 @@ def test_every_setting_can_be_set_to_its_default_again(name):
 
 
 def test_a_line_of_the_file_that_an_earlier_option_overrides_is_told(toml):
-    earlier = Earlier(Told({"generate.steps": 9}, {"generate.steps": "rpo generate, 2026-01-02 03:04"}))
+    earlier = Earlier(Memory({"generate.steps": 9}, {"generate.steps": "rpo generate, 2026-01-02 03:04"}))
 
     resolved = resolve({}, run_file=toml("[generate]\nsteps = 30\n"), earlier=earlier)
 
     assert resolved.settings.generate.steps == 9
-    assert resolved.said == (
+    assert resolved.remarks == (
         "generate.steps = 30 (RUN/rpo.toml) does not count: 9 stands since rpo generate, 2026-01-02 03:04; "
         "--unset generate.steps takes that back",
         "as told earlier: generate.steps = 9 (rpo generate, 2026-01-02 03:04)",
@@ -324,14 +324,16 @@ def test_a_name_that_is_gone_is_told_by_commands_that_do_not_use_it(toml):
     resolved = resolve({}, run_file=file, uses=("generate",))
 
     assert resolved.settings.train.method == "theirs"
-    assert [line.startswith("train.method: 'theirs' is not one of") for line in resolved.said] == [True]
+    assert [line.startswith("train.method: 'theirs' is not one of") for line in resolved.remarks] == [True]
     assert len(problems({}, run_file=file)) == 1
     assert len(problems({"train.method": "theirs"}, uses=("generate",))) == 1
 
 
 def test_a_setting_of_training_given_to_another_command_is_told():
     resolved = resolve({"train.beta": 3.0, "generate.steps": 2}, uses=("generate",))
-    assert resolved.said == ("train.beta: not used by this command and not kept; give it to `rpo train`",)
+    assert resolved.remarks == (
+        "train.beta: not used by this command and not kept; give it to `rpo train`",
+    )
 
 
 def test_a_presets_number_for_its_own_model_counts_when_a_file_names_another_and_an_option_the_first(toml):
@@ -360,14 +362,14 @@ def test_a_value_of_a_wrong_type_is_one_of_the_mistakes(name, value):
 def test_a_file_that_names_another_preset_than_before_is_told(toml):
     found = resolve({}, run_file=toml('preset = "shapes"\n'), earlier=Earlier(preset="paper"))
     assert found.preset == "shapes"
-    assert "preset shapes, as a file says; earlier commands had paper" in found.said
+    assert "preset shapes, as a file says; earlier commands had paper" in found.remarks
 
 
 def test_a_backend_that_a_server_chose_falls_with_its_critic():
     """Else a local critic could not be named again."""
-    served = resolve({"critique.critic_url": ("http://h/v1",), "critique.critic": "m"}).told()
+    served = resolve({"critique.critic_url": ("http://h/v1",), "critique.critic": "m"}).options()
     assert served["critique.backend"] == "openai"
-    earlier = Earlier(Told(served, {}, {"critique.critic": "m"}))
+    earlier = Earlier(Memory(served, {}, {"critique.critic": "m"}))
     assert (
         resolve({"critique.critic": "/local"}, earlier=earlier).settings.critique.backend == "transformers"
     )
@@ -377,6 +379,6 @@ def test_a_backend_that_a_server_chose_falls_with_its_critic():
 def test_a_model_reached_through_a_link_is_the_same_model(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
-    earlier = Earlier(Told({"generate.steps": 3}, {}, {"generate.generator": str(tmp_path / "real")}))
+    earlier = Earlier(Memory({"generate.steps": 3}, {}, {"generate.generator": str(tmp_path / "real")}))
     found = resolve({"generate.generator": str(tmp_path / "link")}, earlier=earlier)
     assert found.settings.generate.steps == 3

@@ -10,8 +10,9 @@ import pytest
 
 from rpo_cli.errors import MissingDependency, RpoError, UsageError
 from rpo_cli.files import TEMPORARY
+from rpo_cli.keysets import Keys
 from rpo_cli.records import PART_VERSION, Image, ImageData, Pair, Prompt, Reject, Row, content_key
-from rpo_cli.schema import ROWS_PER_GROUP, encode, to_table
+from rpo_cli.schema import BYTES_PER_GROUP, ROWS_PER_GROUP, encode, rows_per_group, to_table
 from rpo_cli.store import BYTES_PER_PART, open_store
 
 
@@ -197,17 +198,12 @@ def test_fetch_gives_whole_rows_of_some_keys(tmp_path):
 
 def test_row_groups_are_bounded_and_read_one_at_a_time(tmp_path, monkeypatch):
     store = open_store(tmp_path, create=True)
-    rows = [picture(n) for n in range(350)]
+    rows = [picture(n, 2000) for n in range(350)]
+    monkeypatch.setattr("rpo_cli.schema.BYTES_PER_GROUP", 100 * to_table(Image, rows).nbytes // 350 + 99)
     store.commit("images", rows)
     (part,) = store.parts("images")
     metadata = pq.read_metadata(tmp_path / part.name)
-    assert [metadata.row_group(i).num_rows for i in range(4)] == [
-        100,
-        100,
-        100,
-        50,
-    ]
-    assert ROWS_PER_GROUP == 100
+    assert [metadata.row_group(i).num_rows for i in range(4)] == [100, 100, 100, 50]
 
     read = []
     original = pq.ParquetFile.read_row_group
@@ -226,6 +222,50 @@ def test_row_groups_are_bounded_and_read_one_at_a_time(tmp_path, monkeypatch):
     assert read == [0, 3], "groups without a wanted row are not read at all"
 
 
+def test_a_row_group_is_of_as_many_rows_as_stay_below_its_bytes():
+    """Light rows: ten thousand; pictures: a few; of a picture that is larger alone: itself."""
+    light = to_table(Prompt, prompts(*range(50)))
+    heavy = to_table(Image, [picture(n, 3_000_000) for n in range(2)])
+    too_heavy = to_table(Image, [picture(1, BYTES_PER_GROUP + 1)])
+
+    assert rows_per_group(light) == ROWS_PER_GROUP == 10_000
+    assert rows_per_group(heavy) == BYTES_PER_GROUP // (heavy.nbytes // 2) == 5
+    assert rows_per_group(too_heavy) == 1
+    assert rows_per_group(light.slice(0, 0)) >= 1
+
+
+def test_parts_lie_in_the_order_of_their_prompts(tmp_path):
+    """Their names begin with the least prompt; rejects have none, and names of before are read beside."""
+    store = open_store(tmp_path, create=True)
+    for n in range(30):
+        store.commit("images", [picture(n)], group="g")
+    old = store.parts("images")[7].name
+    (tmp_path / old).rename(tmp_path / "images/g/part-0123456789abcdef0123.parquet")
+    store.commit("rejects", [reject(1)])
+    found = [row.prompt_id for row in store.fetch("images", store.keys("images")) if isinstance(row, Image)]
+
+    renamed = next(n for n, part in enumerate(store.parts("images")) if "0123456789abcdef" in part.name)
+    moved = found.pop(renamed)
+    assert found == sorted(found)
+    assert sorted([*found, moved]) == sorted(content_key(n) for n in range(30))
+    assert store.parts("rejects")[0].name.count("-") == 1
+
+
+def test_the_rows_of_a_compacted_part_lie_in_the_order_of_their_prompts(tmp_path):
+    store = open_store(tmp_path, create=True)
+    for n in range(30):
+        store.commit("images", [picture(n)], group="g")
+    store.compact("images")
+    store.commit("images", [picture(30)], group="g")
+
+    joined, single = sorted(store.parts("images"), key=lambda part: -part.bytes)
+    first = store.columns("images", ["prompt_id"], among=store.part_keys("images", joined))["prompt_id"]
+    assert first.to_pylist() == sorted(content_key(n) for n in range(30))
+    assert joined.name.split("-")[1] == first[0].as_py()[:8]
+    assert len(store.keys("images")) == 31
+    assert len(list(store.part_rows("images", single))) == 1
+
+
 def test_columns_can_be_asked_of_one_group(tmp_path):
     store = open_store(tmp_path, create=True)
     store.commit("prompts", prompts(1, 2), group="old")
@@ -235,6 +275,49 @@ def test_columns_can_be_asked_of_one_group(tmp_path):
 
     assert found.column_names == ["prompt", "prompt_id"]
     assert sorted(found["prompt"].to_pylist()) == ["a picture of 2", "a picture of 3"]
+
+
+def test_rows_of_some_keys_come_in_batches_of_about_one_size(tmp_path):
+    store = open_store(tmp_path, create=True)
+    for start in (0, 5, 10, 15):
+        store.commit("prompts", prompts(*range(start, start + 6)))  # one row of each is the next one's too
+    rows = {row.key: row for row in prompts(*range(21))}
+    chosen = store.keys("prompts") - Keys.of(ids(prompts(3, 7)))
+
+    found = list(store.batches("prompts", ["prompt", "prompt_id"], among=chosen, rows=4))
+
+    assert [len(batch) for batch in found[:-1]] == [len(batch) for batch in found[:-1] if len(batch) >= 4]
+    assert max(map(len, found)) < 8
+    assert {row["prompt_id"]: row["prompt"] for batch in found for row in batch.to_pylist()} == {
+        key: row.prompt for key, row in rows.items() if key not in ids(prompts(3, 7))
+    }
+    assert sum(map(len, found)) == 19
+    assert store.columns("prompts", ["prompt_id"], among=chosen)["prompt_id"].to_pylist() == list(chosen)
+
+
+def test_a_command_that_only_looks_lists_a_table_once(tmp_path, monkeypatch):
+    """What it then says is of one time; afterwards rows of other processes are seen again."""
+    ours, theirs = open_store(tmp_path, create=True), open_store(tmp_path, create=True)
+    ours.commit("prompts", prompts(1))
+
+    with ours.listing():
+        assert ours.keys("prompts") == ids(prompts(1))
+        theirs.commit("prompts", prompts(2))
+        assert ours.keys("prompts") == ids(prompts(1))
+    assert ours.keys("prompts") == ids(prompts(1, 2))
+
+
+def test_what_a_store_writes_itself_it_sees_at_once(tmp_path):
+    store = open_store(tmp_path, create=True)
+    with store.listing():
+        store.commit("prompts", prompts(1), group="g")
+        assert store.keys("prompts") == ids(prompts(1))
+        store.commit("prompts", prompts(2), group="g")
+        assert store.keys("prompts") == ids(prompts(1, 2))
+        store.compact("prompts")
+        assert len(store.parts("prompts")) == 1
+        store.prune("prompts", set())
+        assert store.keys("prompts") == set()
 
 
 def test_an_empty_table_has_its_columns(tmp_path):
@@ -346,6 +429,53 @@ def test_a_compacted_table_can_grow_and_be_compacted_again(tmp_path):
     for name, data in first.items():  # killed before the first compacted part was deleted
         (tmp_path / name).write_bytes(data)
     assert len(list(store.fetch("prompts", store.keys("prompts")))) == 22
+
+
+def test_few_small_parts_may_stay_and_large_ones_always_do(tmp_path, monkeypatch):
+    """What has its size is not written again, whatever comes beside it."""
+    store = open_store(tmp_path, create=True)
+    for n in range(7):
+        store.commit("images", [picture(n)], group="g")
+
+    assert store.compact("images", least=8) == 0
+    store.commit("images", [picture(7)], group="g")
+    assert store.compact("images", least=8) == 8
+    (joined,) = store.parts("images")
+
+    monkeypatch.setattr("rpo_cli.store.BYTES_PER_PART", 2 * joined.bytes)
+    for n in range(8, 16):
+        store.commit("images", [picture(n, 1)], group="g")
+    assert store.compact("images", least=8) == 8
+    assert joined in store.parts("images")
+    assert store.keys("images") == {picture(n).key for n in range(16)}
+
+
+def test_compaction_makes_row_groups_of_their_size_of_what_it_reads_a_row_group_at_a_time(
+    tmp_path, monkeypatch
+):
+    store = open_store(tmp_path, create=True)
+    rows = [picture(n, 2000) for n in range(60)]
+    one = to_table(Image, rows).nbytes // 60
+    monkeypatch.setattr("rpo_cli.schema.BYTES_PER_GROUP", 25 * one + one // 2)
+    for start in range(0, 60, 6):
+        store.commit("images", rows[start : start + 6], group="g")
+
+    read, most = pq.ParquetFile.read_row_group, []
+
+    def spy(self, *args, **kwargs):
+        found = read(self, *args, **kwargs)
+        most.append(len(found))
+        return found
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", spy)
+    store.compact("images")
+
+    (part,) = store.parts("images")
+    metadata = pq.read_metadata(tmp_path / part.name)
+    sizes = [metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)]
+    assert sizes == [25, 25, 10]
+    assert most == [6] * 10
+    assert {row.key: row for row in store.part_rows("images", part)} == {row.key: row for row in rows}
 
 
 def test_compaction_does_not_join_beyond_the_size_of_a_part(tmp_path, monkeypatch):
@@ -508,6 +638,47 @@ def test_a_damaged_part_is_named_and_can_be_made_again(tmp_path, how):
     store = open_store(tmp_path, create=True)
     store.commit("prompts", [row for row in prompts(1, 2, 3) if row.key not in store.keys("prompts")])
     assert store.keys("prompts") == keys
+
+
+@pytest.mark.parametrize("among", [False, True])
+def test_who_reads_while_another_process_joins_the_parts_meets_every_row_once(tmp_path, among):
+    """Parts that are gone before they are opened; one that is open is read to its end."""
+    ours, theirs = open_store(tmp_path, create=True), open_store(tmp_path, create=True)
+    for n in range(0, 20, 2):
+        ours.commit("images", [picture(n), picture(n + 1), picture(19)], group="g")
+    wanted = {picture(n).key for n in (range(3, 20) if among else range(20))}
+    reads = {
+        "fetch": (row.key for row in ours.fetch("images", wanted)),
+        "scan": (
+            key
+            for data in ours.scan("images", ["image_id"], among=Keys.of(wanted))
+            for key in data["image_id"].to_pylist()
+        ),
+    }
+    met = {name: [next(keys)] for name, keys in reads.items()}
+
+    theirs.compact("images")
+    for name, keys in reads.items():
+        met[name] += keys
+    met["new"] = [row.key for row in open_store(tmp_path, create=True).fetch("images", wanted)]
+
+    assert {name: sorted(keys) for name, keys in met.items()} == dict.fromkeys(met, sorted(wanted))
+
+
+def test_rows_take_the_place_of_a_part(tmp_path):
+    """Under their own keys, which make the same file, or under others."""
+    store = open_store(tmp_path, create=True)
+    store.commit("prompts", prompts(1, 2), group="g")
+    (part,) = store.parts("prompts")
+    changed = [row.model_copy(update={"source": "changed"}) for row in prompts(1, 2)]
+
+    store.replace("prompts", part, changed)
+    assert [p.name for p in store.parts("prompts")] == [part.name]
+    assert set(store.columns("prompts", ["source"])["source"].to_pylist()) == {"changed"}
+
+    store.replace("prompts", part, prompts(3))
+    assert store.keys("prompts") == ids(prompts(3))
+    assert len(store.parts("prompts")) == 1
 
 
 def test_a_part_that_another_process_tidied_away_is_not_called_damaged(tmp_path, monkeypatch):

@@ -17,6 +17,7 @@ from transformers.models.clip.image_processing_pil_clip import CLIPImageProcesso
 
 from rpo_cli.backends.loading import DTYPES, load_model, load_or_refuse
 from rpo_cli.backends.tensors import holds, tensors
+from rpo_cli.protocols import Weights
 
 SIGN = "visual.conv1.weight"  # a file that holds it is OpenCLIP's
 _WHOLE = {
@@ -115,20 +116,9 @@ def fit(picture: Picture, side: int) -> Picture:
 class ClipSpace:
     """Loads at once; `frame` None: shortest side and centre crop, by the folder's preprocessor_config."""
 
-    def __init__(
-        self, ref: str, *, revision: str | None, device: str, dtype: str, frame: Frame | None = None
-    ) -> None:
-        self._device, self._dtype, self._frame = device, DTYPES[dtype], frame
-        self._processor, self.model = load_model(
-            ref,
-            "a CLIP model",
-            _Weights,
-            _Processor,
-            revision=revision,
-            device=device,
-            dtype=self._dtype,
-            whole=True,
-        )
+    def __init__(self, weights: Weights, frame: Frame | None = None) -> None:
+        self._device, self._dtype, self._frame = weights.device, DTYPES[weights.dtype], frame
+        self._processor, self.model = load_model(weights, "a CLIP model", _Weights, _Processor, whole=True)
         self._limit = int(self.model.config.text_config.max_position_embeddings)
         self._kept: dict[tuple[int, str], Tensor] = {}
 
@@ -191,12 +181,12 @@ def _unit(out: Any) -> Tensor:
 class _Lazy:
     """A CLIP folder that is loaded when `load` is called; what rewards hold and pickle."""
 
-    def __init__(self, model: str, how: dict[str, Any], frame: Frame | None = None) -> None:
-        self._model, self._how, self._frame = model, how, frame
+    def __init__(self, weights: Weights, frame: Frame | None = None) -> None:
+        self._weights, self._frame = weights, frame
         self._space: ClipSpace | None = None
 
     def load(self) -> None:
-        self._space = ClipSpace(self._model, frame=self._frame, **self._how)
+        self._space = ClipSpace(self._weights, self._frame)
 
     @property
     def space(self) -> ClipSpace:
@@ -212,15 +202,8 @@ class ClipScore:
     Source: Hessel et al. 2021, arXiv:2104.08718, equation 1.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
-    ) -> None:
-        self._clip = _Lazy(model, {"revision": revision, "device": device, "dtype": dtype})
+    def __init__(self, weights: Weights) -> None:
+        self._clip = _Lazy(weights)
 
     def setup(self) -> None:
         self._clip.load()
@@ -240,15 +223,8 @@ class PickScore:
     Source: Kirstain et al. 2023, arXiv:2305.01569; https://github.com/yuvalkirstain/PickScore
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
-    ) -> None:
-        self._clip = _Lazy(model, {"revision": revision, "device": device, "dtype": dtype})
+    def __init__(self, weights: Weights) -> None:
+        self._clip = _Lazy(weights)
 
     def setup(self) -> None:
         self._clip.load()
@@ -270,15 +246,8 @@ class HpsReward:
     Source: Wu et al. 2023, arXiv:2306.09341; https://github.com/tgxs002/HPSv2
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
-    ) -> None:
-        self._clip = _Lazy(model, {"revision": revision, "device": device, "dtype": dtype}, fit)
+    def __init__(self, weights: Weights) -> None:
+        self._clip = _Lazy(weights, fit)
 
     def setup(self) -> None:
         self._clip.load()
@@ -300,37 +269,31 @@ class AestheticReward:
     Source: https://github.com/christophschuhmann/improved-aesthetic-predictor
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
-    ) -> None:
-        self._ref, self._revision, self._device, self._dtype = model, revision, device, dtype
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
         self._images: Any = None
         self._model: Any = None
         self._head: Any = None
 
     def setup(self) -> None:
         self._images, self._model = load_model(
-            self._ref,
+            self._weights,
             "CLIP's vision tower with the aesthetic predictor's layers",
             _Tower,
             _Pictures,
-            revision=self._revision,
-            device=self._device,
-            dtype=DTYPES[self._dtype],
             whole=True,
         )
         kind = "an aesthetic predictor: layers.0, 2, 4, 6 and 7 of its head"
-        found = load_or_refuse(self._ref, kind, lambda: _head(self._ref, self._revision))
-        self._head = found.eval().to(self._device)
+        found = load_or_refuse(
+            self._weights.model, kind, lambda: _head(self._weights.model, self._weights.revision)
+        )
+        self._head = found.eval().to(self._weights.device)
 
     @torch.no_grad()
     def score(self, prompts: Sequence[str], images: Sequence[Picture]) -> list[float]:
-        pixels = frame_pictures(images, self._images, None).to(self._device, DTYPES[self._dtype])
+        pixels = frame_pictures(images, self._images, None).to(
+            self._weights.device, DTYPES[self._weights.dtype]
+        )
         rows = self._model(pixel_values=pixels).image_embeds.float()
         # one by one: a product with several rows rounds otherwise than with one
         return [float(self._head(row / row.norm())) for row in rows]

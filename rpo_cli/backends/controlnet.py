@@ -19,7 +19,7 @@ from rpo_cli.backends.loading import (
 )
 from rpo_cli.errors import RpoError
 from rpo_cli.model_files import part_loaded
-from rpo_cli.protocols import EditRequest
+from rpo_cli.protocols import EditRequest, Weights
 
 PIPELINE, IMG2IMG = "StableDiffusionControlNetPipeline", "StableDiffusionControlNetImg2ImgPipeline"
 
@@ -35,31 +35,22 @@ class ControlNetEditor:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         steps: int = 50,
         scheduler: str | None = None,
         controlnet: str | None = None,
         controlnet_revision: str | None = None,
         control_scale: float = 1.0,
     ) -> None:
-        self._load: dict[str, Any] = {
-            "model": model,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "scheduler": scheduler,
-        }
+        self._weights, self._scheduler = weights, scheduler
         self._controlnet, self._controlnet_revision = controlnet, controlnet_revision
         self._call = {"num_inference_steps": steps, "controlnet_conditioning_scale": control_scale}
         self._pipe: Any = None
 
     def setup(self) -> None:
-        parts = _parts(self._controlnet, self._controlnet_revision, self._load["dtype"])
-        self._pipe = load_pipeline(**self._load, kind=PIPELINE, parts=parts)
+        parts = _parts(self._controlnet, self._controlnet_revision, self._weights.dtype)
+        self._pipe = load_pipeline(self._weights, self._scheduler, kind=PIPELINE, parts=parts)
 
     def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
         """See `protocols.Generator`."""
@@ -92,11 +83,8 @@ class ControlNetImg2ImgEditor:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         steps: int = 50,
         scheduler: str | None = None,
         controlnet: str | None = None,
@@ -104,13 +92,7 @@ class ControlNetImg2ImgEditor:
         control_scale: float = 0.8,
         strength: float = 0.8,
     ) -> None:
-        self._load: dict[str, Any] = {
-            "model": model,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "scheduler": scheduler,
-        }
+        self._weights, self._scheduler = weights, scheduler
         self._controlnet, self._controlnet_revision = controlnet, controlnet_revision
         self._call = {
             "num_inference_steps": steps,
@@ -120,8 +102,8 @@ class ControlNetImg2ImgEditor:
         self._pipe: Any = None
 
     def setup(self) -> None:
-        parts = _parts(self._controlnet, self._controlnet_revision, self._load["dtype"])
-        self._pipe = load_pipeline(**self._load, kind=IMG2IMG, parts=parts)
+        parts = _parts(self._controlnet, self._controlnet_revision, self._weights.dtype)
+        self._pipe = load_pipeline(self._weights, self._scheduler, kind=IMG2IMG, parts=parts)
 
     def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
         """See `protocols.Generator`."""

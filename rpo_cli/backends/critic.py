@@ -15,7 +15,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, LogitsProce
 
 from rpo_cli.backends.loading import DTYPES, load_model
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.protocols import Conversation, Message, Reply
+from rpo_cli.protocols import Conversation, Message, Reply, Weights
 
 
 def token_table(tokenizer: Any, vocabulary: int, ends: list[int]) -> LLTokenizer:
@@ -79,14 +79,11 @@ class TransformersCritic:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        self._ref, self._revision, self._device, self._dtype = model, revision, device, dtype
+        self._weights = weights
         self._kwargs = dict(chat_template_kwargs or {})
         self._model: Any = None
         self._processor: Any = None
@@ -94,13 +91,10 @@ class TransformersCritic:
 
     def setup(self) -> None:
         self._processor, self._model = load_model(
-            self._ref,
+            self._weights,
             "a vision-language model",
             AutoModelForImageTextToText,
             AutoProcessor,
-            revision=self._revision,
-            device=self._device,
-            dtype=DTYPES[self._dtype],
         )
         self._check_kwargs()
         tokenizer = self._processor.tokenizer
@@ -119,7 +113,8 @@ class TransformersCritic:
         text = " ".join(template.values()) if isinstance(template, dict) else template
         if unknown := [name for name in self._kwargs if not re.search(rf"\b{name}\b", text)]:
             raise UsageError(
-                f"critique.chat_template_kwargs: the template of {self._ref} uses no {', '.join(unknown)}",
+                f"critique.chat_template_kwargs: the template of {self._weights.model} uses no "
+                + ", ".join(unknown),
                 "leave it out; the model's card says what its template takes",
             )
 
@@ -156,8 +151,9 @@ class TransformersCritic:
 
     def _sampled(self, one: Conversation, seed: int, schema: Any, max_tokens: int) -> Reply:
         ((_, inputs),) = self._batches([one])
-        devices = [] if self._device == "cpu" else [self._device]
-        with torch.random.fork_rng(devices, device_type=torch.device(self._device).type):
+        device = self._weights.device
+        devices = [] if device == "cpu" else [device]
+        with torch.random.fork_rng(devices, device_type=torch.device(device).type):
             torch.manual_seed(seed)
             return self._generate(inputs, schema, max_tokens, SAMPLING)[0]
 
@@ -227,7 +223,7 @@ class TransformersCritic:
             return_dict=True,
             return_tensors="pt",
             processor_kwargs={"padding": True},
-        ).to(self._device, DTYPES[self._dtype])
+        ).to(self._weights.device, DTYPES[self._weights.dtype])
 
     def _turn(self, message: Message) -> dict[str, Any]:
         content: list[dict[str, Any]] = [

@@ -8,7 +8,7 @@ from diffusers import EDMEulerScheduler
 from PIL.Image import Image as Picture
 
 from rpo_cli.backends.loading import finished, generators, load_pipeline, resized, tokens_over, working_size
-from rpo_cli.protocols import EditRequest
+from rpo_cli.protocols import EditRequest, Weights
 from rpo_cli.recipes.kinds import EDM
 
 
@@ -20,26 +20,17 @@ class InstructPix2PixEditor:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         steps: int = 50,
         scheduler: str | None = None,
     ) -> None:
-        self._load: dict[str, Any] = {
-            "model": model,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "scheduler": scheduler,
-        }
+        self._weights, self._scheduler = weights, scheduler
         self._steps = steps
         self._pipe: Any = None
 
     def setup(self) -> None:
-        self._pipe = load_pipeline(**self._load)
+        self._pipe = load_pipeline(self._weights, self._scheduler)
 
     def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
         """See `protocols.Generator`."""
@@ -61,31 +52,22 @@ class XlInstructPix2PixEditor:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         steps: int = 30,
         scheduler: str | None = None,
         cosxl: bool = False,
     ) -> None:
-        self._load: dict[str, Any] = {
-            "model": model,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "scheduler": scheduler,
-        }
+        self._weights, self._scheduler = weights, scheduler
         self._steps = steps
         self._cosxl = cosxl
         self._pipe: Any = None
 
     def setup(self) -> None:
-        self._pipe = load_pipeline(**self._load)
+        self._pipe = load_pipeline(self._weights, self._scheduler)
         if self._cosxl:
             self._pipe.is_cosxl_edit = True
-            if self._load["scheduler"] is None and not isinstance(self._pipe.scheduler, EDMEulerScheduler):
+            if self._scheduler is None and not isinstance(self._pipe.scheduler, EDMEulerScheduler):
                 self._pipe.scheduler = EDMEulerScheduler(**EDM)
 
     def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:

@@ -11,7 +11,7 @@ from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RES
 from PIL.Image import Image as Picture
 
 from rpo_cli.backends.loading import finished, generators, load_pipeline, resized, tokens_over, working_size
-from rpo_cli.protocols import EditRequest
+from rpo_cli.protocols import EditRequest, Weights
 
 KLEIN_AREA = 1024 * 1024  # pixels to which its pipeline shrinks larger pictures
 KLEIN_SIDE = 64  # the shortest side that it takes
@@ -25,27 +25,18 @@ class Flux2Editor:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         steps: int = 4,
         scheduler: str | None = None,
         area: int | None = None,
     ) -> None:
-        self._load: dict[str, Any] = {
-            "model": model,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "scheduler": scheduler,
-        }
+        self._weights, self._scheduler = weights, scheduler
         self._steps, self._area = steps, area
         self._pipe: Any = None
 
     def setup(self) -> None:
-        self._pipe = load_pipeline(**self._load)
+        self._pipe = load_pipeline(self._weights, self._scheduler)
 
     def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
         """See `protocols.Generator`."""
@@ -87,27 +78,18 @@ class FluxKontextEditor:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         steps: int = 28,
         scheduler: str | None = None,
         area: int | None = None,
     ) -> None:
-        self._load: dict[str, Any] = {
-            "model": model,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "scheduler": scheduler,
-        }
+        self._weights, self._scheduler = weights, scheduler
         self._steps, self._area = steps, area
         self._pipe: Any = None
 
     def setup(self) -> None:
-        self._pipe = load_pipeline(**self._load)
+        self._pipe = load_pipeline(self._weights, self._scheduler)
 
     def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
         """See `protocols.Generator`."""
@@ -152,26 +134,17 @@ class QwenImageEditor:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         steps: int = 50,
         scheduler: str | None = None,
     ) -> None:
-        self._load: dict[str, Any] = {
-            "model": model,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "scheduler": scheduler,
-        }
+        self._weights, self._scheduler = weights, scheduler
         self._steps = steps
         self._pipe: Any = None
 
     def setup(self) -> None:
-        self._pipe = load_pipeline(**self._load)
+        self._pipe = load_pipeline(self._weights, self._scheduler)
 
     def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
         """See `protocols.Generator`."""

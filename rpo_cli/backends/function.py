@@ -9,6 +9,7 @@ from PIL.Image import Image as Picture
 
 from rpo_cli.compute import is_out_of_memory
 from rpo_cli.errors import RpoError
+from rpo_cli.protocols import Weights
 
 
 class FunctionReward:
@@ -17,15 +18,8 @@ class FunctionReward:
     Source: the user's own.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
-    ) -> None:
-        self._place = model
+    def __init__(self, weights: Weights) -> None:
+        self._place = weights.model
         self._function: Any = None
 
     def setup(self) -> None:

@@ -11,6 +11,7 @@ from PIL.Image import Image as Picture
 from rpo_cli.backends.loading import finished, generators, load_pipeline, tokens_over
 from rpo_cli.backends.lora import load_adapter
 from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.protocols import Weights
 
 
 class DiffusersGenerator:
@@ -18,11 +19,8 @@ class DiffusersGenerator:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         steps: int = 50,
         guidance: float | None = 7.5,
         negative_prompt: str | None = None,
@@ -36,15 +34,8 @@ class DiffusersGenerator:
         call: Mapping[str, Any] | None = None,
     ) -> None:
         """`call`: what else the pipeline is called with, e.g. the guidance of a model that takes none."""
-        self._load: dict[str, Any] = {
-            "model": model,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "scheduler": scheduler,
-            "scheduler_config": scheduler_config,
-            "denoiser": denoiser,
-        }
+        self._weights, self._scheduler = weights, scheduler
+        self._scheduler_config, self._denoiser = scheduler_config, denoiser
         self._call: dict[str, Any] = {
             "num_inference_steps": steps,
             "guidance_scale": guidance,
@@ -58,10 +49,14 @@ class DiffusersGenerator:
         self.notes: list[str] = []
 
     def setup(self) -> None:
-        self._pipe = load_pipeline(**self._load)
+        self._pipe = load_pipeline(
+            self._weights,
+            self._scheduler,
+            scheduler_config=self._scheduler_config,
+            denoiser=self._denoiser,
+        )
         if self._lora is not None:
-            model = self._load["model"]
-            self.notes = load_adapter(self._pipe, self._lora, model, self._lora_revision)
+            self.notes = load_adapter(self._pipe, self._lora, self._weights.model, self._lora_revision)
 
     @property
     def pipe(self) -> Any:
@@ -93,11 +88,8 @@ class OneStepGenerator:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         steps: int = 1,
         guidance: float | None = None,
         negative_prompt: str | None = None,
@@ -120,26 +112,18 @@ class OneStepGenerator:
             raise UsageError(
                 f"one-step: takes one step alone, no {what}", "leave it out, or choose another"
             )
-        self._load: dict[str, Any] = {
-            "model": model,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "scheduler": None,
-            "denoiser": denoiser,
-        }
+        self._weights, self._denoiser = weights, denoiser
         self._size = width, height
         self._lora, self._lora_revision, self._timestep = lora, lora_revision, timestep
         self._pipe: Any = None
         self.notes: list[str] = []
 
     def setup(self) -> None:
-        self._pipe = load_pipeline(**self._load)
+        self._pipe = load_pipeline(self._weights, denoiser=self._denoiser)
         # DDPM's last step returns the predicted x_0; the model's own scheduler may not take a timestep
         self._pipe.scheduler = DDPMScheduler.from_config(self._pipe.scheduler.config, clip_sample=False)
         if self._lora is not None:
-            model = self._load["model"]
-            self.notes = load_adapter(self._pipe, self._lora, model, self._lora_revision)
+            self.notes = load_adapter(self._pipe, self._lora, self._weights.model, self._lora_revision)
 
     def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
         """See `protocols.Generator`."""
@@ -172,15 +156,15 @@ class DiffusersRenoiser:
     """
 
     def __init__(
-        self, model: str, *, steps: int = 50, guidance: float | None = 7.5, **options: Any
+        self, weights: Weights, *, steps: int = 50, guidance: float | None = 7.5, **options: Any
     ) -> None:
         """The options are those of `DiffusersGenerator`; every picture keeps its own size."""
-        self._model, self._steps = model, steps
+        self._model, self._steps = weights.model, steps
         # a model that takes no guidance says what its pipeline must be told instead
         fixed = (options.get("call") or {}).get("guidance_scale", 1.0)
         self._guidance = fixed if guidance is None else guidance
         self._negative_prompt: str | None = options.get("negative_prompt")
-        self._generator = DiffusersGenerator(model, **options)
+        self._generator = DiffusersGenerator(weights, **options)
         self._pipe: Any = None
 
     def setup(self) -> None:

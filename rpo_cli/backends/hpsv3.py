@@ -13,6 +13,7 @@ from typing import IO, Any
 from PIL.Image import Image as Picture
 
 from rpo_cli.errors import RpoError
+from rpo_cli.protocols import Weights
 from rpo_cli.records import canonical_json
 from rpo_cli.templates import disarm
 
@@ -34,14 +35,11 @@ class HpsV3Reward:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         python: str | None = None,
     ) -> None:
-        self._arguments = [model, revision or "", device, dtype]
+        self._arguments = [weights.model, weights.revision or "", weights.device, weights.dtype]
         self._python = python or sys.executable
         self._process: subprocess.Popen[str] | None = None
         self._words: IO[str] | None = None

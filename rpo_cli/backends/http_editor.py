@@ -14,7 +14,7 @@ from rpo_cli.backends.loading import resized
 from rpo_cli.backends.servers import Servers, endpoints
 from rpo_cli.errors import CorruptImage, RpoError
 from rpo_cli.pictures import decode, encode_png
-from rpo_cli.protocols import EditRequest, Refused
+from rpo_cli.protocols import EditRequest, Refused, Weights
 
 MOST_BYTES = 64 * 2**20  # of an answer: a PNG of some megapixels in base64
 OPTIONAL = ("response_format", "seed")  # fields that some servers do not know
@@ -31,11 +31,8 @@ class HttpEditor:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         urls: Sequence[str] = (),
         key_variable: str | None = None,
         in_flight: int = 4,
@@ -43,7 +40,7 @@ class HttpEditor:
         tries: int = 6,
     ) -> None:
         """`device` and `dtype` are the server's own matter."""
-        self._model, self._urls, self._key_variable = model, tuple(urls), key_variable
+        self._model, self._urls, self._key_variable = weights.model, tuple(urls), key_variable
         self.lanes, self._timeout, self._tries = in_flight, timeout, tries
         self._unknown: frozenset[str] = frozenset()
         self._servers: Any = None

@@ -26,6 +26,7 @@ from transformers.utils.hub import cached_file
 
 from rpo_cli.backends.loading import DTYPES, load_or_refuse
 from rpo_cli.backends.tensors import tensors
+from rpo_cli.protocols import Weights
 
 # of the scores that it gave its own training pictures
 MEAN, STD = 0.16717362830052426, 1.0333394966054072
@@ -68,15 +69,8 @@ class ImageReward:
     Source: Xu et al. 2023, arXiv:2304.05977; https://github.com/zai-org/ImageReward
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
-    ) -> None:
-        self._ref, self._revision, self._device, self._dtype = model, revision, device, DTYPES[dtype]
+    def __init__(self, weights: Weights) -> None:
+        self._weights, self._device, self._dtype = weights, weights.device, DTYPES[weights.dtype]
         self._tokenizer: Any = None
         self._eye: Any = None
         self._reader: Any = None
@@ -84,18 +78,19 @@ class ImageReward:
 
     def setup(self) -> None:
         kind = "ImageReward (see rpo_cli/backends/image_reward.py for the layout)"
-        load_or_refuse(self._ref, kind, self._load)
+        load_or_refuse(self._weights.model, kind, self._load)
 
     def _load(self) -> None:
-        self._tokenizer = BertTokenizer.from_pretrained(self._ref, revision=self._revision or "main")
-        config = _config(self._ref, self._revision)
+        ref, revision = self._weights.model, self._weights.revision
+        self._tokenizer = BertTokenizer.from_pretrained(ref, revision=revision or "main")
+        config = _config(ref, revision)
         sizes = VISION | _sizes(config, "vision_config", VISION)
         # 1e-6: of BLIP's own vision tower; transformers' default is another
         eye = BlipVisionModel(BlipVisionConfig(**sizes, layer_norm_eps=1e-6))
         text = TEXT | _sizes(config, "text_config", TEXT)
         width = eye.config.hidden_size
         reader = BlipTextModel(BlipTextConfig(**text, encoder_hidden_size=width), add_pooling_layer=False)
-        weights = tensors(self._ref, self._revision)
+        weights = tensors(ref, revision)
         _fill(eye, vision_names(_below(weights, "blip.visual_encoder.")))
         _fill(reader, _below(weights, "blip.text_encoder."))
         self._head = _mlp(_below(weights, "mlp.layers.")).to(self._device)

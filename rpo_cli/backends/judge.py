@@ -8,7 +8,7 @@ from typing import Any
 from PIL.Image import Image as Picture
 
 from rpo_cli import registry, templates
-from rpo_cli.protocols import Message
+from rpo_cli.protocols import Message, Weights
 
 SCHEMA = {
     "type": "object",
@@ -34,17 +34,13 @@ class PairJudge:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         backend: str = "transformers",
         server: Mapping[str, Any] | None = None,
         template: templates.Template | None = None,
     ) -> None:
-        how: dict[str, Any] = {"revision": revision, "device": device, "dtype": dtype, **(server or {})}
-        self._critic = registry.load("critics", backend)(model, **how)
+        self._critic = registry.build("critics", backend, weights, **(server or {}))
         self.lanes: int = getattr(self._critic, "lanes", 0)
         self.notes: list[str] = []
         self._question = template or templates.find(registry.reward_templates["judge"])

@@ -25,24 +25,21 @@ from transformers.utils import logging as transformers_logging
 from rpo_cli import installing
 from rpo_cli.errors import MissingDependency, RpoError, UsageError, nearest
 from rpo_cli.model_files import OPTIONAL, part_loaded, pipeline_loaded
+from rpo_cli.protocols import Weights
 from rpo_cli.single_file import is_single_file, single_file
 
 
 def load_model(
-    ref: str,
+    weights: Weights,
     kind: str,
     model: Any,
     processor: Any,
     *,
-    revision: str | None,
-    device: str,
-    dtype: Any,
     whole: bool = False,
 ) -> tuple[Any, Any]:
     """(processor, model in evaluation mode on its device): safetensors only, no code from the folder.
 
     Args:
-        ref: a local folder or a hub id.
         kind: what it should be, for the error: "a vision-language model".
         model: the transformers class (an Auto class or a plain one) that loads the weights.
         processor: the class that loads the processor.
@@ -52,27 +49,23 @@ def load_model(
         MissingDependency: the processor needs a package that is not installed.
         RpoError: the folder does not load; the library's reason is in the message.
     """
-    safe = {"revision": revision, "trust_remote_code": False}
+    ref, safe = weights.model, {"revision": weights.revision, "trust_remote_code": False}
     prepared = load_or_refuse(ref, kind, lambda: processor.from_pretrained(ref, **safe))
 
     def load(also: dict[str, Any]) -> Any:
-        how = {"dtype": dtype, "use_safetensors": True, "output_loading_info": whole}
+        how = {"dtype": DTYPES[weights.dtype], "use_safetensors": True, "output_loading_info": whole}
         return model.from_pretrained(ref, **how, **also, **safe)
 
-    weights = load_or_refuse(
-        ref,
-        kind,
-        lambda: part_loaded(ref, revision, load),
-    )
+    found = load_or_refuse(ref, kind, lambda: part_loaded(ref, weights.revision, load))
     if whole:
-        weights, said = weights
+        found, said = found
         missing = sorted(said["missing_keys"])
         if missing:
             raise RpoError(
                 f"{ref}: cannot be loaded as {kind}: it lacks {len(missing)} weights, e.g. {missing[0]}",
                 "the weights are of another kind of model, or their names are of another library",
             )
-    return prepared, weights.eval().to(device)
+    return prepared, found.eval().to(weights.device)
 
 
 def load_or_refuse(ref: str, kind: str, load: Callable[[], Any]) -> Any:
@@ -113,12 +106,9 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 
 
 def load_pipeline(
-    model: str,
+    weights: Weights,
+    scheduler: str | None = None,
     *,
-    revision: str | None,
-    device: str,
-    dtype: str,
-    scheduler: str | None,
     scheduler_config: Mapping[str, Any] | None = None,
     denoiser: str | None = None,
     kind: str = "DiffusionPipeline",
@@ -127,7 +117,7 @@ def load_pipeline(
     """The pipeline that the folder's own `model_index.json` names, on its device, without progress bars.
 
     Args:
-        model: a diffusers folder, a checkpoint in one file, or a hub id.
+        weights: of a diffusers folder, a checkpoint in one file, or a hub id.
         scheduler: a diffusers scheduler class to use instead of the model's own.
         scheduler_config: what it is made with beside the configuration of the model's own.
         kind: the pipeline class to load the folder's parts into, where it is not the folder's own.
@@ -141,13 +131,14 @@ def load_pipeline(
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     scheduler_class = scheduler_named(scheduler) if scheduler else None
-    own = _denoiser(Path(denoiser), DTYPES[dtype]) if denoiser else {}
+    model = weights.model
+    own = _denoiser(Path(denoiser), DTYPES[weights.dtype]) if denoiser else {}
     given = {**own, **(parts or {})}
     try:
         pipe = (
-            _from_file(model, dtype, kind, given)
+            _from_file(weights, kind, given)
             if is_single_file(model)
-            else _from_folder(model, revision, dtype, kind, given)
+            else _from_folder(weights, kind, given)
         )
     except ImportError as error:
         raise _missing(model, error) from error
@@ -160,29 +151,29 @@ def load_pipeline(
     if scheduler_class is not None:
         pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config, **(scheduler_config or {}))
     pipe.set_progress_bar_config(disable=True)
-    pipe.to(device)
-    _channels_last(pipe, device)
+    pipe.to(weights.device)
+    _channels_last(pipe, weights.device)
     return pipe
 
 
-def _from_folder(model: str, revision: str | None, dtype: str, kind: str, parts: Mapping[str, Any]) -> Any:
+def _from_folder(weights: Weights, kind: str, parts: Mapping[str, Any]) -> Any:
     loader: Any = getattr(diffusers, kind)
-    how = {"revision": revision, "dtype": DTYPES[dtype], "use_safetensors": True}
+    how = {"revision": weights.revision, "dtype": DTYPES[weights.dtype], "use_safetensors": True}
 
     def load(place: str, told: dict[str, Any]) -> Any:
         return loader.from_pretrained(place, **{**told, **how, **parts})
 
-    return pipeline_loaded(model, revision, load, DTYPES[dtype])
+    return pipeline_loaded(weights.model, weights.revision, load, DTYPES[weights.dtype])
 
 
-def _from_file(model: str, dtype: str, kind: str, parts: Mapping[str, Any]) -> Any:
+def _from_file(weights: Weights, kind: str, parts: Mapping[str, Any]) -> Any:
     """A checkpoint in one file, into `kind` or the class that its configuration names."""
-    found = single_file(model)
+    found = single_file(weights.model)
     loader: Any = getattr(diffusers, kind if kind != "DiffusionPipeline" else found.index["_class_name"])
-    how = {"config": str(found.config), "dtype": DTYPES[dtype], "local_files_only": True}
+    how = {"config": str(found.config), "dtype": DTYPES[weights.dtype], "local_files_only": True}
     absent = dict.fromkeys(name for name in OPTIONAL if name in found.index)
     with quiet():  # of weights that it keeps in float32, and none are
-        return loader.from_single_file(model, **{**absent, **how, **found.options, **parts})
+        return loader.from_single_file(weights.model, **{**absent, **how, **found.options, **parts})
 
 
 def _missing(model: str, error: ImportError) -> MissingDependency:

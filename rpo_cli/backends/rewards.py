@@ -10,7 +10,7 @@ from transformers import CLIPModel, CLIPProcessor
 from rpo_cli import registry, templates
 from rpo_cli.backends.loading import DTYPES, load_model
 from rpo_cli.errors import UsageError
-from rpo_cli.protocols import Message
+from rpo_cli.protocols import Message, Weights
 
 
 class ClipReward:
@@ -22,27 +22,17 @@ class ClipReward:
     the other prompts of its batch.
     """
 
-    def __init__(
-        self,
-        model: str,
-        *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
-    ) -> None:
-        self._ref, self._revision, self._device, self._dtype = model, revision, device, dtype
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
         self._model: Any = None
         self._processor: Any = None
 
     def setup(self) -> None:
         self._processor, self._model = load_model(
-            self._ref,
+            self._weights,
             "a CLIP model",
             CLIPModel,
             CLIPProcessor,
-            revision=self._revision,
-            device=self._device,
-            dtype=DTYPES[self._dtype],
         )
 
     @torch.no_grad()
@@ -55,7 +45,7 @@ class ClipReward:
             truncation=True,
             max_length=self._model.config.text_config.max_position_embeddings,
             return_tensors="pt",
-        ).to(self._device, DTYPES[self._dtype])
+        ).to(self._weights.device, DTYPES[self._weights.dtype])
         out = self._model(**inputs)
         cosines = (out.image_embeds.float() * out.text_embeds.float()).sum(-1)
         scores: list[float] = (self._model.logit_scale.float().exp() * cosines).tolist()
@@ -72,17 +62,13 @@ class VqaScore:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         backend: str = "transformers",
         server: Mapping[str, Any] | None = None,
         template: templates.Template | None = None,
     ) -> None:
-        how: dict[str, Any] = {"revision": revision, "device": device, "dtype": dtype, **(server or {})}
-        self._critic = registry.load("critics", backend)(model, **how)
+        self._critic = registry.build("critics", backend, weights, **(server or {}))
         self.lanes: int = getattr(self._critic, "lanes", 0)
         self.notes: list[str] = []
         self._question = template or templates.find(registry.reward_templates["vqascore"])

@@ -14,7 +14,7 @@ from PIL.Image import Image as Picture
 from rpo_cli.backends.http import BadAnswer
 from rpo_cli.backends.servers import Budget, Servers, endpoints
 from rpo_cli.errors import RpoError, UsageError, nearest
-from rpo_cli.protocols import Conversation, Message, Reply
+from rpo_cli.protocols import Conversation, Message, Reply, Weights
 from rpo_cli.templates import disarm
 
 KEPT_PICTURES = 64  # encoded, so that both turns of a row send the same bytes without encoding twice
@@ -136,11 +136,8 @@ class ServedCritic:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         urls: Sequence[str] = (),
         key_variable: str | None = None,
         in_flight: int = 16,
@@ -150,7 +147,7 @@ class ServedCritic:
         max_tokens_total: int | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        self._model, self._urls, self._key_variable = model, tuple(urls), key_variable
+        self._model, self._urls, self._key_variable = weights.model, tuple(urls), key_variable
         self.lanes, self._timeout, self._tries = in_flight, timeout, tries
         self._servers: Any = None
         self._limits = (max_requests, max_tokens_total)

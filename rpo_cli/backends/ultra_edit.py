@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rpo_cli.backends.loading import generators, load_pipeline, resized, tokens_over, working_size
 from rpo_cli.errors import RpoError
-from rpo_cli.protocols import EditRequest
+from rpo_cli.protocols import EditRequest, Weights
 
 
 class UltraEditEditor:
@@ -28,21 +28,12 @@ class UltraEditEditor:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         steps: int = 50,
         scheduler: str | None = None,
     ) -> None:
-        self._load: dict[str, Any] = {
-            "model": model,
-            "revision": revision,
-            "device": device,
-            "dtype": dtype,
-            "scheduler": scheduler,
-        }
+        self._weights, self._scheduler = weights, scheduler
         self._steps = steps
         self._masked = True
         self._pipe: Any = None
@@ -53,11 +44,11 @@ class UltraEditEditor:
         Raises:
             RpoError: the transformer takes neither a picture nor a picture and a mask beside the noise.
         """
-        self._pipe = load_pipeline(**self._load, kind="StableDiffusion3Pipeline")
+        self._pipe = load_pipeline(self._weights, self._scheduler, kind="StableDiffusion3Pipeline")
         own, taken = self._pipe.vae.config.latent_channels, self._pipe.transformer.config.in_channels
         if taken not in (2 * own, 3 * own):
             raise RpoError(
-                f"{self._load['model']}: its input has {taken} channels, not {2 * own} or {3 * own}",
+                f"{self._weights.model}: its input has {taken} channels, not {2 * own} or {3 * own}",
                 "give a model of UltraEdit's layout, e.g. BleachNick/SD3_UltraEdit_w_mask",
             )
         self._masked = taken == 3 * own

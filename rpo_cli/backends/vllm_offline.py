@@ -9,7 +9,7 @@ from rpo_cli import installing
 from rpo_cli.backends.served import SAMPLING, TOP, yes_share
 from rpo_cli.backends.vllm_server import CPU_ENVIRONMENT, ENVIRONMENT, PICTURES, STRUCTURED
 from rpo_cli.errors import MissingDependency, RpoError
-from rpo_cli.protocols import Conversation, Message, Reply
+from rpo_cli.protocols import Conversation, Message, Reply, Weights
 from rpo_cli.templates import disarm
 
 
@@ -21,14 +21,11 @@ class VllmCritic:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        self._ref, self._revision, self._device, self._dtype = model, revision, device, dtype
+        self._weights = weights
         self._kwargs = {"chat_template_kwargs": dict(chat_template_kwargs)} if chat_template_kwargs else {}
         self._llm: Any = None
 
@@ -39,7 +36,8 @@ class VllmCritic:
             MissingDependency: there is no vLLM in this Python.
             RpoError: vLLM does not load the model.
         """
-        alone = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", **CPU_ENVIRONMENT} if self._device == "cpu" else {}
+        on_cpu = self._weights.device == "cpu"
+        alone = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", **CPU_ENVIRONMENT} if on_cpu else {}
         for name, value in {**ENVIRONMENT, **alone}.items():
             os.environ.setdefault(name, value)
         try:
@@ -51,17 +49,17 @@ class VllmCritic:
             ) from error
         try:
             self._llm = LLM(
-                model=self._ref,
-                revision=self._revision,
-                dtype=self._dtype,
-                enforce_eager=self._device == "cpu",
+                model=self._weights.model,
+                revision=self._weights.revision,
+                dtype=self._weights.dtype,
+                enforce_eager=on_cpu,
                 limit_mm_per_prompt={"image": PICTURES},
                 structured_outputs_config=STRUCTURED,
             )
         except (ValueError, RuntimeError, OSError) as error:
             said = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise RpoError(
-                f"{self._ref}: vLLM does not load it: {said}", "see `rpo list critics`"
+                f"{self._weights.model}: vLLM does not load it: {said}", "see `rpo list critics`"
             ) from error
 
     def reply(

@@ -17,7 +17,7 @@ from rpo_cli.backends.processes import Server, start
 from rpo_cli.backends.served import ServedCritic
 from rpo_cli.backends.servers import Servers
 from rpo_cli.errors import MissingDependency, RpoError, UsageError
-from rpo_cli.protocols import Conversation, Reply
+from rpo_cli.protocols import Conversation, Reply, Weights
 
 NAME = "rpo-critic"
 POLL = 0.25  # seconds
@@ -48,11 +48,8 @@ class VllmServerCritic:
 
     def __init__(
         self,
-        model: str,
+        weights: Weights,
         *,
-        revision: str | None = None,
-        device: str = "cpu",
-        dtype: str = "float32",
         python: str | None = None,
         arguments: Sequence[str] = (),
         logs: str = "logs",
@@ -64,11 +61,11 @@ class VllmServerCritic:
         max_tokens_total: int | None = None,
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        self._ref, self._revision, self._device, self._dtype = model, revision, device, dtype
+        self._weights = weights
         self._python, self._arguments = python or sys.executable, tuple(arguments)
         self._logs, self._seconds, self._timeout, self._tries = logs, seconds, timeout, tries
         self._critic = ServedCritic(
-            NAME,
+            Weights(NAME),
             in_flight=in_flight,
             max_requests=max_requests,
             max_tokens_total=max_tokens_total,
@@ -101,20 +98,21 @@ class VllmServerCritic:
             raise
 
     def _command(self, port: int) -> list[str]:
-        model = ["--model", self._ref, "--served-model-name", NAME, "--dtype", self._dtype]
-        revision = ["--revision", self._revision] if self._revision else []
+        weights = self._weights
+        model = ["--model", weights.model, "--served-model-name", NAME, "--dtype", weights.dtype]
+        revision = ["--revision", weights.revision] if weights.revision else []
         place = ["--host", "127.0.0.1", "--port", str(port)]
         limits = ["--limit-mm-per-prompt", json.dumps({"image": PICTURES})]
         limits += ["--structured-outputs-config", json.dumps(STRUCTURED)]
         quiet = ["--disable-uvicorn-access-log", "--allowed-media-domains", "none.invalid"]
-        cpu = ["--enforce-eager"] if self._device == "cpu" else []
+        cpu = ["--enforce-eager"] if self._weights.device == "cpu" else []
         program = [self._python, "-m", "vllm.entrypoints.openai.api_server"]
         return [*program, *model, *revision, *place, *limits, *quiet, *cpu, *self._arguments]
 
     def _environment(self, key: str) -> dict[str, str]:
         """This process's, without what is meant for it alone, and the server's key."""
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-        defaults = {**ENVIRONMENT, **(CPU_ENVIRONMENT if self._device == "cpu" else {})}
+        defaults = {**ENVIRONMENT, **(CPU_ENVIRONMENT if self._weights.device == "cpu" else {})}
         # not from the current folder, in which a folder "vllm" would stand for the package
         return {**defaults, **kept, **ENVIRONMENT, "PYTHONSAFEPATH": "1", "VLLM_API_KEY": key}
 
@@ -143,7 +141,7 @@ class VllmServerCritic:
             )
         if "LlavaQwenForCausalLM" in said:
             return RpoError(
-                f"{self._ref}: is in the layout of LLaVA-NeXT, which vLLM does not load",
+                f"{self._weights.model}: is in the layout of LLaVA-NeXT, which vLLM does not load",
                 "take llava-hf/llava-onevision-qwen2-7b-ov-hf, which it was tuned from, or a "
                 "lmms-lab/LLaVA-Critic-R1 model",
             )

@@ -8,41 +8,18 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, metadata
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NamedTuple, NoReturn
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from rpo_cli import installing
+from rpo_cli import installing, registry
 from rpo_cli.cli import options, output
-from rpo_cli.cli.build_pairs import build_pairs
-from rpo_cli.cli.convert import convert
-from rpo_cli.cli.critique import critique
-from rpo_cli.cli.doctor import doctor
-from rpo_cli.cli.edit import edit
-from rpo_cli.cli.eval import evaluate
-from rpo_cli.cli.export import export
-from rpo_cli.cli.generate import generate
 from rpo_cli.cli.help import ALL, NAMES, Command
-from rpo_cli.cli.import_data import import_data
-from rpo_cli.cli.init import init
-from rpo_cli.cli.list import list_names
-from rpo_cli.cli.merge import merge
-from rpo_cli.cli.pairs import pairs
-from rpo_cli.cli.plan import plan
-from rpo_cli.cli.push import push
-from rpo_cli.cli.report import report
-from rpo_cli.cli.review import review
-from rpo_cli.cli.run import run
-from rpo_cli.cli.settings import settings
-from rpo_cli.cli.show import show
-from rpo_cli.cli.status import status
 from rpo_cli.cli.step import ARGUMENTS
-from rpo_cli.cli.sweep import sweep
-from rpo_cli.cli.train import train
-from rpo_cli.cli.try_models import try_models
-from rpo_cli.cli.upgrade import upgrade
 from rpo_cli.errors import RpoError, Terminated
 from rpo_cli.version import __version__
 
@@ -100,43 +77,168 @@ def _install(package: str) -> str:
     return installing.extra(package) if package in extras else installing.package(package)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "run": run,
-    "init": init,
-    "plan": plan,
-    "generate": generate,
-    "import": import_data,
-    "critique": critique,
-    "edit": edit,
-    "build-pairs": build_pairs,
-    "train": train,
-    "eval": evaluate,
-    "sweep": sweep,
-    "try": try_models,
-    "status": status,
-    "settings": settings,
-    "pairs": pairs,
-    "show": show,
-    "report": report,
-    "review": review,
-    "export": export,
-    "push": push,
-    "merge": merge,
-    "upgrade": upgrade,
-    "convert": convert,
-    "list": list_names,
-    "doctor": doctor,
+class Entry(NamedTuple):
+    """A command of the table: where its function stands, and its line in the list of commands.
+
+    Attributes:
+        place: "module:function"; the module is imported when the command is wanted.
+        help: the first paragraph of the function's docstring.
+    """
+
+    place: str
+    help: str
+
+    def function(self) -> Callable[..., None]:
+        module, _, name = self.place.partition(":")
+        found: Callable[..., None] = getattr(import_module(module), name)
+        return found
+
+
+COMMANDS = {
+    "run": Entry(
+        "rpo_cli.cli.run:run",
+        "Walk the line: generate, critique, edit, build-pairs, train; only what is missing is done.",
+    ),
+    "init": Entry(
+        "rpo_cli.cli.init:init",
+        "Write DIR/rpo.toml with every setting explained, and DIR/templates/ to edit; overwrites nothing.",
+    ),
+    "plan": Entry(
+        "rpo_cli.cli.plan:plan",
+        "Tell what each step has and will take: rows, models, memory, disk, time, network. Asks nobody.",
+    ),
+    "generate": Entry("rpo_cli.cli.generate:generate", "Make the pictures of RUN that are missing."),
+    "import": Entry(
+        "rpo_cli.cli.import_data:import_data",
+        "Take pictures, pairs, human labels and human critiques into RUN; again: what has changed.",
+    ),
+    "critique": Entry(
+        "rpo_cli.cli.critique:critique",
+        "Ask the critic about every picture of RUN that has no critique yet.",
+    ),
+    "edit": Entry(
+        "rpo_cli.cli.edit:edit",
+        "Carry out the critic's instructions on every picture of RUN that has none of these edits yet.",
+    ),
+    "build-pairs": Entry(
+        "rpo_cli.cli.build_pairs:build_pairs",
+        "Score the pictures of RUN, judge every candidate pair and write RUN/dataset.",
+    ),
+    "train": Entry(
+        "rpo_cli.cli.train:train",
+        "Tune the generator of RUN on the pairs of RUN/dataset; every part of the method is a setting.",
+    ),
+    "eval": Entry(
+        "rpo_cli.cli.eval:evaluate",
+        "Compare trained models with their base on equal prompts and start noise, several seeds each.",
+    ),
+    "sweep": Entry(
+        "rpo_cli.cli.sweep:sweep",
+        "Train methods x betas x learning rates x seeds, evaluate all, and tell which differ.",
+    ),
+    "try": Entry(
+        "rpo_cli.cli.try_models:try_models",
+        "Draw prompts with trained models beside their base, from the same start noise, "
+        "in one picture file.",
+    ),
+    "status": Entry(
+        "rpo_cli.cli.status:status",
+        "Say what is done in RUN, what is missing, and what was rejected and why.",
+    ),
+    "settings": Entry(
+        "rpo_cli.cli.settings:settings",
+        "Print what the next command on RUN would work with, and where each value is from.",
+    ),
+    "pairs": Entry(
+        "rpo_cli.cli.pairs:pairs",
+        "Find RUN's pairs, those that were dropped too, by prompt, flaw, kind, margin or gate.",
+    ),
+    "show": Entry(
+        "rpo_cli.cli.show:show",
+        "Tell a row's story: prompt, image, critique, edits, scores, pairs, and why it ended there.",
+    ),
+    "report": Entry(
+        "rpo_cli.cli.report:report",
+        "Write RUN as static pages: funnel, pairs side by side, rewards, training curves, provenance.",
+    ),
+    "review": Entry(
+        "rpo_cli.cli.review:review",
+        "Judge the pairs of RUN in a browser, blind; each verdict is on disk before the next pair shows.",
+    ),
+    "export": Entry(
+        "rpo_cli.cli.export:export",
+        "Write RUN's dataset as pickapic, imagefolder, webdataset, kto, simpletuner, trl or jsonl.",
+    ),
+    "push": Entry(
+        "rpo_cli.cli.push:push",
+        "Upload RUN's dataset to the Hugging Face hub in one commit, private unless --public.",
+    ),
+    "merge": Entry(
+        "rpo_cli.cli.merge:merge",
+        "Copy into RUN the parts of OTHER runs that RUN lacks; a row that both have counts once.",
+    ),
+    "upgrade": Entry(
+        "rpo_cli.cli.upgrade:upgrade",
+        "Bring RUN, made by an earlier rpo, to the format of this one; say which rows are made again.",
+    ),
+    "convert": Entry(
+        "rpo_cli.cli.convert:convert",
+        "Make safetensors of pickled weights (.bin, .pt, .pth, .ckpt) without running what is in them.",
+    ),
+    "list": Entry(
+        "rpo_cli.cli.list:list_names",
+        "List generators, critics, editors, rewards, engines, objectives, presets, templates and so on.",
+    ),
+    "doctor": Entry(
+        "rpo_cli.cli.doctor:doctor",
+        "Show Python, packages, extras, devices, embedded models and disk; "
+        "exit 3 when a package is missing.",
+    ),
 }
+
+
+def commands() -> dict[str, Entry]:
+    """Every command by its name, in the order of the list; those of plugins' stages last."""
+    stages = {
+        name: Entry(
+            "rpo_cli.cli.plugin_stage:plugin_stage", f"Make what RUN lacks of {name}, a plugin's stage."
+        )
+        for name in registry.names("stages")
+    }
+    return COMMANDS | {name: entry for name, entry in stages.items() if name not in COMMANDS}
+
+
+def command_of(name: str) -> Any:
+    """typer's command of that name, its module imported."""
+    entry = commands()[name]
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    # said as it is: what click shortens ends in "..."
+    alone.command(name, cls=Command, short_help=entry.help)(entry.function())
+    return typer.main.get_command(alone)
+
+
+class Commands(TyperGroup):
+    """Commands of which name and help are known; the module of one loads when it is called or completed."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for name, entry in commands().items():
+            self.add_command(TyperCommand(name, callback=None, params=[], short_help=entry.help))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """The name, the whole command and the words behind it."""
+        name, found, rest = super().resolve_command(ctx, args)
+        return name, None if found is None else command_of(str(name)), rest
+
+
 # plain help: at 80 columns the boxes cut the names of options off
 app = typer.Typer(
+    cls=Commands,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     epilog="Tutorial, recipes, methods, troubleshooting: rpo doctor says where these pages lie.",
     context_settings={"max_content_width": 100, "help_option_names": NAMES},
 )
-for _name, _command in COMMANDS.items():
-    # said as it is: what click shortens ends in "..."
-    app.command(_name, cls=Command, short_help=(_command.__doc__ or "").partition("\n\n")[0])(_command)
 
 
 def _version(wanted: bool) -> None:
@@ -176,7 +278,7 @@ def main() -> NoReturn:
 def call(arguments: Sequence[str]) -> int:
     """Run one command line and return its exit code; a failure is told, never raised."""
     word = next((word for word in arguments if not word.startswith("-")), "")
-    command = word if word in COMMANDS else ""
+    command = word if word in commands() else ""
     try:
         # without standalone mode typer returns the code of an Exit and lets its usage errors through
         words = list(arguments) or ["--help"]

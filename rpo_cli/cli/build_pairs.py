@@ -51,13 +51,12 @@ def build_pairs(
     """
     from rpo_cli.line.dataset.inputs import build_pairs as build
     from rpo_cli.line.dry_run import plan
-    from rpo_cli.line.preflight import preflight, require_rows
+    from rpo_cli.line.preflight import preflight
     from rpo_cli.line.stage import run_stage
 
     say = step.console(context)
     line = step.opened(context, "pairs", create=False)
-    preflight(line, ["build-pairs"])
-    require_rows(line, "build-pairs")
+    preflight(line, ["build-pairs"], alone=True)
     if dry_run:
         reports.plans(say, plan(line, ["score"], retry_rejects=retry_rejects))
         step.again(context, say, ["--dry-run"])

@@ -47,10 +47,10 @@ def convert(
 
     say = step.console(context)
     done = write(source, out, key=key, config=config, dry_run=dry_run, observer=say.observer())
-    say.result(done, _told(done), essence="" if dry_run else done.out)
+    say.result(done, _summary(done), essence="" if dry_run else done.out)
 
 
-def _told(done: "Conversion") -> str:
+def _summary(done: "Conversion") -> str:
     """A line per file, what is not in OUT with its reason, and where OUT is."""
     if done.config is not None:
         return f"{done.source}: configured as {done.config}\n{done.out}"

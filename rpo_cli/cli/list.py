@@ -14,13 +14,13 @@ from rpo_cli.cli import options as o
 from rpo_cli.cli import step
 from rpo_cli.cli.explain import explain, more, parts
 from rpo_cli.cli.output import listing, room
-from rpo_cli.cli.text import clean
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.presets import TABLES, explained
 from rpo_cli.presets.facts import facts_of
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.rewards import SCORERS
+from rpo_cli.text import printable
 
 KINDS = [*registry.KINDS, "templates"]
 GPU = Path("/dev/nvidia0")
@@ -119,6 +119,7 @@ def _objective(place: str) -> tuple[str, str]:
     shown = {"beta": said.get("default_beta")} | {
         name: value for name, value in said.items() if name in SETTINGS
     }
+    shown |= dict(said.get("numbers", ()))
     defaults = [
         f"{name} {value:g}" if isinstance(value, int | float) else f"{name} {value}"
         for name, value in shown.items()
@@ -195,7 +196,7 @@ def _folded(title: str, text: str, indent: int = INDENT) -> list[str]:
     space = " " * indent
     lines = [
         line
-        for paragraph in clean(text).splitlines()
+        for paragraph in printable(text).splitlines()
         for line in wrap(  # a path stays whole, so that it can be copied
             paragraph,
             room(),

@@ -255,6 +255,12 @@ Encoding = Annotated[str | None, setting("prompts.encoding")]
 Delimiter = Annotated[str | None, setting("prompts.delimiter")]
 Quoting = Annotated[str | None, setting("prompts.quoting")]
 Limit = Annotated[int | None, setting("prompts.limit")]
+Until = Annotated[
+    str | None,
+    typer.Option(
+        metavar="<generate|critique|edit|build-pairs|train>", help="The last step.", show_default=False
+    ),
+]
 Seed = Annotated[int | None, setting("run.seed")]
 Device = Annotated[str | None, setting("run.device")]
 Workers = Annotated[int | None, setting("run.workers")]

@@ -19,8 +19,8 @@ from typing import Any, Literal, TextIO
 from rich.cells import cell_len
 
 from rpo_cli.cli.progress import Bar, Lines, Noting
-from rpo_cli.cli.text import clean
 from rpo_cli.protocols import Observer, Silent
+from rpo_cli.text import printable
 
 NARROWEST = 12  # characters of a column that is broken
 Mode = Literal["human", "json", "quiet"]
@@ -29,7 +29,7 @@ Mode = Literal["human", "json", "quiet"]
 def write(text: str, stream: TextIO) -> None:
     """Print and flush; a reader that has gone away (`| head`) is no error."""
     try:
-        stream.write(clean(text))
+        stream.write(printable(text))
         stream.flush()
     except BrokenPipeError:
         # the interpreter flushes once more at exit: give it something that can be written to
@@ -48,14 +48,14 @@ class Output:
     """How one command speaks."""
 
     mode: Mode
-    said: list[str] = field(default_factory=list)  # notes of this command, which --json tells too
+    notes: list[str] = field(default_factory=list)  # of this command, which --json tells too
 
     def observer(self) -> Observer:
         """Draws progress: a bar on a terminal, a line now and then elsewhere; keeps what is noted."""
         if self.mode == "quiet":
             return Silent()
         lines = Lines(lambda text: write(f"{text}\n", sys.stderr))
-        return Noting(Bar() if sys.stderr.isatty() else lines, self.said)
+        return Noting(Bar() if sys.stderr.isatty() else lines, self.notes)
 
     def result(self, data: Any, text: str, *, essence: str = "") -> None:
         """A command's one result: `data` as JSON, `text` for people, `essence` for --quiet scripts."""
@@ -63,9 +63,9 @@ class Output:
         if self.mode == "json":
             # ASCII: a control character in the data stays data, and every terminal can show it
             found = plain(data)
-            if self.said and isinstance(found, dict):
-                told = dict.fromkeys([*found.get("notes", ()), *self.said])  # a report may hold some itself
-                found = {**found, "notes": list(told)}
+            if self.notes and isinstance(found, dict):
+                # a report may hold some itself
+                found = {**found, "notes": list(dict.fromkeys([*found.get("notes", ()), *self.notes]))}
             said = json.dumps(found, indent=2, allow_nan=False)
         if said:
             write(f"{said}\n", sys.stdout)
@@ -96,7 +96,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]], *, keys: int = 1
     A terminal that is too narrow gets the columns in blocks one below the other, each with the first `keys`
     columns again; a column without a title (an interval) stays with the one before.
     """
-    cells = [[clean(" ".join(str(cell).split())) for cell in row] for row in rows]
+    cells = [[printable(" ".join(str(cell).split())) for cell in row] for row in rows]
     widths = [max(cell_len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
     numeric = [
         bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(header))
@@ -119,7 +119,7 @@ def listing(header: Sequence[str], rows: Sequence[Sequence[Any]], *, keys: int =
 
     The widest gives way first, so that short ones stay on one line.
     """
-    cells = [list(header), *([clean(" ".join(str(cell).split())) for cell in row] for row in rows)]
+    cells = [list(header), *([printable(" ".join(str(cell).split())) for cell in row] for row in rows)]
     widths = [max(cell_len(row[place]) for row in cells) for place in range(len(header))]
     while sum(widths) + 2 * (len(widths) - 1) > room():
         place = max(range(keys, len(widths)), key=lambda place: widths[place])

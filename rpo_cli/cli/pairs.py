@@ -11,7 +11,7 @@ from rpo_cli.cli import options as o
 from rpo_cli.cli import pair_options as p
 from rpo_cli.cli import step
 from rpo_cli.cli.output import Mode, folded, table
-from rpo_cli.cli.text import clean
+from rpo_cli.text import printable
 
 if TYPE_CHECKING:
     from rpo_cli.line.dataset.pair_filter import Found, FoundPair
@@ -133,7 +133,7 @@ def _row(item: "FoundPair") -> list[str]:
         outcome = "accepted, reversed"
     label = f"({pair.label})" if pair.label else ""  # of a pair without a winner
     margin = "" if item.margin is None else f"{item.margin:+.2f}"
-    texts = (clean(" ".join(text.split())) for text in (pair.prompt, item.why))
+    texts = (printable(" ".join(text.split())) for text in (pair.prompt, item.why))
     return [item.id, pair.pair_kind, pair.winner or label, margin, outcome, *texts]
 
 

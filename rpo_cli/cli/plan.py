@@ -9,7 +9,6 @@ import typer
 from rpo_cli.cli import options as o
 from rpo_cli.cli import step
 from rpo_cli.cli.output import duration, listing, room, size
-from rpo_cli.cli.run import Step
 
 if TYPE_CHECKING:
     from rpo_cli.line.model_facts import ModelFacts
@@ -29,7 +28,7 @@ def plan(
     editor: Annotated[str | None, o.setting("edit.editor")] = None,
     reward: Annotated[list[str] | None, o.setting("score.rewards")] = None,
     model: Annotated[str | None, o.setting("train.model")] = None,
-    until: Annotated[Step | None, typer.Option(help="The last step.", show_default=False)] = None,
+    until: o.Until = None,
     critic_url: o.CriticUrl = None,
     limit: o.Limit = None,
     seed: o.Seed = None,
@@ -71,7 +70,7 @@ def _models(found: "RunPlan") -> Iterator[str]:
         roles.setdefault(model.ref, []).append(model.role)
     for ref, mine in roles.items():
         model = next(item for item in found.models if item.ref == ref)
-        yield f"{', '.join(mine)}: {ref}"
+        yield f"{', '.join(dict.fromkeys(mine))}: {ref}"
         yield from wrap(_about(model), room(), initial_indent="    ", subsequent_indent="    ")
     if any(item.stage == "train" for item in found.steps):
         known = found.training_memory

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from rpo_cli.cli.text import clean
 from rpo_cli.protocols import Observer
+from rpo_cli.text import printable
 
 SECONDS_BETWEEN_LINES = 10.0
 FIGURES = 48  # characters of rows, pace, rejects and time left beside a label
@@ -25,28 +25,28 @@ class Pace:
     stage: str
     total: int
     present: int
-    made: int = 0
+    rows: int = 0
     rejects: int = 0
     first: tuple[float, int] | None = None
 
     def advance(self, rows: int, rejects: int, now: float) -> None:
-        self.made += rows
+        self.rows += rows
         self.rejects += rejects
         if self.first is None:
-            self.first = (now, self.made + self.rejects)
+            self.first = (now, self.rows + self.rejects)
 
     @property
     def done(self) -> int:
-        return min(self.total, self.present + self.made + self.rejects)
+        return min(self.total, self.present + self.rows + self.rejects)
 
     def rate(self, now: float) -> float | None:
         """Rows per second since the first batch; None before the second."""
         if self.first is None or now <= self.first[0]:
             return None
-        rows = self.made + self.rejects - self.first[1]
+        rows = self.rows + self.rejects - self.first[1]
         return rows / (now - self.first[0]) if rows else None
 
-    def told(self, now: float) -> str:
+    def line(self, now: float) -> str:
         """ "generate 64/192, 3 rejected, 2.1 rows/s, 61 s left"."""
         parts = [f"{self.stage} {self.done:,}/{self.total:,}"]
         if self.rejects:
@@ -68,7 +68,7 @@ class Lines:
 
     def start(self, stage: str, total: int, present: int) -> None:
         self.pace, self.spoke = Pace(stage, total, present), self.clock()
-        self.say(self.pace.told(self.spoke))
+        self.say(self.pace.line(self.spoke))
 
     def advance(self, rows: int, rejects: int) -> None:
         if self.pace is None:
@@ -77,12 +77,12 @@ class Lines:
         self.pace.advance(rows, rejects, now)
         if now - self.spoke >= SECONDS_BETWEEN_LINES:
             self.spoke = now
-            self.say(self.pace.told(now))
+            self.say(self.pace.line(now))
 
     def finish(self) -> None:
         if self.pace is not None:
             whole = self.pace.done == self.pace.total
-            self.say(f"{self.pace.told(self.clock())}, {'done' if whole else 'stopped'}")
+            self.say(f"{self.pace.line(self.clock())}, {'done' if whole else 'stopped'}")
             self.pace = None
 
     def note(self, text: str) -> None:
@@ -109,7 +109,7 @@ class Bar:
             TimeRemainingColumn(),
             console=self._console,
         )
-        label = shortened(clean(stage), max(14, width - FIGURES))
+        label = shortened(printable(stage), max(14, width - FIGURES))
         self._task = self._bar.add_task(label, total=total, completed=present, pace="")
         self._bar.start()
 
@@ -129,7 +129,7 @@ class Bar:
             self._bar = None
 
     def note(self, text: str) -> None:
-        self._console.print(clean(text), markup=False)
+        self._console.print(printable(text), markup=False)
 
 
 @dataclass
@@ -137,7 +137,7 @@ class Noting:
     """Another observer whose notes are kept as well."""
 
     observer: Observer
-    said: list[str]
+    notes: list[str]
 
     def start(self, stage: str, total: int, present: int) -> None:
         self.observer.start(stage, total, present)
@@ -149,7 +149,7 @@ class Noting:
         self.observer.finish()
 
     def note(self, text: str) -> None:
-        self.said.append(text)
+        self.notes.append(text)
         self.observer.note(text)
 
 

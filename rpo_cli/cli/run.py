@@ -1,13 +1,11 @@
 """`rpo run`: the whole line."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from rpo_cli.cli import options as o
 from rpo_cli.cli import reports, step
-
-Step = Literal["generate", "critique", "edit", "build-pairs", "train"]
 
 
 def run(
@@ -23,7 +21,7 @@ def run(
     editor: Annotated[str | None, o.setting("edit.editor")] = None,
     reward: Annotated[list[str] | None, o.setting("score.rewards")] = None,
     model: Annotated[str | None, o.setting("train.model")] = None,
-    until: Annotated[Step | None, typer.Option(help="The last step.", show_default=False)] = None,
+    until: o.Until = None,
     engine: Annotated[str | None, o.setting("run.engine")] = None,
     critic_url: o.CriticUrl = None,
     key_variable: o.KeyVariable = None,
@@ -49,10 +47,10 @@ def run(
 
     Example: rpo run demo --preset shapes --prompts prompts/shapes.txt --limit 24
     """
+    from rpo_cli.line.dry_run import forecast
     from rpo_cli.line.preflight import preflight
     from rpo_cli.line.run import run as walk
     from rpo_cli.line.run import steps_of
-    from rpo_cli.line.run_plan import forecast
 
     say, part = step.console(context), o.shard_of(shard)
     line = step.opened(context, "run")

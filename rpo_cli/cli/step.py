@@ -1,7 +1,7 @@
 """What the commands of the line have in common: open the run, plan, probe or do, say what to type next."""
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -55,25 +55,13 @@ def _config(context: typer.Context) -> str:
     return "" if config is None else f" --config {shlex.quote(str(config))}"
 
 
-# section of a command's options → sections whose settings it works with
-DRAWN = ("run", "prompts", "generate")
-EDITED = (*DRAWN, "critique", "edit")
-USES = {
-    "generate": DRAWN,
-    "critique": (*DRAWN, "critique"),
-    "edit": EDITED,
-    "pairs": (*EDITED, "score", "pairs"),
-    "import": ("run", "prompts"),
-}
-
-
 def console(context: typer.Context) -> Output:
     """The output mode; --json and --quiet count before the command and after it."""
     flags: list[dict[str, Any]] = [context.find_root().params, context.params]
-    said: list[str] = context.find_root().meta.setdefault("rpo.said", [])
+    notes: list[str] = context.find_root().meta.setdefault("rpo.notes", [])
     if any(flag.get("json") for flag in flags):
-        return Output("json", said)
-    return Output("quiet" if any(flag.get("quiet") for flag in flags) else "human", said)
+        return Output("json", notes)
+    return Output("quiet" if any(flag.get("quiet") for flag in flags) else "human", notes)
 
 
 def opened(context: typer.Context, section: str, *, create: bool = True) -> "Line":
@@ -92,9 +80,20 @@ def opened(context: typer.Context, section: str, *, create: bool = True) -> "Lin
         rehash=bool(params.get("rehash")),
         create=create,
         unset=params.get("unset") or (),
-        uses=USES.get(section, SECTIONS) if _trains(params) else [s for s in SECTIONS if s not in TRAINING],
+        uses=_uses(section, SECTIONS) if _trains(params) else [s for s in SECTIONS if s not in TRAINING],
         command=f"rpo {context.command.name or context.info_name}",
     )
+
+
+def _uses(section: str, every: Collection[str]) -> Collection[str]:
+    """The sections whose settings a command works with, by the section of its options."""
+    from rpo_cli.line.steps import sections, stages
+
+    if section == "import":
+        return ("run", "prompts")
+    if section == "pairs":
+        return (*sections("score"), "pairs")
+    return sections(section) if section in {spec.name for spec in stages()} else every
 
 
 def _trains(params: dict[str, Any]) -> bool:
@@ -103,17 +102,15 @@ def _trains(params: dict[str, Any]) -> bool:
 
 
 def stage(context: typer.Context, name: str) -> None:
-    """generate, critique or edit: --dry-run plans, --probe times a few rows, else make what is missing."""
+    """A stage of the line: --dry-run plans, --probe times a few rows, else make what is missing."""
     from rpo_cli.line.dry_run import plan, probe
-    from rpo_cli.line.preflight import preflight, require_rows
+    from rpo_cli.line.preflight import preflight
     from rpo_cli.line.stage import run_stage
 
     params, say = context.params, console(context)
     shard, retry = shard_of(params["shard"]), params["retry_rejects"]
     line = opened(context, name, create=name == "generate")
-    preflight(line, [name])
-    if name != "generate":
-        require_rows(line, name)
+    preflight(line, [name], alone=True)
     if params["dry_run"]:
         reports.plans(say, plan(line, [name], shard=shard, retry_rejects=retry))
         again(context, say, ["--dry-run"])

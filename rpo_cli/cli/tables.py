@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 from rpo_cli.cli.output import table
-from rpo_cli.cli.text import clean
+from rpo_cli.text import printable
 
 Format = Literal["md", "csv"]
 MARKUP = re.compile(r"([\\|`*_<])")  # what would begin or end something in a cell
@@ -43,7 +43,7 @@ def _lines(found: Table) -> Iterator[str]:
 def _joined(header: Sequence[str], row: Sequence[Any]) -> list[str]:
     cells: list[str] = []
     for title, value in zip(header, row, strict=True):
-        text = MARKUP.sub(r"\\\1", clean(" ".join(str(value).split())))
+        text = MARKUP.sub(r"\\\1", printable(" ".join(str(value).split())))
         if title or not cells:
             cells.append(text)
         else:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ class Side:
         critique: what the critic said of this picture; None where it said nothing.
         flaws: "aspect: detail" each; None without a critique.
         made: where it came from (settings, seed, environment), for `provenance`.
+        more: what stages of plugins say of the picture, by column.
     """
 
     id: str
@@ -90,6 +91,7 @@ class Side:
     critique: str | None
     flaws: tuple[str, ...] | None
     made: Mapping[str, Any]
+    more: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -103,12 +105,13 @@ class SplitFiles:
     bytes: int
 
 
-def schema(rewards: Sequence[str], *, shares: bool = False) -> pa.Schema:
+def schema(rewards: Sequence[str], *, shares: bool = False, sides: Sequence[str] = ()) -> pa.Schema:
     """Columns and their exact types.
 
     Args:
         rewards: become the fields of `rewards_0/1`, if there are any.
         shares: a pair came with judgements, whose share for the first picture is told.
+        sides: texts that stages of plugins have of both pictures, each `name_0` and `name_1`.
     """
     scores = pa.struct([(name, pa.float64()) for name in rewards])
     text, number, whole = pa.string(), pa.float64(), pa.int64()
@@ -134,6 +137,7 @@ def schema(rewards: Sequence[str], *, shares: bool = False) -> pa.Schema:
         *[("margin", number), ("agreement", number), ("dispersion", number), ("edit_strength", number)],
         *[("reversed", pa.bool_()), ("tries", whole), ("human_label", text), ("provenance", text)],
         *([("share_0", number)] if shares else []),
+        *[(f"{name}_{n}", text) for name in sides for n in (0, 1)],
     ]
     return pa.schema([*pick_a_pic, *rich])
 
@@ -190,6 +194,7 @@ def to_row(pair: Pair, a: Side, b: Side, examples: int) -> dict[str, Any]:
             f"critique_{n}": side.critique,
             f"flaws_{n}": side.flaws,
             f"rewards_{n}": rewards,
+            **{f"{name}_{n}": value for name, value in side.more.items()},
         }
     row["best_image_uid"] = row[f"image_{best}_uid"]
     if pair.share is not None:
@@ -230,13 +235,13 @@ def _provenance(pair: Pair, a: Side, b: Side) -> str:
 def write_splits(
     folder: Path,
     pairs: Sequence[Pair],
-    row_of: Callable[[Pair], dict[str, Any]],
+    rows_of: Callable[[Sequence[Pair]], Iterator[dict[str, Any]]],
     columns: pa.Schema,
     *,
     rows_per_group: int = ROWS_PER_GROUP,
     bytes_per_file: int = BYTES_PER_FILE,
 ) -> list[SplitFiles]:
-    """Write the data files of every split that has pairs, in order of pair_id.
+    """Write the data files of every split that has pairs, in the order that `rows_of` gives them.
 
     Nothing counts yet when this returns: the card still names the files of the build before. One row
     group of pictures is in memory at a time.
@@ -245,10 +250,9 @@ def write_splits(
     make_folder(data)
     found = []
     for split in SPLITS:
-        chosen = sorted((pair for pair in pairs if pair.split == split), key=lambda pair: pair.pair_id)
+        chosen = [pair for pair in pairs if pair.split == split]
         if chosen:
-            rows = map(row_of, chosen)
-            drafts = list(_drafts(data, rows, columns, rows_per_group, bytes_per_file))
+            drafts = list(_drafts(data, rows_of(chosen), columns, rows_per_group, bytes_per_file))
             found.append(_name(data, split, drafts, len(chosen)))
     return found
 

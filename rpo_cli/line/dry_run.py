@@ -1,35 +1,14 @@
 """--dry-run and --probe: what a stage would do, and how long it would take."""
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.session import Line
-from rpo_cli.line.stage import Shard, run_stage, share_of
-from rpo_cli.line.steps import works
-from rpo_cli.line.work.base import Work, reject_reasons
-from rpo_cli.line.work.counter_edits import counter_notes
-
-COUNTED = "the rows before it"
-
-
-@dataclass(frozen=True)
-class StagePlan:
-    """What a stage would do now, from the rows that are there upstream.
-
-    Attributes:
-        wanted, to_make: rows; None where nobody can tell yet.
-        bytes: estimated size of the rows to make, from the rows that are there; None without any.
-        basis: what rows are counted from; see `forecast.py` for those whose pictures are not made yet.
-    """
-
-    stage: str
-    wanted: int | None
-    present: int
-    rejected: int
-    to_make: int | None
-    models: list[str]
-    bytes: int | None
-    basis: str = COUNTED
+from rpo_cli.line.stage import run_stage
+from rpo_cli.line.steps import stage_of, stages
+from rpo_cli.line.work.base import Shard, StagePlan, plan_of
+from rpo_cli.line.work.generate import read_planned
 
 
 @dataclass(frozen=True)
@@ -61,48 +40,14 @@ def plan(
     Args:
         shard, retry_rejects: see `run_stage`.
     """
-    if "generate" in names:
-        take_planned(line)
-    for note in counter_notes(line) if "edit" in names else ():
-        line.observer.note(note)
+    found = [stage_of(name) for name in names]
+    for spec in found:
+        spec.planned(line)
     return [
         plan_of(line, work, shard, retry_rejects=retry_rejects)
-        for name in names
-        for work in works(line, name)
+        for spec in found
+        for work in spec.works(line)
     ]
-
-
-def take_planned(line: Line) -> None:
-    """Read the prompts that `generate` would take into the run, and take none."""
-    found = read_prompts(line.settings.prompts)
-    for text in () if line.nested else found.said():
-        line.say(text)
-    line.planned = sorted((prompt.prompt_id, prompt.prompt) for prompt in found.prompts)
-
-
-def plan_of(
-    line: Line, work: Work, shard: Shard | None = None, *, retry_rejects: bool = False
-) -> StagePlan:
-    """What a call of one model's stage would do now."""
-    share = share_of(line, work, shard, retry_rejects=retry_rejects)
-    models = [f"{model.ref} ({model.revision[:16]})" for model in work.models]
-    rejected = sum(reject_reasons(line, work, share.keys).values())
-    to_make = len(share.missing)
-    return StagePlan(
-        work.name,
-        len(share.wanted),
-        len(share.present),
-        rejected,
-        to_make,
-        models,
-        size_of(line, work.table, to_make),
-    )
-
-
-def size_of(line: Line, table: str, rows: int) -> int | None:
-    """Bytes of so many rows, by those that the table has; None where it has none."""
-    each = sum(line.store.counts(table).values())
-    return round(line.store.size(table) / each * rows) if each else None
 
 
 def probe(line: Line, name: str, rows: int) -> Probe:
@@ -118,3 +63,25 @@ def probe(line: Line, name: str, rows: int) -> Probe:
     return Probe(
         name, report.made, report.seconds, rate, remaining, hours, size, report.full_round, recorded
     )
+
+
+def forecast(line: Line, steps: Sequence[str], *, prompts: bool = True) -> list[StagePlan]:
+    """One plan per model of the steps of `run` that make rows; loads no model and writes nothing.
+
+    Counted from the funnel so far (rows a stage has made of the rows before it), else from stated yields.
+
+    Args:
+        steps: see `run.steps_of`.
+        prompts: read the prompts' source; without, those that the run has are planned with.
+    """
+    if "generate" in steps and prompts:
+        read_planned(line)
+    coming: dict[str, int] = defaultdict(
+        int
+    )  # stage → rows that are not there yet and that later stages see
+    plans: list[StagePlan] = []
+    for spec in stages():
+        if spec.command in steps:
+            found = [plan_of(line, work) for work in spec.works(line)]
+            plans += spec.ahead(line, found, coming) if spec.ahead else found
+    return plans

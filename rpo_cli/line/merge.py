@@ -8,11 +8,8 @@ from rpo_cli.errors import UsageError
 from rpo_cli.line.formats import check_format
 from rpo_cli.line.imports.ledger import differing
 from rpo_cli.line.imports.sources import Entries, entries, has_ledger
-from rpo_cli.records import TABLES
+from rpo_cli.line.steps import stages, tables
 from rpo_cli.store import Store, open_store
-
-# pairs follow from the other tables: those of a shard are pairs of a part of the rows
-COPIED = tuple(table for table in TABLES if table != "pairs")
 
 
 def merge(path: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
@@ -22,13 +19,14 @@ def merge(path: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
 
     Raises:
         UsageError: a source is no run, is to be upgraded first, or was made with other settings, prompts or
-            weights.
+            weights, or has rows of a plugin's stage that is not installed here.
     """
     target = open_store(path, create=True)
     sources = [open_store(other) for other in others]
     first = target if target.read_manifest() else sources[0]
     for number, source in enumerate(sources):
         check_format(source, source.read_manifest())
+        _check_stages(source)
         _check_same(first, source)
         for other in (target, *sources[:number]):
             _check_imports(other, source)
@@ -36,7 +34,9 @@ def merge(path: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
         _copy_settings(first, target)
     copied: dict[str, int] = {}
     for source in sources:
-        for table in COPIED:
+        for table in tables():
+            if table == "pairs":  # they follow from the other tables: a shard's are of a part of the rows
+                continue
             present = target.keys(table)
             for part in source.parts(table):
                 if not set(source.part_keys(table, part)) <= present:
@@ -44,6 +44,17 @@ def merge(path: str | Path, others: Sequence[str | Path]) -> dict[str, int]:
                     copied[table] = copied.get(table, 0) + 1
     _join_imports(target, sources)
     return copied
+
+
+def _check_stages(source: Store) -> None:
+    """Rows of a stage that nobody here knows would stay behind without a word."""
+    known = {spec.name for spec in stages()}
+    made = {name.partition(" ")[0] for name in source.read_manifest().get("groups", {})}
+    if unknown := sorted(made - known):
+        raise UsageError(
+            f"{source.url}: has rows of {', '.join(unknown)}, of which no stage is installed here",
+            "install the plugin that made them, then merge",
+        )
 
 
 def _join_imports(target: Store, sources: Sequence[Store]) -> None:

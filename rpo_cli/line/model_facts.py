@@ -8,15 +8,15 @@ from pathlib import Path
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.licences import declared, model_licence
-from rpo_cli.identity import COMMIT, CONFIGS, ModelIdentity, pin_name
+from rpo_cli.identity import ModelIdentity, pin_name
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import reward_models
-from rpo_cli.line.work.critics import SERVED, attribute_of
+from rpo_cli.line.work.critics import SERVED, attribute_of, reward_models
+from rpo_cli.line.work.model_checks import cached
 from rpo_cli.model_files import numbers
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.critics import CriticModel
 from rpo_cli.recipes.rewards import SCORERS
-from rpo_cli.recipes.weights import WEIGHTS
+from rpo_cli.recipes.weights import HUB_MODELS
 
 NOWHERE = "not here"  # the commit of a hub id that nobody has downloaded
 UNNAMED = "the server's own"  # a served critic that its server would have to be asked for
@@ -117,26 +117,13 @@ def facts_of(role: str, model: ModelIdentity, dtype: str) -> ModelFacts:
     files = sorted(folder.rglob("*.safetensors")) if folder else []
     if model.kind == "file":
         files = [Path(model.ref), *files]
-    known = WEIGHTS.get(model.ref)
+    known = HUB_MODELS.get(model.ref)
     if not files:
         memory = known.memory(ITEMSIZE[dtype]) if known else None
         return ModelFacts(role, model.ref, False, download_of(model.ref), licence_of(model.ref), memory)
     size = sum(path.stat().st_size for path in files)
     count = sum(map(numbers_in, files))
     return ModelFacts(role, model.ref, True, size, licence_of(model.ref, folder), count * ITEMSIZE[dtype])
-
-
-def cached(model: ModelIdentity) -> Path | None:
-    """The folder of the hub's local cache that holds this commit; None where it holds none."""
-    from huggingface_hub import try_to_load_from_cache
-
-    if not COMMIT.fullmatch(model.revision):
-        return None
-    for name in CONFIGS:
-        place = try_to_load_from_cache(model.ref, name, revision=model.revision)
-        if isinstance(place, str):
-            return Path(place).parent
-    return None
 
 
 def numbers_in(file: Path) -> int:
@@ -149,8 +136,8 @@ def numbers_in(file: Path) -> int:
 
 def download_of(ref: str) -> int | None:
     """Bytes that loading a hub id asks for, where a table knows it."""
-    if ref in WEIGHTS:
-        return WEIGHTS[ref].download
+    if ref in HUB_MODELS:
+        return HUB_MODELS[ref].download
     return next((model.gigabytes * 10**9 for model in _critics() if model.ref == ref), None)
 
 
@@ -161,8 +148,8 @@ def licence_of(ref: str, folder: Path | None = None) -> str | None:
     found = model_licence(ref)
     if found is None and folder is not None:
         found = declared(folder)
-    if found is None and ref in WEIGHTS:
-        found = WEIGHTS[ref].license
+    if found is None and ref in HUB_MODELS:
+        found = HUB_MODELS[ref].license
     return found or next((license for name, license in _licences() if name == ref), None)
 
 

@@ -1,6 +1,7 @@
 """train with a method that samples: the run's prompts and rewards → an adapter in RUN/train/<name>."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,19 @@ from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import SettingsError, nearest
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import reward_models
-from rpo_cli.line.work.critics import built_reward, required, reward_identity, reward_options, served_model
-from rpo_cli.line.work.models import drawn_by
-from rpo_cli.line.work.prompts import live_prompts, parent_prompts, take_prompts
-from rpo_cli.line.worlds import warn_of_words
-from rpo_cli.protocols import Reward
-from rpo_cli.stages.split import split_of
+from rpo_cli.line.work.critics import (
+    built_reward,
+    reward_identity,
+    reward_models,
+    reward_options,
+    served_model,
+)
+from rpo_cli.line.work.generate import live_prompts, parent_prompts, take_prompts
+from rpo_cli.line.work.model_checks import warn_of_words
+from rpo_cli.line.work.models import drawn_by, model_of
+from rpo_cli.protocols import Reward, Weights
 from rpo_cli.store import open_store
+from rpo_cli.text import split_of
 from rpo_cli.train.composition import ONLINE_HINT, composed_online
 from rpo_cli.train.inputs import OnlineInputs, Rewards
 from rpo_cli.train.objectives.online import OF_PAIRS, OnlineObjective
@@ -113,13 +119,6 @@ def plan_online(line: Line) -> "OnlinePlan":
     return plan_training(settings, online, prompts=count, model=model, revision=revision, device=device)
 
 
-def model_of(line: Line, settings: TrainSettings) -> tuple[str, str | None]:
-    """Folder or hub id of what is tuned, and its revision as the settings name it."""
-    generate = line.settings.generate
-    model = settings.model or required(generate.generator, "train.model")
-    return model, generate.revision if settings.model is None else None
-
-
 def own_online_settings(line: Line) -> tuple[TrainSettings, OnlineSettings]:
     """Both sections, checked against the method; what only the preset says of pairs does not count.
 
@@ -169,10 +168,7 @@ def _rewards(line: Line, online: OnlineSettings) -> Rewards:
     found = {name: (ref, *reward_identity(line, name, ref)) for name, ref in chosen}
     dtype = line.settings.score.dtype
     options = {
-        name: (
-            served_model(model),
-            {"revision": model.commit, "dtype": dtype, **reward_options(line, name)},
-        )
+        name: (Weights(served_model(model), model.commit, dtype=dtype), reward_options(line, name))
         for name, (_, model, _) in found.items()
     }
     return Rewards(
@@ -182,10 +178,10 @@ def _rewards(line: Line, online: OnlineSettings) -> Rewards:
     )
 
 
-def _built(options: Mapping[str, tuple[str, dict[str, Any]]], device: str) -> dict[str, Reward]:
+def _built(options: Mapping[str, tuple[Weights, dict[str, Any]]], device: str) -> dict[str, Reward]:
     """The rewards by name, on their device."""
     rewards: dict[str, Reward] = {}
-    for name, (ref, how) in options.items():
-        rewards[name] = built_reward(name, ref, device=device, **how)
+    for name, (weights, how) in options.items():
+        rewards[name] = built_reward(name, replace(weights, device=device), **how)
         rewards[name].setup()
     return rewards

@@ -9,30 +9,22 @@ from rpo_cli.errors import UsageError, nearest
 from rpo_cli.line.dataset.build import PairsReport
 from rpo_cli.line.dataset.contact_sheet import draw_contact_sheet
 from rpo_cli.line.dataset.inputs import build_pairs
-from rpo_cli.line.imports.sources import generates
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.session import Line
-from rpo_cli.line.stage import STAGES, Shard, StageReport, run_stage
+from rpo_cli.line.stage import StageReport, run_stage
+from rpo_cli.line.steps import LAST, every_step, making
 from rpo_cli.line.training import fine_tune
-from rpo_cli.line.work.base import wants_edits
+from rpo_cli.line.work.base import Shard
 from rpo_cli.train.run import TrainReport
-
-STEPS = ("generate", "critique", "edit", "build-pairs", "train")
-
-
-def _wants_pictures(line: Line) -> bool:
-    """False in a run of imports whose only prompts would be those of its preset."""
-    origins = [line.resolved.origins[f"prompts.{name}"] for name in ("file", "dataset")]
-    own = any(origin != "default" and not origin.startswith("preset ") for origin in origins)
-    return own or generates(line)
 
 
 def _train(line: Line) -> TrainReport:
     from rpo_cli.line.rounds.checks import in_rounds
-    from rpo_cli.line.rounds.train import train_rounds  # which walks this line itself
 
     if not in_rounds(line):
         return fine_tune(line)
+    from rpo_cli.line.rounds.train import train_rounds  # which walks this line itself
+
     found = train_rounds(line)
     return TrainReport(found.name, found.steps, found.pairs, found.adapter, skipped=found.skipped)
 
@@ -53,20 +45,17 @@ def steps_of(line: Line, until: str | None = None) -> tuple[str, ...]:
     Raises:
         UsageError: there is no such step.
     """
-    if until is not None and until not in STEPS:
-        raise UsageError(f"'{until}' is no step{nearest(until, STEPS)}", f"one of {', '.join(STEPS)}")
-    steps = STEPS[: STEPS.index(until) + 1] if until else STEPS
-    if not wants_edits(line):  # pairs of two seeds need no critic and no editor
-        steps = tuple(step for step in steps if step not in ("critique", "edit"))
-    if not _wants_pictures(line):
-        steps = tuple(step for step in steps if step != "generate")
-    return steps
+    every = every_step()
+    if until is not None and until not in every:
+        raise UsageError(f"'{until}' is no step{nearest(until, every)}", f"one of {', '.join(every)}")
+    steps = every[: every.index(until) + 1] if until else every
+    return tuple(step for step in steps if step in LAST or any(spec.used(line) for spec in making(step)))
 
 
 def run(
     line: Line, until: str | None = None, *, shard: Shard | None = None, allow_missing: bool = False
 ) -> RunReport:
-    """Walk the line: generate, critique, edit, build-pairs, train; stop after `until`.
+    """Walk the line: the stages that the run has a use for, build-pairs, train; stop after `until`.
 
     Args:
         allow_missing: see `run_stage` and `build_pairs`.
@@ -78,10 +67,13 @@ def run(
 
 
 def _walked(line: Line, steps: Sequence[str], shard: Shard | None, allow_missing: bool) -> RunReport:
-    stages = [run_stage(line, name, shard=shard) for name in steps if name in STAGES]
+    stages = [
+        run_stage(line, spec.name, shard=shard, allow_missing=allow_missing)
+        for step in steps
+        for spec in making(step)
+    ]
     pairs = train_report = sheet = None
     if "build-pairs" in steps:
-        stages.append(run_stage(line, "score", shard=shard, allow_missing=allow_missing))
         pairs = build_pairs(line, allow_missing=allow_missing)
         sheet = draw_contact_sheet(line)
     if "train" in steps:

@@ -1,142 +1,25 @@
-"""`rpo plan`: the steps of a run, done and to come, with what they take; offline, and writes nothing.
-
-Counted from the funnel so far (rows a stage has made of the rows before it), else from stated yields.
-"""
+"""`rpo plan`: the steps of a run, done and to come, with what they take; offline, and writes nothing."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rpo_cli.errors import RpoError
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line.dry_run import StagePlan, plan_of, size_of, take_planned
+from rpo_cli.line.dry_run import forecast
 from rpo_cli.line.evaluation.models import finished
 from rpo_cli.line.model_facts import NOWHERE, ModelFacts, facts_of, know_models, offline
-from rpo_cli.line.online import model_of
 from rpo_cli.line.preflight import require_models
 from rpo_cli.line.rates import rates
 from rpo_cli.line.run import steps_of
 from rpo_cli.line.session import Line
-from rpo_cli.line.steps import works
-from rpo_cli.line.work.base import Work, critique_work, edit_work, floor_tasks, reward_models, wants_edits
-from rpo_cli.line.work.critics import SERVED, critic_identity, is_function, reward_identity
-from rpo_cli.line.work.edit_floor import floor_size
-from rpo_cli.line.work.models import editor, generator
+from rpo_cli.line.steps import stage_of, stages
+from rpo_cli.line.work.base import StagePlan, StageSpec, size_of, wants_edits
+from rpo_cli.line.work.critics import SERVED, is_function, reward_models
+from rpo_cli.line.work.models import model_of
 from rpo_cli.presets.facts import BYTES_PER_PIXEL, TRAINING
-from rpo_cli.recipes.weights import WEIGHTS
+from rpo_cli.recipes.weights import HUB_MODELS
 from rpo_cli.registry import reward_templates
-
-# what rows are counted from; the first is exact, the others are yields that nobody has measured yet
-PROMPTS = "the prompts"
-A_PICTURE = "1 a picture to come"
-AT_MOST = "at most {each} a critique to come, if each finds a flaw"
-SO_FAR = "{each:.3g} a critique, as so far"
-SUBJECTS = "1 a picture or edit to come"
-TABLES = {"generate": "images", "critique": "critiques", "edit": "edits", "score": "rewards"}
-
-
-@dataclass
-class _Coming:
-    """Rows that are not there yet and that later stages will see."""
-
-    images: int = 0
-    critiques: int = 0
-    edits: int = 0
-
-
-def forecast(line: Line, steps: Sequence[str], *, prompts: bool = True) -> list[StagePlan]:
-    """One plan per model of the steps of `run` that make rows; loads no model and writes nothing.
-
-    Args:
-        steps: see `run.steps_of`.
-        prompts: read the prompts' source; without, those that the run has are planned with.
-    """
-    if "generate" in steps and prompts:
-        take_planned(line)
-    coming = _Coming()
-    plans: list[StagePlan] = []
-    for step in steps:
-        name = "score" if step == "build-pairs" else step
-        if name in TABLES:
-            plans += _stage(line, name, coming)
-    return plans
-
-
-def _stage(line: Line, name: str, coming: _Coming) -> list[StagePlan]:
-    found = works(line, name)
-    plans = [plan_of(line, work) for work in found]
-    if name == "generate":
-        plans = [replace(plan, basis=PROMPTS) for plan in plans]
-        coming.images = sum(map(kept, plans))
-    elif name == "critique":
-        plans = [_more(line, name, plan, coming.images, A_PICTURE) for plan in plans]
-        coming.critiques = sum(map(kept, plans))
-    elif name == "edit":
-        plans = [_edits(line, plan, coming) for plan in plans]
-    else:
-        plans = [
-            _more(line, name, plan, seen, SUBJECTS)
-            for plan, seen in zip(plans, _subjects(line, found, coming), strict=True)
-        ]
-    return plans
-
-
-def _edits(line: Line, plan: StagePlan, coming: _Coming) -> StagePlan:
-    """Edits and, beside any, the pictures of the floor, which no later stage sees."""
-    each, basis = edits_each(line)
-    more = round(coming.critiques * each)
-    floor = {task.key for task in floor_tasks(line)}
-    missing = len(floor - line.store.keys("edits") - line.store.rejected("edit"))
-    edits = replace(plan, to_make=(plan.to_make or 0) - missing)
-    coming.edits = kept(_more(line, "edit", edits, more, basis))
-    later = floor_size(line, coming.images) - len(floor) if more or plan.wanted else 0
-    return _more(line, "edit", plan, more + later, basis)
-
-
-def kept(plan: StagePlan) -> int:
-    """Rows that a stage will still accept, at the share of those that it has tried so far."""
-    tried = plan.present + plan.rejected
-    return round((plan.to_make or 0) * (plan.present / tried if tried else 1))
-
-
-def edits_each(line: Line) -> tuple[float, str]:
-    """Edits that a critique brings, and where that is from."""
-    critiques = critique_work(line)
-    there = len(critiques.keys & line.store.keys("critiques"))
-    if there:
-        each = len(edit_work(line).tasks) / there
-        return each, SO_FAR.format(each=each)
-    s, taken = line.settings.edit, line.settings.pairs.edits
-    grid = s.edits_per_image * len(set(s.guidance or (0,))) * len(set(s.image_guidance or (0,)))
-    chains = line.settings.critique.max_instructions if s.mode == "each" else 1
-    most = (grid * chains if taken != "counter" else 0) + (s.counter_edits if taken != "answers" else 0)
-    return most, AT_MOST.format(each=most)
-
-
-def _subjects(line: Line, found: Sequence[Work], coming: _Coming) -> list[int]:
-    """Pictures and edits to come that each work of `score` sees; a judge has a work for each of both."""
-    edits = coming.edits if wants_edits(line) else 0
-    names = [work.name for work in found]
-    return [
-        coming.images + edits
-        if names.count(name) == 1
-        else (coming.images if names.index(name) == place else edits)
-        for place, name in enumerate(names)
-    ]
-
-
-def _more(line: Line, name: str, plan: StagePlan, rows: int, basis: str) -> StagePlan:
-    if not rows:
-        return plan
-    to_make = (plan.to_make or 0) + rows
-    return replace(
-        plan,
-        wanted=(plan.wanted or 0) + rows,
-        to_make=to_make,
-        bytes=size_of(line, TABLES[name], to_make),
-        basis=basis,
-    )
-
 
 PACE = "this run's own pace"
 TEXT = 1000  # bytes of a row without a picture: 450 of a critique of the preset shapes, more of longer ones
@@ -208,12 +91,12 @@ def plan_run(line: Line, until: str | None = None) -> RunPlan:
 
 def _timed(line: Line, plan: StagePlan, known: dict[str, float]) -> StepPlan:
     pace, rows = known.get(plan.stage), plan.to_make or 0
-    command = "build-pairs" if plan.stage.startswith("score") else plan.stage
+    spec = stage_of(plan.stage.partition(" ")[0])
     seconds = 0.0 if rows == 0 else rows / pace if pace else None
     how = "unknown until some rows are scored"
-    if command != "build-pairs":
-        how = f"unknown: rpo {command} {line.store.url} --probe K measures it"
-    size = plan.bytes if plan.bytes is not None or not rows else _estimated(line, plan.stage, rows)
+    if spec.command == spec.name:
+        how = f"unknown: rpo {spec.command} {line.store.url} --probe K measures it"
+    size = plan.bytes if plan.bytes is not None or not rows else _estimated(line, spec, rows)
     return StepPlan(
         plan.stage,
         plan.wanted,
@@ -233,14 +116,14 @@ def _unknown(plan: StepPlan) -> StepPlan:
     return StepPlan(plan.stage, None, plan.present, plan.rejected, None, basis, None, None, "unknown")
 
 
-def _estimated(line: Line, stage: str, rows: int) -> int | None:
+def _estimated(line: Line, spec: StageSpec, rows: int) -> int | None:
     """Bytes of rows of which there are none yet: pictures by their size."""
     s = line.settings.generate
-    if stage not in ("generate", "edit"):
+    if not spec.pictured:
         return rows * TEXT
     if (drawn := size_of(line, "images", rows)) is not None:
         return drawn
-    known = WEIGHTS.get(s.generator or "")
+    known = HUB_MODELS.get(s.generator or "")
     side = known.side if known else None
     width, height = s.width or side, s.height or side
     if width is None or height is None:
@@ -268,15 +151,9 @@ def _training(line: Line) -> StepPlan:
 def used(line: Line, steps: Sequence[str]) -> Iterator[tuple[str, ModelIdentity, str]]:
     """(role, model, dtype) of every model of these steps."""
     s = line.settings
-    if "generate" in steps:
-        yield from (("generator", model, s.generate.dtype) for model in generator(line).models)
-    if "critique" in steps:
-        yield "critic", critic_identity(line), s.critique.dtype
-    if "edit" in steps:
-        yield from (("editor", model, s.edit.dtype) for model in editor(line).models)
-    if "build-pairs" in steps:
-        for name, ref in reward_models(line):
-            yield f"reward {name}", reward_identity(line, name, ref)[0], s.score.dtype
+    for spec in stages():
+        if spec.command in steps:
+            yield from spec.models(line)
     if "train" in steps:
         ref, revision = model_of(line, s.train)
         if not ("generate" in steps and ref == s.generate.generator):

@@ -24,7 +24,7 @@ from rpo_cli.line.formats import check_format, current
 from rpo_cli.manifest import GIVEN, OPTIONS, TRAININGS, Manifest, undo
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.records import FORMAT_VERSION
-from rpo_cli.resolve import PARENTS, SECTIONS, Earlier, Resolved, Told, resolve
+from rpo_cli.resolve import PARENTS, SECTIONS, Earlier, Memory, Resolved, resolve
 from rpo_cli.scopes import Scope
 from rpo_cli.settings_checks import EARLIER, anchored, portable
 from rpo_cli.store import Store, open_store
@@ -38,9 +38,9 @@ def earlier_of(manifest: Manifest, run: Path | None) -> Earlier:
     flat = {f"{section}.{key}": value for section, keys in settings.items() for key, value in keys.items()}
     beside = anchored({name: flat[name] for name in PARENTS if name in flat}, home)
     origins = {name: origin for name, origin in manifest.get("origins", {}).items() if name in PARENTS}
-    told = Told(anchored(manifest.get(OPTIONS, {}), home), manifest.get(GIVEN, {}), beside, origins)
+    told = Memory(anchored(manifest.get(OPTIONS, {}), home), manifest.get(GIVEN, {}), beside, origins)
     trainings = {
-        name: Told(
+        name: Memory(
             anchored(said.get(OPTIONS, {}), home),
             said.get(GIVEN, {}),
             anchored(said.get("beside", {}), home),
@@ -96,7 +96,7 @@ class Telling:
         there = manifest.get(TRAININGS, {}).get(name, {})
         options, given, _ = self._merged(
             "training",
-            self.resolved.earlier.trainings.get(name, Told()),
+            self.resolved.earlier.trainings.get(name, Memory()),
             there.get(OPTIONS, {}),
             there.get(GIVEN, {}),
         )
@@ -107,11 +107,11 @@ class Telling:
         return {TRAININGS: {**manifest.get(TRAININGS, {}), name: mine}}
 
     def _merged(
-        self, scope: Scope, read: Told, there: Mapping[str, Any], known: Mapping[str, str]
+        self, scope: Scope, read: Memory, there: Mapping[str, Any], known: Mapping[str, str]
     ) -> tuple[dict[str, Any], dict[str, str], dict[str, Any]]:
         """(options, which command was given them, those of them that other commands have given since)."""
-        mine = portable(self.resolved.told(scope), self.run)
-        now = portable(self.resolved.told(scope, earlier=False), self.run)
+        mine = portable(self.resolved.options(scope), self.run)
+        now = portable(self.resolved.options(scope, earlier=False), self.run)
         before = portable(read.options, self.run)
         others = {
             name: value
@@ -280,7 +280,7 @@ def open_line(
     )
     store = open_store(path, create=create)
     line = Line(store, resolved, observer or Silent(), rehash=rehash, command=command)
-    for text in resolved.said:
+    for text in resolved.remarks:
         line.say(text)
     if store.files.local is not None:
         for done in end_orphans(store.path("logs")):

@@ -61,7 +61,7 @@ def settings_of(line: Line, key: str | None = None) -> list[SettingValue]:
     for name in names:
         section, _, field = name.partition(".")
         value, origin = values[section][field], line.resolved.origins[name]
-        origin = line.resolved.given.get(name, origin) if origin == EARLIER else origin
+        origin = line.resolved.commands.get(name, origin) if origin == EARLIER else origin
         if name in implied and (
             value in (None, AUTO) or (section == "train" and implied[name][0] != value)
         ):

@@ -8,40 +8,38 @@ from typing import Any
 
 from rpo_cli.errors import UsageError
 from rpo_cli.files import disk_errors
+from rpo_cli.line.steps import OURS, stages
 from rpo_cli.line.work.base import settings_group
 from rpo_cli.pictures import HEIF, READ, format_of, sha256
 from rpo_cli.records import Edit, Image, Row
 from rpo_cli.schema import key_of
 from rpo_cli.store import Store, open_store
 
-# table → the word for one of its rows, in the order of a story
-KINDS = {
-    "prompts": "prompt",
-    "images": "image",
-    "critiques": "critique",
-    "edits": "edit",
-    "rewards": "score",
-    "rejects": "reject",
-    "pairs": "pair",
-    "verdicts": "verdict",
-}
+# table → the word for one of its rows, where no stage makes them
+BEFORE = {"prompts": "prompt"}
+AFTER = {"rejects": "reject", "pairs": "pair", "verdicts": "verdict"}
 FLOOR = "floor"  # purpose of edits that are no part of any story but their own
-STAGES = {"images": "generate", "critiques": "critique", "edits": "edit"}
 SHORTEST = 4  # letters of an id
 MENTIONED = 5  # rows that an ambiguous id is told to mean
 PLAIN = re.compile(r"[0-9A-Za-z_-]{1,64}", re.ASCII)
 SUFFIXES = {"JPEG": "jpg", "TIFF": "tif", "HEIF": "heic"}  # of other formats their name
-# columns that name other rows, light to read
+# columns that name other rows, light to read, of tables that no stage makes
 LINKS = {
-    "images": ("image_id", "prompt_id", "sha256"),
-    "critiques": ("critique_id", "prompt_id", "image_sha256", "instructions"),
-    "edits": ("edit_id", "prompt_id", "image_sha256", "critique_id", "sha256", "purpose"),
     "pairs": ("pair_id", "prompt_id", "a_id", "b_id", "critique_id"),
     "rejects": ("key_of", "input_id"),
     "verdicts": ("verdict_id", "pair_id"),
-    "rewards": ("score_id", "subject_id", "prompt_id", "subject_sha256", "reward", "score"),
 }
 Light = dict[str, list[dict[str, Any]]]
+
+
+def kinds() -> dict[str, str]:
+    """Table → the word for one of its rows, in the order of a story."""
+    return {**BEFORE, **{spec.table: spec.word for spec in stages()}, **AFTER}
+
+
+def links() -> dict[str, tuple[str, ...]]:
+    """Table → its columns that name other rows; key first."""
+    return {**{spec.table: spec.links or (key_of(spec.table),) for spec in stages()}, **LINKS}
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ def story(path: str | Path, key: str) -> Story:
     """
     store = open_store(path)
     table, key = _found(store, key)
-    light: Light = {name: store.columns(name, columns).to_pylist() for name, columns in LINKS.items()}
+    light: Light = {name: store.columns(name, columns).to_pylist() for name, columns in links().items()}
     wanted = _related(table, key, light)
     scores: dict[tuple[str, str], dict[str, float]] = {}
     for light_row in light["rewards"]:
@@ -89,10 +87,11 @@ def story(path: str | Path, key: str) -> Story:
     groups = store.read_manifest().get("groups", {})
     seed = store.read_manifest().get("settings", {}).get("run", {}).get("seed", 0)
     chapters = []
-    for name in KINDS:
+    by_table = {spec.table: spec.name for spec in stages() if spec.command == spec.name}
+    for name in kinds():
         rows = sorted(store.fetch(name, wanted.get(name, set())), key=_order)
         for row in rows:
-            older = name in STAGES and _group(row, name, seed) != groups.get(STAGES[name])
+            older = name in by_table and _group(row, by_table[name], seed) != groups.get(by_table[name])
             chapter = _chapter(row, name, scores, older=older, asked=(name, row.key) == (table, key))
             if isinstance(row, Edit) and row.purpose == "counter":
                 chapter.told["instruction_of"] = _critiques_of(row.instruction, light["critiques"])
@@ -104,13 +103,14 @@ def _found(store: Store, key: str) -> tuple[str, str]:
     """(table, key) of the one row that is meant; a whole id wins over a beginning."""
     if len(key) < SHORTEST:
         raise UsageError(f"'{key}' is too short for an id", f"give at least {SHORTEST} letters of it")
-    found = [(name, known) for name in KINDS for known in store.keys(name) if known.startswith(key)]
+    found = [(name, known) for name in kinds() for known in store.keys(name) if known.startswith(key)]
     whole = [item for item in found if item[1] == key]
     found = sorted(whole[:1] or found)
     if not found:
         raise UsageError(f"{store.url}: no row has an id that begins with '{key}'", _WHERE)
     if len(found) > 1:
-        named = ", ".join(f"{KINDS[name]} {known}" for name, known in found[:MENTIONED])
+        words = kinds()
+        named = ", ".join(f"{words[name]} {known}" for name, known in found[:MENTIONED])
         more = f" and {len(found) - MENTIONED:,} more" if len(found) > MENTIONED else ""
         raise UsageError(f"'{key}' begins the ids of {named}{more}", "give more letters of the id")
     return found[0]
@@ -140,6 +140,10 @@ def _related(table: str, key: str, light: Light) -> dict[str, set[str]]:
         return _around(light, {_source(mine, "image_sha256")}, critiques={key})
     if table == "edits":
         return _around(light, {_source(mine, "image_sha256")}, edits={key})
+    if table in _of_pictures(light):
+        return _around(light, {_source(mine, "image_sha256")})
+    if table not in LINKS:  # of a plugin's stage that names no picture
+        return {table: {key}}
     sides = {mine["a_id"], mine["b_id"]}
     sources = {_source(row, "sha256") for row in light["images"] if row["image_id"] in sides}
     sources |= {_source(row, "image_sha256") for row in light["edits"] if row["edit_id"] in sides}
@@ -184,7 +188,17 @@ def _around(
     verdicts = {row["verdict_id"] for row in light["verdicts"] if row["pair_id"] in pairs}
     prompts = {prompt for prompt, _ in sources}
     tables = {"prompts": prompts, "images": images, "critiques": said, "edits": made, "pairs": pairs}
+    seen = sources | {_source(row, "sha256") for row in light["edits"] if row["edit_id"] in made}
+    for table in _of_pictures(light):
+        tables[table] = {row[key_of(table)] for row in light[table] if _source(row, "image_sha256") in seen}
     return _merged(tables, {"verdicts": verdicts}, _stopped(light, images | said | made))
+
+
+def _of_pictures(light: Light) -> list[str]:
+    """Tables of plugins' stages that tell of pictures, by `prompt_id` and `image_sha256`."""
+    ours = {spec.table for spec in OURS}
+    found = (spec for spec in stages() if spec.table in light and spec.table not in ours)
+    return [spec.table for spec in found if "image_sha256" in spec.links]
 
 
 def _stopped(light: Light, sources: set[str]) -> dict[str, set[str]]:
@@ -205,8 +219,8 @@ def _order(row: Row) -> tuple[int, str]:
     return number, row.key
 
 
-def _group(row: Any, table: str, seed: int) -> str:
-    return settings_group(STAGES[table], row.settings, seed)
+def _group(row: Any, stage: str, seed: int) -> str:
+    return settings_group(stage, row.settings, seed)
 
 
 def _critiques_of(instruction: str, critiques: list[dict[str, Any]]) -> str:
@@ -224,7 +238,7 @@ def _chapter(
     mine = scores.get((row.prompt_id, row.sha256), {}) if isinstance(row, Image | Edit) else {}
     fields = row.model_dump(mode="python", exclude={"image"})
     fields.pop(next(iter(type(row).model_fields)))  # the key is the chapter's own
-    return Chapter(KINDS[table], row.key, fields, mine, older, asked, picture)
+    return Chapter(kinds()[table], row.key, fields, mine, older, asked, picture)
 
 
 def extract(found: Story, folder: Path) -> list[Path]:

@@ -3,33 +3,29 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 from rpo_cli import registry
-from rpo_cli.errors import RpoError, Spent
-from rpo_cli.line import notes
-from rpo_cli.line.notes import cleaned_notes
+from rpo_cli.errors import CorruptImage, RpoError, Spent
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.session import Line
-from rpo_cli.line.steps import works
-from rpo_cli.line.work.base import Work, reject_reasons
-from rpo_cli.line.work.counter_edits import counter_notes
-from rpo_cli.line.work.critique import reread_notes
-from rpo_cli.line.work.pictures import hydrate
-from rpo_cli.line.work.prompts import live_prompts, take_prompts
-from rpo_cli.line.worlds import warn_of_words
+from rpo_cli.line.steps import stage_of
+from rpo_cli.line.work.base import Shard, Share, StageSpec, Work, reject_reasons, share_of
+from rpo_cli.pictures import decode
 from rpo_cli.protocols import MakeStage, Results, Stage, Task
-from rpo_cli.records import Reject, Row
+from rpo_cli.records import Edit, Image, Reject, Row
+from rpo_cli.schema import key_of
+from rpo_cli.stages.generate import cut_note
+from rpo_cli.stages.replies import SAID, WHAT
+from rpo_cli.store import FEW
 
-STAGES = ("generate", "critique", "edit", "score")
 SECONDS_PER_PART = 30.0
 BYTES_PER_PART = 64 * 2**20
 ROUNDS = 2  # full ones that a rate takes: the first was begun before the clock
-Shard = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -115,42 +111,51 @@ def run_stage(
     limit: int | None = None,
     allow_missing: bool = False,
 ) -> StageReport:
-    """Make the missing rows of generate, critique, edit or score.
+    """Make the missing rows of a stage.
 
     Args:
         shard: (i, n) with 0 <= i < n: only the keys of that share, for several machines on one run.
         retry_rejects: try again what was rejected before.
         limit: make at most this many rows now.
-        allow_missing: go on to the next reward where a scorer fails, and say so.
+        allow_missing: of a stage of several models (score), go on to the next where one fails, and say so.
 
     Raises:
         RpoError: a model failed; of a reward it tells how many rows it has scored.
     """
+    spec = stage_of(name)
     with line.store.lock(name, shard), line.recorded():
-        if name == "generate":
-            take_prompts(line)
-            forewarn(line)
-        for note in counter_notes(line) if name == "edit" else ():
-            line.observer.note(note)
+        spec.begin(line)
         started = time.monotonic()
-        run_work = partial(_score_work, allow_missing) if name == "score" else _run_work
-        reports = [run_work(line, work, shard, retry_rejects, limit) for work in works(line, name)]
-        for told in notes.truncated_notes(line, name) if reports else ():
-            line.observer.note(told)
+        run_work = partial(_run_one_of, allow_missing) if spec.tolerant else _run_work
+        works = spec.works(line)
+        reports = [run_work(line, spec, work, shard, retry_rejects, limit) for work in works]
+        for note in truncated_notes(line, spec) if reports else ():
+            line.observer.note(note)
+        if shard is None and line.store.files.local is not None:  # else nobody excludes other writers
+            _compact(line, spec.table, {work.group for work in works})
     return _sum(name, reports, time.monotonic() - started)
 
 
-def _score_work(
+def _compact(line: Line, table: str, groups: set[str]) -> None:
+    """Join the small parts that the stage has left; its rows are whole without that."""
+    try:
+        line.store.compact(table, groups=groups, least=FEW)
+    except RpoError as error:
+        line.observer.note(f"{table}: small parts are left as they are: {error.message}")
+
+
+def _run_one_of(
     allow_missing: bool,
     line: Line,
+    spec: StageSpec,
     work: Work,
     shard: Shard | None,
     retry_rejects: bool,
     limit: int | None,
 ) -> StageReport:
-    """`_run_work` of a reward; a scorer that fails is told with what it has scored."""
+    """`_run_work` of one of several models; one that fails is told with what it has scored."""
     try:
-        return _run_work(line, work, shard, retry_rejects, limit)
+        return _run_work(line, spec, work, shard, retry_rejects, limit)
     except RpoError as error:
         if type(error) is not RpoError:  # a wrong setting, a lock, a full disk: no scorer's fault
             raise
@@ -167,13 +172,6 @@ def _reported(line: Line, work: Work, share: "Share") -> StageReport:
     rejects = reject_reasons(line, work, share.keys)
     wanted, present = len(share.wanted), len(share.present)
     return StageReport(work.name, wanted, present, 0, rejects.total(), dict(rejects), 0.0, None)
-
-
-def forewarn(line: Line) -> None:
-    """Say what the generator will not understand, before it draws what is missing."""
-    (work,) = works(line, "generate") or (None,)
-    if work is not None and not work.keys <= line.store.keys(work.table):
-        warn_of_words(line, work.models[0], (prompt for _, prompt in live_prompts(line)))
 
 
 def _sum(name: str, reports: list[StageReport], seconds: float) -> StageReport:
@@ -196,12 +194,12 @@ def _sum(name: str, reports: list[StageReport], seconds: float) -> StageReport:
 
 
 def _run_work(
-    line: Line, work: Work, shard: Shard | None, retry_rejects: bool, limit: int | None
+    line: Line, spec: StageSpec, work: Work, shard: Shard | None, retry_rejects: bool, limit: int | None
 ) -> StageReport:
     started = time.monotonic()
     share = share_of(line, work, shard, retry_rejects=retry_rejects)
     missing = share.missing[:limit]
-    for note in reread_notes(line, work.settings) if missing and work.name == "critique" else ():
+    for note in spec.again(line, work.settings) if missing else ():
         line.observer.note(note)
     committer = _Committer(line, work)
     if missing:
@@ -227,25 +225,6 @@ def _run_work(
         committer.rate,
         committer.full_round,
     )
-
-
-@dataclass(frozen=True)
-class Share:
-    """What a call of a stage looks at, and what of it is to be made."""
-
-    wanted: list[Task]
-    keys: set[str]
-    present: set[str]
-    missing: list[Task]
-
-
-def share_of(line: Line, work: Work, shard: Shard | None = None, *, retry_rejects: bool = False) -> Share:
-    """The rows of a share of the keys; what was rejected before is missing only with `retry_rejects`."""
-    wanted = [task for task in work.tasks if shard is None or int(task.key[:8], 16) % shard[1] == shard[0]]
-    keys = {task.key for task in wanted}
-    present = keys & line.store.keys(work.table)
-    done = present if retry_rejects else present | line.store.rejected(work.name)
-    return Share(wanted, keys, present, [task for task in wanted if task.key not in done])
 
 
 def _make(
@@ -287,3 +266,100 @@ def _without_rejects(items: Iterable[Task | Reject], sink: Callable[[Results], N
             sink([item])
         else:
             yield item
+
+
+def cleaned_notes(counts: Mapping[str, int]) -> Iterator[str]:
+    """Lines: "5 replies held thinking, which was cut away".
+
+    Args:
+        counts: what was done, a key of `SAID` → to how many replies or instructions.
+    """
+    for note, count in sorted(counts.items()):
+        what, several = ("reply", "replies") if note not in WHAT else (WHAT[note], f"{WHAT[note]}s")
+        yield f"{count:,} {what if count == 1 else several} {SAID[note]}"
+
+
+def truncated_notes(line: Line, spec: StageSpec) -> list[str]:
+    """A line on the texts of a stage that are longer than a text encoder reads; nothing where none is."""
+    if spec.text is None:
+        return []
+    key, (column, what) = key_of(spec.table), spec.text
+    rows = line.store.columns(spec.table, [key, column, "truncated"])
+    if rows["truncated"].null_count == len(rows):
+        return []
+    keys = {key for work in spec.works(line) for key in work.keys} - spec.apart(line)
+    texts: dict[str, dict[str, float] | None] = {}
+    for row in rows.to_pylist():
+        if row[key] in keys:
+            over = {item["name"]: item["value"] for item in row["truncated"] or ()}
+            texts[row[column]] = over or texts.get(row[column])
+    note = cut_note(spec.name, what, texts)
+    return [note] if note else []
+
+
+CHUNK = 32  # pictures beside those of the tasks in flight
+
+
+def hydrate(line: Line, work: Work, tasks: list[Task]) -> Iterator[Task | Reject]:
+    """The tasks with their pictures, read part by part; a corrupt picture is a reject of its tasks."""
+    found = _with_own(line, work, tasks)
+    if work.other_of is None:
+        yield from found
+        return
+    while chunk := list(islice(found, CHUNK)):
+        yield from _with_others(line, work, chunk)
+
+
+def _with_others(line: Line, work: Work, items: list[Task | Reject]) -> Iterator[Task | Reject]:
+    """The tasks with the images that they are compared with; few at a time."""
+    assert work.other_of is not None
+    asked = (work.other_of(item) for item in items if isinstance(item, Task))
+    ids = {other for other in asked if other is not None}
+    others = {row.key: row for row in line.store.fetch("images", ids)} if ids else {}
+    for item in items:
+        other = work.other_of(item) if isinstance(item, Task) else None
+        if isinstance(item, Reject) or other is None:
+            yield item
+            continue
+        row = others[other]
+        assert isinstance(row, Image)
+        try:
+            picture = decode(row.image.bytes)
+        except CorruptImage as error:
+            yield _corrupt(work, item, error)
+        else:
+            yield replace(item, payload=replace(item.payload, other=picture))
+
+
+def _with_own(line: Line, work: Work, tasks: list[Task]) -> Iterator[Task | Reject]:
+    if work.picture_of is None:
+        yield from tasks
+        return
+    wanted: dict[str, dict[str, list[Task]]] = {}
+    for task in tasks:
+        table, key = work.picture_of(task)
+        wanted.setdefault(table, {}).setdefault(key, []).append(task)
+    for table, by_key in wanted.items():
+        for row in line.store.fetch(table, set(by_key)):
+            assert isinstance(row, Image | Edit)
+            yield from _with_picture(work, by_key[row.key], row.image.bytes)
+
+
+def _with_picture(work: Work, tasks: list[Task], data: bytes) -> Iterator[Task | Reject]:
+    try:
+        picture = decode(data)
+    except CorruptImage as error:
+        yield from (_corrupt(work, task, error) for task in tasks)
+        return
+    yield from (replace(task, payload=replace(task.payload, picture=picture)) for task in tasks)
+
+
+def _corrupt(work: Work, task: Task, error: CorruptImage) -> Reject:
+    return Reject(
+        key_of=task.key,
+        stage=work.name,
+        input_id=task.input_id,
+        reason="corrupt_image",
+        detail=str(error)[:2000],
+        settings=work.settings,
+    )

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from rpo_cli.errors import RpoError
+from rpo_cli.line.dataset.comparisons import TABLE as COMPARISONS
+from rpo_cli.line.dataset.comparisons import prune_comparisons
 from rpo_cli.line.dataset.inputs import dataset_is_current
-from rpo_cli.line.evaluation.models import evaluated, finished, trained_on
-from rpo_cli.line.evaluation.prompts import IN_PASSING, dataset_files
+from rpo_cli.line.evaluation.models import IN_PASSING, dataset_files, evaluated, finished, trained_on
 from rpo_cli.line.imports.sources import (
     KEPT,
     STAGE,
@@ -26,29 +26,12 @@ from rpo_cli.line.imports.sources import (
 from rpo_cli.line.rates import rate_of, rates
 from rpo_cli.line.rounds.checks import RoundsStatus, rounds_status
 from rpo_cli.line.session import Line, open_line
-from rpo_cli.line.steps import works
-from rpo_cli.line.work.base import Work, reject_reasons, wants_edits
+from rpo_cli.line.steps import LAST, every_step, making
+from rpo_cli.line.steps import stages as specs
+from rpo_cli.line.work.base import StageSpec, Work, reject_reasons
 from rpo_cli.line.work.critics import is_function
-from rpo_cli.line.work.edit_floor import floor_keys
 from rpo_cli.store import open_store
 from rpo_cli.train.data.pairs import is_of_dataset
-
-if TYPE_CHECKING:
-    pass
-
-# step → the command that makes its rows, and the option without which it cannot
-COMMANDS = {"generate": "generate", "critique": "critique", "edit": "edit", "score": "build-pairs"}
-# command → the one after it
-AFTER = {
-    "generate": "critique",
-    "import": "critique",
-    "critique": "edit",
-    "edit": "build-pairs",
-    "build-pairs": "train",
-    "train": "eval",
-    "eval": "report",
-}
-MODELS = {"generate": "generator", "critique": "critic", "edit": "editor"}
 
 
 def next_command(line: Line, stages: "Sequence[StageStatus]", *, stale: bool = False) -> str | None:
@@ -62,25 +45,32 @@ def next_command(line: Line, stages: "Sequence[StageStatus]", *, stale: bool = F
     prompted = settings.prompts.file is not None or settings.prompts.dataset is not None
     if "prompts" not in line.store.read_manifest() and not any(stage.stage == "import" for stage in stages):
         return f"rpo generate {run}{'' if prompted else ' --prompts FILE'}"
-    idle = set() if wants_edits(line) else {"critique", "edit"}
-    idle |= {"score"} if labelled_only(line) else set()
-    for stage in stages:
-        if stage.stage in idle or stage.stage not in COMMANDS:
+    counts = {stage.stage: stage for stage in stages}
+    for spec in specs():
+        if spec.name not in counts or not spec.used(line):
             continue
-        command = f"rpo {COMMANDS[stage.stage]} {run}"
-        if stage.wanted is None:
-            return f"{command}{_model(line, stage.stage)}" if _model(line, stage.stage) else None
-        if stage.missing:
+        command = f"rpo {spec.command} {run}"
+        if counts[spec.name].wanted is None:
+            return f"{command}{_model(line, spec)}" if _model(line, spec) else None
+        if counts[spec.name].missing:
             return command
     return f"rpo build-pairs {run}" if stale else _after_rows(line, run)
 
 
 def following(line: Line, command: str) -> str:
     """The command to type after one that has done its work; looks at settings alone, reads no row."""
-    then = AFTER.get(command, "status")
-    if then in ("critique", "edit") and not wants_edits(line):
-        then = "build-pairs"
-    option = _reward(line) if then == "build-pairs" else _model(line, then)
+    steps = (*every_step(), "eval", "report")
+    done = FIRST if command == "import" else command
+    left = steps[steps.index(done) + 1 :] if done in steps else ()
+    then, option = "status", ""
+    for step in left:
+        found = [spec for spec in making(step) if spec.used(line)]
+        if found or step in (*LAST, "eval", "report"):
+            then = step
+            option = (
+                _reward(line) if step == "build-pairs" else "".join(_model(line, spec) for spec in found)
+            )
+            break
     return f"rpo {then} {shlex.quote(line.store.url)}{option}"
 
 
@@ -89,11 +79,11 @@ def _reward(line: Line) -> str:
     return "" if judged else " --reward NAME=FOLDER_OR_HUB_ID"
 
 
-def _model(line: Line, stage: str) -> str:
+def _model(line: Line, spec: StageSpec) -> str:
     """The option that names a stage's model, when the settings name none."""
-    role = MODELS.get(stage)
-    unset = role is not None and getattr(getattr(line.settings, stage), role) is None
-    return f" --{role} FOLDER_OR_HUB_ID" if unset else ""
+    section = getattr(line.settings, spec.section or spec.name, None)
+    unset = spec.role and getattr(section, spec.role, spec.role) is None
+    return f" --{spec.role} FOLDER_OR_HUB_ID" if unset else ""
 
 
 def _after_rows(line: Line, run: str) -> str | None:
@@ -112,12 +102,9 @@ def _after_rows(line: Line, run: str) -> str | None:
 
 
 AUDIT = "dataset.json"  # in RUN/eval/<name>: what `rpo eval --judge-labels` writes
-TABLES = {"generate": "images", "critique": "critiques", "edit": "edits", "score": "rewards"}
-# where a run's bytes are; everything else is small
-FOLDERS = (
-    *("images", "critiques", "edits", "rewards", "pairs"),
-    *("dataset", "cache", "train", "eval", "try", "report"),
-)
+# where a run's bytes are, beside the tables of its stages; everything else is small
+FOLDERS = ("comparisons", "pairs", "dataset", "cache", "train", "eval", "try", "report")
+FIRST = "generate"  # what an import stands in for
 
 
 @dataclass(frozen=True)
@@ -186,7 +173,7 @@ def status(path: str | Path) -> RunStatus:
     """Count the rows of a run by stage; reads key columns only and loads no model."""
     line = open_line(path, create=False, uses=())
     files = line.store.files
-    stages = [*_imports(line), *(_stage(line, name) for name in TABLES)]
+    stages = [*_imports(line), *(_stage(line, spec) for spec in specs())]
     current = is_current(line)
     pairs = line.store.columns("pairs", ["verdict", "reason"]).to_pylist()
     dropped = Counter(row["reason"] for row in pairs if row["verdict"] == "dropped")
@@ -200,7 +187,7 @@ def status(path: str | Path) -> RunStatus:
         dataset=files.join("dataset") if files.exists("dataset/README.md") else None,
         trained=finished(line),
         evaluated=evaluated(line),
-        disk={name: size for name in FOLDERS if (size := sum(files.find(name, "").values()))},
+        disk={name: size for name in _folders() if (size := sum(files.find(name, "").values()))},
         next=next_command(line, stages, stale=current is False),
         rounds=rounds_status(line.store),
         current=current,
@@ -210,6 +197,10 @@ def status(path: str | Path) -> RunStatus:
         audited=evaluated(line, AUDIT),
         sources=imported_sources(line),
     )
+
+
+def _folders() -> tuple[str, ...]:
+    return (*(spec.table for spec in specs()), *FOLDERS)
 
 
 def outdated(line: Line) -> list[str]:
@@ -255,13 +246,13 @@ def _imports(line: Line) -> list[StageStatus]:
     return [StageStatus("import", wanted, present, sum(rejects.values()), rejects, stale, size)]
 
 
-def _stage(line: Line, name: str) -> StageStatus:
-    table = TABLES[name]
+def _stage(line: Line, spec: StageSpec) -> StageStatus:
+    name, table = spec.name, spec.table
     others = import_groups(line)
     counts = {group: n for group, n in line.store.counts(table).items() if group not in others}
     size = sum(part.bytes for part in line.store.parts(table) if part.group not in others)
     try:
-        found = works(line, name)
+        found = spec.works(line)
     except RpoError as error:
         return StageStatus(name, None, sum(counts.values()), 0, {}, 0, size, error.message)
     rejects: dict[str, int] = {}
@@ -269,7 +260,7 @@ def _stage(line: Line, name: str) -> StageStatus:
         for reason, count in reject_reasons(line, work, work.keys).items():
             rejects[reason] = rejects.get(reason, 0) + count
     there = {key for work in found for key in work.keys} & line.store.keys(table)
-    floor = len(there & floor_keys(line)) if name == "edit" else 0
+    floor = len(there & spec.apart(line))
     stale = sum(count for group, count in counts.items() if group not in groups(found))
     wanted = sum(len(work.tasks) for work in found)
     rate = rate_of(rates(line.store), name)
@@ -285,10 +276,11 @@ def prune(path: str | Path) -> dict[str, int]:
     """Drop the rows of older settings; returns how many rows each table lost."""
     line = open_line(path, create=False, uses=())
     dropped = {}
-    for name, table in TABLES.items():
-        with line.store.lock(name):
+    for spec in specs():
+        table = spec.table
+        with line.store.lock(spec.name):
             try:
-                keep = groups(works(line, name)) | import_groups(line)
+                keep = groups(spec.works(line)) | import_groups(line)
             except RpoError:
                 continue  # a model is gone, so what is wanted cannot be told: drop nothing of this stage
             counts = line.store.counts(table)
@@ -302,6 +294,9 @@ def prune(path: str | Path) -> dict[str, int]:
             for part, rows in dead_parts(line, table):
                 line.store.files.delete(part)
                 dropped[table] = dropped.get(table, 0) + rows
+    with line.store.lock("build-pairs"):
+        if gone := prune_comparisons(line.store):
+            dropped[COMPARISONS] = gone
     return dropped
 
 
@@ -309,7 +304,7 @@ def compact(path: str | Path) -> dict[str, int]:
     """Join small parts into large ones; returns how many files of each table were replaced."""
     store = open_store(path)
     with ExitStack() as held:
-        for name in ("import", "review", *TABLES):  # every stage writes rejects
+        for name in ("import", "review", *(spec.name for spec in specs())):  # every stage writes rejects
             held.enter_context(store.lock(name))
-        tables = (*TABLES.values(), "preferences", "verdicts", "rejects", "claims")
+        tables = (*(spec.table for spec in specs()), "preferences", "verdicts", "rejects", "claims")
         return {table: store.compact(table) for table in tables}

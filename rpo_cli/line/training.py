@@ -9,11 +9,11 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, SettingsError, UsageError
 from rpo_cli.exchange.card import built
 from rpo_cli.exchange.dataset import sweep
-from rpo_cli.line.online import fine_tune_online, model_of, own_online_settings
+from rpo_cli.line.online import fine_tune_online, own_online_settings
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import reward_models
-from rpo_cli.line.work.models import pipeline_index
-from rpo_cli.line.worlds import warn_of_pairs
+from rpo_cli.line.work.critics import reward_models
+from rpo_cli.line.work.model_checks import warn_of_pairs
+from rpo_cli.line.work.models import model_of, pipeline_index
 from rpo_cli.recipes.training import Number, family_of_pipeline, numbers_of
 from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import open_store

@@ -12,12 +12,11 @@ from pathlib import Path
 from rpo_cli.line.formats import code_unknown, current, format_of, losers_to_rekey
 from rpo_cli.line.imports.adopted import upgrade_imports
 from rpo_cli.line.imports.profiles import profiled, upgrade_profiles
+from rpo_cli.line.steps import stages, tables
 from rpo_cli.manifest import MANIFEST
-from rpo_cli.records import FORMAT_VERSION, TABLES, Image, Pair
-from rpo_cli.store import COMPACT, Store, open_store
+from rpo_cli.records import FORMAT_VERSION, Image, Pair
+from rpo_cli.store import Store, open_store
 from rpo_cli.version import __version__
-
-STAGES = ("import", "review", "generate", "critique", "edit", "score", "build-pairs", "export")
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ def _upgraded(store: Store, dry_run: bool) -> Upgrade:
     notes: tuple[str, ...] = ()
     with ExitStack() as held:
         if before < FORMAT_VERSION:
-            for stage in () if dry_run else STAGES:
+            for stage in () if dry_run else _locks():
                 held.enter_context(store.lock(stage))
             manifest = store.read_manifest()
             again = profiled(store, manifest)
@@ -78,7 +77,7 @@ def _upgraded(store: Store, dry_run: bool) -> Upgrade:
                 store.update_manifest(
                     lambda now: {**current(store, now), "format": FORMAT_VERSION, "rpo": __version__}
                 )
-    rows = {table: len(store.keys(table)) for table in TABLES}
+    rows = {table: len(store.keys(table)) for table in tables()}
     kept = {table: count for table, count in rows.items() if count}
     return Upgrade(store.url, before, FORMAT_VERSION, kept, rekeyed, again, notes)
 
@@ -93,8 +92,7 @@ def _rekey(store: Store, losers: dict[str, dict[str, str]]) -> None:
         keys = losers[part.name]
         rows = [row for row in store.part_rows("images", part) if isinstance(row, Image)]
         new = [row.model_copy(update={"image_id": keys.get(row.image_id, row.image_id)}) for row in rows]
-        store.commit("images", new, group=part.group)
-        store.files.delete(part.name)
+        store.replace("images", part, new)
 
 
 def _rename(store: Store, keys: dict[str, str]) -> None:
@@ -103,6 +101,9 @@ def _rename(store: Store, keys: dict[str, str]) -> None:
         rows = [row for row in store.part_rows("pairs", part) if isinstance(row, Pair)]
         if any(row.b_id in keys for row in rows):
             new = [row.model_copy(update={"b_id": keys.get(row.b_id, row.b_id)}) for row in rows]
-            store.commit("pairs", new, group=part.group)  # keys of pairs are the same: mostly the same file
-            if part.name.rpartition("/")[2].startswith(COMPACT):
-                store.files.delete(part.name)
+            store.replace("pairs", part, new)
+
+
+def _locks() -> tuple[str, ...]:
+    """Of all that writes rows."""
+    return ("import", "review", *(spec.name for spec in stages()), "build-pairs", "export")

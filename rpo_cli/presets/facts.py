@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.presets.kinds import Fact
-from rpo_cli.recipes.weights import WEIGHTS, Weights
+from rpo_cli.recipes.weights import HUB_MODELS, HubModel
 
 Settings = Mapping[str, Mapping[str, Any]]
 
@@ -65,15 +65,15 @@ def models(settings: Settings) -> dict[str, str]:
     return found | {f"reward {name}": ref for name, _, ref in pairs}
 
 
-def weights_of(ref: str) -> Weights | None:
+def weights_of(ref: str) -> HubModel | None:
     """What is known of a hub id, or what a local folder holds; None: neither."""
-    if ref in WEIGHTS:
-        return WEIGHTS[ref]
+    if ref in HUB_MODELS:
+        return HUB_MODELS[ref]
     files = [path.stat().st_size for path in Path(ref).rglob("*.safetensors")]
     if not files:
         return None
     # the embedded models are stored as float16
-    return Weights("Apache-2.0", 0, sum(files) // 2, "comes with this package", 64, "LICENSE")
+    return HubModel("Apache-2.0", 0, sum(files) // 2, "comes with this package", 64, "LICENSE")
 
 
 def _licences(named: Mapping[str, str]) -> Iterator[Fact]:
@@ -133,7 +133,7 @@ def _disk(settings: Settings) -> Fact:
 
 def _short_name(ref: str) -> str:
     """A hub id, or the last name of a folder."""
-    return ref if ref in WEIGHTS else Path(ref).name if Path(ref).is_dir() else ref
+    return ref if ref in HUB_MODELS else Path(ref).name if Path(ref).is_dir() else ref
 
 
 def _gigabytes(count: int) -> str:

@@ -24,7 +24,7 @@ GREY_SIDE = 32
 class Difference:
     """Of a pair: mean absolute pixel difference in [0, 1], Hamming distance of hashes in [0, 64].
 
-    `floor`: the change that the editor of side b makes by itself (`floor.py`); None: not known, or no edit.
+    `floor`: the change that the editor of side b makes by itself (`edit.py`); None: not known, or no edit.
     """
 
     change: float

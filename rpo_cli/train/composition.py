@@ -2,7 +2,7 @@
 
 Methods that sample their own pictures are composed of the sections [train] and [online] alike.
 
-Ours is Salesforce's: h = −(β/2)[(m_w − r_w) − (m_l − r_l)], errors as means over C, H, W. diffusers' SD
+Ours is Salesforce's, with a ½ and errors as means over C, H, W (`rpo list objectives dpo`). diffusers' SD
 script has no ½; SimpleTuner sums over C, H, W and keeps the ½.
 """
 

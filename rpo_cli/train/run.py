@@ -74,6 +74,7 @@ def train(inputs: TrainInputs, observer: Observer | None = None) -> TrainReport:
     what = {"seed": inputs.seed, "model": inputs.model_identity, "dataset": data}
     what |= {"start": inputs.start.identity} if inputs.start else {}
     identity = identity_of(settings, inputs.embedder, **what)
+    identity |= {"numbers": dict(objective.numbers)} if objective.numbers else {}
     report = finished(out, identity, settings)
     if report is not None:
         return with_exports(report, inputs)

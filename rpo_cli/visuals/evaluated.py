@@ -29,7 +29,7 @@ class Evaluation:
     """What `rpo eval` found under one name."""
 
     name: str
-    said: str
+    summary: str
     tables: Sequence[Table]
     grids: Sequence[Grid] = ()
 

@@ -201,11 +201,11 @@ def pages(report: Report) -> Iterator[tuple[str, str]]:
     """File name → text of every page; index.html last, so that a report that has one is whole."""
     sections = [(name, *TOLD[name], len(report.cards[name])) for name in SECTIONS if report.cards.get(name)]
     common = {"title": report.title, "sections": sections, "selection": report.selection}
-    for name, heading, said, count in sections:
+    for name, heading, summary, count in sections:
         files = [page_name(name, number) for number in range(-(-count // PAGE))]
         for number, file in enumerate(files):
             cards = report.cards[name][number * PAGE : (number + 1) * PAGE]
-            around = {"heading": heading, "said": said, "files": files, "number": number}
+            around = {"heading": heading, "summary": summary, "files": files, "number": number}
             yield file, render("pairs.html", cards=cards, count=count, **around, **common)
     for number, found in enumerate(report.evaluations):
         if found.grids:
@@ -217,7 +217,7 @@ def pages(report: Report) -> Iterator[tuple[str, str]]:
             report=report,
             first=[(name, heading, report.cards[name][0]) for name, heading, _, _ in sections],
             funnel=funnel(report),
-            told=reason_in_words,
+            in_words=reason_in_words,
             total=total,
             **_figures(report),
             **common,

@@ -40,19 +40,19 @@ def size_of(prompts: int, seeds: int, columns: int, cell: tuple[int, int]) -> tu
     return width, HEAD + prompts * (_height(seeds, cell) + GAP) - GAP + MARGIN
 
 
-def draw(rows: Sequence[Row], titles: Sequence[str], *, said: str, side: int) -> Picture:
+def draw(rows: Sequence[Row], titles: Sequence[str], *, sampling: str, side: int) -> Picture:
     """The sheet; every prompt has equally many lines.
 
     Args:
         titles: of the columns.
-        said: how all was sampled.
+        sampling: how all was sampled.
         side: of `side_of`; cells are smaller where all pictures are.
     """
     cell = _cell((picture for row in rows for line in row.pictures for picture in line if picture), side)
     seeds = len(rows[0].pictures)
     page = Image.new("RGB", size_of(len(rows), seeds, len(titles), cell), PAPER)
     head = Box(MARGIN, 18, page.width - 2 * MARGIN, 24)
-    write(page, head, f"pictures in one line begin from the same noise; {said}", SMALL)
+    write(page, head, f"pictures in one line begin from the same noise; {sampling}", SMALL)
     height = _height(seeds, cell)
     for number, row in enumerate(rows):
         box = Box(MARGIN, HEAD + number * (height + GAP), page.width - 2 * MARGIN, height)

@@ -310,6 +310,6 @@ class Sampler:
 class Selection:
     """A filter in words, how many pairs match it, and how many the run has."""
 
-    said: str
+    words: str
     matching: int
     total: int

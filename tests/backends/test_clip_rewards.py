@@ -12,6 +12,7 @@ from transformers import CLIPModel, CLIPVisionModelWithProjection
 from rpo_cli import registry
 from rpo_cli.backends.clip_rewards import renamed
 from rpo_cli.errors import RpoError
+from rpo_cli.protocols import Weights
 from rpo_cli.shapes.grammar import caption, sample_any
 from rpo_cli.shapes.recipe.train_reward import build_processor
 from rpo_cli.shapes.render import render
@@ -52,7 +53,7 @@ def loaded(folders):
 
     def call(name):
         if name not in made:
-            made[name] = registry.load("rewards", name)(folders(name))
+            made[name] = registry.load("rewards", name)(Weights(folders(name)))
             made[name].setup()
         return made[name]
 
@@ -148,7 +149,7 @@ def test_every_reward_with_weights_of_its_own_is_proven_here():
 def test_a_score_does_not_depend_on_its_neighbours_or_on_what_was_scored_before(name, loaded, folders):
     prompts, images = cases(6)
     prompts[2] += " and so on" * 30
-    fresh = registry.load("rewards", name)(folders(name))
+    fresh = registry.load("rewards", name)(Weights(folders(name)))
     fresh.setup()
     together = loaded(name).score(prompts, images)
 
@@ -249,7 +250,7 @@ def test_hpsv2_reads_openclips_names(tmp_path, loaded, folders):
     )
     save_file(theirs, file, metadata={"format": "pt"})
     assert all(torch.equal(value, plain[name]) for name, value in renamed(theirs).items())
-    reward = registry.load("rewards", "hpsv2.1")(folder)
+    reward = registry.load("rewards", "hpsv2.1")(Weights(folder))
     reward.setup()
     prompts, images = cases(3)
 
@@ -264,9 +265,9 @@ def test_weights_that_lack_a_part_are_refused_and_not_filled_at_random(tmp_path)
     save_file(weights, file, metadata={"format": "pt"})
 
     with pytest.raises(RpoError, match=r"lacks 1 weights, e\.g\. text_projection.weight"):
-        registry.load("rewards", "pickscore")(folder).setup()
+        registry.load("rewards", "pickscore")(Weights(folder)).setup()
 
 
 def test_a_clip_folder_without_the_head_is_no_aesthetic_predictor(tmp_path):
     with pytest.raises(RpoError, match="cannot be loaded as an aesthetic predictor"):
-        registry.load("rewards", "aesthetic")(tiny_rewards.clip(tmp_path)).setup()
+        registry.load("rewards", "aesthetic")(Weights(tiny_rewards.clip(tmp_path))).setup()

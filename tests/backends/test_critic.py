@@ -12,7 +12,7 @@ from transformers import AutoProcessor, GenerationConfig
 from rpo_cli.backends.critic import TransformersCritic
 from rpo_cli.backends.loading import load_model
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.protocols import Message
+from rpo_cli.protocols import Message, Weights
 from rpo_cli.shapes.grammar import caption, sample_any
 from rpo_cli.shapes.recipe.critic_talks import vocabulary_texts
 from rpo_cli.shapes.recipe.critic_tokenizer import build_tokenizer
@@ -44,7 +44,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def critic(folder):
-    made = TransformersCritic(folder)
+    made = TransformersCritic(Weights(folder))
     made.setup()
     return made
 
@@ -137,19 +137,19 @@ def test_control_tokens_in_a_turn_stay_words(critic):
 def test_the_critic_is_picklable_before_setup(folder):
     import pickle
 
-    assert pickle.loads(pickle.dumps(TransformersCritic(folder)))._ref == folder
+    assert pickle.loads(pickle.dumps(TransformersCritic(Weights(folder))))._weights == Weights(folder)
 
 
 def test_a_folder_that_is_no_model_is_told_in_two_lines(tmp_path):
     with pytest.raises(RpoError, match="cannot be loaded as a vision-language model") as caught:
-        TransformersCritic(str(tmp_path)).setup()
+        TransformersCritic(Weights(str(tmp_path))).setup()
     assert "\n" not in caught.value.message
 
 
 def test_a_model_of_another_kind_is_told_in_two_lines(tmp_path):
     (tmp_path / "config.json").write_text('{"model_type": "bert"}')
     with pytest.raises(RpoError) as caught:
-        TransformersCritic(str(tmp_path)).setup()
+        TransformersCritic(Weights(str(tmp_path))).setup()
     assert "\n" not in caught.value.message
 
 
@@ -175,7 +175,7 @@ def test_a_folder_brings_weights_and_no_code(folder, monkeypatch):
 
     for model, processor in ((Loads, Loads), (Loads, AutoProcessor)):
         with pytest.raises(RpoError, match="cannot be loaded as a critic: stop"):
-            load_model(folder, "a critic", model, processor, revision="c0ffee", device="cpu", dtype=None)
+            load_model(Weights(folder, "c0ffee"), "a critic", model, processor)
     for given in told:
         assert given["trust_remote_code"] is False
         assert given["revision"] == "c0ffee"
@@ -189,7 +189,7 @@ def test_pickled_weights_are_refused(folder, tmp_path):
     (tmp_path / "m" / "model.safetensors").unlink()
     torch.save({}, tmp_path / "m" / "pytorch_model.bin")
     with pytest.raises(RpoError, match="safetensors"):
-        TransformersCritic(str(tmp_path / "m")).setup()
+        TransformersCritic(Weights(str(tmp_path / "m"))).setup()
 
 
 def test_what_the_chat_template_takes_reaches_it_and_a_name_that_it_lacks_is_refused(folder, tmp_path):
@@ -205,13 +205,13 @@ def test_what_the_chat_template_takes_reaches_it_and_a_name_that_it_lacks_is_ref
         "on": {"enable_thinking": True},
         "off": {"enable_thinking": False},
     }.items():
-        made = TransformersCritic(str(place), chat_template_kwargs=kwargs)
+        made = TransformersCritic(Weights(str(place)), chat_template_kwargs=kwargs)
         made.setup()
         ((_, inputs),) = made._batches(conversations(1))
         lengths[name] = int(inputs["attention_mask"].sum())
     assert lengths["plain"] == lengths["on"] == lengths["off"] - 2
     with pytest.raises(UsageError, match="uses no think_hard"):
-        TransformersCritic(str(place), chat_template_kwargs={"think_hard": True}).setup()
+        TransformersCritic(Weights(str(place)), chat_template_kwargs={"think_hard": True}).setup()
 
 
 def test_quotation_marks_can_be_written_and_stay_valid_json(critic):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from rpo_cli import registry
 from rpo_cli.errors import MissingDependency, RpoError
-from rpo_cli.protocols import EditRequest
+from rpo_cli.protocols import EditRequest, Weights
 from rpo_cli.recipes import recipe
 from tests.tiny_editors import EDITORS
 
@@ -31,7 +31,9 @@ def editor(tiny):
             how = recipe("editors", name)
             options = {**how.options, **({"area": AREA} if "area" in how.takes else {})}
             steps = 1 if "flux" in name else 2
-            found[name] = registry.load("editors", name)(tiny("editors", name), steps=steps, **options)
+            found[name] = registry.load("editors", name)(
+                Weights(tiny("editors", name)), steps=steps, **options
+            )
             found[name].setup()
         return found[name]
 
@@ -109,7 +111,7 @@ def test_cosxl_is_the_same_folder_under_another_flag(tiny):
     folder = tiny("editors", "cosxl-edit")
     found = []
     for cosxl in (False, True):
-        editor = registry.load("editors", "cosxl-edit")(folder, steps=1, cosxl=cosxl)
+        editor = registry.load("editors", "cosxl-edit")(Weights(folder), steps=1, cosxl=cosxl)
         editor.setup()
         found.append(np.asarray(editor.edit(rows, guidance=3.0, image_guidance=1.5)[0]))
     assert not np.array_equal(*found)
@@ -121,7 +123,7 @@ def test_a_controlnet_from_a_folder_of_its_own_is_put_beside_the_base(tiny):
     rows = [EditRequest(picture(1), "make it red", 1)]
     found = []
     for model, options in ((whole, {}), (base, {"controlnet": f"{whole}/controlnet"})):
-        editor = registry.load("editors", "controlnet")(model, steps=1, **options)
+        editor = registry.load("editors", "controlnet")(Weights(model), steps=1, **options)
         editor.setup()
         found.append(np.asarray(editor.edit(rows, guidance=7.5, image_guidance=None)[0]))
     assert np.array_equal(*found)
@@ -131,7 +133,7 @@ def test_strength_changes_the_edit(tiny):
     edits = []
     for strength in (0.34, 1.0):
         editor = registry.load("editors", "controlnet-img2img")(
-            tiny("editors", "controlnet-img2img"), steps=3, strength=strength, control_scale=0.0
+            Weights(tiny("editors", "controlnet-img2img")), steps=3, strength=strength, control_scale=0.0
         )
         editor.setup()
         rows = [EditRequest(picture(1), "make it red", 1)]
@@ -143,7 +145,7 @@ def test_strength_changes_the_edit(tiny):
 @pytest.mark.parametrize("name", NAMES)
 def test_a_folder_that_is_none_is_told_in_two_lines(name, tmp_path):
     with pytest.raises(RpoError, match="cannot be loaded") as caught:
-        registry.load("editors", name)(str(tmp_path), **recipe("editors", name).options).setup()
+        registry.load("editors", name)(Weights(str(tmp_path)), **recipe("editors", name).options).setup()
     assert "\n" not in caught.value.message
 
 

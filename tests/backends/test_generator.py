@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 from rpo_cli.backends.generator import DiffusersGenerator
 from rpo_cli.backends.loading import generators
 from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.protocols import Weights
 from rpo_cli.shapes.preset import MODELS
 
 MODEL = MODELS / "text-to-image"
@@ -18,7 +19,7 @@ PROMPT = "a large red circle on the left of a white background"
 
 
 def picture(**options):
-    backend = DiffusersGenerator(str(MODEL), steps=2, guidance=1.1, **options)
+    backend = DiffusersGenerator(Weights(str(MODEL)), steps=2, guidance=1.1, **options)
     backend.setup()
     return np.asarray(backend.generate([PROMPT], [7])[0])
 
@@ -40,7 +41,7 @@ def test_pickled_weights_of_a_pipeline_are_not_loaded(tmp_path):
     torch.save(load_file(weights), weights.with_suffix(".bin"))
     weights.unlink()
     with pytest.raises(RpoError, match="cannot be loaded as a diffusers pipeline"):
-        DiffusersGenerator(str(folder)).setup()
+        DiffusersGenerator(Weights(str(folder))).setup()
 
 
 @pytest.mark.parametrize("config", [None, {"_class_name": "Popen"}, {"_class_name": "DDIMScheduler"}, []])

@@ -8,6 +8,7 @@ from rpo_cli import registry
 from rpo_cli.backends.generator import OneStepGenerator
 from rpo_cli.backends.loading import load_pipeline
 from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.protocols import Weights
 from rpo_cli.recipes import recipe
 from tests.tiny_editors import GENERATORS
 
@@ -25,7 +26,7 @@ def generator(tiny):
             how = recipe("generators", name)
             numbers = {"steps": min(how.steps, 2), "guidance": how.guidance, "width": SIDE, "height": SIDE}
             made = registry.load("generators", name)
-            found[name] = made(tiny("generators", name), **{**numbers, **how.options})
+            found[name] = made(Weights(tiny("generators", name)), **{**numbers, **how.options})
             found[name].setup()
         return found[name]
 
@@ -67,9 +68,7 @@ def test_a_picture_follows_from_prompt_and_seed(generator, name):
 
 def test_one_step_is_the_x_0_of_sigma_z_at_t(generator, tiny):
     """SiD-LSG's sampler by its formula: (x_t - sigma eps(x_t, t)) / alpha, x_t = sigma z, t = 625."""
-    pipe = load_pipeline(
-        tiny("generators", "one-step"), revision=None, device="cpu", dtype="float32", scheduler=None
-    )
+    pipe = load_pipeline(Weights(tiny("generators", "one-step")))
     alpha_bar = pipe.scheduler.alphas_cumprod[625]
     side = SIDE // pipe.vae_scale_factor
     noise = torch.randn((1, 4, side, side), generator=torch.Generator().manual_seed(7))
@@ -91,7 +90,7 @@ def test_one_step_is_the_x_0_of_sigma_z_at_t(generator, tiny):
 )
 def test_one_step_takes_nothing_that_it_would_ignore(given):
     with pytest.raises(UsageError, match="one step alone"):
-        OneStepGenerator("folder", **given)
+        OneStepGenerator(Weights("folder"), **given)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +125,7 @@ def test_a_model_that_takes_no_guidance_runs_its_denoiser_once_a_step(generator,
 
 @pytest.mark.parametrize("name", ["diffusers", "one-step"])
 def test_an_adapter_that_is_none_is_told_in_two_lines(tiny, tmp_path, name):
-    backend = registry.load("generators", name)(tiny("generators", name), lora=str(tmp_path))
+    backend = registry.load("generators", name)(Weights(tiny("generators", name)), lora=str(tmp_path))
     with pytest.raises(RpoError, match="holds no LoRA") as caught:
         backend.setup()
     assert "\n" not in caught.value.message

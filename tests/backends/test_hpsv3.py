@@ -17,6 +17,7 @@ from rpo_cli.backends.hpsv3 import WORKER, HpsV3Reward
 from rpo_cli.backends.hpsv3_worker import PIXELS, resized
 from rpo_cli.backends.processes import _started
 from rpo_cli.errors import RpoError
+from rpo_cli.protocols import Weights
 from rpo_cli.stages import score
 from tests.backends import tiny_hpsv3
 
@@ -38,7 +39,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reward(folder):
-    made = HpsV3Reward(folder)
+    made = HpsV3Reward(Weights(folder))
     made.setup()
     yield made
     made.close()
@@ -91,7 +92,7 @@ def test_mean_and_deviation_are_those_of_the_definition(reward):
 
 @pytest.mark.slow
 def test_weights_in_the_older_names_score_the_same(reward, tmp_path):
-    other = HpsV3Reward(tiny_hpsv3.folder(tmp_path, older_names=True))
+    other = HpsV3Reward(Weights(tiny_hpsv3.folder(tmp_path, older_names=True)))
     other.setup()
     assert other.spread(PROMPTS, pictures()) == reward.spread(PROMPTS, pictures())
     other.close()
@@ -115,14 +116,14 @@ def test_the_deviation_stands_beside_the_score_in_its_row(reward):
 
 @pytest.mark.slow
 def test_a_process_that_ends_is_told_with_its_last_words(folder, tmp_path):
-    made = HpsV3Reward(folder)
+    made = HpsV3Reward(Weights(folder))
     made.setup()
     made._process.kill()
     with pytest.raises(RpoError, match="its process ended with -9"):
         made.score(PROMPTS, pictures())
     made.close()
     (tmp_path / "config.json").write_text("{}")
-    wrong = HpsV3Reward(str(tmp_path))
+    wrong = HpsV3Reward(Weights(str(tmp_path)))
     with pytest.raises(RpoError, match=r"its process ended with 1: OSError: .*model\.safetensors"):
         wrong.setup()
     wrong.close()
@@ -130,8 +131,9 @@ def test_a_process_that_ends_is_told_with_its_last_words(folder, tmp_path):
 
 VICTIM = """
 import sys, time
+from rpo_cli.protocols import Weights
 from rpo_cli.backends.hpsv3 import HpsV3Reward
-made = HpsV3Reward(sys.argv[1])
+made = HpsV3Reward(Weights(sys.argv[1]))
 made.setup()
 print(made._process.pid, flush=True)
 time.sleep(600)
@@ -154,12 +156,12 @@ def test_after_kill_9_of_rpo_no_process_of_the_reward_is_left(folder):
 def test_a_python_that_lacks_the_libraries_says_which(folder, tmp_path):
     """A real environment of its own, with nothing in it."""
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tmp_path / "bare")], check=True)
-    made = HpsV3Reward(folder, python=str(tmp_path / "bare" / "bin" / "python"))
+    made = HpsV3Reward(Weights(folder), python=str(tmp_path / "bare" / "bin" / "python"))
     with pytest.raises(RpoError, match="No module named 'torch'") as caught:
         made.setup()
     assert "score.python" in caught.value.hint
     made.close()
-    missing = HpsV3Reward(folder, python=str(tmp_path / "no-python"))
+    missing = HpsV3Reward(Weights(folder), python=str(tmp_path / "no-python"))
     with pytest.raises(RpoError, match="cannot be started: No such file"):
         missing.setup()
     missing.close()

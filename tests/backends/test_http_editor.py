@@ -11,7 +11,7 @@ from rpo_cli.backends import servers
 from rpo_cli.backends.http_editor import HttpEditor
 from rpo_cli.engines.loop import run_here
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.protocols import EditRequest, Refused, Stage, Task
+from rpo_cli.protocols import EditRequest, Refused, Stage, Task, Weights
 from rpo_cli.records import Edit, Reject
 from rpo_cli.stages import edit
 from tests.editor_server import running
@@ -30,7 +30,7 @@ def picture(seed=1, size=(20, 12)):
 
 
 def opened(server, **options):
-    made = HttpEditor("an-editor", urls=(server.url,), **options)
+    made = HttpEditor(Weights("an-editor"), urls=(server.url,), **options)
     made.setup()
     return made
 
@@ -144,7 +144,7 @@ def test_a_stage_makes_every_row_once_and_keeps_refusals_as_rejects(server):
         "edit",
         "edits",
         4,
-        lambda: HttpEditor("an-editor", urls=(server.url,), in_flight=4),
+        lambda: HttpEditor(Weights("an-editor"), urls=(server.url,), in_flight=4),
         edit.step,
         edit.Finish("{}", "{}"),
         edit.bucket,

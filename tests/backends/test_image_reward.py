@@ -9,6 +9,7 @@ from safetensors.torch import load_file, save_file
 
 from rpo_cli.backends.image_reward import MAX_TOKENS, ImageReward
 from rpo_cli.errors import RpoError
+from rpo_cli.protocols import Weights
 from tests.backends import tiny_rewards
 from tests.closeness import FORWARD, assert_close
 
@@ -28,7 +29,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reward(folder):
-    made = ImageReward(folder)
+    made = ImageReward(Weights(folder))
     made.setup()
     return made
 
@@ -143,4 +144,4 @@ def test_weights_that_are_missing_are_told(tmp_path):
     save_file(weights, file, metadata={"format": "pt"})
 
     with pytest.raises(RpoError, match="lacks 1 weights"):
-        ImageReward(folder).setup()
+        ImageReward(Weights(folder)).setup()

@@ -11,6 +11,7 @@ from rpo_cli.backends.loading import load_pipeline
 from rpo_cli.backends.lora import NAME, load_adapter, modules_of
 from rpo_cli.backends.lora_names import layers_of, match, prefixes
 from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.protocols import Weights
 from rpo_cli.shapes.manifest import MODELS
 from rpo_cli.train.export.lora_files import original_name
 from tests.closeness import FORWARD, assert_close
@@ -20,7 +21,7 @@ RANK = 4
 
 
 def opened(model):
-    return load_pipeline(model, revision=None, device="cpu", dtype="float32", scheduler=None)
+    return load_pipeline(Weights(model))
 
 
 def factors(pipe, component, ends, seed=0):

@@ -19,7 +19,7 @@ from rpo_cli.exchange.convert import convert
 from rpo_cli.identity import identify
 from rpo_cli.line.model_facts import facts_of
 from rpo_cli.line.work import model_checks, models
-from rpo_cli.protocols import EditRequest, Silent
+from rpo_cli.protocols import EditRequest, Silent, Weights
 from rpo_cli.recipes import recipe
 from rpo_cli.shapes.manifest import MODELS
 from rpo_cli.single_file import EDM, FIRST_LAYER, single_file
@@ -39,14 +39,16 @@ class Listening(Silent):
 
 
 def drawn(model, name="diffusers", **options):
-    backend = registry.load("generators", name)(str(model), steps=2, width=SIDE, height=SIDE, **options)
+    backend = registry.load("generators", name)(
+        Weights(str(model)), steps=2, width=SIDE, height=SIDE, **options
+    )
     backend.setup()
     return np.asarray(backend.generate(["a red circle"], [7])[0])
 
 
 def edited(model, name="instruct-pix2pix", **options):
     how = recipe("editors", name)
-    backend = registry.load("editors", name)(str(model), steps=2, **how.options, **options)
+    backend = registry.load("editors", name)(Weights(str(model)), steps=2, **how.options, **options)
     backend.setup()
     picture = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8)
     request = EditRequest(Image.fromarray(picture), "make it blue", 3)
@@ -121,8 +123,8 @@ def test_an_editor_and_a_model_of_transformers_are_read_from_a_variant(tiny, tmp
     shutil.copytree(REWARD, tmp_path / "reward")
     (weights,) = (tmp_path / "reward").glob("*.safetensors")
     weights.rename(weights.with_name("model.fp16.safetensors"))
-    how = {"revision": None, "device": "cpu", "dtype": torch.float32, "whole": True}
-    _, found = load_model(str(tmp_path / "reward"), "a CLIP", CLIPModel, CLIPTokenizerFast, **how)
+    weights = Weights(str(tmp_path / "reward"))
+    _, found = load_model(weights, "a CLIP", CLIPModel, CLIPTokenizerFast, whole=True)
     wanted = CLIPModel.from_pretrained(REWARD).state_dict()
     assert all(torch.equal(value, wanted[name]) for name, value in found.state_dict().items())
     assert tensors(str(tmp_path / "reward"), None, "logit_scale").keys() == {"logit_scale"}
@@ -325,7 +327,7 @@ def test_a_file_that_does_not_fit_its_configuration_is_told(single, tmp_path):
     held[FIRST_LAYER] = torch.zeros(3, 4, 3, 3)
     save_file(held, single)
     with pytest.raises(RpoError, match="cannot be loaded"):
-        load_pipeline(str(single), revision=None, device="cpu", dtype="float32", scheduler=None)
+        load_pipeline(Weights(str(single)))
     with pytest.raises(UsageError, match="does not fit the configuration"):
         convert(single, tmp_path / "made")
     assert not (tmp_path / "made").exists()

@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from rpo_cli.backends.flow_editors import QwenImageEditor
-from rpo_cli.protocols import EditRequest
+from rpo_cli.protocols import EditRequest, Weights
 from rpo_cli.recipes import recipe
 from tests.tiny_editors import word_tokenizer
 
@@ -114,7 +114,7 @@ def editor(name):
     made = parts(name)
     pipe = NAMES[name](**made, processor=Processor(made["tokenizer"]))
     pipe.set_progress_bar_config(disable=True)
-    made = QwenImageEditor("nowhere", steps=1)
+    made = QwenImageEditor(Weights("nowhere"), steps=1)
     made._pipe = pipe
     return made
 

@@ -10,6 +10,7 @@ import pytest
 
 from rpo_cli import registry
 from rpo_cli.backends.loading import limits, load_pipeline, tokens_over
+from rpo_cli.protocols import Weights
 from rpo_cli.recipes import recipe
 from tests.tiny_editors import EDITORS, GENERATORS
 
@@ -52,7 +53,7 @@ OF_LETTERS = {
 
 def opened(tiny, kind, name):
     how = recipe(kind, name)
-    made = registry.load(kind, name)(tiny(kind, name), **how.options)
+    made = registry.load(kind, name)(Weights(tiny(kind, name)), **how.options)
     made.setup()
     return made
 
@@ -83,15 +84,14 @@ def test_a_chat_template_counts_as_the_pipeline_counts_it(tiny):
 
 
 def test_a_renoiser_reads_as_its_generator_does(tiny):
-    backend = registry.load("renoisers", "diffusers")(tiny("generators", "diffusers"))
+    backend = registry.load("renoisers", "diffusers")(Weights(tiny("generators", "diffusers")))
     backend.setup()
     assert backend.tokens_over([letters(15)]) == [ONE]
 
 
 @pytest.fixture
 def pipe(tiny):
-    how = {"revision": None, "device": "cpu", "dtype": "float32", "scheduler": None}
-    return load_pipeline(tiny("generators", "flux"), **how)
+    return load_pipeline(Weights(tiny("generators", "flux")))
 
 
 def test_a_tokenizer_without_a_limit_takes_that_of_its_clip(pipe):

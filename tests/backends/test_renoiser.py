@@ -6,6 +6,7 @@ from PIL import Image
 
 from rpo_cli.backends.generator import DiffusersRenoiser
 from rpo_cli.errors import RpoError
+from rpo_cli.protocols import Weights
 from rpo_cli.shapes.preset import MODELS
 
 PROMPTS = ["a large red circle on a white background", "a small blue square on a black background"]
@@ -19,7 +20,7 @@ def picture(shade: int) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def renoiser() -> DiffusersRenoiser:
-    found = DiffusersRenoiser(str(MODELS / "text-to-image"), steps=4, guidance=1.1)
+    found = DiffusersRenoiser(Weights(str(MODELS / "text-to-image")), steps=4, guidance=1.1)
     found.setup()
     return found
 
@@ -65,4 +66,4 @@ def test_a_strength_below_one_step_takes_one(renoiser: DiffusersRenoiser) -> Non
 def test_a_model_without_an_image_to_image_form_is_told() -> None:
     """An editor has one already, of another kind."""
     with pytest.raises(RpoError, match="diffusers has no image-to-image form"):
-        DiffusersRenoiser(str(MODELS / "editor")).setup()
+        DiffusersRenoiser(Weights(str(MODELS / "editor"))).setup()

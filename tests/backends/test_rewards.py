@@ -9,6 +9,7 @@ from PIL import Image
 from rpo_cli.backends.critic import TransformersCritic
 from rpo_cli.backends.rewards import ClipReward, VqaScore
 from rpo_cli.errors import RpoError
+from rpo_cli.protocols import Weights
 from rpo_cli.shapes.grammar import caption, sample_any
 from rpo_cli.shapes.recipe.train_reward import build_model, build_processor
 from rpo_cli.shapes.render import render
@@ -26,7 +27,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def reward(folder):
-    made = ClipReward(folder)
+    made = ClipReward(Weights(folder))
     made.setup()
     return made
 
@@ -71,7 +72,7 @@ def test_pictures_of_any_size_and_mode_are_scored(reward):
 @pytest.mark.parametrize("backend", [ClipReward, VqaScore])
 def test_a_folder_that_is_no_model_is_told_in_two_lines(backend, tmp_path):
     with pytest.raises(RpoError, match="cannot be loaded") as caught:
-        backend(str(tmp_path)).setup()
+        backend(Weights(str(tmp_path))).setup()
     assert "\n" not in caught.value.message
 
 
@@ -84,7 +85,7 @@ def test_vqascore_asks_the_question_with_the_prompt_and_gives_the_probability(mo
 
     monkeypatch.setattr(TransformersCritic, "yes_probability", heard)
     prompts, images = cases(2)
-    assert VqaScore("anywhere").score(prompts, images) == [0.25, 0.25]
+    assert VqaScore(Weights("anywhere")).score(prompts, images) == [0.25, 0.25]
     (message,) = asked[0]
     assert prompts[0] in message.text
     assert message.image is images[0]

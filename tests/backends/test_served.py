@@ -14,7 +14,7 @@ from rpo_cli.backends.rewards import VqaScore
 from rpo_cli.backends.served import PROOF, ServedCritic, the_served_name, words_of
 from rpo_cli.backends.servers import Budget, Servers, tokens_used
 from rpo_cli.errors import RpoError, Spent, UsageError
-from rpo_cli.protocols import Message, Reply
+from rpo_cli.protocols import Message, Reply, Weights
 from rpo_cli.stages.replies import InstructionsReply, schema
 from tests.critic_server import MODEL, running
 
@@ -34,7 +34,7 @@ def server():
 
 def critic_of(*servers, **how):
     critic = ServedCritic(
-        MODEL, urls=[server.url for server in servers], **{"timeout": 5.0, "tries": 3, **how}
+        Weights(MODEL), urls=[server.url for server in servers], **{"timeout": 5.0, "tries": 3, **how}
     )
     critic.setup()
     return critic
@@ -295,7 +295,7 @@ def test_a_server_that_dies_leaves_the_work_to_the_other():
 def test_nothing_is_asked_again_of_a_server_of_ours_that_has_ended(server):
     server.always = "drop"
     servers = Servers([Endpoint(server.url)], seconds=5, tries=9, alive=lambda: False)
-    critic = ServedCritic(MODEL)
+    critic = ServedCritic(Weights(MODEL))
     critic.connect(servers)
     with pytest.raises(RpoError, match="asked once"):
         ask(critic)
@@ -326,7 +326,7 @@ def test_a_key_that_is_none_is_told_before_anything_is_sent(server, monkeypatch,
 
 def test_a_model_that_is_not_served_is_told_with_those_that_are(server):
     server.models = ["qwen3-vl-8b", "other"]
-    critic = ServedCritic("qwen3-vl-8", urls=[server.url])
+    critic = ServedCritic(Weights("qwen3-vl-8"), urls=[server.url])
     with pytest.raises(
         UsageError, match=r"serves qwen3-vl-8b, other, not 'qwen3-vl-8'; did you mean 'qwen3-vl-8b'"
     ):
@@ -347,10 +347,10 @@ def test_a_server_without_a_list_of_models_is_taken_at_its_word(server, listed):
 
 def test_a_server_that_leaves_probabilities_out_is_no_vqascore(server):
     how = {"urls": [server.url], "timeout": 5.0, "tries": 1}
-    VqaScore(MODEL, backend="openai", server=how).setup()
+    VqaScore(Weights(MODEL), backend="openai", server=how).setup()
     server.probabilities = False
     with pytest.raises(UsageError, match="does not say how likely"):
-        VqaScore(MODEL, backend="openai", server=how).setup()
+        VqaScore(Weights(MODEL), backend="openai", server=how).setup()
 
 
 def test_the_one_served_model_needs_no_name(server):

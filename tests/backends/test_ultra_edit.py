@@ -10,7 +10,7 @@ from rpo_cli import open_line
 from rpo_cli.backends.ultra_edit import UltraEditEditor
 from rpo_cli.errors import RpoError
 from rpo_cli.line.work.models import editor as chosen_editor
-from rpo_cli.protocols import EditRequest
+from rpo_cli.protocols import EditRequest, Weights
 from tests.tiny_editors import UltraEdit, save
 
 
@@ -51,7 +51,7 @@ def by_definition(folder, asked, steps, text_scale, image_scale):
 
 def test_an_edit_is_that_of_the_definition(tiny):
     folder = tiny("editors", "ultra-edit")
-    made = UltraEditEditor(folder, steps=3)
+    made = UltraEditEditor(Weights(folder), steps=3)
     made.setup()
     asked = EditRequest(picture(1), "make it red", 7)
     (found,) = made.edit([asked], guidance=4.0, image_guidance=1.5)
@@ -60,14 +60,14 @@ def test_an_edit_is_that_of_the_definition(tiny):
 
 
 def test_without_a_mask_in_its_channels_the_picture_alone_goes_in(tmp_path):
-    made = UltraEditEditor(save(lambda folder: UltraEdit(folder, seen=1), tmp_path), steps=1)
+    made = UltraEditEditor(Weights(save(lambda folder: UltraEdit(folder, seen=1), tmp_path)), steps=1)
     made.setup()
     (found,) = made.edit([EditRequest(picture(2), "make it red", 1)], guidance=3.0, image_guidance=1.5)
     assert found.size == (32, 32)
 
 
 def test_another_number_of_channels_is_told(tmp_path):
-    made = UltraEditEditor(save(lambda folder: UltraEdit(folder, seen=0), tmp_path), steps=1)
+    made = UltraEditEditor(Weights(save(lambda folder: UltraEdit(folder, seen=0), tmp_path)), steps=1)
     with pytest.raises(RpoError, match="has 4 channels, not 8 or 12"):
         made.setup()
 

@@ -6,7 +6,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from rpo_cli.backends.vllm_offline import VllmCritic
-from rpo_cli.protocols import Message, Reply
+from rpo_cli.protocols import Message, Reply, Weights
 
 ASKED = []
 
@@ -37,7 +37,7 @@ def vllm(monkeypatch):
     ({"a": True, "depth": 2}, {"chat_template_kwargs": {"a": True, "depth": 2}}),
 ])  # fmt: skip
 def test_what_the_chat_template_takes_reaches_it(kwargs, given):
-    critic = VllmCritic("m", chat_template_kwargs=kwargs)
+    critic = VllmCritic(Weights("m"), chat_template_kwargs=kwargs)
     critic.setup()
     replies = critic.reply(
         [(Message("user", "a red star"),)], schema={"type": "object"}, seeds=[3], max_tokens=9

@@ -15,7 +15,7 @@ from rpo_cli.backends import processes
 from rpo_cli.backends.processes import Note, end_orphans, start
 from rpo_cli.backends.vllm_server import VllmServerCritic
 from rpo_cli.errors import MissingDependency, RpoError
-from rpo_cli.protocols import Message
+from rpo_cli.protocols import Message, Weights
 
 ROOT = Path(__file__).parents[2]
 # what `python -m vllm.entrypoints.openai.api_server` does, as far as it can be seen from outside
@@ -52,8 +52,12 @@ def python(tmp_path):
 def made(python, tmp_path):
     critics = []
 
-    def make(**how):
-        critics.append(VllmServerCritic("some/model", python=python, logs=str(tmp_path / "logs"), **how))
+    def make(revision=None, **how):
+        critics.append(
+            VllmServerCritic(
+                Weights("some/model", revision), python=python, logs=str(tmp_path / "logs"), **how
+            )
+        )
         return critics[-1]
 
     yield make
@@ -117,7 +121,7 @@ def test_a_server_that_is_not_up_in_time_is_stopped(made, monkeypatch, tmp_path)
 
 
 def test_a_python_that_is_not_there_is_told(tmp_path):
-    critic = VllmServerCritic("m", python=str(tmp_path / "nowhere"), logs=str(tmp_path))
+    critic = VllmServerCritic(Weights("m"), python=str(tmp_path / "nowhere"), logs=str(tmp_path))
     with pytest.raises(RpoError, match="nowhere: cannot be started"):
         critic.setup()
 
@@ -134,8 +138,9 @@ def test_a_server_that_dies_ends_the_tries(made, monkeypatch):
 
 OWNER = """
 import sys, time
+from rpo_cli.protocols import Weights
 from rpo_cli.backends.vllm_server import VllmServerCritic
-critic = VllmServerCritic("m", python=sys.argv[1], logs=sys.argv[2])
+critic = VllmServerCritic(Weights("m"), python=sys.argv[1], logs=sys.argv[2])
 critic.setup()
 print(critic._server._process.pid, flush=True)
 time.sleep(600)
@@ -205,9 +210,9 @@ def test_a_note_that_is_none_does_nothing(tmp_path, text):
 
 def test_limits_and_what_the_chat_template_takes_reach_the_requests():
     critic = VllmServerCritic(
-        "m", max_requests=3, max_tokens_total=9, chat_template_kwargs={"enable_thinking": False}
+        Weights("m"), max_requests=3, max_tokens_total=9, chat_template_kwargs={"enable_thinking": False}
     )
     inner = critic._critic
     assert inner._limits == (3, 9)
     assert inner._body((), {}, uuids=False)["chat_template_kwargs"] == {"enable_thinking": False}
-    assert "chat_template_kwargs" not in VllmServerCritic("m")._critic._body((), {}, uuids=False)
+    assert "chat_template_kwargs" not in VllmServerCritic(Weights("m"))._critic._body((), {}, uuids=False)

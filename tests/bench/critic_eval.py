@@ -21,7 +21,7 @@ from PIL import Image
 from rpo_cli.backends.critic import TransformersCritic
 from rpo_cli.backends.rewards import ClipReward, VqaScore
 from rpo_cli.config import CritiqueSettings
-from rpo_cli.protocols import Task
+from rpo_cli.protocols import Task, Weights
 from rpo_cli.records import Critique
 from rpo_cli.shapes import manifest
 from rpo_cli.shapes.grammar import CAPTION_VARIANTS, Scene, caption
@@ -112,7 +112,7 @@ def generated_cases(model: Path, split: str, prompts: int) -> list[list[Case]]:
 
 def critiques(folder: Path, cases: list[Case], single_turn: bool) -> list[Critique | None]:
     """The line's own critique of every case, None where it was rejected."""
-    critic = TransformersCritic(str(folder))
+    critic = TransformersCritic(Weights(str(folder)))
     critic.setup()
     settings = CritiqueSettings(max_tokens=200, attempts=2, batch_size=32, single_turn=single_turn)
     step = critique.make_step(settings, Templates.find(None, "rpo"), "{}", "{}")
@@ -245,7 +245,9 @@ def measure(options: argparse.Namespace, source: str) -> None:
             groups = generated_cases(text_to_image, options.split, options.prompts)
         if options.part == "critic":
             return measure_critic(folder, groups, options.single_turn)
-        backend = ClipReward(str(folder)) if options.part == "reward" else VqaScore(str(folder))
+        backend = (
+            ClipReward(Weights(str(folder))) if options.part == "reward" else VqaScore(Weights(str(folder)))
+        )
         return measure_reward(backend, groups, options.part == "vqascore")
 
     measures = RANKED.get(options.part, (*AGREEMENT, *WHOLE))

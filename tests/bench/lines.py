@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from rpo_cli import build_pairs, open_line, registry, run_stage
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import live_images
+from rpo_cli.line.work.generate import live_images
 from rpo_cli.pictures import decode
 from rpo_cli.shapes.prompts import prompts
 from tests.bench.cells import cell

@@ -99,7 +99,7 @@ def swept(
     """Method → its adapter, trained as `rpo sweep` trains: a process each, what is there is kept."""
     told = {"train.dataset": str(dataset), "run.device": "cpu", "run.threads": 1, **(numbers or {})}
     line = open_line(work / "data", {**protocol["train"]["options"], **told}, create=False)
-    asked = Request(methods=tuple(names), options=line.resolved.told("training", earlier=False))
+    asked = Request(methods=tuple(names), options=line.resolved.options("training", earlier=False))
     grid = variants(asked)
     wanted = trainings(name, grid, [seed])
     train_all(line, ready(line, asked, grid), wanted)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import generate_work
+from rpo_cli.line.work.generate import generate_work
 from rpo_cli.pictures import encode_png
 from rpo_cli.records import row_seed
 from rpo_cli.shapes.edits import apply_edit

@@ -18,7 +18,7 @@ from rpo_cli import build_pairs, open_line, run_stage
 from rpo_cli.line.rounds.train import train_rounds
 from rpo_cli.line.session import Line
 from rpo_cli.line.training import fine_tune
-from rpo_cli.line.work.base import live_images
+from rpo_cli.line.work.generate import live_images
 from rpo_cli.records import row_seed
 from rpo_cli.statistics import crossed_bootstrap
 from tests.bench.cells import cell, find, flags

@@ -24,7 +24,7 @@ from scipy import linalg
 from rpo_cli import build_pairs, evaluate, fine_tune, open_line
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import live_images
+from rpo_cli.line.work.generate import live_images
 from rpo_cli.metrics.labels import features, fitted
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.shapes.grammar import BACKGROUNDS, COLOURS, Scene, parse_caption

@@ -60,7 +60,7 @@ class Place:
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(base, "_backend", lambda *parts, **options: Painter())
+    monkeypatch.setattr(base, "build_backend", lambda *parts, **options: Painter())
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("a red star\na blue circle\n")
     model = tmp_path / "model"

@@ -2,6 +2,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import typing
 from shutil import copytree, ignore_patterns
 
@@ -14,7 +16,7 @@ from rpo_cli.line.work import base
 from rpo_cli.shapes.preset import MODELS
 from rpo_cli.store import open_store
 
-PAINTER = "rpo_cli.line.work.base._backend"
+PAINTER = "rpo_cli.line.work.base.build_backend"
 
 
 def test_version_and_bare_call(rpo):
@@ -49,14 +51,65 @@ def test_the_list_of_commands_says_whole_sentences(rpo, monkeypatch):
 
     said = " ".join(rpo("--help").out.split())
 
-    for command in app.COMMANDS.values():
-        assert " ".join(command.__doc__.partition("\n\n")[0].split()) in said
+    for entry in app.commands().values():
+        assert entry.help in said
+
+
+@pytest.mark.parametrize("command", app.COMMANDS)
+def test_the_list_of_commands_says_what_each_says_of_itself(command):
+    entry = app.COMMANDS[command]
+
+    assert entry.help == entry.function().__doc__.partition("\n\n")[0]
+
+
+MODULES = {entry.place.partition(":")[0] for entry in app.COMMANDS.values()}
+LOADED = f"""
+import sys
+from rpo_cli.cli.app import call
+code = call(sys.argv[1:])
+print(code, *sorted({MODULES!r} & set(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "loaded"),
+    [
+        (["--help"], "0"),
+        (["--version"], "0"),
+        (["statsu", "run"], "2"),
+        (["run", "--help"], "0 rpo_cli.cli.run"),
+        (["list", "engines"], "0 rpo_cli.cli.list"),
+        (["--quiet", "status", "nowhere"], "2 rpo_cli.cli.status"),
+        (["plan", "--help-all"], "0 rpo_cli.cli.plan"),
+    ],
+)
+def test_a_call_loads_its_own_command_alone(tmp_path, words, loaded):
+    done = subprocess.run(
+        [sys.executable, "-c", LOADED, *words], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+
+    assert done.stderr.splitlines()[-1] == loaded
+
+
+def test_a_command_from_elsewhere_stands_in_help_and_runs(rpo, monkeypatch, tmp_path):
+    (tmp_path / "captions.py").write_text(
+        'import typer\n\ndef caption(run: str, short: bool = False) -> None:\n    """Describe RUN."""\n'
+        "    print(run, short)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    theirs = {"caption": app.Entry("captions:caption", "Describe RUN.")}
+    monkeypatch.setattr(app, "commands", lambda: app.COMMANDS | theirs)
+
+    assert ["caption", "Describe", "RUN."] in [line.split() for line in rpo("--help").out.splitlines()]
+    assert rpo("caption", "here", "--short").out == "here True\n"
+    assert "--short" in rpo("caption", "--help").out
+    assert "Did you mean 'caption'?" in rpo("captoin", "here").err
 
 
 def options_of(command):
     """Every flag of a command, by its parameters' annotations."""
     flags = set()
-    for name, hint in typing.get_type_hints(app.COMMANDS[command], include_extras=True).items():
+    for name, hint in typing.get_type_hints(app.COMMANDS[command].function(), include_extras=True).items():
         for info in (part for part in getattr(hint, "__metadata__", ()) if isinstance(part, OptionInfo)):
             if info.hidden:  # an old name
                 continue
@@ -117,7 +170,7 @@ def test_quiet_says_nothing(rpo, place):
 
 def test_rejects_are_counted_and_a_stage_that_accepted_nothing_fails(rpo, place, monkeypatch):
     """Every picture black: the report is still printed, the exit code is 1, and the rejects are final."""
-    painter = base._backend
+    painter = base.build_backend
     monkeypatch.setattr(PAINTER, lambda *parts, **options: type(painter())(censored=True))
     done = rpo("generate", place.run, *place.options)
     again = rpo("generate", place.run, *place.options)

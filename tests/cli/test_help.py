@@ -7,7 +7,6 @@ import typer
 
 from rpo_cli.cli import app, help
 
-GROUP = typer.main.get_command(app.app)
 OWN = re.compile(r"^  (?:-\w, )?(--[a-z][a-z-]*)", flags=re.MULTILINE)  # at the beginning of a line of help
 
 
@@ -18,7 +17,7 @@ def narrow(monkeypatch):
 
 def flags(command):
     """The long names of a command's options, hidden ones left out; they include --help."""
-    found = GROUP.commands[command]
+    found = app.command_of(command)
     context = typer.Context(found, info_name=f"rpo {command}", help_option_names=help.NAMES)
     return {f"--{row.name}" for row in help.rows(found, context)}
 

@@ -98,12 +98,17 @@ def test_every_name_has_a_block_that_fits_80_columns(rpo, kind):
 
 @pytest.mark.parametrize("name", registry.names("objectives"))
 def test_the_block_of_an_objective_says_what_the_loaded_one_says(rpo, name):
-    """Formula, unit of beta and open settings are read from the source, names of lists followed."""
+    """Formula, where it stands, sources, unit of beta and open settings, read from the file itself."""
     item = json.loads(rpo("list", "objectives", name, "--json").out)
     objective = registry.load("objectives", name)
 
     assert item["formula"] == objective.formula
     assert item["equation"] == objective.equation
+    assert item["source"] == objective.source
+    assert all(item[key] for key in ("formula", "letters", "equation", "source"))
+    told = " ".join(rpo("list", "objectives", name).out.split())
+    for text in (*objective.formula.splitlines(), objective.equation, objective.source):
+        assert " ".join(text.split()) in told
     assert tuple(item["open"]) == objective.open
     if objective.default_beta is not None:
         assert item["beta"] == f"{objective.default_beta:g} {objective.beta_unit}"

@@ -9,7 +9,7 @@ import typer
 from typer.models import OptionInfo
 
 from rpo_cli.cli import help, options
-from rpo_cli.cli.app import COMMANDS, app
+from rpo_cli.cli.app import COMMANDS, command_of
 from rpo_cli.cli.options import EFFECTS
 from rpo_cli.errors import UsageError
 from rpo_cli.settings_checks import setting_names
@@ -43,8 +43,9 @@ SWITCHES = {
 
 def option_table():
     for command, section in SECTIONS.items():
-        hints = typing.get_type_hints(COMMANDS[command], include_extras=True)
-        for name in inspect.signature(COMMANDS[command]).parameters:
+        function = COMMANDS[command].function()
+        hints = typing.get_type_hints(function, include_extras=True)
+        for name in inspect.signature(function).parameters:
             if name not in SWITCHES:
                 infos = [part for part in hints[name].__metadata__ if isinstance(part, OptionInfo)]
                 yield pytest.param(section, name, infos[0], id=f"{command} {name}")
@@ -67,9 +68,9 @@ def test_what_a_value_does_is_said_of_settings_that_there_are_and_in_few_words()
 @pytest.mark.parametrize("command", ["generate", "critique", "edit", "build-pairs", "train"])
 def test_no_help_in_sight_only_points_elsewhere(command):
     """A reader of help learns there what a larger value or another choice does."""
-    group = typer.main.get_command(app)
-    context = typer.Context(group.commands[command], help_option_names=help.NAMES)
-    shown = help.in_sight(command, help.rows(group.commands[command], context))
+    found = command_of(command)
+    context = typer.Context(found, help_option_names=help.NAMES)
+    shown = help.in_sight(command, help.rows(found, context))
 
     assert [row.name for row in shown if re.fullmatch(r"See `[^`]*`\.?", row.text)] == []
 

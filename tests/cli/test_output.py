@@ -35,7 +35,7 @@ REPORT = Report(Path("demo"), math.nan, {"black_image": 3})
     ],
 )
 def test_nothing_printed_can_steer_a_terminal(text, shown):
-    assert output.clean(text) == shown
+    assert output.printable(text) == shown
 
 
 def test_json_is_one_document_whatever_the_data(capsys):

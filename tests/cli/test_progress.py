@@ -12,14 +12,14 @@ def test_the_rate_counts_from_the_first_batch_on():
     pace.advance(16, 0, now=104.0)
 
     assert pace.rate(104.0) == 4.0
-    assert pace.told(104.0) == "generate 24/64, 4 rows/s, 10 s left"
+    assert pace.line(104.0) == "generate 24/64, 4 rows/s, 10 s left"
 
 
 def test_rejects_are_done_and_said():
     pace = Pace("critique", total=10, present=4)
     pace.advance(2, 1, now=0.0)
 
-    assert pace.told(0.0) == "critique 7/10, 1 rejected"
+    assert pace.line(0.0) == "critique 7/10, 1 rejected"
 
 
 def test_a_log_gets_a_line_at_the_start_every_ten_seconds_and_at_the_end():

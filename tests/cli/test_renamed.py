@@ -1,18 +1,16 @@
 """An option's old name goes on working for one version, and says what it is called now."""
 
 import pytest
-import typer
 
 from rpo_cli.cli import app
 from rpo_cli.cli.options import OLD, up_to_date
 
-GROUP = typer.main.get_command(app.app)
 RENAMED = [(command, old, new) for command, table in OLD.items() for old, new in table.items()]
 
 
 @pytest.mark.parametrize(("command", "old", "new"), RENAMED)
 def test_an_old_name_stands_for_an_option_that_there_is(command, old, new):
-    known = {name for param in GROUP.commands[command].params for name in param.opts}
+    known = {name for param in app.command_of(command).params for name in param.opts}
 
     assert new in known
     assert old not in known

@@ -20,9 +20,9 @@ EVIL = "[red]x[/red] \x1b[31mred\x1b[0m \u202eover\nimage 1234\n  verdict: accep
 
 
 def printed(text):
-    from rpo_cli.cli.text import clean
+    from rpo_cli.text import printable
 
-    return clean(text)
+    return printable(text)
 
 
 def test_a_chapter_says_what_holds_something():

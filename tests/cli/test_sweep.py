@@ -12,9 +12,9 @@ from rpo_cli.cli.output import Output
 from rpo_cli.cli.sweep import listed
 from rpo_cli.errors import UsageError
 from rpo_cli.line.evaluation.evaluate import Evaluation
+from rpo_cli.line.sweep import run
 from rpo_cli.line.sweep.run import Planned, Sweep, SweepPlan
 from rpo_cli.line.sweep.trainings import Curves
-from rpo_cli.line.sweep.variants import run
 from rpo_cli.metrics.comparison import NONE, Difference
 from rpo_cli.visuals.bands import Band
 
@@ -189,8 +189,8 @@ def test_the_door_hands_on_what_is_given_and_no_more(rpo, place, monkeypatch):
     assert (done.code, name, unset) == (0, "first", ["limit"])
     given = {key: value for key, value in asked.items() if value is not None}
     assert given == {"methods": ("dpo", "kto"), "betas": (500.0, 2000.0), "rewards": ("clip=a",)}
-    assert line.resolved.told("training", earlier=False) == {"train.steps": 60, "train.rank": 8}
-    assert line.resolved.told("command", earlier=False) == {"run.device": "cpu"}
+    assert line.resolved.options("training", earlier=False) == {"train.steps": 60, "train.rank": 8}
+    assert line.resolved.options("command", earlier=False) == {"run.device": "cpu"}
     assert done.err.endswith(f"next: rpo report {place.run}\n")
 
 

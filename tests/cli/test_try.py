@@ -80,12 +80,12 @@ def test_without_a_name_all_trainings_are_drawn_and_that_is_told(rpo, tuned):
 
 
 def test_a_blank_is_counted(rpo, tuned, monkeypatch):
-    painter = base._backend
+    painter = base.build_backend
 
     def backend(*parts, **options):
         return type(painter())(censored=bool(options.get("lora")))
 
-    monkeypatch.setattr(base, "_backend", backend)
+    monkeypatch.setattr(base, "build_backend", backend)
 
     done = rpo("try", tuned.run, "a red circle", "--name", "first")
 
@@ -118,7 +118,7 @@ def test_a_run_without_a_training_is_told_what_to_do(rpo, place):
     ],
 )
 def test_a_wrong_ask_ends_before_a_model_loads(rpo, tuned, monkeypatch, arguments, said):
-    monkeypatch.setattr(base, "_backend", lambda *parts, **options: pytest.fail("a model was built"))
+    monkeypatch.setattr(base, "build_backend", lambda *parts, **options: pytest.fail("a model was built"))
 
     done = rpo("try", tuned.run, *arguments)
 
@@ -128,7 +128,7 @@ def test_a_wrong_ask_ends_before_a_model_loads(rpo, tuned, monkeypatch, argument
 
 
 def test_a_licence_is_asked_for_before_a_model_loads(rpo, tuned, monkeypatch):
-    monkeypatch.setattr(base, "_backend", lambda *parts, **options: pytest.fail("a model was built"))
+    monkeypatch.setattr(base, "build_backend", lambda *parts, **options: pytest.fail("a model was built"))
     (tuned.model / "README.md").write_text("---\nlicense: cc-by-nc-4.0\n---\n")
 
     done = rpo("try", tuned.run, "a", "--name", "first")

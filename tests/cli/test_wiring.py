@@ -9,6 +9,7 @@ from rpo_cli.line import dry_run as _plan  # noqa: F401, bound to the real run_s
 from rpo_cli.line import run as line_run
 from rpo_cli.line import stage as line_stage
 from rpo_cli.line import training
+from rpo_cli.line.dataset import inputs
 from rpo_cli.line.dataset.build import PairsReport
 from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
@@ -34,9 +35,9 @@ def calls(monkeypatch):
         return call
 
     monkeypatch.setattr(line_run, "run", stand_in("run", RunReport([SCORES], PAIRS, None, None)))
-    monkeypatch.setattr(line_run, "build_pairs", stand_in("build_pairs", PAIRS))
+    monkeypatch.setattr(inputs, "build_pairs", stand_in("build_pairs", PAIRS))
     monkeypatch.setattr(line_stage, "run_stage", stand_in("run_stage", SCORES))
-    monkeypatch.setattr("rpo_cli.line.preflight.require_rows", lambda line, step: None)
+    monkeypatch.setattr("rpo_cli.line.work.generate.live_images", lambda line: ["a picture"])
     monkeypatch.setattr(
         training, "fine_tune", stand_in("train", TrainReport("dpo", 9, 2, Path("demo/adapter")))
     )
@@ -54,7 +55,9 @@ def test_run_hands_on_settings_last_step_and_shard(rpo, calls, tmp_path):
 
 
 def test_build_pairs_scores_before_it_judges(rpo, calls, tmp_path, monkeypatch):
-    monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps: None)  # no such folders
+    monkeypatch.setattr(
+        "rpo_cli.line.preflight.preflight", lambda line, steps, *, alone: None
+    )  # no such folders
     (tmp_path / "run.json").write_text("{}")
     options = ["--reward", "clip=a", "--reward", "vqascore=b", "--strategy", "all", "--retry-rejects"]
     done = rpo("build-pairs", tmp_path, *options, "--json")
@@ -72,7 +75,7 @@ def test_build_pairs_scores_before_it_judges(rpo, calls, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("command", ["build-pairs", "run"])
 def test_going_on_without_scores_is_asked_for_at_each_call(command, rpo, calls, tmp_path, monkeypatch):
-    monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps: None)
+    monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps, *, alone: None)
     (tmp_path / "run.json").write_text("{}")
     rpo(command, tmp_path, "--preset", "shapes", "--allow-missing", "--quiet")
     first = [options["allow_missing"] for *_, options in calls]
@@ -130,8 +133,7 @@ def test_edit_takes_a_grid_of_strengths(rpo, tmp_path, monkeypatch):
     """A repeated option is a list; here a plan, which makes nothing."""
     seen = []
     (tmp_path / "run.json").write_text("{}")
-    monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps: None)
-    monkeypatch.setattr("rpo_cli.line.preflight.require_rows", lambda line, step: None)
+    monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps, *, alone: None)
     monkeypatch.setattr(
         "rpo_cli.line.dry_run.plan",
         lambda line, names, **options: seen.append((line.settings.edit, names)) or [],
@@ -154,7 +156,7 @@ def test_edit_takes_a_grid_of_strengths(rpo, tmp_path, monkeypatch):
 )
 def test_a_dry_run_plans_the_steps_that_a_run_would_walk(rpo, calls, tmp_path, monkeypatch, words, steps):
     planned = []
-    monkeypatch.setattr("rpo_cli.line.run_plan.forecast", lambda line, steps: planned.append(steps) or [])
+    monkeypatch.setattr("rpo_cli.line.dry_run.forecast", lambda line, steps: planned.append(steps) or [])
 
     assert rpo("run", tmp_path, "--preset", "shapes", *words, "--dry-run").code == 0
 

@@ -29,7 +29,7 @@ USAGE = [
     (["generate"], ["missing argument 'RUN'", "rpo generate --help"]),
     (["generate", "RUN", "--steps", "many"], ["--steps", "integer"]),
     (["generate", "RUN", "--shard", "4/4"], ["--shard", "0 <= I < N"]),
-    (["run", "RUN", "--until", "edits"], ["--until", "'build-pairs'"]),
+    (["run", "RUN", "--until", "edits"], ["'edits' is no step", "build-pairs"]),
     (
         ["generate", "RUN", *MODEL, "--prompts", "promts.txt"],
         ["promts.txt", "no such file", "prompts.txt'"],

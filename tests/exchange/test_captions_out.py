@@ -114,7 +114,10 @@ def dataset(tmp_path_factory, writer):
             n = int(pair.a_id[1:]) % 2
             return to_row(pair, side_of(pair.a_id, pictures[n]), side_of(pair.b_id, pictures[2 + n]), 1)
 
-        splits = write_splits(folder, pairs, row_of, schema(["clip"], shares=True))
+        def rows_of(pairs):
+            return map(row_of, sorted(pairs, key=lambda pair: pair.pair_id))
+
+        splits = write_splits(folder, pairs, rows_of, schema(["clip"], shares=True))
         empty = {name: {} for name in ("models", "counts", "rejects", "sources", "scales", "settings")}
         columns = schema(["clip"], shares=True)
         facts = Facts(build="b" * 64, pairs=pairs, splits=splits, columns=columns, **empty)

@@ -15,7 +15,7 @@ from rpo_cli.exchange.dataset import Side, SplitFiles, commit, schema, to_row, w
 from rpo_cli.files import disk_errors
 from rpo_cli.pictures import encode_png
 from rpo_cli.records import Pair, content_key
-from rpo_cli.stages.split import split_of
+from rpo_cli.text import split_of
 
 PICK_A_PIC = {
     "jpg_0": "binary",
@@ -112,8 +112,12 @@ def facts(pairs, splits, **changes):
     return Facts(**{**said, **changes})
 
 
+def rows_of(pairs):
+    return map(row_of, sorted(pairs, key=lambda pair: pair.pair_id))
+
+
 def build(folder, pairs, **options):
-    splits = write_splits(folder, pairs, row_of, schema(REWARDS), **options)
+    splits = write_splits(folder, pairs, rows_of, schema(REWARDS), **options)
     commit(folder, render(facts(pairs, splits)), splits)
     return splits
 
@@ -241,7 +245,7 @@ def test_a_new_build_removes_the_files_of_the_old_one_and_nothing_else(tmp_path)
 def test_until_the_card_is_there_the_build_before_counts(tmp_path):
     (old,) = build(tmp_path, [pair(1, split="train")])
     before = (tmp_path / "README.md").read_bytes()
-    (new,) = write_splits(tmp_path, [pair(2, split="train")], row_of, schema(REWARDS))
+    (new,) = write_splits(tmp_path, [pair(2, split="train")], rows_of, schema(REWARDS))
     assert (tmp_path / "README.md").read_bytes() == before
     named = yaml.safe_load(before.decode().split("---\n")[1])["configs"][0]["data_files"][0]["path"]
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.glob(named)] == list(old.files)

@@ -15,7 +15,7 @@ from rpo_cli.line.imports.ledger import Ledger
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.imports.sources import imported, withdraw
 from rpo_cli.line.status import compact, prune, status
-from rpo_cli.line.work.base import live_images
+from rpo_cli.line.work.generate import live_images
 from rpo_cli.pictures import sha256
 
 ONLY = {"pairs.strategy": "imported", "score.rewards": (), "pairs.val_fraction": 0.0}
@@ -287,7 +287,7 @@ def test_a_picture_whose_size_and_time_are_set_back_is_seen(tmp_path, judged):
 def test_a_picture_that_was_changed_within_a_tick_of_the_clock_is_seen(tmp_path, judged, monkeypatch):
     """It looks the same in every way; it was new when it was read, so its looks are not trusted."""
     now = time.time_ns()
-    for module in ("exchange.touched", "exchange.incoming", "line.import_content"):
+    for module in ("exchange.places", "exchange.incoming", "line.imports.reading"):
         monkeypatch.setattr(f"rpo_cli.{module}.state_of", lambda place, status=None: f"1 {now} {now} 1")
     bring(tmp_path / "run", judged.root)
     assert bring(tmp_path / "run", judged.root).rows == 0

@@ -183,7 +183,7 @@ def test_richhf_feedback_is_a_critique_of_its_picture(tmp_path, write):
 
 
 def test_imported_feedback_is_what_the_critic_is_asked_to_turn_into_instructions(tmp_path, write):
-    from rpo_cli.line.work.base import critique_work
+    from rpo_cli.line.work.critique import critique_work
 
     write.tfrecord("train.tfrecord", [write.label("one", "1 0")])
     write.file("images/one.png", write.png(1))

@@ -15,10 +15,9 @@ from rpo_cli.exchange.incoming import inside
 from rpo_cli.exchange.raw_rows import BadRow
 from rpo_cli.line.dataset.inputs import build_pairs, dataset_is_current
 from rpo_cli.line.imports.run import import_source
-from rpo_cli.line.stage import run_stage
+from rpo_cli.line.stage import hydrate, run_stage
 from rpo_cli.line.upgrade import upgrade
-from rpo_cli.line.work.base import critique_work
-from rpo_cli.line.work.pictures import hydrate
+from rpo_cli.line.work.critique import critique_work
 from rpo_cli.line.work.score import score_works
 from rpo_cli.pictures import sha256
 from rpo_cli.records import FORMAT_VERSION

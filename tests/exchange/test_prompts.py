@@ -10,8 +10,7 @@ from rpo_cli.config import PromptSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.records import content_key
-from rpo_cli.stages.split import split_of
-from rpo_cli.text import normalised
+from rpo_cli.text import normalised, split_of
 
 
 @pytest.fixture

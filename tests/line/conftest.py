@@ -10,8 +10,8 @@ from PIL import Image
 
 from rpo_cli import open_line
 from rpo_cli.line.work import base
-from rpo_cli.line.work.prompts import take_prompts
-from rpo_cli.stages.split import split_of
+from rpo_cli.line.work.generate import take_prompts
+from rpo_cli.text import split_of
 from tests.adapters import write_adapter
 
 STEP = 51  # grey levels that each stand-in adapter adds: a fifth of the way to white
@@ -93,7 +93,7 @@ def stand(tmp_path, monkeypatch):
             Painter(options.get("lora"), options.get("guidance")) if kind == "generators" else Brightness()
         )
 
-    monkeypatch.setattr(base, "_backend", backend)
+    monkeypatch.setattr(base, "build_backend", backend)
     settings = {
         "prompts.file": str(prompts),
         "generate.generator": str(model),

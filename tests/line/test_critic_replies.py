@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from rpo_cli import open_line
-from rpo_cli.line.work.base import critique_work
-from rpo_cli.line.work.critique import is_embedded, reread_notes, style
+from rpo_cli.line.work.critique import critique_work, is_embedded, reread_notes, style
 from rpo_cli.shapes.preset import MODELS
 from tests.line.test_served import Rig
 from tests.reply_server import CRITIQUES, FIELDS, ONES, REFUSALS, TURNS, UNCHANGED, running

@@ -8,7 +8,6 @@ from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.session import open_line
-from rpo_cli.line.work.base import critique_work
 from rpo_cli.line.work.critics import (
     attribute_of,
     backend_options,
@@ -16,6 +15,7 @@ from rpo_cli.line.work.critics import (
     reward_identity,
     reward_options,
 )
+from rpo_cli.line.work.critique import critique_work
 from rpo_cli.resolve import resolve
 from rpo_cli.shapes.preset import MODELS
 

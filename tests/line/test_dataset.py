@@ -1,5 +1,6 @@
 """build-pairs over a real store: small noisy pictures, made-up scores, no model."""
 
+import json
 import os
 import random
 import signal
@@ -13,8 +14,10 @@ import pytest
 from PIL import Image as Pillow
 
 from rpo_cli.config import PairSettings
+from rpo_cli.line.dataset import rows as dataset_sides
 from rpo_cli.line.dataset.build import build_dataset
-from rpo_cli.line.dataset.rows import PictureShelf, tell
+from rpo_cli.line.dataset.comparisons import prune_comparisons
+from rpo_cli.line.dataset.rows import PictureShelf, block_digits, tell
 from rpo_cli.pictures import encode_png, sha256
 from rpo_cli.protocols import Silent
 from rpo_cli.records import Critique, Edit, Flaw, Image, ImageData, Prompt, Reject, RewardScore, content_key
@@ -253,12 +256,12 @@ def test_a_side_is_told_with_the_critics_words_before_those_of_people_and_the_lo
         new = {"critique_id": key, "text": f"said under {key}", "settings": settings}
         rows["critiques"].append(critic.model_copy(update=new))
 
-    told = tell(fill(tmp_path, rows), live_of(rows), ())
+    told = tell(fill(tmp_path, rows), live_of(rows), (), {})
 
     about = (critic.prompt_id, critic.image_sha256)
     assert told.critiques[about]["text"] == critic.text
     without = {**live_of(rows), "critiques": set(others)}
-    assert tell(open_store(tmp_path), without, ()).critiques[about]["text"] == "said under }"
+    assert tell(open_store(tmp_path), without, (), {}).critiques[about]["text"] == "said under }"
 
 
 def test_rows_of_older_settings_take_no_part(tmp_path):
@@ -377,3 +380,122 @@ def test_a_kill_at_any_step_leaves_a_whole_build_and_the_next_call_ends_it(tmp_p
         assert {name: data for name, data in found.items() if ".rpo-tmp-" not in name} == expected
     assert at > 10, "the steps were counted"
     assert done.returncode == 0
+
+
+class Measured(Silent):
+    """What a build says of its measuring."""
+
+    def __init__(self):
+        self.there, self.made, self.unreadable = [], 0, 0
+
+    def start(self, stage, total, present):
+        self.there.append((total, present))
+
+    def advance(self, rows, rejects):
+        self.made += rows
+        self.unreadable += rejects
+
+
+def test_pictures_are_compared_once_whatever_is_asked_of_the_pairs(tmp_path):
+    """Other thresholds, strategies and rewards need no second look; a lost comparison is made again."""
+    rows = tables()
+    store = fill(tmp_path, rows)
+    first, stricter, others, lost = (Measured() for _ in range(4))
+    build(store, rows, SETTINGS.model_copy(update={"strategy": "edits"}), observer=first)
+    build(
+        store, rows, SETTINGS.model_copy(update={"strategy": "edits", "min_margin": 1}), observer=stricter
+    )
+    build(store, rows, observer=others)
+
+    assert (first.there, first.made) == ([(20, 0)], 20)
+    assert (stricter.there, stricter.made) == ([(20, 20)], 0)
+    assert (others.there, others.made) == ([(30, 20)], 10), "of pairs of seeds nothing was known"
+    before = tree(tmp_path, "dataset", "pairs")
+    for file in (tmp_path / "comparisons").iterdir():
+        file.unlink()
+    build(store, rows, SETTINGS.model_copy(update={"min_margin": 1}))
+    build(store, rows, observer=lost)
+    assert lost.made == 0
+    assert tree(tmp_path, "dataset", "pairs") == before
+
+
+def test_a_comparison_hangs_on_both_pictures_and_their_order(tmp_path):
+    """Side b is brought to the size of side a."""
+    rows = tables()
+    build(fill(tmp_path, rows), rows)
+    found = (
+        open_store(tmp_path).columns("comparisons", ["comparison_id", "a_sha256", "b_sha256"]).to_pylist()
+    )
+
+    assert len({row["comparison_id"] for row in found}) == len(found) == 30
+    for row in found:
+        key = content_key("comparison", 1, row["a_sha256"], row["b_sha256"])
+        assert row["comparison_id"] == key
+
+
+def test_a_picture_that_cannot_be_read_is_looked_at_by_every_build(tmp_path):
+    rows = tables()
+    broken = rows["edits"][0]
+    rows["edits"][0] = broken.model_copy(update={"image": ImageData(bytes=b"\x89PNG")})
+    store, first, second = fill(tmp_path, rows), Measured(), Measured()
+
+    report = build(store, rows, observer=first)
+    build(store, rows, SETTINGS.model_copy(update={"min_margin": 0.1}), observer=second)
+
+    assert report.dropped["corrupt_image"] == 1
+    assert (first.made, first.unreadable) == (29, 1)
+    assert (second.there, second.made, second.unreadable) == ([(30, 29)], 0, 1)
+
+
+def test_what_is_known_of_pictures_that_are_gone_is_pruned(tmp_path):
+    rows = tables()
+    store = fill(tmp_path, rows)
+    build(store, rows)
+    gone = rows["images"][0].sha256
+    hung = sum(
+        gone in (row["a_sha256"], row["b_sha256"])
+        for row in store.columns("comparisons", ["a_sha256", "b_sha256"]).to_pylist()
+    )
+    (part,) = store.parts("images")
+    store.replace("images", part, rows["images"][1:])
+
+    assert prune_comparisons(store) == hung == 2, "of the image: its edit and the other seed"
+    assert prune_comparisons(store) == 0
+    assert len(store.keys("comparisons")) == 30 - hung
+
+
+def test_pairs_fall_into_blocks_whose_pictures_fit_in_memory():
+    """Two pictures a pair, two bytes a pixel, 256 MB; by one more letter a block is a sixteenth."""
+    megapixel = 1_000_000.0
+    assert [block_digits(pairs, megapixel) for pairs in (0, 1, 64, 65, 1024, 1025)] == [0, 0, 0, 1, 1, 2]
+    assert block_digits(15_000, 64 * 64) == 0
+    assert block_digits(10**7, 1024 * 1024) == 5
+
+
+def test_a_dataset_of_many_blocks_has_the_rows_of_one_by_prompt(tmp_path, monkeypatch):
+    rows = tables(prompts=40)
+    build(fill(tmp_path / "one", rows), rows)
+    monkeypatch.setattr(dataset_sides, "BYTES_PER_BLOCK", 2 * 120 * 64 * 2 // 16)
+    build(fill(tmp_path / "many", rows, parts=5, seed=3), rows)
+    build(fill(tmp_path / "again", rows, parts=2, seed=4), rows)
+    one, many = (dataset_rows(tmp_path / name) for name in ("one", "many"))
+
+    def key(row):
+        said = json.loads(row["provenance"])
+        return said["prompt_id"][:1], said["pair_id"]
+
+    assert one != many
+    for split in ("train", "validation"):
+        files = sorted((tmp_path / "many" / "dataset" / "data").glob(f"{split}-*.parquet"))
+        keys = [key(row) for file in files for row in pq.read_table(file).to_pylist()]
+        assert keys == sorted(keys)
+    assert sorted(one, key=key) == sorted(many, key=key)
+    assert tree(tmp_path / "many", "dataset", "pairs") == tree(tmp_path / "again", "dataset", "pairs")
+
+
+def test_a_build_copies_no_picture_to_another_place(tmp_path, monkeypatch):
+    rows = tables()
+    store = fill(tmp_path, rows)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "no such folder"))
+
+    assert build(store, rows).accepted > 0

@@ -10,12 +10,12 @@ from PIL import Image
 
 from rpo_cli import build_pairs, open_line, plan, run_stage
 from rpo_cli.line.dataset.inputs import dataset_is_current
+from rpo_cli.line.dry_run import forecast
 from rpo_cli.line.report.build import _pictures, _stages
-from rpo_cli.line.run_plan import forecast
 from rpo_cli.line.show import story
 from rpo_cli.line.status import status
 from rpo_cli.line.work import base
-from rpo_cli.line.work.edit_floor import floor_keys, measured
+from rpo_cli.line.work.edit import edit_work, floor_keys, measured
 from rpo_cli.protocols import Refused
 from tests.observed import Notes
 
@@ -66,13 +66,13 @@ def critiqued(tmp_path_factory):
 def opened(critiqued, tmp_path, monkeypatch):
     """A call that opens a copy of that run with a stand-in as its editor."""
     path = Path(shutil.copytree(critiqued, tmp_path / "run"))
-    backend = base._backend
+    backend = base.build_backend
     stand = {}
 
     def either(kind, name, ref, **options):
         return stand["editor"] if kind == "editors" else backend(kind, name, ref, **options)
 
-    monkeypatch.setattr(base, "_backend", either)
+    monkeypatch.setattr(base, "build_backend", either)
 
     def make(editor=None, observer=None, **options):
         stand["editor"] = editor or Editor()
@@ -95,7 +95,7 @@ def edited(line):
 
 def test_sixteen_pictures_are_edited_under_an_empty_instruction_beside_the_edits(opened):
     line = opened()
-    asked = len(base.edit_work(line).tasks)
+    asked = len(edit_work(line).tasks)
     report = run_stage(line, "edit")
 
     rows = list(line.store.fetch("edits", floor_keys(line)))
@@ -109,7 +109,7 @@ def test_they_are_scored_paired_counted_and_reported_nowhere(opened):
     line = opened()
     found = through(line)
     floor = floor_keys(line)
-    edits = base.edit_work(line).keys
+    edits = edit_work(line).keys
 
     subjects = line.store.columns("rewards", ["subject_id"])["subject_id"].to_pylist()
     pairs = line.store.columns("pairs", ["a_id", "b_id"]).to_pylist()
@@ -211,7 +211,7 @@ def test_a_floor_that_grows_bit_by_bit_is_the_one_made_at_once(opened, tmp_path)
 
 def test_a_plan_of_the_stage_and_of_the_line_holds_them(opened):
     line = opened()
-    asked = len(base.edit_work(line).tasks)
+    asked = len(edit_work(line).tasks)
     (stage,) = plan(line, ["edit"])
     ahead = {item.stage: item for item in forecast(line, ["critique", "edit", "build-pairs"])}
 
@@ -224,7 +224,7 @@ def test_a_plan_of_the_stage_and_of_the_line_holds_them(opened):
 
 def test_no_picture_is_edited_for_nothing_where_nothing_is_to_be_edited(opened):
     line = opened(**{"pairs.edits": "counter", "edit.counter_edits": 0})
-    assert base.edit_work(line).tasks == []
+    assert edit_work(line).tasks == []
     assert floor_keys(line) == set()
 
 
@@ -262,5 +262,5 @@ def test_status_tells_how_many_edits_are_of_nothing(opened):
     found = {stage.stage: stage for stage in status(line.store.url).stages}
 
     assert found["edit"].floor == len(floor_keys(line)) == 16
-    assert found["edit"].present == 16 + len(base.edit_work(line).tasks)
+    assert found["edit"].present == 16 + len(edit_work(line).tasks)
     assert {stage.floor for name, stage in found.items() if name != "edit"} == {0}

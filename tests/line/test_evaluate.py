@@ -106,7 +106,7 @@ def test_scores_that_are_others_are_figured_anew(stand, monkeypatch):
         def score(self, prompts, images):
             return [math.nan] * len(prompts)
 
-    monkeypatch.setattr(base, "_backend", lambda *given, **options: Speechless())
+    monkeypatch.setattr(base, "build_backend", lambda *given, **options: Speechless())
 
     again = evaluate(stand.line(), seeds=1)
 
@@ -195,7 +195,7 @@ def test_pictures_that_are_all_rejected_end_the_evaluation(stand, monkeypatch):
         def generate(self, prompts, seeds):
             return [None] * len(prompts)
 
-    monkeypatch.setattr(base, "_backend", lambda *parts, **options: Black())
+    monkeypatch.setattr(base, "build_backend", lambda *parts, **options: Black())
     with pytest.raises(RpoError, match="none of"):
         evaluate(stand.line(), seeds=1)
 

@@ -9,9 +9,9 @@ from rpo_cli.backends.judge import PairJudge
 from rpo_cli.line.session import open_line
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.work import base
-from rpo_cli.line.work.base import live_images
+from rpo_cli.line.work.generate import live_images
 from rpo_cli.line.work.pairwise import judge_works
-from rpo_cli.protocols import Message, Reply, Task
+from rpo_cli.protocols import Message, Reply, Task, Weights
 from rpo_cli.stages.score import Finish, JudgeTask, Standing, step_judgements, wanted_judgements
 from tests.critic_server import MODEL, running
 
@@ -40,7 +40,7 @@ class Eye:
 def judge(monkeypatch):
     def make(**how):
         monkeypatch.setattr("rpo_cli.registry.load", lambda kind, name: lambda *a, **b: Eye(**how))
-        return PairJudge("m")
+        return PairJudge(Weights("m"))
 
     return make
 
@@ -137,10 +137,12 @@ class Painter:
 
 
 def test_a_run_is_judged_by_a_server_each_comparison_asked_once_in_both_orders(tmp_path, monkeypatch):
-    real = base._backend
+    real = base.build_backend
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(
-        base, "_backend", lambda kind, *a, **b: Painter() if kind == "generators" else real(kind, *a, **b)
+        base,
+        "build_backend",
+        lambda kind, *a, **b: Painter() if kind == "generators" else real(kind, *a, **b),
     )
     model = tmp_path / "model"
     model.mkdir()

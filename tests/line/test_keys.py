@@ -21,8 +21,10 @@ from rpo_cli.config import (
     Settings,
 )
 from rpo_cli.line.dataset.build import _settings_in_force
-from rpo_cli.line.work import base
-from rpo_cli.line.work.prompts import take_prompts
+from rpo_cli.line.steps import works
+from rpo_cli.line.work.critique import critique_work
+from rpo_cli.line.work.edit import edit_work
+from rpo_cli.line.work.generate import generate_work, take_prompts
 from rpo_cli.records import Critique, Edit, Image, ImageData
 from rpo_cli.stages import critique, edit, generate, opponents, score
 
@@ -172,11 +174,11 @@ def place(tmp_path_factory):
     (folder / "prompts.txt").write_text("a red circle\n")
     line = opened(folder)
     take_prompts(line)
-    (task,) = base.generate_work(line).tasks
-    line.store.commit("images", [picture_row(task)], group=base.generate_work(line).group)
-    (task,) = base.critique_work(line).tasks
+    (task,) = generate_work(line).tasks
+    line.store.commit("images", [picture_row(task)], group=generate_work(line).group)
+    (task,) = critique_work(line).tasks
     line.store.commit("critiques", [critique_row(task)])
-    task = base.edit_work(line).tasks[0]
+    task = edit_work(line).tasks[0]
     line.store.commit("edits", [edit_row(task)])
     return folder
 
@@ -241,7 +243,7 @@ def keys(line, stage, *, apart=False):
     # what an editor makes of an empty instruction hangs on no mode
     return {
         task.key
-        for made in base.works(line, stage)
+        for made in works(line, stage)
         for task in made.tasks
         if not (apart and getattr(task.payload, "purpose", None) == "floor")
     }

@@ -20,8 +20,8 @@ from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.line.dataset.contact_sheet import draw_contact_sheet
 from rpo_cli.line.session import Line
 from rpo_cli.line.show import story
-from rpo_cli.line.work.base import edit_work, generate_work, live_images
-from rpo_cli.line.work.prompts import take_prompts
+from rpo_cli.line.work.edit import edit_work
+from rpo_cli.line.work.generate import generate_work, live_images, take_prompts
 from rpo_cli.pictures import decode
 from rpo_cli.train import policy
 

@@ -9,8 +9,8 @@ from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.line.online import own_online_settings, plan_online
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.training import fine_tune, own_settings, plan, prepare, probe, suggest_beta
-from rpo_cli.line.work.prompts import parent_prompts
-from rpo_cli.stages.split import split_of
+from rpo_cli.line.work.generate import parent_prompts
+from rpo_cli.text import split_of
 
 ROUNDS = {"train.rounds": 2}
 

@@ -9,8 +9,9 @@ from rpo_cli import open_line
 from rpo_cli.cli.app import COMMANDS, call
 from rpo_cli.errors import MissingDependency, SettingsError, UsageError
 from rpo_cli.line.preflight import preflight
-from rpo_cli.line.work import base, model_checks, models
-from rpo_cli.line.work.prompts import take_prompts
+from rpo_cli.line.work import model_checks, models
+from rpo_cli.line.work.edit import edit_work
+from rpo_cli.line.work.generate import generate_work, take_prompts
 from rpo_cli.protocols import Silent
 
 # settings of the rows that the embedded models made before there were recipes, without their revision
@@ -60,7 +61,7 @@ def refused(line, step="edit"):
 def test_rows_of_the_embedded_models_keep_their_keys(tmp_path):
     line = opened(tmp_path / "run", {"prompts.limit": 2})
     take_prompts(line)
-    for made, key in ((base.generate_work(line), GENERATE_KEY), (base.edit_work(line), EDIT_KEY)):
+    for made, key in ((generate_work(line), GENERATE_KEY), (edit_work(line), EDIT_KEY)):
         assert made.settings.replace(made.models[0].revision, "M") == key
 
 
@@ -176,7 +177,7 @@ def test_a_licence_is_told_beside_all_else_that_is_wrong(tmp_path, folder):
     "command", ["generate", "critique", "edit", "build-pairs", "train", "run", "eval", "try", "push"]
 )
 def test_every_command_that_loads_or_shares_weights_takes_the_word(command):
-    assert "accept_license" in inspect.signature(COMMANDS[command]).parameters
+    assert "accept_license" in inspect.signature(COMMANDS[command].function()).parameters
 
 
 def test_build_pairs_and_train_ask_before_anything_loads(tmp_path, folder, capsys):

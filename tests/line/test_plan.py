@@ -12,12 +12,15 @@ from safetensors.numpy import save_file
 
 from rpo_cli import open_line, plan, run, run_stage
 from rpo_cli.errors import UsageError
+from rpo_cli.line.dry_run import forecast
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.preflight import NoModel
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.run import steps_of
-from rpo_cli.line.run_plan import AT_MOST, PACE, SUBJECTS, forecast, plan_run
-from rpo_cli.recipes.weights import WEIGHTS
+from rpo_cli.line.run_plan import PACE, plan_run
+from rpo_cli.line.work.edit import AT_MOST
+from rpo_cli.line.work.score import SUBJECTS
+from rpo_cli.recipes.weights import HUB_MODELS
 
 SMALL: dict[str, Any] = {
     "prompts.limit": 3,
@@ -117,7 +120,7 @@ def test_a_dry_run_of_a_shard_counts_the_shard(tmp_path: Path) -> None:
 
 
 def test_a_dry_run_counts_rejects_that_are_to_be_tried_again(tmp_path: Path) -> None:
-    from rpo_cli.line.work.base import generate_work
+    from rpo_cli.line.work.generate import generate_work
     from rpo_cli.records import Reject
 
     more = {"stage": "generate", "input_id": "", "detail": "", "settings": ""}
@@ -179,7 +182,7 @@ def test_a_fresh_plan_asks_nobody_and_writes_nothing(tmp_path: Path, prompts: st
     assert steps["generate"].seconds is None
     assert steps["generate"].time == f"unknown: rpo generate {tmp_path / 'run'} --probe K measures it"
     assert {model.ref: (model.here, model.bytes, model.license) for model in found.models} == {
-        ref: (False, WEIGHTS[ref].download, WEIGHTS[ref].license)
+        ref: (False, HUB_MODELS[ref].download, HUB_MODELS[ref].license)
         for ref in {model.ref for model in found.models}
     }
     assert found.training_memory == 5_640_000_000

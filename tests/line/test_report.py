@@ -12,7 +12,7 @@ from rpo_cli.errors import UsageError
 from rpo_cli.line.report.build import write_report
 from rpo_cli.line.session import open_line
 from rpo_cli.line.work.base import settings_group
-from rpo_cli.line.work.prompts import take_prompts
+from rpo_cli.line.work.generate import take_prompts
 from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.records import Critique, Edit, Flaw, Image, ImageData, Pair, Reject, content_key
 from rpo_cli.store import open_store

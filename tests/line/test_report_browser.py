@@ -13,7 +13,7 @@ from rpo_cli.records import Verdict, content_key
 from rpo_cli.store import open_store
 from tests.browsing import chromium, overflow, page_of, unloaded
 from tests.line.test_report import EVIL, make_run, rows_of
-from tests.report.test_labels import RESULTS as LABELS
+from tests.visuals.test_evaluated import RESULTS as LABELS
 
 LONG = f"{EVIL} {'averyverylongword' * 30}"
 HEADINGS = "Math.max(0, ...[...document.querySelectorAll('.pair h3')].map((head) => head.clientHeight))"

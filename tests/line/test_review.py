@@ -6,11 +6,12 @@ import pytest
 from PIL import Image as Pillow
 
 from rpo_cli.errors import RunLocked, UsageError
-from rpo_cli.line.review.agreement import _kappa, _label, standing_keys, summarise
+from rpo_cli.line.dataset.inputs import standing_keys
+from rpo_cli.line.review.agreement import _kappa, _label, summarise
 from rpo_cli.line.review.desk import open_desk
 from rpo_cli.line.review.queue import GAP, Blind, alike, queue
 from rpo_cli.pictures import decode
-from rpo_cli.stages.people import subject
+from rpo_cli.stages.verdicts import subject
 from tests.reviewed import make_run, pair_of, picture, verdicts
 
 ROWS = [pair_of(number)[2].model_dump() for number in range(60)]

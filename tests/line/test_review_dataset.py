@@ -4,7 +4,7 @@ import pytest
 
 from rpo_cli.config import PairSettings
 from rpo_cli.line.dataset.build import build_dataset
-from rpo_cli.line.review.agreement import standing_keys
+from rpo_cli.line.dataset.inputs import standing_keys
 from rpo_cli.protocols import Silent
 from rpo_cli.records import Pair, Verdict
 from tests.line.test_dataset import MODELS, SETTINGS, build, dataset_rows, fill, live_of, tables, tree

@@ -34,11 +34,10 @@ from rpo_cli.line.rounds.round import (
 )
 from rpo_cli.line.rounds.train import LORA_FILE, start_of
 from rpo_cli.line.training import fine_tune
-from rpo_cli.line.work.base import generate_work
-from rpo_cli.line.work.prompts import parent_prompts
+from rpo_cli.line.work.generate import generate_work, parent_prompts
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, ImageData, RewardScore
-from rpo_cli.stages.split import split_of
+from rpo_cli.text import split_of
 from rpo_cli.train.composition import composed
 from rpo_cli.train.data.pairs import TrainingPair
 
@@ -311,7 +310,7 @@ def test_numbers_of_a_round_by_hand(tmp_path: Path) -> None:
     line = opened(tmp_path, score__rewards=opened(tmp_path).settings.score.rewards[:1])
     write_prompts(line, parent_prompts(line)[:2])
     nested = open_round(line, 1, None)
-    from rpo_cli.line.work.prompts import take_prompts
+    from rpo_cli.line.work.generate import take_prompts
     from rpo_cli.line.work.score import score_works
 
     take_prompts(nested)

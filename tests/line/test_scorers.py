@@ -11,8 +11,8 @@ from rpo_cli.config import PairSettings
 from rpo_cli.errors import RpoError, SettingsError, UsageError
 from rpo_cli.line.dataset.build import _settings_in_force
 from rpo_cli.line.preflight import preflight
-from rpo_cli.line.work.base import reward_models
-from rpo_cli.line.work.critics import built_reward, reward_identity, reward_options
+from rpo_cli.line.work.critics import built_reward, reward_identity, reward_models, reward_options
+from rpo_cli.protocols import Weights
 from rpo_cli.recipes.rewards import SCORERS
 
 
@@ -117,7 +117,7 @@ def test_a_function_scores_and_its_files_content_is_its_identity(tmp_path, mine)
     line = open_line(tmp_path / "run", FUNCTION)
     found = reward_models(line)[-1]
     first, said = reward_identity(line, *found)
-    backend = built_reward(*found, revision=None, device="cpu", dtype="float32")
+    backend = built_reward(found[0], Weights(found[1]))
     backend.setup()
     mine.write_text(mine.read_text() + "# another version\n")
     second, other = reward_identity(open_line(tmp_path / "run2", FUNCTION), *found)
@@ -132,7 +132,7 @@ def test_a_function_that_paints_over_its_pictures_changes_no_other_rewards(mine)
     mine.write_text(
         "def paint(p, c):\n    [x.putpixel((0, 0), (255, 0, 0)) for x in c]\n    return [0.0] * len(c)\n"
     )
-    backend = built_reward("mine", "my_rewards_of_test:paint")
+    backend = built_reward("mine", Weights("my_rewards_of_test:paint"))
     backend.setup()
     given = Image.new("RGB", (8, 8), "blue")
 
@@ -143,12 +143,12 @@ def test_a_function_that_paints_over_its_pictures_changes_no_other_rewards(mine)
 
 def test_a_function_that_is_not_in_its_module_is_an_error_of_two_lines(mine):
     with pytest.raises(RpoError, match="cannot be imported"):
-        built_reward("mine", "my_rewards_of_test:none").setup()
+        built_reward("mine", Weights("my_rewards_of_test:none")).setup()
 
 
 @pytest.mark.parametrize(("name", "told"), [("few", "of shape"), ("words", "no numbers")])
 def test_a_function_that_gives_no_scores_is_an_error_of_two_lines(mine, name, told):
-    backend = built_reward("mine", f"my_rewards_of_test:{name}")
+    backend = built_reward("mine", Weights(f"my_rewards_of_test:{name}"))
     backend.setup()
     with pytest.raises(RpoError, match=told):
         backend.score(["a", "b"], [Image.new("RGB", (8, 8))] * 2)
@@ -171,7 +171,7 @@ RAISING = {
 def test_whatever_a_function_raises_is_told_in_two_lines(mine, kind):
     body, told = RAISING[kind]
     mine.write_text(f"def bad(prompts, pictures):\n    {body}\n")
-    backend = built_reward("mine", "my_rewards_of_test:bad")
+    backend = built_reward("mine", Weights("my_rewards_of_test:bad"))
     backend.setup()
     with pytest.raises(RpoError, match=told) as caught:
         backend.score(["a"], [Image.new("RGB", (8, 8))])
@@ -180,7 +180,7 @@ def test_whatever_a_function_raises_is_told_in_two_lines(mine, kind):
 
 def test_a_function_without_memory_is_asked_again_with_fewer_rows(mine):
     mine.write_text("def bad(prompts, pictures):\n    raise MemoryError\n")
-    backend = built_reward("mine", "my_rewards_of_test:bad")
+    backend = built_reward("mine", Weights("my_rewards_of_test:bad"))
     backend.setup()
     with pytest.raises(MemoryError):
         backend.score(["a"], [Image.new("RGB", (8, 8))])
@@ -190,7 +190,7 @@ def test_a_function_without_memory_is_asked_again_with_fewer_rows(mine):
 def test_a_module_that_cannot_be_run_is_told_in_two_lines(mine, body):
     mine.write_text(f"{body}\n")
     with pytest.raises(RpoError, match=r"cannot be imported: (SyntaxError|OSError|ZeroDivisionError)"):
-        built_reward("mine", "my_rewards_of_test:bad").setup()
+        built_reward("mine", Weights("my_rewards_of_test:bad")).setup()
 
 
 def test_a_run_directory_cannot_name_a_function(tmp_path, mine):

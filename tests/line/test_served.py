@@ -29,12 +29,12 @@ class Painter:
     def generate(self, prompts, seeds):
         return [Image.new("RGB", (16, 16), (s % 256, s // 256 % 256, 128)) for s in seeds]
 
-real = work._backend
+real = work.build_backend
 
 def stand_in(kind, *rest, **how):
     return Painter() if kind == "generators" else real(kind, *rest, **how)
 
-work._backend = stand_in
+work.build_backend = stand_in
 sys.argv = ["rpo", *sys.argv[1:]]
 app.main()
 """
@@ -46,10 +46,12 @@ class Rig:
     def __init__(self, folder, capsys, monkeypatch):
         self.run, self.folder, self.capsys, self.patch = folder / "run", folder, capsys, monkeypatch
         monkeypatch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
-        real = base._backend
+        real = base.build_backend
         paint = Painter()
         monkeypatch.setattr(
-            base, "_backend", lambda kind, *a, **b: paint if kind == "generators" else real(kind, *a, **b)
+            base,
+            "build_backend",
+            lambda kind, *a, **b: paint if kind == "generators" else real(kind, *a, **b),
         )
         model = folder / "model"
         model.mkdir()

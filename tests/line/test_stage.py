@@ -3,13 +3,18 @@
 import pytest
 
 from rpo_cli import build_pairs, open_line, run_stage
-from rpo_cli.errors import RunLocked, UsageError
+from rpo_cli.errors import RunLocked, StorageError, UsageError
+from rpo_cli.files import TEMPORARY
 from rpo_cli.line import training
 from rpo_cli.line.dry_run import probe
 from rpo_cli.line.rates import keep_rate, rates
 from rpo_cli.line.stage import _Committer
+from rpo_cli.line.status import compact
 from rpo_cli.line.work import base
-from rpo_cli.store import open_store
+from rpo_cli.line.work.generate import generate_work
+from rpo_cli.records import content_key
+from rpo_cli.store import Store, open_store
+from tests.observed import Notes
 
 
 @pytest.mark.parametrize(
@@ -52,14 +57,14 @@ def test_a_rate_of_two_full_rounds_is_recorded(stand):
 
 def test_a_round_of_a_server_is_all_its_requests_in_flight(stand, monkeypatch):
     """Whatever the batch size: requests are what is at work at a time."""
-    backend = base._backend
+    backend = base.build_backend
 
     def served(*arguments, **options):
         found = backend(*arguments, **options)
         found.lanes = 5
         return found
 
-    monkeypatch.setattr(base, "_backend", served)
+    monkeypatch.setattr(base, "build_backend", served)
 
     few = probe(stand.line(), "generate", 9)
     enough = probe(stand.line(), "generate", 10)
@@ -70,7 +75,7 @@ def test_a_round_of_a_server_is_all_its_requests_in_flight(stand, monkeypatch):
 
 def test_shards_of_a_stage_run_beside_each_other_and_make_every_row_once(stand):
     line = stand.line()
-    wanted = base.generate_work(line).keys
+    wanted = generate_work(line).keys
     store = open_store(stand.run)
 
     with store.lock("generate", (0, 2)):
@@ -82,6 +87,65 @@ def test_shards_of_a_stage_run_beside_each_other_and_make_every_row_once(stand):
     assert min(first.made, second.made) > 0
     assert len(after) == second.made
     assert store.keys("images") == wanted
+
+
+def small_parts(stand, monkeypatch, rows=2):
+    line = stand.line(**{"run.rows_per_part": rows, "generate.batch_size": rows})
+    notes = Notes()
+    monkeypatch.setattr(line, "observer", notes)
+    return line, notes
+
+
+def test_the_small_parts_of_a_stage_are_one_when_it_ends(stand, monkeypatch):
+    line, notes = small_parts(stand, monkeypatch)
+    run_stage(line, "generate", limit=8)
+    assert len(line.store.parts("images")) == 4, "few stay as they are"
+
+    run_stage(line, "generate")
+
+    assert len(line.store.parts("images")) == 1
+    assert line.store.keys("images") == generate_work(line).keys
+    assert not [text for text in notes.said if "part" in text]
+
+
+def test_a_shard_leaves_its_parts_to_be_joined_by_status(stand, monkeypatch):
+    """Other shards write beside it."""
+    line, _ = small_parts(stand, monkeypatch, rows=1)
+    made = run_stage(line, "generate", shard=(0, 2)).made
+
+    assert len(line.store.parts("images")) == made >= 8
+    assert compact(stand.run)["images"] == made
+
+
+def test_parts_of_others_in_the_same_table_stay_as_they_are(stand, monkeypatch):
+    """An import may write them now."""
+    line, _ = small_parts(stand, monkeypatch)
+    run_stage(line, "generate")
+    rows = list(line.store.fetch("images", line.store.keys("images")))
+    for row in rows[:9]:
+        line.store.commit("images", [row.model_copy(update={"image_id": content_key(row.key)})], group="b")
+    draft = line.store.path("images", "b", f"{TEMPORARY}now")
+    draft.touch()
+
+    run_stage(line, "generate")
+
+    assert len([part for part in line.store.parts("images") if part.group == "b"]) == 9
+    assert draft.exists()
+
+
+def test_parts_that_cannot_be_joined_are_said_and_the_rows_stay(stand, monkeypatch):
+    line, notes = small_parts(stand, monkeypatch)
+
+    def full(self, table, **options):
+        raise StorageError("images/x: the disk is full", "free some space")
+
+    monkeypatch.setattr(Store, "compact", full)
+    report = run_stage(line, "generate")
+
+    assert report.made == 24
+    assert [text for text in notes.said if "part" in text] == [
+        "images: small parts are left as they are: images/x: the disk is full"
+    ]
 
 
 def test_a_whole_stage_waits_for_no_shard_of_it(stand):
@@ -133,8 +197,8 @@ class Black:
 
 
 def test_what_was_rejected_is_done_until_it_is_asked_for_again(stand, monkeypatch):
-    painter = base._backend
-    monkeypatch.setattr(base, "_backend", lambda *given, **options: Black())
+    painter = base.build_backend
+    monkeypatch.setattr(base, "build_backend", lambda *given, **options: Black())
     monkeypatch.setattr(Black, "calls", 0)
     first = run_stage(stand.line(), "generate")
     calls = Black.calls
@@ -143,13 +207,13 @@ def test_what_was_rejected_is_done_until_it_is_asked_for_again(stand, monkeypatc
 
     assert (first.made, first.rejects) == (0, {"black_image": 24})
     assert (again.made, again.rejects, Black.calls) == (0, {"black_image": 24}, calls)
-    monkeypatch.setattr(base, "_backend", painter)
+    monkeypatch.setattr(base, "build_backend", painter)
     mended = run_stage(stand.line(), "generate", retry_rejects=True)
     assert (mended.made, mended.rejects) == (24, {})
 
 
 def test_rows_that_were_made_before_a_failure_are_kept(stand, monkeypatch):
-    painter = base._backend
+    painter = base.build_backend
 
     def backend(*given, **options):
         found = painter(*given, **options)
@@ -164,12 +228,12 @@ def test_rows_that_were_made_before_a_failure_are_kept(stand, monkeypatch):
         found.generate = generate
         return found
 
-    monkeypatch.setattr(base, "_backend", backend)
+    monkeypatch.setattr(base, "build_backend", backend)
     with pytest.raises(ZeroDivisionError):
         run_stage(stand.line(**{"generate.batch_size": 4}), "generate")
 
     assert len(open_store(stand.run).keys("images")) == 4
-    monkeypatch.setattr(base, "_backend", painter)
+    monkeypatch.setattr(base, "build_backend", painter)
     rest = run_stage(stand.line(), "generate")
     assert (rest.present, rest.made) == (4, 20)
 

@@ -10,9 +10,11 @@ import pytest
 
 from rpo_cli.errors import MissingDependency, RpoError, RunLocked, UsageError
 from rpo_cli.line import child
+from rpo_cli.line.sweep import checks
+from rpo_cli.line.sweep import trainings as sweep_trainings
 from rpo_cli.line.sweep.run import plan_sweep, sweep
 from rpo_cli.line.sweep.trainings import curves_of
-from rpo_cli.line.sweep.variants import Request, checks, number, remember, request_of, trainings, variants
+from rpo_cli.line.sweep.variants import Request, number, remember, request_of, trainings, variants
 
 METHODS = {"methods": ("dpo", "sft"), "seeds": 2, "images_per_prompt": 2}
 
@@ -36,8 +38,8 @@ def started(stand, monkeypatch):
     def made(line, told, training):
         return line.store.files.exists(f"train/{training.name}/done.json")
 
-    monkeypatch.setattr(trainings, "run_command", run)
-    monkeypatch.setattr(trainings, "is_made", made)
+    monkeypatch.setattr(sweep_trainings, "run_command", run)
+    monkeypatch.setattr(sweep_trainings, "is_finished", made)
     monkeypatch.setattr(checks, "training_rows", lambda folder: 1)
     return seen
 
@@ -239,14 +241,14 @@ def test_seeds_begin_with_the_one_that_is_set(stand, started):
 
 
 def test_a_training_that_fails_is_named_with_its_log_and_the_others_stay(stand, started, monkeypatch):
-    run = trainings.run_command
+    run = sweep_trainings.run_command
 
     def fail(words, log, watch):
         if "first-sft-s0" in words:
             raise MissingDependency("torch is not installed", f"its output: {log}")
         run(words, log, watch)
 
-    monkeypatch.setattr(trainings, "run_command", fail)
+    monkeypatch.setattr(sweep_trainings, "run_command", fail)
 
     with pytest.raises(MissingDependency, match="training 'first-sft-s0': torch") as told:
         sweep(stand.line(), "first", METHODS)
@@ -289,7 +291,7 @@ def test_a_run_without_pairs_is_told_what_to_do(stand):
 
 
 def test_a_training_that_another_process_is_at_is_waited_for_and_then_told(stand, started, monkeypatch):
-    monkeypatch.setattr(trainings, "WAIT", 0.3)
+    monkeypatch.setattr(sweep_trainings, "WAIT", 0.3)
     line = stand.line()
 
     with line.store.lock("train-first-dpo-s0"), pytest.raises(RunLocked):

@@ -14,6 +14,7 @@ import pytest
 from rpo_cli import open_line, run_stage
 from rpo_cli.backends.rewards import VqaScore
 from rpo_cli.errors import UsageError
+from rpo_cli.protocols import Weights
 from rpo_cli.shapes.preset import MODELS
 
 pytestmark = pytest.mark.slow
@@ -103,6 +104,8 @@ def test_a_run_says_the_same_behind_it_as_in_this_process(url, tmp_path):
 
 
 def test_a_score_from_probabilities_that_it_never_tells_is_refused_before_a_row_is_asked(url):
-    reward = VqaScore(CRITIC, backend="openai", server={"urls": (url,), "in_flight": 1, "tries": 2})
+    reward = VqaScore(
+        Weights(CRITIC), backend="openai", server={"urls": (url,), "in_flight": 1, "tries": 2}
+    )
     with pytest.raises(UsageError, match="does not say how likely tokens are"):
         reward.setup()

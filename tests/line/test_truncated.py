@@ -5,8 +5,7 @@ import json
 import pytest
 
 from rpo_cli import open_line, run_stage
-from rpo_cli.line.work import base
-from rpo_cli.line.work.prompts import take_prompts
+from rpo_cli.line.work.generate import generate_work, live_images, take_prompts
 from rpo_cli.stages import edit
 from tests.observed import Notes
 
@@ -43,7 +42,7 @@ def test_a_long_prompt_is_said_each_time_and_stands_on_its_rows(opened):
     run_stage(opened(again), "generate")
 
     assert first.said.count(NOTE) == again.said.count(NOTE) == 1
-    rows = opened().store.fetch("images", base.generate_work(opened()).keys)
+    rows = opened().store.fetch("images", generate_work(opened()).keys)
     assert {(row.prompt, json.dumps(row.truncated)) for row in rows} == {
         (SHORT, "null"),
         (LONG, '{"tokenizer": 10.0}'),
@@ -56,7 +55,7 @@ def test_prompts_that_are_no_longer_wanted_are_not_counted(opened):
     run_stage(opened(said, **{"prompts.limit": 1}), "generate")
     line = opened(**{"prompts.limit": 1})
     take_prompts(line)
-    left = {task.payload.prompt for task in base.generate_work(line).tasks}
+    left = {task.payload.prompt for task in generate_work(line).tasks}
     assert len(left) == 1
     assert any("1 of 1 prompts" in text for text in said.said) == (left == {LONG})
 
@@ -65,11 +64,11 @@ def test_a_long_instruction_is_said_at_edit(opened, monkeypatch):
     line = opened()
     run_stage(line, "generate")
     run_stage(line, "critique")
-    given = base.live_images(line)[0]
+    given = live_images(line)[0]
     asked = edit.Critiqued(
         "c", given["image_id"], given["sha256"], given["prompt_id"], given["prompt"], (LONG, "make it red")
     )
-    monkeypatch.setattr(base, "critiqued", lambda line: [asked])
+    monkeypatch.setattr("rpo_cli.line.work.edit.critiqued", lambda line: [asked])
     said = Notes()
     run_stage(opened(said, **{"edit.mode": "each"}), "edit")
 

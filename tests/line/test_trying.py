@@ -139,18 +139,18 @@ def test_a_training_made_anew_under_its_name_is_drawn_anew(stand):
 
 def test_a_kill_leaves_no_picture_file_and_the_rest_is_drawn_then(stand, monkeypatch):
     stand.train("one")
-    backend, killed = base._backend, KeyboardInterrupt
+    backend, killed = base.build_backend, KeyboardInterrupt
 
     def dying(kind, name, ref, **options):
         if options.get("lora"):
             raise killed
         return backend(kind, name, ref, **options)
 
-    monkeypatch.setattr(base, "_backend", dying)
+    monkeypatch.setattr(base, "build_backend", dying)
     with pytest.raises(killed):
         try_models(stand.line(), ["a red circle"])
     assert list((stand.run / "try").glob("*.png")) == []
-    monkeypatch.setattr(base, "_backend", backend)
+    monkeypatch.setattr(base, "build_backend", backend)
     stand.built.clear()
 
     found = try_models(stand.line(), ["a red circle"])
@@ -196,7 +196,7 @@ def test_a_file_of_ones_own_is_written_there_and_only_when_it_is_another(stand, 
 
 def test_a_rejected_picture_is_a_blank_and_counted(stand, monkeypatch):
     stand.train("one")
-    backend = base._backend
+    backend = base.build_backend
 
     class Black:
         def setup(self): ...
@@ -207,14 +207,14 @@ def test_a_rejected_picture_is_a_blank_and_counted(stand, monkeypatch):
     def censored(kind, name, ref, **options):
         return Black() if options.get("lora") else backend(kind, name, ref, **options)
 
-    monkeypatch.setattr(base, "_backend", censored)
+    monkeypatch.setattr(base, "build_backend", censored)
     found = try_models(stand.line(), ["a red circle"])
 
     assert found.rejected == {"base": {}, "one": {"black_image": 1}}
     page = decode(Path(found.path).read_bytes())
     assert grey_at(page, 0, 96) in (20, 71)
     assert try_models(stand.line(), ["a red circle"]).rejected == found.rejected
-    monkeypatch.setattr(base, "_backend", lambda *parts, **options: Black())
+    monkeypatch.setattr(base, "build_backend", lambda *parts, **options: Black())
     with pytest.raises(RpoError, match="no picture was accepted"):
         try_models(stand.line(), ["a star"])
 

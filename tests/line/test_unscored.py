@@ -50,7 +50,7 @@ def scored(stand, monkeypatch):
     def backend(kind, name, ref, **options):
         return scorers[name] if kind == "rewards" else Painter()
 
-    monkeypatch.setattr(base, "_backend", backend)
+    monkeypatch.setattr(base, "build_backend", backend)
 
     def opened(observer=None, **found):
         scorers.update(found)

@@ -9,7 +9,7 @@ from rpo_cli import open_line
 from rpo_cli.errors import UsageError
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.upgrade import upgrade
-from rpo_cli.line.work import base
+from rpo_cli.line.work.generate import generate_work
 from rpo_cli.records import FORMAT_VERSION, Image, ImageData, Pair, content_key
 from rpo_cli.stages import opponents
 from rpo_cli.store import open_store
@@ -211,7 +211,7 @@ def test_what_a_run_of_before_wants_is_what_it_has(stand):
     of_before(stand.run)
     shutil.copytree(stand.run, stand.run.with_name("copy"))
     upgrade(stand.run)
-    wants = [base.generate_work(open_line(path)).keys for path in (stand.run, stand.run.with_name("copy"))]
+    wants = [generate_work(open_line(path)).keys for path in (stand.run, stand.run.with_name("copy"))]
     assert wants[0] == wants[1] == open_store(stand.run).keys("images")
 
 

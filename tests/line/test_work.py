@@ -10,17 +10,20 @@ from rpo_cli.errors import UsageError
 from rpo_cli.line.imports.sources import imported_feedback
 from rpo_cli.line.merge import merge
 from rpo_cli.line.preflight import preflight
+from rpo_cli.line.stage import hydrate
 from rpo_cli.line.status import status
+from rpo_cli.line.steps import works
 from rpo_cli.line.work import base
 from rpo_cli.line.work.base import reject_reasons
-from rpo_cli.line.work.counter_edits import check_counter_edits, counter_notes
-from rpo_cli.line.work.pictures import hydrate
-from rpo_cli.line.work.prompts import take_prompts
+from rpo_cli.line.work.critique import critique_work
+from rpo_cli.line.work.edit import check_counter_edits, counter_notes, edit_work
+from rpo_cli.line.work.generate import generate_work, take_prompts
+from rpo_cli.line.work.score import score_works
 from rpo_cli.pictures import encode_png
 from rpo_cli.protocols import Task
 from rpo_cli.records import Critique, Edit, Image, ImageData, Reject, content_key
 from rpo_cli.schema import encode, to_table
-from rpo_cli.stages import edit
+from rpo_cli.stages import edit, generate
 from rpo_cli.store import open_store
 from tests.reviewed import pair_of
 
@@ -70,26 +73,26 @@ def opened(path, options):
 def test_what_is_wanted_is_computed_once_for_the_tables_as_they_are(tmp_path, options, monkeypatch):
     line = opened(tmp_path / "run", options)
     counted = []
-    original = base.generate.wanted
+    original = generate.wanted
 
     def spy(*args, **kwargs):
         counted.append(1)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(base.generate, "wanted", spy)
+    monkeypatch.setattr(generate, "wanted", spy)
 
     for name in ("generate", "critique", "edit", "score", "generate"):
-        base.works(line, name)
+        works(line, name)
 
     assert len(counted) == 1
 
 
 def test_scores_of_another_question_are_wanted_again(tmp_path, options, monkeypatch):
     rewards = (f"vqascore={options['critique.critic']}", *options["score.rewards"])
-    asking, plain = base.score_works(opened(tmp_path / "run", options | {"score.rewards": rewards}))
+    asking, plain = score_works(opened(tmp_path / "run", options | {"score.rewards": rewards}))
     monkeypatch.setitem(base.registry.reward_templates, "vqascore", "critique/rpo/critique")
 
-    changed, same = base.score_works(opened(tmp_path / "run", {}))
+    changed, same = score_works(opened(tmp_path / "run", {}))
 
     assert changed.settings != asking.settings
     assert same.settings == plain.settings
@@ -98,14 +101,14 @@ def test_scores_of_another_question_are_wanted_again(tmp_path, options, monkeypa
 def criticised(path, options, instructions=("make it red", "add a dog", "dim the light")):
     """A run with a critique of every picture; each prompt asks for one of the instructions."""
     line = opened(path, options)
-    images = base.generate_work(line)
+    images = generate_work(line)
     line.store.commit("images", [image(task) for task in images.tasks], group=images.group)
     criticise(line, instructions)
     return line
 
 
 def criticise(line, instructions, only=slice(None)):
-    critiques = base.critique_work(line)
+    critiques = critique_work(line)
     prompts = sorted({task.payload.prompt for task in critiques.tasks})
     said = dict(zip(prompts, instructions, strict=True))
     rows = [critique(task, said[task.payload.prompt], critiques.settings) for task in critiques.tasks[only]]
@@ -140,7 +143,7 @@ def edited(task, settings) -> Edit:
 def test_rows_of_other_settings_reach_no_later_stage(tmp_path, options):
     """Pictures and edits of other steps and critiques of other lengths stay in their tables."""
     line = criticised(tmp_path / "run", options)
-    found = base.edit_work(line)
+    found = edit_work(line)
     line.store.commit("edits", [edited(task, found.settings) for task in found.tasks], group=found.group)
     assert wanted_after(tmp_path / "run") == (6, 6, 12)
 
@@ -152,20 +155,20 @@ def test_rows_of_other_settings_reach_no_later_stage(tmp_path, options):
 def wanted_after(path, **settings):
     """How many critiques, edits and scores are wanted of what is there."""
     line = open_line(path, settings)
-    (scores,) = base.score_works(line)
-    return len(base.critique_work(line).tasks), len(base.edit_work(line).tasks), len(scores.tasks)
+    (scores,) = score_works(line)
+    return len(critique_work(line).tasks), len(edit_work(line).tasks), len(scores.tasks)
 
 
 def test_critiques_by_another_template_are_wanted_again(tmp_path, options):
     line = opened(tmp_path / "run", options)
-    images = base.generate_work(line)
+    images = generate_work(line)
     line.store.commit("images", [image(task) for task in images.tasks], group=images.group)
-    before = base.critique_work(line)
+    before = critique_work(line)
     file = tmp_path / "run" / "templates" / "critique" / "general" / "instructions.txt"
     file.parent.mkdir(parents=True)
     file.write_text("What would you change? At most $max_instructions edits of $max_words words.")
 
-    after = base.critique_work(open_line(tmp_path / "run", {}))
+    after = critique_work(open_line(tmp_path / "run", {}))
 
     assert len(before.keys) == len(after.keys) == 6
     assert not before.keys & after.keys
@@ -175,16 +178,16 @@ def test_critiques_by_another_template_are_wanted_again(tmp_path, options):
 def edits(path, **settings):
     """Keys of the wanted edits by purpose, and their group."""
     line = open_line(path, settings)
-    found = base.edit_work(line)
+    found = edit_work(line)
     answers = {task.key for task in found.tasks if task.payload.purpose == "answer"}
     return answers, found.keys - answers, found.group
 
 
 def test_of_several_people_who_spoke_of_one_picture_the_first_by_key_counts(tmp_path, options):
     line = opened(tmp_path / "run", options)
-    images = base.generate_work(line)
+    images = generate_work(line)
     line.store.commit("images", [image(task) for task in images.tasks], group=images.group)
-    task = base.critique_work(line).tasks[0]
+    task = critique_work(line).tasks[0]
     said = [critique(task, "", "{}").model_copy(update={"critique_id": key, "text": key}) for key in "bac"]
     line.store.commit("critiques", said[:1], group="import-1")
     line.store.commit("critiques", said[1:], group="import-2")
@@ -196,12 +199,12 @@ def test_of_several_people_who_spoke_of_one_picture_the_first_by_key_counts(tmp_
 
 def test_a_picture_that_does_not_decode_is_a_reject_of_its_tasks_and_of_no_others(tmp_path, options):
     line = opened(tmp_path / "run", options)
-    images = base.generate_work(line)
+    images = generate_work(line)
     rows = [image(task) for task in images.tasks]
     whole = encode_png(Picture.new("RGB", (8, 8), "red"))
     rows[0] = rows[0].model_copy(update={"image": ImageData(bytes=whole)})
     line.store.commit("images", rows, group=images.group)
-    (scores,) = base.score_works(line)
+    (scores,) = score_works(line)
 
     found = list(hydrate(line, scores, scores.tasks))
 
@@ -230,7 +233,7 @@ def test_counter_edits_come_beside_the_answers_and_change_none_of_them(tmp_path,
 
 def test_edits_of_a_table_without_the_column_are_answers(tmp_path, options):
     line = criticised(tmp_path / "run", options)
-    found = base.edit_work(line)
+    found = edit_work(line)
     task = found.tasks[0]
     row = edit.Finish("{}", "{}")([task], [Picture.new("RGB", (8, 8), "red")], 1)[0]
     table = to_table(Edit, [row]).drop_columns(["purpose"])
@@ -247,7 +250,7 @@ def test_edits_of_a_table_without_the_column_are_answers(tmp_path, options):
 
 def test_counter_edits_that_cannot_be_drawn_are_told_and_so_are_missing_critiques(tmp_path, options):
     line = opened(tmp_path / "run", options | {"edit.counter_edits": 2})
-    images = base.generate_work(line)
+    images = generate_work(line)
     line.store.commit("images", [image(task) for task in images.tasks], group=images.group)
     criticise(line, ["make it red", "", ""], only=slice(4))
 
@@ -270,28 +273,28 @@ def test_pairs_of_counter_edits_alone_need_some(tmp_path, options):
 
 def test_rows_of_another_process_are_wanted_downstream_at_once(tmp_path, options):
     line = opened(tmp_path / "run", options)
-    assert base.critique_work(line).tasks == []
-    images = base.generate_work(line)
+    assert critique_work(line).tasks == []
+    images = generate_work(line)
 
     other = open_store(tmp_path / "run")
     other.commit("images", [image(task) for task in images.tasks[:2]], group=images.group)
-    assert len(base.critique_work(line).tasks) == 2
+    assert len(critique_work(line).tasks) == 2
     other.commit("images", [image(task) for task in images.tasks[2:5]], group=images.group)
-    assert len(base.critique_work(line).tasks) == 5
-    assert len(base.score_works(line)[0].tasks) == 5
+    assert len(critique_work(line).tasks) == 5
+    assert len(score_works(line)[0].tasks) == 5
 
 
 def test_other_prompts_of_the_same_line_are_seen(tmp_path, options):
     line = opened(tmp_path / "run", options)
-    before = base.generate_work(line).keys
+    before = generate_work(line).keys
     (tmp_path / "prompts.txt").write_text("one\ntwo\n")
     take_prompts(line)
 
     assert len(before) == 6
-    assert base.generate_work(line).keys < before
+    assert generate_work(line).keys < before
     (tmp_path / "prompts.txt").write_text("one\ntwo\nthree\n")
     take_prompts(line)  # the parts are those of the beginning, yet the prompts are not those of before
-    assert base.generate_work(line).keys == before
+    assert generate_work(line).keys == before
 
 
 def test_a_model_of_the_hub_is_loaded_at_the_commit_that_its_rows_name(tmp_path, options, monkeypatch):
@@ -307,7 +310,7 @@ def test_a_model_of_the_hub_is_loaded_at_the_commit_that_its_rows_name(tmp_path,
         built.append((model, given["revision"]))
 
     monkeypatch.setattr(base.registry, "load", lambda kind, name: backend)
-    for stage in (base.generate_work(line), base.edit_work(line), *base.score_works(line)):
+    for stage in (generate_work(line), edit_work(line), *score_works(line)):
         stage.stage("cpu", "{}").build()
 
     folder = options["edit.editor"]
@@ -316,7 +319,7 @@ def test_a_model_of_the_hub_is_loaded_at_the_commit_that_its_rows_name(tmp_path,
 
 def test_a_reject_counts_until_its_row_is_there(tmp_path, options):
     line = opened(tmp_path / "run", options)
-    images = base.generate_work(line)
+    images = generate_work(line)
     first, second, *_ = images.tasks
     line.store.commit(
         "rejects",
@@ -335,7 +338,7 @@ def test_a_run_on_an_object_store_tells_what_is_wanted(options):
     """Its row stages need no local directory; templates of its own would."""
     url = "memory://bucket/wanted"
     line = opened(url, options)
-    images = base.generate_work(line)
+    images = generate_work(line)
     line.store.commit("images", [image(task) for task in images.tasks[:4]], group=images.group)
 
     found = {stage.stage: (stage.wanted, stage.present, stage.problem) for stage in status(url).stages}
@@ -347,7 +350,7 @@ def test_a_run_on_an_object_store_tells_what_is_wanted(options):
     }
     line.store.files.write("templates/critique/mine/critique.txt", b"look")
     with pytest.raises(UsageError, match="local run directory"):
-        base.works(open_line(url), "critique")
+        works(open_line(url), "critique")
 
 
 def test_status_names_the_dataset_and_the_trainings(tmp_path, options):
@@ -368,7 +371,7 @@ def test_status_names_the_dataset_and_the_trainings(tmp_path, options):
 def made(path, options, share=slice(None)):
     """A run on another machine that has made its share of the pictures."""
     line = opened(path, options)
-    images = base.generate_work(line)
+    images = generate_work(line)
     line.record(groups={"generate": images.group})
     line.store.commit("images", [image(task) for task in images.tasks[share]], group=images.group)
     return path
@@ -387,7 +390,7 @@ def test_merge_joins_shards_into_a_new_run_and_is_called_again_without_harm(tmp_
     copied = merge(tmp_path / "joined", sources)
 
     line = open_line(tmp_path / "joined", {})
-    assert line.store.keys("images") == base.generate_work(line).keys
+    assert line.store.keys("images") == generate_work(line).keys
     assert copied["images"] == len(line.store.parts("images"))
     assert (tmp_path / "joined" / "rpo.toml").read_text() == "[run]\nthreads = 3\n"
     assert (tmp_path / "joined" / "templates" / "critique" / "mine.txt").read_text() == "look"

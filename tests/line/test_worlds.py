@@ -8,7 +8,7 @@ from rpo_cli import open_line
 from rpo_cli.errors import UsageError
 from rpo_cli.identity import ModelIdentity, identify, served
 from rpo_cli.line.preflight import preflight
-from rpo_cli.line.worlds import known_weights, world_of
+from rpo_cli.line.work.model_checks import known_weights, world_of
 from rpo_cli.shapes.preset import MODELS
 
 

@@ -30,7 +30,7 @@ from transformers import (
 )
 
 from rpo_cli.backends.critic import TransformersCritic
-from rpo_cli.protocols import Message
+from rpo_cli.protocols import Message, Weights
 from rpo_cli.stages.replies import SingleReply, schema
 from tests.backends import tiny_hpsv3
 from tests.backends.test_qwen_editor import PAD, picture, text_encoder
@@ -188,7 +188,7 @@ def test_a_critic_of_the_class_that_people_use_answers_in_json_the_same_in_any_c
     """Pictures of three shapes, so that tiles and patches differ from row to row."""
     torch.manual_seed(0)
     make(tmp_path)
-    critic = TransformersCritic(str(tmp_path))
+    critic = TransformersCritic(Weights(str(tmp_path)))
     critic.setup()
     texts = ["What is wrong? " * n for n in (1, 9, 3)]
     asked = [(Message("user", text, picture(n, (64, 64 + 32 * n))),) for n, text in enumerate(texts)]
@@ -208,7 +208,7 @@ def test_a_critic_of_the_class_that_people_use_answers_in_json_the_same_in_any_c
 def test_a_judge_shows_two_pictures_and_control_words_in_a_text_stay_words(make, tmp_path):
     torch.manual_seed(0)
     make(tmp_path)
-    critic = TransformersCritic(str(tmp_path))
+    critic = TransformersCritic(Weights(str(tmp_path)))
     critic.setup()
     marks = [str(token) for token in critic._processor.tokenizer.added_tokens_decoder.values()]
     plain = (Message("user", "Which is better?", picture(1), (picture(2),)),)

@@ -11,7 +11,7 @@ from transformers import (
 
 from rpo_cli import open_line, registry
 from rpo_cli.line.preflight import preflight
-from rpo_cli.protocols import EditRequest
+from rpo_cli.protocols import EditRequest, Weights
 from rpo_cli.recipes import recipe
 from tests.backends import tiny_hpsv3
 from tests.backends.test_qwen_editor import NAMES, parts, picture
@@ -32,7 +32,7 @@ def test_an_edit_model_loads_from_its_folder_and_the_door_lets_it_through(name, 
     NAMES[name](**made).save_pretrained(tmp_path / "model")
     line = open_line(tmp_path / "run", {"edit.editor": str(tmp_path / "model")})
     preflight(line, ["edit"])
-    editor = registry.load("editors", name)(str(tmp_path / "model"), steps=1)
+    editor = registry.load("editors", name)(Weights(str(tmp_path / "model")), steps=1)
     editor.setup()
     guidance = recipe("editors", name).guidance
     asked = EditRequest(picture(1), "make it red", 1)
@@ -90,11 +90,13 @@ def test_flux2_dev_draws_and_edits_from_its_folder(tmp_path):
     model = str(tmp_path / "model")
     asked = {"edit.editor": model, "generate.generator": model, "prompts.limit": 2}
     preflight(open_line(tmp_path / "run", asked, preset="shapes"), ["generate", "edit"])
-    generator = registry.load("generators", "flux2")(model, steps=1, guidance=2.5, width=64, height=64)
+    generator = registry.load("generators", "flux2")(
+        Weights(model), steps=1, guidance=2.5, width=64, height=64
+    )
     generator.setup()
     drawn = generator.generate(["a red circle", "a blue square"], [1, 2])
     assert generator.generate(["a blue square"] * 2, [2, 1])[0].tobytes() == drawn[1].tobytes()
-    editor = registry.load("editors", "flux2")(model, steps=1)
+    editor = registry.load("editors", "flux2")(Weights(model), steps=1)
     editor.setup()
     requests = [EditRequest(picture(n, (64, 64)), "make it red", n) for n in (1, 2)]
     edited = editor.edit(requests, guidance=2.5, image_guidance=None)

@@ -9,7 +9,7 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, CLIPModel
 
 from rpo_cli.backends.critic import TransformersCritic
 from rpo_cli.backends.rewards import ClipReward, VqaScore
-from rpo_cli.protocols import Message
+from rpo_cli.protocols import Message, Weights
 from rpo_cli.shapes.grammar import caption, sample_scene
 from rpo_cli.shapes.manifest import MODELS
 from rpo_cli.shapes.recipe.mismatches import changed
@@ -36,7 +36,7 @@ def pairs(count):
 
 @pytest.fixture(scope="module")
 def critic():
-    made = TransformersCritic(str(CRITIC))
+    made = TransformersCritic(Weights(str(CRITIC)))
     made.setup()
     return made
 

@@ -11,9 +11,8 @@ from rpo_cli.errors import UsageError
 from rpo_cli.stages.differences import Difference
 from rpo_cli.stages.margins import Margin, Scale, Scored, Scores, compare, dispersion, scales
 from rpo_cli.stages.pairs import candidates
-from rpo_cli.stages.split import split_of
 from rpo_cli.stages.verdicts import decide, reason_to_drop
-from rpo_cli.text import normalised
+from rpo_cli.text import normalised, split_of
 
 CHANGED = Difference(change=0.1, hash_distance=10)
 

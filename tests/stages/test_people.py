@@ -8,8 +8,7 @@ from rpo_cli.config import PairSettings
 from rpo_cli.stages.candidates import Candidate, Picture
 from rpo_cli.stages.differences import Difference
 from rpo_cli.stages.margins import Margin
-from rpo_cli.stages.people import consensus, opinion_on, standing
-from rpo_cli.stages.verdicts import decide
+from rpo_cli.stages.verdicts import consensus, decide, opinion_on, standing
 
 
 def entry(choice, reviewer="ann", number=0, *, repeat=False, a="x", b="y"):

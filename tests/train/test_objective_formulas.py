@@ -1,6 +1,7 @@
 """The formula that `rpo list objectives NAME` prints is what the code computes."""
 
 import math
+import re
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from rpo_cli.train.objectives.components import MAPO_STEEPNESS
 from rpo_cli.train.objectives.objective import Errors, Known
 from rpo_cli.train.online.losses import losses as online_losses
 from tests.closeness import assert_close
+from tests.docs.pages import ROOT
 
 # said in words: sums over groups, lists or steps
 IN_WORDS = {"relative", "plackett-luce", "rank-dpo", "ppod-online"}
@@ -114,6 +116,42 @@ def test_a_formula_on_steps_computes_the_loss(name, log_ratios):
     penalty = beta * KL if objective.penalty == "step KL" else 0.0
     found = online_losses(objective, ratio, torch.tensor([[ADVANTAGE]]), beta) + penalty
     assert_close(found, torch.tensor([[said]]))
+
+
+PLACES = {f"rpo_cli/train/objectives/{name}.py" for name in ("presets", "grouped", "online")}
+CODE = {
+    f"rpo_cli/train/objectives/{name}.py" for name in ("components", "objective")
+}  # what they are made of
+EXAMPLE = {"rpo_cli/docs/extending.md"}  # an objective that is no preset
+# winner and loser of one letter with a sign between them, or the logarithm of a sigmoid
+REPEATED = re.compile(r"\b([a-zω])_w\b[^\n,]*[-−+*·/][^\n]*\b\1_l\b|log ?\(?(σ|sigma)\b")
+
+
+def shipped():
+    """Every text that an install has, and the README."""
+    for pattern in ("rpo_cli/**/*.py", "rpo_cli/**/*.md", "prompts/**/*.txt", "README.md"):
+        yield from sorted(ROOT.glob(pattern))
+
+
+def test_no_other_file_repeats_the_formula_of_a_preset():
+    """It stands whole in one place; a second one in other words would go its own way."""
+    found = {str(path.relative_to(ROOT)) for path in shipped() if REPEATED.search(path.read_text("utf-8"))}
+
+    assert found >= PLACES - {"rpo_cli/train/objectives/online.py"}
+    assert found - PLACES - CODE - EXAMPLE == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "h = −(β/2)[(m_w − r_w) − (m_l − r_l)]",
+        "the logit is m_l - m_w, and m_w - m_l the other way",
+        "−log σ(z) of each pair",
+        "-log(sigma(beta * z))",
+    ],
+)
+def test_a_repeated_formula_would_be_seen(line):
+    assert REPEATED.search(line)
 
 
 def test_a_wrong_formula_would_be_seen():

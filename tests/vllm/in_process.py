@@ -6,7 +6,7 @@ import sys
 from PIL import Image
 
 from rpo_cli.backends.vllm_offline import VllmCritic
-from rpo_cli.protocols import Message
+from rpo_cli.protocols import Message, Weights
 
 # the free text, the single turn held to a schema, and the yes/no question of each picture
 asked = json.load(open(sys.argv[1]))  # noqa: SIM115
@@ -17,7 +17,7 @@ def talks(name):
 
 
 if __name__ == "__main__":
-    critic = VllmCritic(asked["model"])
+    critic = VllmCritic(Weights(asked["model"]))
     critic.setup()
     free = critic.reply(talks("free"), schema=None, seeds=None, max_tokens=80)
     held = critic.reply(talks("single"), schema=asked["schema"], seeds=None, max_tokens=400)

@@ -14,7 +14,7 @@ import pytest
 from rpo_cli.backends.critic import TransformersCritic
 from rpo_cli.backends.processes import _session, end_orphans
 from rpo_cli.backends.vllm_server import VllmServerCritic
-from rpo_cli.protocols import Message
+from rpo_cli.protocols import Message, Weights
 from rpo_cli.shapes.grammar import caption, sample_any
 from rpo_cli.shapes.preset import MODELS
 from rpo_cli.shapes.render import render
@@ -33,7 +33,12 @@ PICTURES = 8
 def critic(tmp_path_factory):
     logs = tmp_path_factory.mktemp("live") / "logs"
     made = VllmServerCritic(
-        CRITIC, python=PYTHON, logs=str(logs), arguments=("--max-num-seqs=8",), in_flight=4, timeout=200.0
+        Weights(CRITIC),
+        python=PYTHON,
+        logs=str(logs),
+        arguments=("--max-num-seqs=8",),
+        in_flight=4,
+        timeout=200.0,
     )
     made.setup()
     yield made
@@ -43,7 +48,7 @@ def critic(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def here():
-    made = TransformersCritic(CRITIC)
+    made = TransformersCritic(Weights(CRITIC))
     made.setup()
     return made
 

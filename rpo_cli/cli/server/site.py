@@ -70,7 +70,7 @@ def serve(
 WORDS = ("left", "right", "tie", "reject", "skip")
 LARGEST_FORM = 4096  # bytes
 SMALL = 128  # pixels
-SAID = {
+NOTICES = {
     "already": "This pair was judged already, perhaps in another window: that verdict stands.",
     "removed": "The verdict is saved. Its pair has left the run; it counts again if the pair returns.",
     "nothing": "Nothing was taken back: there is nothing to undo, or another window has judged since.",
@@ -95,7 +95,7 @@ class Site:
     def problem(self, message: str, hint: str, status: int) -> HTMLResponse:
         return self.page("problem.html", message=message, hint=hint, status=status)
 
-    def desk_page(self, showing: Showing, *, status: int = 200, **told: str) -> HTMLResponse:
+    def desk_page(self, showing: Showing, *, status: int = 200, **lines: str) -> HTMLResponse:
         """One pair, with what there is to tell above it."""
         desk = self.desk
         found = {place: f"/picture/{desk.pictures.token(showing, place)}" for place in ("left", "right")}
@@ -107,8 +107,8 @@ class Site:
             "judged": desk.answer(showing) is not None,
             "gone": desk.gone(showing),
         }
-        told = {"said": "", "failed": "", "view": "", **told}
-        return self.page("pair.html", status=status, **values, **self._state(), **told)
+        lines = {"notice": "", "failed": "", "view": "", **lines}
+        return self.page("pair.html", status=status, **values, **self._state(), **lines)
 
     def _small(self, showing: Showing) -> bool:
         """Whether both pictures are so small that they are shown with sharp pixels."""
@@ -125,22 +125,22 @@ class Site:
 
     def start(self, request: Request) -> Response:
         """On to the next pair, or the end."""
-        showing, said = self.desk.next(), request.query_params.get("said", "")
+        showing, notice = self.desk.next(), request.query_params.get("notice", "")
         if showing is None:
-            return self.page("done.html", said=SAID.get(said, ""), **self._state())
-        return _to(f"/pair/{showing.token}", said)
+            return self.page("done.html", notice=NOTICES.get(notice, ""), **self._state())
+        return _to(f"/pair/{showing.token}", notice)
 
     def pair(self, request: Request) -> Response:
-        showing = self._asked(request)
+        showing = self._showing(request)
         view = request.query_params.get("view", "")
         return self.desk_page(
             showing,
-            said=SAID.get(request.query_params.get("said", ""), ""),
+            notice=NOTICES.get(request.query_params.get("notice", ""), ""),
             view=view if view in ("zoom", "blink") else "",
         )
 
-    def judge(self, request: Request, form: dict[str, str]) -> Response:
-        showing, word = self._asked(request), form.get("choice", "")
+    def verdict(self, request: Request, form: dict[str, str]) -> Response:
+        showing, word = self._showing(request), form.get("choice", "")
         if word not in WORDS:
             raise HTTPException(400, "no verdict was chosen")
         try:
@@ -149,8 +149,8 @@ class Site:
             failed = f"This verdict was NOT saved: {error.message}. {error.hint}; then press again."
             return self.desk_page(showing, status=507, failed=failed)
         following = self.desk.next()
-        said = outcome if outcome in SAID else ""
-        answer = _to(f"/pair/{following.token}" if following else "/", said)
+        notice = outcome if outcome in NOTICES else ""
+        answer = _to(f"/pair/{following.token}" if following else "/", notice)
         if following is not None:  # its pictures are read while the browser follows
             answer.background = BackgroundTask(self.desk.pictures.whole, following)
         return answer
@@ -180,7 +180,7 @@ class Site:
         answer.set_cookie(self.access.cookie, self.access.pass_, httponly=True, samesite="strict")
         return answer
 
-    def _asked(self, request: Request) -> Showing:
+    def _showing(self, request: Request) -> Showing:
         showing = self.desk.find(request.path_params["token"])
         if showing is None:
             raise HTTPException(410, "this pair is not among those to judge any more; nothing was saved")
@@ -192,7 +192,7 @@ class Site:
         routes = [
             Route("/", self.start),
             Route("/pair/{token}", self.pair),
-            Route("/pair/{token}", self._posted(self.judge), methods=["POST"]),
+            Route("/pair/{token}", self._posted(self.verdict), methods=["POST"]),
             Route("/undo", self._posted(self.undo), methods=["POST"]),
             Route("/picture/{token}", self.picture),
             Route("/favicon.ico", lambda request: Response(status_code=204)),
@@ -224,9 +224,9 @@ class Site:
         return self.problem(error.message, error.hint, 507 if isinstance(error, StorageError) else 500)
 
 
-def _to(path: str, said: str = "") -> RedirectResponse:
+def _to(path: str, notice: str = "") -> RedirectResponse:
     """303: the browser asks anew with GET, so that a reload repeats no verdict."""
-    return RedirectResponse(f"{path}?said={said}" if said in SAID else path, status_code=303)
+    return RedirectResponse(f"{path}?notice={notice}" if notice in NOTICES else path, status_code=303)
 
 
 async def _form(request: Request) -> dict[str, str]:

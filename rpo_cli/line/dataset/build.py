@@ -1,69 +1,34 @@
-"""How much the two pictures of each pair differ, beside what the editor changes by itself."""
+"""Pairs and the dataset from the tables of a run: candidates, verdicts, files and card."""
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Iterable, Mapping, Sequence, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from rpo_cli.config import PairSettings
 from rpo_cli.exchange.card import Facts, built, render
 from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, rewards_of, schema, sweep, write_splits
 from rpo_cli.files import disk_errors
-from rpo_cli.line.dataset.rows import KEYS, Export, Live, PictureShelf, light_rows, tell
-from rpo_cli.line.work.edit_floor import Floors, measured
+from rpo_cli.keysets import Keys, joined
+from rpo_cli.line.dataset.comparisons import differences_of
+from rpo_cli.line.dataset.rows import Export, Live, Pictures, Sides, block_digits, light_rows, tell
+from rpo_cli.line.work.edit import measured
 from rpo_cli.protocols import Observer
-from rpo_cli.records import EDITED, KEY_VERSION, Edit, Image, Pair, canonical_json
+from rpo_cli.records import KEY_VERSION, Pair, canonical_json
 from rpo_cli.stages.candidates import Candidate
-from rpo_cli.stages.differences import Difference, measure
 from rpo_cli.stages.margins import Scale
 from rpo_cli.stages.pairs import COLUMNS, candidates
-from rpo_cli.stages.people import VERDICT_COLUMNS, Said, consensus, opinion_on
-from rpo_cli.stages.verdicts import decide
+from rpo_cli.stages.verdicts import VERDICT_COLUMNS, Said, consensus, decide, opinion_on
 from rpo_cli.store import Store
 
-CHUNK = 64
-
-
-def differences_of(
-    pairs: Sequence[Candidate],
-    shelf: PictureShelf,
-    observer: Observer,
-    edits: Iterable[Mapping[str, Any]],
-    floors: Floors,
-) -> list[Difference | None]:
-    """One of each pair, None where a picture cannot be read.
-
-    Args:
-        edits: light rows with the guidances that each edit was made with, which have a floor each.
-    """
-    made = {row["edit_id"]: (row["guidance"], row["image_guidance"]) for row in edits} if floors.by else {}
-    return [
-        replace(found, floor=floors.by.get(made[pair.b.id]))
-        if found is not None and pair.kind in EDITED and pair.b.id in made
-        else found
-        for pair, found in zip(pairs, _measured(pairs, shelf, observer), strict=True)
-    ]
-
-
-def _measured(
-    pairs: Sequence[Candidate], shelf: PictureShelf, observer: Observer
-) -> list[Difference | None]:
-    observer.start("build-pairs", len(pairs), 0)
-    values = measure(((pair.a.sha256, pair.b.sha256) for pair in pairs), shelf)
-    measured: list[Difference | None] = []
-    while chunk := list(islice(values, CHUNK)):
-        measured += chunk
-        observer.advance(len(chunk), chunk.count(None))
-    observer.finish()
-    return measured
-
-
+COUNTED = ("images", "critiques", "edits", "rewards", "preferences", "verdicts")  # of the card, in order
 ROWS_PER_PART = 10_000
+Alive = Mapping[str, Keys]
 
 
 @dataclass(frozen=True)
@@ -95,6 +60,7 @@ def build_dataset(
     license: str = "unknown",
     imports: Sequence[Mapping[str, str]] = (),
     floor: Set[str] = frozenset(),
+    sides: Sides | None = None,
 ) -> PairsReport:
     """Candidate pairs, gates, verdicts, pairs/ and dataset/.
 
@@ -106,22 +72,23 @@ def build_dataset(
         license: a license of the hub's list, for the card.
         imports: source, format and license of each source of imported rows, for the card.
         floor: keys of the edits under an empty instruction that current settings want.
+        sides: columns of plugins' stages that the dataset has for both pictures; their tables are live.
 
     Raises:
         UsageError: `select_by` names a reward that has scored nothing.
     """
     folder = store.path("dataset")
-    around = _around(store, live, **_card_says(models, notes, license, imports))
-    build = _fingerprint(store, settings, live, around, floor)
+    alive = {table: Keys.of(keys) for table, keys in live.items()}
+    around = _around(store, alive, **_card_says(models, notes, license, imports))
+    build = _fingerprint(store, settings, alive, around, floor)
     group = build[:8]
     files = _present(folder, build)
     if files is None:
-        _build(store, settings, live, around, build, floor, observer)
+        _build(store, settings, alive, around, build, floor, sides or {}, observer)
     else:
         sweep(folder, files)
     store.prune("pairs", {group})
-    rows = store.columns("pairs", ["verdict", "reason", "split", "floor"], group=group).to_pylist()
-    return _report(rows, folder, fresh=files is None)
+    return _report(_outcomes(store, group), folder, fresh=files is None)
 
 
 def is_built(
@@ -134,10 +101,12 @@ def is_built(
     license: str = "unknown",
     imports: Sequence[Mapping[str, str]] = (),
     floor: Set[str] = frozenset(),
+    sides: Sides | None = None,
 ) -> bool:
     """Whether `build_dataset` with these arguments would write nothing; reads key columns only."""
-    around = _around(store, live, **_card_says(models, notes, license, imports))
-    return _present(store.path("dataset"), _fingerprint(store, settings, live, around, floor)) is not None
+    alive = {table: Keys.of(keys) for table, keys in live.items()}
+    around = _around(store, alive, **_card_says(models, notes, license, imports))
+    return _present(store.path("dataset"), _fingerprint(store, settings, alive, around, floor)) is not None
 
 
 def _card_says(
@@ -150,10 +119,11 @@ def _card_says(
 def _build(
     store: Store,
     settings: PairSettings,
-    live: Live,
+    live: Alive,
     around: Mapping[str, Any],
     build: str,
     floor: Set[str],
+    sides: Sides,
     observer: Observer,
 ) -> None:
     tables = {
@@ -164,17 +134,18 @@ def _build(
     found = candidates(tables, settings)
     rewards = sorted(found.scales)
     folder = store.path("dataset")
-    with PictureShelf() as shelf, disk_errors(str(folder)):
-        _fill(shelf, store, found.pairs)
+    pictures = Pictures(store, block_digits(len(found.pairs), _pixels(store, live)))
+    with disk_errors(str(folder)):
         floors = measured(store, floor)
-        differences = differences_of(found.pairs, shelf, observer, tables["edits"], floors)
+        differences = differences_of(found.pairs, pictures, observer, tables["edits"], floors)
         pairs = decide(found.pairs, differences, settings, _people(store, live, found.pairs))
         _commit_pairs(store, pairs, build[:8])
         accepted = [pair for pair in pairs if pair.verdict == "accepted"]
-        export = Export(shelf, accepted, tell(store, live, accepted), around["models"])
+        export = Export(pictures, accepted, tell(store, live, accepted, sides), around["models"])
         scored = sorted({*rewards, *rewards_of(accepted)})
-        columns = schema(scored, shares=any(pair.share not in (None, 0.0, 1.0) for pair in accepted))
-        splits = write_splits(folder, accepted, export.row, columns)
+        shares = any(pair.share not in (None, 0.0, 1.0) for pair in accepted)
+        columns = schema(scored, shares=shares, sides=[name for names in sides.values() for name in names])
+        splits = write_splits(folder, accepted, export.rows, columns)
         card = {**around, "floors": sorted(set(floors.by.values()))}
         facts = _facts(
             build, pairs, splits, columns, found.scales, _settings_in_force(settings, live), card
@@ -182,64 +153,81 @@ def _build(
         commit(folder, render(facts), splits)
 
 
-def _report(rows: Sequence[Mapping[str, Any]], folder: Path, *, fresh: bool) -> PairsReport:
-    accepted = [row for row in rows if row["verdict"] == "accepted"]
-    splits = Counter(row["split"] for row in accepted)
+OUTCOME = ("verdict", "reason", "split", "floor")
+
+
+def _outcomes(store: Store, group: str) -> Counter[tuple[Any, ...]]:
+    """OUTCOME → pairs."""
+    found: Counter[tuple[Any, ...]] = Counter()
+    for batch in store.batches("pairs", OUTCOME, group=group):
+        found.update(zip(*(batch[name].to_pylist() for name in OUTCOME), strict=True))
+    return found
+
+
+def _report(outcomes: Mapping[tuple[Any, ...], int], folder: Path, *, fresh: bool) -> PairsReport:
+    splits, dropped, whole = Counter[str](), Counter[str](), Counter[str]()
+    for (verdict, reason, split, _), count in outcomes.items():
+        whole[verdict] += count
+        if verdict == "accepted":
+            splits[split] += count
+            whole["reversed"] += count * (reason == "reversed")
+        else:
+            dropped[reason] += count
     return PairsReport(
-        candidates=len(rows),
-        accepted=len(accepted),
-        reversed=sum(row["reason"] == "reversed" for row in accepted),
-        dropped=dict(sorted(Counter(row["reason"] for row in rows if row["verdict"] == "dropped").items())),
+        candidates=whole["accepted"] + whole["dropped"],
+        accepted=whole["accepted"],
+        reversed=whole["reversed"],
+        dropped=dict(sorted(dropped.items())),
         train=splits["train"],
         validation=splits["validation"],
         path=str(folder),
         fresh=fresh,
-        floors=tuple(sorted({row["floor"] for row in rows} - {None})),
+        floors=tuple(sorted({floor for *_, floor in outcomes if floor is not None})),
     )
 
 
 # --- what is there -------------------------------------------------------------------------------------
 
 
-def _around(store: Store, live: Live, **said: Any) -> dict[str, Any]:
+def _around(store: Store, live: Alive, **said: Any) -> dict[str, Any]:
     """What the card says beside the pairs: counts, rejects, sources and what the caller told."""
-    wanted: set[str] = set().union(*live.values())
+    wanted = Keys.distinct(joined([keys.array for keys in live.values()]))
     rejects: dict[str, Counter[str]] = {}
-    for row in store.columns("rejects", ["key_of", "stage", "reason"]).to_pylist():
-        if row["key_of"] in wanted:
-            rejects.setdefault(row["stage"], Counter())[row["reason"]] += 1
-    images = light_rows(store, "images", live["images"], ["prompt_id"])
-    prompts = {row["prompt_id"] for row in images.values()}
-    sources = {
-        row["prompt_id"]: row["source"]
-        for row in store.columns("prompts", ["prompt_id", "source"]).to_pylist()
-        if row["prompt_id"] in prompts
-    }
-    counts = {table: len(store.keys(table) & live[table]) for table in KEYS if table in live}
+    for batch in store.batches("rejects", ["stage", "reason"], among=wanted):
+        for stage, reason in zip(batch["stage"].to_pylist(), batch["reason"].to_pylist(), strict=True):
+            rejects.setdefault(stage, Counter())[reason] += 1
+    prompts = pc.unique(store.columns("images", ["prompt_id"], among=live["images"])["prompt_id"])
+    known = store.columns("prompts", ["prompt_id", "source"])
+    sources = Counter(known.filter(pc.is_in(known["prompt_id"], value_set=prompts))["source"].to_pylist())
+    counts = {table: len(store.keys(table) & live[table]) for table in COUNTED if table in live}
+    counts |= {table: len(store.keys(table) & live[table]) for table in live if table not in counts}
     return {
         "counts": {"prompts": len(prompts), **counts},
         "rejects": {stage: dict(sorted(found.items())) for stage, found in sorted(rejects.items())},
-        "sources": dict(sorted(Counter(sources.values()).items())),
+        "sources": dict(sorted(sources.items())),
         **said,
     }
 
 
 def _fingerprint(
-    store: Store, settings: PairSettings, live: Live, around: Mapping[str, Any], floor: Set[str]
+    store: Store, settings: PairSettings, live: Alive, around: Mapping[str, Any], floor: Set[str]
 ) -> str:
     """Of all that the build depends on; a row's key stands for the row, but for how it is decoded."""
-    decoded = light_rows(store, "images", live["images"], ["decoding"]).values()
-    converted = sorted(f"{row['image_id']} {row['decoding']}" for row in decoded if row["decoding"])
-    tables: dict[str, Set[str]] = {table: store.keys(table) & live[table] for table in sorted(live)}
-    if there := floor & store.keys("edits"):
+    rows = store.columns("images", ["image_id", "decoding"], among=live["images"])
+    decoded = rows.filter(pc.not_equal(pc.fill_null(rows["decoding"], ""), "")).to_pylist()
+    converted = sorted(f"{row['image_id']} {row['decoding']}" for row in decoded)
+    tables = {table: store.keys(table).within(live[table]) for table in sorted(live)}
+    if there := store.keys("edits").within(Keys.of(floor)):
         tables["floor"] = there  # without any it is the build of a run that has none
-    keys = {
-        name: hashlib.sha256("\n".join(sorted(found)).encode()).hexdigest()
-        for name, found in tables.items()
-    }
+    keys = {name: _digest(found) for name, found in tables.items()}
     parts = [KEY_VERSION, _settings_in_force(settings, live), keys, around]
     said = canonical_json([*parts, *([converted] if converted else [])])
     return hashlib.sha256(said.encode()).hexdigest()
+
+
+def _digest(keys: Keys) -> str:
+    """Hash of keys in order, a line each."""
+    return hashlib.sha256("\n".join(keys.sorted()).encode()).hexdigest()
 
 
 def _settings_in_force(settings: PairSettings, live: Live) -> dict[str, Any]:
@@ -278,19 +266,14 @@ def _people(store: Store, live: Live, pairs: Iterable[Candidate]) -> dict[str, S
     return {key: said for key, said in found.items() if said is not None}
 
 
-def _fill(shelf: PictureShelf, store: Store, pairs: Iterable[Candidate]) -> None:
-    wanted: dict[str, set[str]] = {"images": set(), "edits": set()}
-    for pair in pairs:
-        wanted["images"].add(pair.a.id)
-        wanted["edits" if pair.kind in EDITED else "images"].add(pair.b.id)
-    for table, keys in wanted.items():
-        shelf.add(_pictures(store, table, keys))
-
-
-def _pictures(store: Store, table: str, keys: Set[str]) -> Iterator[tuple[str, bytes]]:
-    for row in store.fetch(table, keys):
-        assert isinstance(row, Image | Edit)
-        yield row.sha256, row.image.bytes
+def _pixels(store: Store, live: Live) -> float:
+    """Of a live picture, on average; 0 without any."""
+    pixels = count = 0
+    for table in ("images", "edits"):
+        found = store.columns(table, ["width", "height"], among=Keys.of(live[table]))
+        pixels += pc.sum(pc.multiply(found["width"], found["height"])).as_py() or 0
+        count += len(found)
+    return pixels / count if count else 0.0
 
 
 def _commit_pairs(store: Store, pairs: Sequence[Pair], group: str) -> None:

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.exchange.card import REASONS
 from rpo_cli.line.dataset.contact_sheet import draw_pairs, refuse_unwritable
-from rpo_cli.line.show import KINDS
+from rpo_cli.line.show import kinds
 from rpo_cli.records import Pair
 from rpo_cli.store import Store, open_store
 from rpo_cli.visuals.tally import named
@@ -348,7 +348,7 @@ def short_ids(store: Store, keys: Collection[str]) -> dict[str, str]:
     """Id → its shortest beginning, of at least eight letters, by which `rpo show` finds that row alone."""
     starts = {key[:SHORT] for key in keys}
     alike: dict[str, list[str]] = defaultdict(list)
-    for table in KINDS:
+    for table in kinds():
         for key in store.keys(table):
             if key[:SHORT] in starts:
                 alike[key[:SHORT]].append(key)

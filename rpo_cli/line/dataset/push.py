@@ -10,7 +10,8 @@ from rpo_cli.exchange.licences import forbids_commerce, model_licence
 from rpo_cli.exchange.outgoing import Built
 from rpo_cli.line.imports.sources import card_sources, generates
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import reward_models, wants_edits
+from rpo_cli.line.work.base import wants_edits
+from rpo_cli.line.work.critics import reward_models
 
 
 @dataclass(frozen=True)

@@ -2,13 +2,19 @@
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
+from itertools import groupby
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVar
+
+import pyarrow.compute as pc
 
 from rpo_cli.exchange.dataset import Side, to_row
+from rpo_cli.keysets import Keys
 from rpo_cli.records import EDITED, Pair
+from rpo_cli.schema import key_of
+from rpo_cli.stages.candidates import Candidate
 from rpo_cli.store import Store
 
 IN_MEMORY = 128_000_000
@@ -46,14 +52,71 @@ class PictureShelf:
         self._file.close()
 
 
-KEYS = {
-    "images": "image_id",
-    "critiques": "critique_id",
-    "edits": "edit_id",
-    "rewards": "score_id",
-    "preferences": "preference_id",
-    "verdicts": "verdict_id",
-}
+BYTES_PER_BLOCK = 256_000_000  # of the pictures of a block of pairs
+BYTES_PER_PIXEL = 2  # of a photograph as PNG, about
+Paired = TypeVar("Paired", Candidate, Pair)
+
+
+class Pictures:
+    """Encoded pictures of pairs by hash, read where they lie, those of a block of pairs at a time.
+
+    Tables lie in the order of prompts, so a block of neighbouring prompts reads a few row groups, and
+    nothing is copied to another place.
+    """
+
+    def __init__(self, store: Store, digits: int) -> None:
+        """`digits`: letters of their prompt_id that the pairs of a block have in common."""
+        self.store, self.digits = store, digits
+
+    def order(self, pair: Candidate | Pair) -> tuple[str, str]:
+        """The block of a pair, and its id."""
+        return _prompt(pair)[: self.digits], pair.pair_id
+
+    def blocks(self, pairs: Iterable[Paired]) -> Iterator[tuple[list[Paired], dict[str, bytes]]]:
+        """The pairs of each block in their order, and their pictures."""
+        for _, members in groupby(sorted(pairs, key=self.order), key=lambda pair: self.order(pair)[0]):
+            block = list(members)
+            yield block, self.read(block)
+
+    def read(self, pairs: Iterable[Candidate | Pair]) -> dict[str, bytes]:
+        """Hash → encoded picture, of both sides of each pair."""
+        wanted: dict[str, set[str]] = {"images": set(), "edits": set()}
+        for pair in pairs:
+            for table, key in _pictures(pair):
+                wanted[table].add(key)
+        found: dict[str, bytes] = {}
+        for table, keys in wanted.items():
+            for data in self.store.picked(table, ["sha256", "image"], Keys.of(keys)):
+                images = pc.struct_field(data["image"], "bytes")
+                found.update(zip(data["sha256"].to_pylist(), images.to_pylist(), strict=True))
+        return found
+
+
+def block_digits(pairs: int, pixels: float) -> int:
+    """By how many letters of a prompt_id pairs fall into blocks of at most BYTES_PER_BLOCK.
+
+    Args:
+        pixels: of a picture, on average.
+    """
+    size, digits = 2 * pairs * pixels * BYTES_PER_PIXEL, 0
+    while size > BYTES_PER_BLOCK * 16**digits:
+        digits += 1
+    return digits
+
+
+def _prompt(pair: Candidate | Pair) -> str:
+    return pair.a.prompt_id if isinstance(pair, Candidate) else pair.prompt_id
+
+
+def _pictures(pair: Candidate | Pair) -> tuple[tuple[str, str], tuple[str, str]]:
+    """Table and id of both."""
+    if isinstance(pair, Candidate):
+        kind, a, b = pair.kind, pair.a.id, pair.b.id
+    else:
+        kind, a, b = pair.pair_kind, pair.a_id, pair.b_id
+    return ("images", a), ("edits" if kind in EDITED else "images", b)
+
+
 # what the provenance of a picture and the export need beyond the key columns
 MADE = ("seed", "batch_size", "settings", "environment")
 MADE_EDIT = ("attempt", "guidance", "image_guidance", *MADE)
@@ -61,26 +124,30 @@ IMPORTED = ("kind", "source_id", "source_model")
 IMPORT = '"import":'  # stands in the settings of imported rows only
 
 Live = Mapping[str, Set[str]]
+Sides = Mapping[
+    str, Sequence[str]
+]  # table of a plugin's stage → its columns that both sides of a pair tell
 Rows = dict[str, dict[str, Any]]
 
 
 def light_rows(store: Store, table: str, keys: Set[str], columns: Iterable[str]) -> Rows:
     """Live rows of a table by key, some columns only."""
-    key = KEYS[table]
-    rows = store.columns(table, list(dict.fromkeys((key, *columns)))).to_pylist()
-    return {row[key]: row for row in rows if row[key] in keys}
+    key = key_of(table)
+    names = list(dict.fromkeys((key, *columns)))
+    return {row[key]: row for row in store.columns(table, names, among=Keys.of(keys)).to_pylist()}
 
 
 @dataclass(frozen=True)
 class Told:
-    """Light rows by id, and critiques by (prompt_id, picture)."""
+    """Light rows by id; critiques and what plugins' stages say by (prompt_id, picture)."""
 
     images: Rows
     edits: Rows
     critiques: dict[tuple[str, str], dict[str, Any]]
+    more: dict[tuple[str, str], dict[str, str]]
 
 
-def tell(store: Store, live: Live, accepted: Iterable[Pair]) -> Told:
+def tell(store: Store, live: Live, accepted: Iterable[Pair], columns: Sides) -> Told:
     sides = {side for pair in accepted for side in (pair.a_id, pair.b_id)}
     critiques = light_rows(
         store, "critiques", live["critiques"], ["prompt_id", "image_sha256", "text", "flaws", "settings"]
@@ -95,35 +162,52 @@ def tell(store: Store, live: Live, accepted: Iterable[Pair]) -> Told:
                 critiques.items(), key=lambda item: (IMPORT in item[1]["settings"], item[0]), reverse=True
             )
         },
+        more=_of_pictures(store, live, columns),
     )
+
+
+def _of_pictures(store: Store, live: Live, columns: Sides) -> dict[tuple[str, str], dict[str, str]]:
+    found: dict[tuple[str, str], dict[str, str]] = {}
+    for table, names in columns.items():
+        rows = light_rows(store, table, live[table], ["prompt_id", "image_sha256", *names])
+        for _, row in sorted(rows.items(), reverse=True):  # the lowest key has the word
+            place = found.setdefault((row["prompt_id"], row["image_sha256"]), {})
+            place.update({name: row[name] for name in names})
+    return found
 
 
 class Export:
     """Accepted pairs → rows of the dataset."""
 
     def __init__(
-        self, shelf: PictureShelf, accepted: Sequence[Pair], told: Told, models: Mapping[str, str]
+        self, pictures: Pictures, accepted: Sequence[Pair], told: Told, models: Mapping[str, str]
     ) -> None:
-        self.shelf, self.told, self.models = shelf, told, models
+        self.pictures, self.told, self.models = pictures, told, models
         self.examples = Counter(pair.prompt for pair in accepted)
 
-    def row(self, pair: Pair) -> dict[str, Any]:
+    def rows(self, pairs: Iterable[Pair]) -> Iterator[dict[str, Any]]:
+        """In the order of `pictures`."""
+        for block, found in self.pictures.blocks(pairs):
+            yield from (self._row(pair, found) for pair in block)
+
+    def _row(self, pair: Pair, found: Mapping[str, bytes]) -> dict[str, Any]:
         kind = "edits" if pair.pair_kind in EDITED else "images"
-        a = self._side(pair, pair.a_id, pair.a_sha256, "images")
-        b = self._side(pair, pair.b_id, pair.b_sha256, kind)
+        a = self._side(pair, pair.a_id, found[pair.a_sha256], pair.a_sha256, "images")
+        b = self._side(pair, pair.b_id, found[pair.b_sha256], pair.b_sha256, kind)
         return to_row(pair, a, b, self.examples[pair.prompt])
 
-    def _side(self, pair: Pair, key: str, sha256: str, table: str) -> Side:
+    def _side(self, pair: Pair, key: str, data: bytes, sha256: str, table: str) -> Side:
         row = (self.told.edits if table == "edits" else self.told.images)[key]
         critique = self.told.critiques.get((pair.prompt_id, sha256))
         return Side(
             id=key,
             sha256=sha256,
-            data=self.shelf[sha256],
+            data=data,
             model=self._model(row, table),
             critique=critique["text"] if critique else None,
             flaws=_flaws(critique["flaws"]) if critique else None,
             made=_origin(row, table),
+            more=self.told.more.get((pair.prompt_id, sha256), {}),
         )
 
     def _model(self, row: Mapping[str, Any], table: str) -> str:

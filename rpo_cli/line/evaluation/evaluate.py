@@ -24,7 +24,7 @@ from rpo_cli.line.evaluation.prompts import Prompts, held_out_prompts, prompt_li
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.session import Line
 from rpo_cli.line.stage import run_stage
-from rpo_cli.line.work.base import generate_work
+from rpo_cli.line.work.generate import generate_work
 from rpo_cli.line.work.score import score_works
 from rpo_cli.records import content_key
 from rpo_cli.store import Store

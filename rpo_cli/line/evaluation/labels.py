@@ -20,8 +20,7 @@ from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.exchange.dataset import ranking_id
 from rpo_cli.files import reading
 from rpo_cli.line.evaluation.evaluate import FOLDER, Evaluation, checked_name, read_json
-from rpo_cli.line.evaluation.prompts import dataset_files
-from rpo_cli.line.review.agreement import rows_of
+from rpo_cli.line.evaluation.models import dataset_files
 from rpo_cli.line.session import Line
 from rpo_cli.metrics.labels import (
     FEATURES,
@@ -39,7 +38,7 @@ from rpo_cli.metrics.looks import DISTANCES, MEASURED_BY, look
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.records import content_key
 from rpo_cli.stages.differences import perceptual_hash
-from rpo_cli.stages.people import consensus, opinion_on
+from rpo_cli.stages.verdicts import VERDICT_COLUMNS, consensus, opinion_on
 from rpo_cli.store import Store
 from rpo_cli.text import normalised
 
@@ -120,7 +119,7 @@ def probes(line: Line, name: str) -> dict[str, Any] | None:
 
 def opinions(store: Store) -> Opinions:
     """Judged pairs by ranking_id: the id of the picture that most reviewers prefer, "" for none."""
-    said = consensus(rows_of(store))
+    said = consensus(store.columns("verdicts", VERDICT_COLUMNS).to_pylist())
     if not said:
         return {}
     found = {}

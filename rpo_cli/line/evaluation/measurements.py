@@ -13,8 +13,8 @@ from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.exchange.json_text import json_line
 from rpo_cli.line.evaluation.models import BASE, Contender, Setting
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import live_images, reward_models
-from rpo_cli.line.work.prompts import live_prompts
+from rpo_cli.line.work.critics import reward_models
+from rpo_cli.line.work.generate import live_images, live_prompts
 from rpo_cli.line.work.score import score_works
 from rpo_cli.metrics.comparison import Measured, with_right
 from rpo_cli.metrics.looks import Look, diversity, drift, look

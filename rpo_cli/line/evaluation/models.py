@@ -9,8 +9,10 @@ from typing import Any
 
 from rpo_cli.adapters import ADAPTER, PEFT_CONFIG, adapter_file, is_adapter
 from rpo_cli.errors import UsageError, nearest
+from rpo_cli.exchange.card import built
 from rpo_cli.line.session import Line
 from rpo_cli.single_file import SUFFIX, is_single_file
+from rpo_cli.store import Store
 
 BASE = "base"
 # what `rpo train` leaves in RUN/train/<name>, and the setting that generates with it
@@ -186,3 +188,14 @@ def evaluated(line: Line, results: str = "results.json") -> list[str]:
     """Names of the evaluations that have results."""
     found = line.store.files.find("eval", f"/{results}")
     return sorted(name.split("/")[1] for name in found if name.count("/") == 2)
+
+
+IN_PASSING = 500_000_000  # bytes of a dataset that are hashed in passing, at most
+
+
+def dataset_files(store: Store) -> list[Path]:
+    """The data files that the dataset's card names, in order."""
+    if store.files.local is None or not store.files.exists("dataset/README.md"):
+        return []
+    card = store.path("dataset", "README.md").read_text(encoding="utf-8")
+    return [store.path("dataset", name) for name in sorted(built(card)[1])]

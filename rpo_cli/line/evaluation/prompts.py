@@ -12,19 +12,17 @@ import pyarrow.parquet as pq
 
 from rpo_cli.config import PromptSettings
 from rpo_cli.errors import MissingDependency, RunLocked, UsageError, nearest
-from rpo_cli.exchange.card import built
 from rpo_cli.exchange.json_text import json_line
 from rpo_cli.exchange.prompts import read_prompts
-from rpo_cli.line.evaluation.models import LABEL
+from rpo_cli.line.evaluation.models import LABEL, dataset_files
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.prompts import live_prompts
+from rpo_cli.line.work.generate import live_prompts
 from rpo_cli.manifest import EVALUATIONS, Manifest, undo
 from rpo_cli.records import content_key
 from rpo_cli.scopes import TRUSTING
 from rpo_cli.settings_checks import anchored, portable
-from rpo_cli.stages.split import split_of
 from rpo_cli.store import Store, open_store
-from rpo_cli.text import normalised
+from rpo_cli.text import normalised, split_of
 
 
 @dataclass(frozen=True)
@@ -95,17 +93,6 @@ def dataset_captions(store: Store, split: str) -> Iterator[str]:
     for file in dataset_files(store):
         if file.name.startswith(f"{split}-"):
             yield from pq.read_table(file, columns=["caption"])["caption"].to_pylist()
-
-
-IN_PASSING = 500_000_000  # bytes of a dataset that are hashed in passing, at most
-
-
-def dataset_files(store: Store) -> list[Path]:
-    """The data files that the dataset's card names, in order."""
-    if store.files.local is None or not store.files.exists("dataset/README.md"):
-        return []
-    card = store.path("dataset", "README.md").read_text(encoding="utf-8")
-    return [store.path("dataset", name) for name in sorted(built(card)[1])]
 
 
 def prompt_lines(prompts: Prompts) -> bytes:

@@ -23,7 +23,8 @@ from rpo_cli.line.evaluation.prompts import Prompts, prompt_lines
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.session import Line
 from rpo_cli.line.stage import run_stage
-from rpo_cli.line.work.base import generate_work, reject_reasons
+from rpo_cli.line.work.base import reject_reasons
+from rpo_cli.line.work.generate import generate_work
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, content_key
 from rpo_cli.visuals.contact_sheet import fitted
@@ -228,7 +229,7 @@ def _drawn(lines: Lines, texts: Sequence[str], seeds: int, said: str) -> bytes:
         Row(text, [[cells[label][number * seeds + index] for label in lines] for index in range(seeds)])
         for number, text in enumerate(texts)
     ]
-    return encode_png(draw(rows, list(lines), said=said, side=side))
+    return encode_png(draw(rows, list(lines), sampling=said, side=side))
 
 
 def _pictures(line: Line, side: int) -> list[Picture | None]:

@@ -14,7 +14,8 @@ from rpo_cli.line.imports.rows import KEYED, judgement_key
 from rpo_cli.line.imports.sources import STAGE, Entries, entries, has_ledger, settings_of_source, sources
 from rpo_cli.line.session import Line
 from rpo_cli.records import Preference
-from rpo_cli.store import Part, Store
+from rpo_cli.schema import Part
+from rpo_cli.store import Store
 
 Keys = dict[str, set[str]]
 # what a row says; a judgement by the key that it has today, whichever way round its pictures stand
@@ -109,6 +110,5 @@ def _rekey(store: Store, part: Part, dry_run: bool) -> int:
     changed = sum(row.preference_id != key for row, key in zip(rows, keys, strict=True))
     if changed and not dry_run:
         new = [row.model_copy(update={"preference_id": key}) for row, key in zip(rows, keys, strict=True)]
-        store.commit("preferences", new, group=part.group)
-        store.files.delete(part.name)
+        store.replace("preferences", part, new)
     return changed

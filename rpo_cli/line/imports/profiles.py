@@ -13,7 +13,8 @@ from rpo_cli.colours import decoding_of, profile_notes
 from rpo_cli.errors import CorruptImage
 from rpo_cli.pictures import profile_of
 from rpo_cli.records import Image
-from rpo_cli.store import COMPACT, Part, Store
+from rpo_cli.schema import Part
+from rpo_cli.store import Store
 
 WHAT = "imported pictures in another colour profile: their critiques, edits and scores"
 
@@ -37,9 +38,7 @@ def upgrade_profiles(store: Store, manifest: Mapping[str, Any]) -> None:
     for part, changed in _parts(store, manifest):
         if changed:
             rows = [changed.get(row.key, row) for row in store.part_rows("images", part)]
-            store.commit("images", rows, group=part.group)  # the keys are the same: mostly the same file
-            if part.name.rpartition("/")[2].startswith(COMPACT):
-                store.files.delete(part.name)
+            store.replace("images", part, rows)
 
 
 def _parts(store: Store, manifest: Mapping[str, Any]) -> Iterator[tuple[Part, dict[str, Image]]]:

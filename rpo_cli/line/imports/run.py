@@ -94,7 +94,7 @@ def import_source(
                 size=about["chunk"],
                 limit=limit,
                 ledger=Ledger.of(line.store, key),
-                present={table: line.store.keys(table) for table in NAMED},
+                present={table: set(line.store.keys(table)) for table in NAMED},
             )
             taking.take()
         line.record(imports={key: {**about, **whole_of(taking.ledger)}})

@@ -25,9 +25,9 @@ from rpo_cli.line.report.sections import (
     trainings,
 )
 from rpo_cli.line.session import Line, open_line
-from rpo_cli.line.status import TABLES
+from rpo_cli.line.steps import stages as specs
 from rpo_cli.line.work.base import settings_group
-from rpo_cli.line.work.edit_floor import floor_edits, taking_part
+from rpo_cli.line.work.edit import floor_edits, taking_part
 from rpo_cli.pictures import decode, encode_png, sha256
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED, Edit, Image, Pair
@@ -150,7 +150,7 @@ def _stages(line: Line) -> list[StageRow]:
         if settings_group(kind, row["settings"], seed) == groups.get(row["stage"]):
             rejects.setdefault(row["stage"], Counter())[row["reason"]] += 1
     stages, foreign, paces = _imported(line), import_groups(line), rates(store)
-    for stage, table in TABLES.items():
+    for stage, table in ((spec.name, spec.table) for spec in specs()):
         counts = {group: n for group, n in taking_part(store, table).items() if group not in foreign}
         mine = {name: group for name, group in groups.items() if name.partition(" ")[0] == stage}
         stale = sum(counts.values()) - sum(counts.get(group, 0) for group in mine.values())

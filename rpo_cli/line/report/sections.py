@@ -20,8 +20,8 @@ from rpo_cli.line.evaluation.models import BASE, LABEL
 from rpo_cli.line.rates import rates
 from rpo_cli.line.review.agreement import Share, summary_of
 from rpo_cli.line.session import Line
-from rpo_cli.line.status import TABLES
-from rpo_cli.line.work.base import reward_models
+from rpo_cli.line.steps import stages
+from rpo_cli.line.work.critics import reward_models
 from rpo_cli.line.work.critique import style
 from rpo_cli.pictures import decode
 from rpo_cli.records import Image
@@ -74,8 +74,9 @@ def _live(store: Store) -> dict[str, int]:
     """Stage → its rows by the settings that it last ran with."""
     groups: dict[str, str] = store.read_manifest().get("groups", {})
     kinds: Sequence[tuple[str, str]] = [(name, name.partition(" ")[0]) for name in groups]
-    counts = {table: store.counts(table) for table in {TABLES[kind] for _, kind in kinds if kind in TABLES}}
-    return {name: counts[TABLES[kind]].get(groups[name], 0) for name, kind in kinds if kind in TABLES}
+    tables = {spec.name: spec.table for spec in stages()}
+    counts = {table: store.counts(table) for table in {tables[kind] for _, kind in kinds if kind in tables}}
+    return {name: counts[tables[kind]].get(groups[name], 0) for name, kind in kinds if kind in tables}
 
 
 def review_tables(store: Store) -> list[Table]:

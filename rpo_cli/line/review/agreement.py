@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError
-from rpo_cli.stages.people import VERDICT_COLUMNS, Row, Subject, picked, standing, subject
+from rpo_cli.line.dataset.inputs import rows_of
+from rpo_cli.stages.verdicts import Row, Subject, picked, standing, subject
 from rpo_cli.statistics import Interval, bootstrap_kappa, bootstrap_ratio, wilson
 from rpo_cli.store import Store, open_store
 
@@ -63,16 +64,6 @@ class Kappa:
 class ReviewSummary:
     reviewers: list[Reviewer]
     kappas: list[Kappa]
-
-
-def rows_of(store: Store) -> list[dict[str, Any]]:
-    """Every entry of every reviewer."""
-    return list(store.columns("verdicts", VERDICT_COLUMNS).to_pylist())
-
-
-def standing_keys(store: Store) -> set[str]:
-    """Keys of the verdicts that count: not skipped, not undone."""
-    return {row["verdict_id"] for row in standing(rows_of(store))}
 
 
 def summarise(path: str | Path) -> ReviewSummary:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from rpo_cli.errors import RunLocked, UsageError
-from rpo_cli.line.review.agreement import rows_of
+from rpo_cli.line.dataset.inputs import rows_of
 from rpo_cli.line.review.queue import Blind, Place, Showing, ShownPicture, counted, other, queue, secret
 from rpo_cli.records import Verdict, content_key
-from rpo_cli.stages.people import standing, subject
-from rpo_cli.store import Part, Store, open_store
+from rpo_cli.schema import Part
+from rpo_cli.stages.verdicts import standing, subject
+from rpo_cli.store import Store, open_store
 
 COLUMNS = (
     *("pair_id", "prompt_id", "prompt", "pair_kind", "verdict"),

@@ -19,7 +19,7 @@ from rpo_cli.errors import CorruptImage
 from rpo_cli.files import create, disk_errors, draft_of, make_folder, sync
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import EDITED, Edit, Image
-from rpo_cli.stages.people import Subject, subject
+from rpo_cli.stages.verdicts import Subject, subject
 from rpo_cli.store import Store
 
 GAP = 20  # showings between a pair and its repeat

@@ -12,7 +12,7 @@ from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.rounds.round import losers_of, pictures_each, round_folder, trained_folder
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.prompts import parent_prompts
+from rpo_cli.line.work.generate import parent_prompts
 from rpo_cli.store import Store, open_store
 from rpo_cli.train.composition import composed, is_online
 from rpo_cli.train.objectives.objective import Objective

@@ -8,7 +8,7 @@ from typing import Any
 
 from rpo_cli.line.dataset.build import PairsReport
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import generate_work
+from rpo_cli.line.work.generate import generate_work
 from rpo_cli.line.work.score import score_works
 from rpo_cli.stages.margins import Scored, Scores, scales
 from rpo_cli.train.run import TrainReport

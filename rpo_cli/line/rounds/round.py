@@ -14,9 +14,9 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.json_text import json_line
 from rpo_cli.line.imports.sources import import_groups, imported
-from rpo_cli.line.online import model_of
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.base import generate_work
+from rpo_cli.line.work.generate import generate_work
+from rpo_cli.line.work.models import model_of
 from rpo_cli.line.work.score import score_works
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer
@@ -24,8 +24,8 @@ from rpo_cli.records import Image, ImageData, Row, canonical_json, content_key, 
 from rpo_cli.resolve import resolve
 from rpo_cli.scopes import GENERATOR, HANGS
 from rpo_cli.settings_checks import DEFAULT
-from rpo_cli.stages.split import split_of
 from rpo_cli.store import open_store
+from rpo_cli.text import split_of
 
 STRATEGY = {"given": "seeds", "generated": "spin", "renoised": "sapo"}  # by the objective's losers
 SEEDS, LOSERS = 4, 2  # pictures of a prompt, or of a winner, unless the settings say another number

@@ -36,9 +36,8 @@ from rpo_cli.line.rounds.round import (
 from rpo_cli.line.session import Line
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.training import add_layouts, check_layouts, fine_tune, own_settings
-from rpo_cli.line.work.base import reward_models
-from rpo_cli.line.work.critics import reward_identity
-from rpo_cli.line.work.prompts import parent_prompts
+from rpo_cli.line.work.critics import reward_identity, reward_models
+from rpo_cli.line.work.generate import parent_prompts
 from rpo_cli.records import content_key
 from rpo_cli.train.composition import composed
 from rpo_cli.train.inputs import Start

@@ -67,12 +67,15 @@ def check_request(line: Line, name: str, asked: Request) -> Line:
 
 def refuse_settings(line: Line) -> None:
     """Raises UsageError for settings that are none of a training, or that each has of its own."""
-    if kept := line.resolved.told("run", earlier=False):
+    if kept := line.resolved.options("run", earlier=False):
         raise UsageError(
             f"{', '.join(kept)}: of the run itself, and a sweep changes nothing of that",
             f"give it to the command that makes the rows, or write it into {line.store.url}/rpo.toml",
         )
-    told = {**line.resolved.told("training", earlier=False), **line.resolved.told("command", earlier=False)}
+    told = {
+        **line.resolved.options("training", earlier=False),
+        **line.resolved.options("command", earlier=False),
+    }
     if taken := sorted(ITSELF & told.keys() - {"train.seed"}):
         raise UsageError(f"--set {taken[0]}: a sweep gives each training its own", "leave it out")
 
@@ -111,7 +114,7 @@ def opened(line: Line, options: Mapping[str, Any]) -> Line:
 
 def command_options(line: Line) -> dict[str, Any]:
     """How to run, as this command was told: device, threads and the like."""
-    told = line.resolved.told("command", earlier=False)
+    told = line.resolved.options("command", earlier=False)
     return {name: value for name, value in told.items() if name not in ITSELF}
 
 

@@ -118,7 +118,7 @@ def sweep(line: Line, name: str, given: Given, unset: Sequence[str] = ()) -> Swe
 
 def _looked(line: Line, name: str, given: Given, unset: Sequence[str]) -> "tuple[_Looked, Line]":
     refuse_settings(line)
-    told = {"options": line.resolved.told("training", earlier=False), **given}
+    told = {"options": line.resolved.options("training", earlier=False), **given}
     asked = request_of(line, name, told, unset)
     measured = check_request(line, name, asked)
     grid = variants(asked)

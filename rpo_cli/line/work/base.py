@@ -1,25 +1,21 @@
-"""What a stage of a run still has to do: its wanted rows, and how to make them.
+"""What all stages have in common: `Work`, what one still has to do, and `StageSpec`, what a stage is.
 
 The rows that are wanted follow from the settings and from the rows upstream that are wanted themselves,
 so rows of older settings or prompts never reach a later stage.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial, wraps
+from functools import cached_property, wraps
 from typing import Any, TypeVar
 
-from rpo_cli import registry, templates
+from rpo_cli import registry
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line.imports.sources import generates, imported, imported_feedback
 from rpo_cli.line.session import Line
-from rpo_cli.line.work import critics, models
-from rpo_cli.line.work import critique as styles
-from rpo_cli.line.work.generate import making
-from rpo_cli.protocols import Stage, Task
-from rpo_cli.records import canonical_json, content_key
-from rpo_cli.stages import critique, edit, generate
+from rpo_cli.line.work import critics
+from rpo_cli.protocols import Stage, Task, Weights
+from rpo_cli.records import Row, content_key
 
 Made = TypeVar("Made")
 
@@ -74,6 +70,95 @@ class Work:
         return {task.key for task in self.tasks}
 
 
+def _nothing(line: Line) -> None:
+    """What a stage does where it has nothing to do."""
+
+
+def _always(line: Line) -> bool:
+    return True
+
+
+def _no_setting(line: Line) -> str | None:
+    return None
+
+
+def _no_keys(line: Line) -> set[str]:
+    return set()
+
+
+def _no_checks(line: Line) -> Sequence[Callable[[], Any]]:
+    return ()
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """A stage of the line as data: all that the tool does with one. `line/steps.py` has them in order.
+
+    Attributes:
+        name: of the stage, its lock and its rejects, and of the command that runs it alone.
+        row: class of its rows, which names their table; its first field is their key.
+        works: what is wanted and how it is made, one work a model.
+        models: (role, model, dtype) of each model that takes part.
+        word: what one of its rows is called.
+        after: the stage that it follows; "" for the first.
+        step: the step of `rpo run` that makes its rows; "" for its own name.
+        section: of the settings, beside those of the stages before it; "" for its own name.
+        role: of its model, as an option and a card call it; "" where it has none of its own.
+        used: whether a run has any use for it.
+        unnamed: the setting that must name a model and does not; None: nothing is missing.
+        checks: what is refused at the door, one callable a mistake.
+        requires: refuses a run in which nothing is there to work on.
+        begin: under the stage's lock, before its rows are counted: what is read, what is said.
+        planned: the same for a plan, which writes nothing.
+        again: what is said, for the settings of a work, before rows are made.
+        ahead: plans → plans with rows to come; the counts of rows to come by stage are its to keep.
+        text: (column, plural) of the text of a row whose end no picture may show (`truncated`).
+        apart: keys among those wanted that take part in nothing downstream.
+        tolerant: whether `--allow-missing` goes on to the next model where one fails.
+        links: columns by which a story finds its rows: `prompt_id` and `image_sha256` of a picture.
+        sides: columns that the dataset tells of both pictures of a pair, by `prompt_id`, `image_sha256`.
+        summary: what `rpo list stages` says of a plugin's.
+    """
+
+    name: str
+    row: type[Row]
+    works: Callable[[Line], "list[Work]"]
+    models: Callable[[Line], Iterable[tuple[str, ModelIdentity, str]]]
+    word: str
+    after: str = ""
+    step: str = ""
+    section: str = ""
+    role: str = ""
+    used: Callable[[Line], bool] = _always
+    unnamed: Callable[[Line], str | None] = _no_setting
+    checks: Callable[[Line], Sequence[Callable[[], Any]]] = _no_checks
+    requires: Callable[[Line], None] = _nothing
+    begin: Callable[[Line], None] = _nothing
+    planned: Callable[[Line], None] = _nothing
+    again: Callable[[Line, str], Iterable[str]] = lambda line, settings: ()
+    ahead: "Callable[[Line, list[StagePlan], dict[str, int]], list[StagePlan]] | None" = None
+    text: tuple[str, str] | None = None
+    apart: Callable[[Line], set[str]] = _no_keys
+    tolerant: bool = False
+    links: tuple[str, ...] = ()
+    sides: tuple[str, ...] = ()
+    summary: str = ""
+
+    @property
+    def table(self) -> str:
+        return self.row.table
+
+    @property
+    def command(self) -> str:
+        """The command that makes its rows, which is a step of `rpo run` too."""
+        return self.step or self.name
+
+    @property
+    def pictured(self) -> bool:
+        """Whether its rows are pictures."""
+        return "image" in self.row.model_fields
+
+
 def settings_group(stage: str, settings: str, seed: int) -> str:
     """The folder name of a stage's rows: 8 hex digits of everything that the settings say."""
     return content_key(stage, settings, seed)[:8]
@@ -86,149 +171,10 @@ def light_rows(line: Line, table: str, keys: set[str], columns: list[str]) -> li
     return [live[key] for key in sorted(live)]
 
 
-@once()
-def generate_work(line: Line) -> Work:
-    s = line.settings.generate
-    chosen = models.generator(line)
-    settings = canonical_json(chosen.said)
-    made = making(line, settings)
-
-    def stage(device: str, environment: str) -> Stage:
-        options = {**chosen.options, "device": device}
-        name = chosen.name if made.kind == "generators" else "diffusers"
-        build = partial(build_backend, made.kind, name, chosen.models[0].ref, **options)
-        finish = generate.Finish(settings, environment)
-        return Stage("generate", "images", s.batch_size, build, made.step, finish, made.bucket)
-
-    group = settings_group("generate", settings, line.settings.run.seed)
-    return Work("generate", "images", group, settings, made.tasks, chosen.models, stage, made.picture_of)
-
-
-@once("images", "claims")
-def live_images(line: Line) -> list[dict[str, Any]]:
-    """Light rows of the pictures that the settings want or that were imported, and that are there."""
-    columns = ["image_id", "sha256", "prompt_id", "prompt", "index", "decoding"]
-    wanted = generate_work(line).keys if generates(line) else set()
-    return light_rows(line, "images", wanted | imported(line, "images"), columns)
-
-
-@once("images", "claims")
-def critique_work(line: Line) -> Work:
-    s = line.settings.critique
-    model = critics.critic_identity(line)
-    asked = templates.Templates.find(line.templates, styles.style(line))
-    settings = canonical_json(styles.critique_settings(line, model.revision, asked.hashes))
-    seed = line.settings.run.seed
-    people = {} if s.single_turn else imported_feedback(line)
-    tasks = critique.wanted(live_images(line), seed=seed, settings=settings, said=people)
-
-    def stage(device: str, environment: str) -> Stage:
-        options = {"revision": model.commit, "dtype": s.dtype, **critics.critic_options(line)}
-        build = partial(
-            build_backend, "critics", s.backend, critics.served_model(model), device=device, **options
-        )
-        step = critique.make_step(s, asked, settings, environment, quotes=not styles.is_embedded(line))
-        return Stage("critique", "critiques", s.batch_size, build, step, bucket=critique.bucket)
-
-    return Work(
-        "critique",
-        "critiques",
-        settings_group("critique", settings, seed),
-        settings,
-        list(tasks),
-        (model,),
-        stage,
-        lambda task: ("images", task.payload.image_id),
-    )
-
-
-@once("images", "critiques", "claims")
-def edit_work(line: Line) -> Work:
-    s = line.settings.edit
-    chosen = models.editor(line)
-    settings = canonical_json(chosen.said)
-    seed, taken = line.settings.run.seed, line.settings.pairs.edits
-    numbers = {"guidance": chosen.guidance, "image_guidance": chosen.image_guidance}
-    said: dict[str, Any] = {**numbers, "seed": seed, "settings": settings}
-    critiques = list(critiqued(line))
-    tasks: list[Task] = []
-    if taken != "counter":
-        tasks += edit.wanted(critiques, mode=s.mode, attempts=s.edits_per_image, **said)
-    if taken != "answers":
-        tasks += edit.wanted_counter_edits(critiques, count=s.counter_edits, **said)
-
-    def stage(device: str, environment: str) -> Stage:
-        options = {**chosen.options, "device": device}
-        build = partial(build_backend, "editors", chosen.name, chosen.models[0].ref, **options)
-        finish = edit.Finish(settings, environment)
-        return Stage("edit", "edits", s.batch_size, build, edit.step, finish, edit.bucket)
-
-    return Work(
-        "edit",
-        "edits",
-        settings_group("edit", settings, seed),
-        settings,
-        tasks,
-        chosen.models,
-        stage,
-        lambda task: ("images", task.payload.source.image_id),
-    )
-
-
-def edits_and_floor(line: Line) -> Work:
-    """All that the edit stage makes: the edits, and beside any the pictures edited for the floor."""
-    work = edit_work(line)
-    return replace(work, tasks=[*work.tasks, *floor_tasks(line)])
-
-
-@once("images", "critiques", "claims")
-def floor_tasks(line: Line) -> list[Task]:
-    """Pictures to edit under an empty instruction; none where nothing is to be edited."""
-    s = line.settings.edit
-    if not s.floor_pictures or not edit_work(line).tasks:
-        return []
-    chosen = models.editor(line)
-    pictures = (
-        edit.Critiqued(
-            *("", row["image_id"], row["sha256"], row["prompt_id"], row["prompt"], ()), row["decoding"]
-        )
-        for row in live_images(line)
-    )
-    found = edit.wanted_floor(
-        pictures,
-        count=s.floor_pictures,
-        guidance=chosen.guidance,
-        image_guidance=chosen.image_guidance,
-        seed=line.settings.run.seed,
-        settings=canonical_json(chosen.said),
-    )
-    return list(found)
-
-
-def critiqued(line: Line) -> Iterator[edit.Critiqued]:
-    """The live critiques, by key."""
-    images = {(row["sha256"], row["prompt_id"]): row for row in live_images(line)}
-    columns = ["critique_id", "image_sha256", "prompt_id", "prompt", "instructions"]
-    for row in light_rows(line, "critiques", critique_work(line).keys, columns):
-        image = images[row["image_sha256"], row["prompt_id"]]
-        told = {"image_id": image["image_id"], "decoding": image["decoding"]}
-        yield edit.Critiqued(**{**row, "instructions": tuple(row["instructions"]), **told})
-
-
-def wants_edits(line: Line) -> bool:
-    """Whether edits take part in the pairs, so that a critic and an editor are needed."""
-    return line.settings.pairs.strategy in ("edits", "all")
-
-
-def reward_models(line: Line) -> list[tuple[str, str]]:
-    """(reward name, model) of every reward, ("name", "module:function") of every function."""
-    return list(line.settings.score.named)
-
-
-def build_backend(kind: str, name: str, model: str, **options: Any) -> Any:
+def build_backend(kind: str, name: str, weights: Weights, /, **options: Any) -> Any:
     if kind == "rewards":
-        return critics.built_reward(name, model, **options)
-    return registry.load(kind, name)(model, **options)
+        return critics.built_reward(name, weights, **options)
+    return registry.build(kind, name, weights, **options)
 
 
 def reject_reasons(line: Line, work: Work, keys: set[str]) -> Counter[str]:
@@ -237,3 +183,93 @@ def reject_reasons(line: Line, work: Work, keys: set[str]) -> Counter[str]:
     stopped = {row["key_of"]: row["reason"] for row in table if row["key_of"] in keys}
     present = line.store.keys(work.table) if stopped else set()
     return Counter(reason for key, reason in stopped.items() if key not in present)
+
+
+Shard = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Share:
+    """What a call of a stage looks at, and what of it is to be made."""
+
+    wanted: list[Task]
+    keys: set[str]
+    present: set[str]
+    missing: list[Task]
+
+
+def share_of(line: Line, work: Work, shard: Shard | None = None, *, retry_rejects: bool = False) -> Share:
+    """The rows of a share of the keys; what was rejected before is missing only with `retry_rejects`."""
+    wanted = [task for task in work.tasks if shard is None or int(task.key[:8], 16) % shard[1] == shard[0]]
+    keys = {task.key for task in wanted}
+    present = keys & line.store.keys(work.table)
+    done = present if retry_rejects else present | line.store.rejected(work.name)
+    return Share(wanted, keys, present, [task for task in wanted if task.key not in done])
+
+
+COUNTED = "the rows before it"
+
+
+@dataclass(frozen=True)
+class StagePlan:
+    """What a stage would do now, from the rows that are there upstream.
+
+    Attributes:
+        wanted, to_make: rows; None where nobody can tell yet.
+        bytes: estimated size of the rows to make, from the rows that are there; None without any.
+        basis: what rows are counted from; see `run_plan.py` for those whose pictures are not made yet.
+    """
+
+    stage: str
+    wanted: int | None
+    present: int
+    rejected: int
+    to_make: int | None
+    models: list[str]
+    bytes: int | None
+    basis: str = COUNTED
+
+
+def plan_of(
+    line: Line, work: Work, shard: Shard | None = None, *, retry_rejects: bool = False
+) -> StagePlan:
+    """What a call of one model's stage would do now."""
+    share = share_of(line, work, shard, retry_rejects=retry_rejects)
+    models = [f"{model.ref} ({model.revision[:16]})" for model in work.models]
+    rejected = sum(reject_reasons(line, work, share.keys).values())
+    to_make = len(share.missing)
+    return StagePlan(
+        work.name,
+        len(share.wanted),
+        len(share.present),
+        rejected,
+        to_make,
+        models,
+        size_of(line, work.table, to_make),
+    )
+
+
+def size_of(line: Line, table: str, rows: int) -> int | None:
+    """Bytes of so many rows, by those that the table has; None where it has none."""
+    each = sum(line.store.counts(table).values())
+    return round(line.store.size(table) / each * rows) if each else None
+
+
+def kept(plan: StagePlan) -> int:
+    """Rows that a stage will still accept, at the share of those that it has tried so far."""
+    tried = plan.present + plan.rejected
+    return round((plan.to_make or 0) * (plan.present / tried if tried else 1))
+
+
+def with_more(line: Line, spec: StageSpec, plan: StagePlan, rows: int, basis: str) -> StagePlan:
+    """A plan with rows to come, counted as `basis` says."""
+    if not rows:
+        return plan
+    to_make = (plan.to_make or 0) + rows
+    size = size_of(line, spec.table, to_make)
+    return replace(plan, wanted=(plan.wanted or 0) + rows, to_make=to_make, bytes=size, basis=basis)
+
+
+def wants_edits(line: Line) -> bool:
+    """Whether edits take part in the pairs, so that a critic and an editor are needed."""
+    return line.settings.pairs.strategy in ("edits", "all")

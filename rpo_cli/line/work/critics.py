@@ -12,6 +12,7 @@ from rpo_cli.config import CritiqueSettings
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.identity import PICKLES, ModelIdentity, function, served
 from rpo_cli.line.session import Line
+from rpo_cli.protocols import Weights
 from rpo_cli.recipes.rewards import SCORERS, Scorer
 from rpo_cli.records import canonical_json
 
@@ -132,7 +133,7 @@ def _served_name(s: CritiqueSettings) -> str:
 
 
 def backend_options(line: Line, backend: str) -> dict[str, Any]:
-    """What a critic backend's constructor takes beside model, revision, device and dtype."""
+    """What a critic backend's constructor takes beside its weights."""
     s = line.settings.critique
     if backend not in (SERVED, OWN_SERVER):
         return {}
@@ -187,13 +188,13 @@ def is_function(reward: str) -> bool:
     return reward not in registry.names("rewards")
 
 
-def built_reward(reward: str, ref: str, **options: Any) -> Any:
+def built_reward(reward: str, weights: Weights, /, **options: Any) -> Any:
     """The backend of a reward, not loaded yet."""
     if is_function(reward):
         from rpo_cli.backends.function import FunctionReward
 
-        return FunctionReward(ref, **options)
-    return registry.load("rewards", reward)(ref, **options)
+        return FunctionReward(weights, **options)
+    return registry.build("rewards", reward, weights, **options)
 
 
 def _refuse_unusable(reward: str, ref: str) -> None:
@@ -216,7 +217,7 @@ def _refuse_unusable(reward: str, ref: str) -> None:
 
 
 def reward_options(line: Line, reward: str) -> dict[str, Any]:
-    """What a reward's constructor takes beside model, revision, device and dtype."""
+    """What a reward's constructor takes beside its weights."""
     backend = line.settings.score.backend
     if reward in registry.APART:
         return {"python": line.settings.score.python}
@@ -243,3 +244,8 @@ def required(value: str | None, setting: str) -> str:
     if value is None:
         raise UsageError(f"{setting} is not set", f"pass --{setting.partition('.')[2]} FOLDER_OR_HUB_ID")
     return value
+
+
+def reward_models(line: Line) -> list[tuple[str, str]]:
+    """(reward name, model) of every reward, ("name", "module:function") of every function."""
+    return list(line.settings.score.named)

@@ -1,14 +1,42 @@
-"""With which words a run's critic is asked, and all that determines what it says."""
+"""The stage critique: with which words a run's critic is asked, and all that determines what it says."""
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from rpo_cli import templates
+from rpo_cli.identity import ModelIdentity
+from rpo_cli.line.imports.sources import imported_feedback
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.critics import REACHED, SERVED, code_settings, server_settings
+from rpo_cli.line.work import base, critics
+from rpo_cli.line.work import critique as styles
+from rpo_cli.line.work.base import (
+    StagePlan,
+    StageSpec,
+    Work,
+    kept,
+    once,
+    settings_group,
+    wants_edits,
+    with_more,
+)
+from rpo_cli.line.work.critics import (
+    REACHED,
+    SERVED,
+    check_reached,
+    code_settings,
+    critic_identity,
+    server_settings,
+)
+from rpo_cli.line.work.generate import live_images, require_pictures
+from rpo_cli.line.work.model_checks import check_fits, check_models, whole_folder
+from rpo_cli.protocols import Stage, Weights
+from rpo_cli.records import Critique, canonical_json
+from rpo_cli.scopes import CRITIC
 from rpo_cli.shapes.preset import MODELS
+from rpo_cli.stages import critique
 
 REPLIES = 2  # version of how a reply is read; the embedded critic's replies read the same in all
 EMBEDDED, GENERAL = "rpo", "general"  # styles
@@ -67,3 +95,87 @@ def reread_notes(line: Line, settings: str) -> list[str]:
         f"an earlier rpo read {old:,} of this critic's replies, and took sentences of no change for "
         "instructions; those critiques stay, and their pictures are critiqued again"
     ]
+
+
+def critic_loader(line: Line, model: ModelIdentity, device: str) -> Callable[[], Any]:
+    """What builds the run's critic on a worker; it travels there."""
+    s = line.settings.critique
+    weights = Weights(critics.served_model(model), model.commit, device, s.dtype)
+    return partial(base.build_backend, "critics", s.backend, weights, **critics.critic_options(line))
+
+
+@once("images", "claims")
+def critique_work(line: Line) -> Work:
+    s = line.settings.critique
+    model = critics.critic_identity(line)
+    asked = templates.Templates.find(line.templates, styles.style(line))
+    settings = canonical_json(styles.critique_settings(line, model.revision, asked.hashes))
+    seed = line.settings.run.seed
+    people = {} if s.single_turn else imported_feedback(line)
+    tasks = critique.wanted(live_images(line), seed=seed, settings=settings, said=people)
+
+    def stage(device: str, environment: str) -> Stage:
+        build = critic_loader(line, model, device)
+        step = critique.make_step(s, asked, settings, environment, quotes=not styles.is_embedded(line))
+        return Stage("critique", "critiques", s.batch_size, build, step, bucket=critique.bucket)
+
+    return Work(
+        "critique",
+        "critiques",
+        settings_group("critique", settings, seed),
+        settings,
+        list(tasks),
+        (model,),
+        stage,
+        lambda task: ("images", task.payload.image_id),
+    )
+
+
+def check_critic(line: Line) -> None:
+    check_models(line, [whole_folder(critic_identity(line), CRITIC)])
+
+
+def works(line: Line) -> list[Work]:
+    return [critique_work(line)]
+
+
+def unnamed(line: Line) -> str | None:
+    s = line.settings.critique
+    return CRITIC if s.critic is None and s.backend != SERVED else None
+
+
+def checks(line: Line) -> Sequence[Callable[[], Any]]:
+    return [
+        partial(check_reached, line, line.settings.critique.backend),
+        partial(check_critic, line),
+        partial(check_fits, line, CRITIC, lambda: [critics.critic_identity(line)]),
+        lambda: templates.Templates.find(line.templates, style(line)),
+    ]
+
+
+def used_models(line: Line) -> Iterator[tuple[str, ModelIdentity, str]]:
+    yield "critic", critics.critic_identity(line), line.settings.critique.dtype
+
+
+def ahead(line: Line, plans: list[StagePlan], coming: dict[str, int]) -> list[StagePlan]:
+    found = [with_more(line, SPEC, plan, coming["generate"], "1 a picture to come") for plan in plans]
+    coming["critique"] = sum(map(kept, found))
+    return found
+
+
+SPEC = StageSpec(
+    "critique",
+    Critique,
+    works,
+    used_models,
+    "critique",
+    after="generate",
+    role="critic",
+    used=wants_edits,
+    unnamed=unnamed,
+    checks=checks,
+    requires=require_pictures,
+    again=reread_notes,
+    ahead=ahead,
+    links=("critique_id", "prompt_id", "image_sha256", "instructions"),
+)

@@ -12,10 +12,12 @@ from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.adapters import ADAPTER, adapter_file, held
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.identity import CONFIGS, ModelIdentity, served
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.critics import SERVED, code_settings, required
+from rpo_cli.protocols import Weights
 from rpo_cli.recipes import recipe, serving
 from rpo_cli.recipes.kinds import CONTROLNET, SD, Recipe
 from rpo_cli.scopes import GENERATOR, HANGS
@@ -40,7 +42,7 @@ class Chosen:
     """A backend with every number settled.
 
     Attributes:
-        options: of the backend's constructor, beside model, revision, device and dtype.
+        options: of the backend's constructor, beside its weights.
         said: what of them belongs into a row's key.
         models: all whose weights take part, the first first.
     """
@@ -50,8 +52,13 @@ class Chosen:
     options: dict[str, Any]
     said: dict[str, Any]
     models: tuple[ModelIdentity, ...]
+    dtype: str
     guidance: tuple[float | None, ...] = (None,)
     image_guidance: tuple[float | None, ...] = (None,)
+
+    def weights(self, device: str) -> Weights:
+        """Of the first model, on a device."""
+        return Weights(self.models[0].ref, self.models[0].commit, device, self.dtype)
 
 
 def generator(line: Line) -> Chosen:
@@ -72,8 +79,14 @@ def generator(line: Line) -> Chosen:
         "guidance": s.guidance if s.guidance is not None else how.guidance,
         "scheduler": s.scheduler,
     }
-    plain = s.model_dump(include={"negative_prompt", "width", "height", "dtype"})
-    said = {**plain, **numbers, "model": model.revision, "lora": adapter.revision if adapter else None}
+    plain = s.model_dump(include={"negative_prompt", "width", "height"})
+    said = {
+        **plain,
+        **numbers,
+        "dtype": s.dtype,
+        "model": model.revision,
+        "lora": adapter.revision if adapter else None,
+    }
     said |= {"denoiser": denoiser.revision} if denoiser else {}
     # of our other names steps, guidance and scheduler tell all that a row depends on
     said |= {"backend": name} if how.options or name == ONE_STEP else {}
@@ -83,7 +96,7 @@ def generator(line: Line) -> Chosen:
     if adapter is not None and adapter.commit:
         options["lora_revision"] = adapter.commit  # what its key names, not a branch that moves
     models = tuple(found for found in (model, adapter, denoiser) if found is not None)
-    return Chosen(name, how, options | {"revision": model.commit}, said, models)
+    return Chosen(name, how, options, said, models, s.dtype)
 
 
 def adapter_of(line: Line) -> ModelIdentity | None:
@@ -131,10 +144,16 @@ def editor(line: Line) -> Chosen:
     options: dict[str, Any] = {
         "steps": s.steps if s.steps is not None else how.steps,
         "scheduler": s.scheduler,
-        "dtype": s.dtype,
     }
     extra = s.model_dump(include={"control_scale", "strength", "area"}, exclude_none=True)
-    said = {"backend": name, **options, **extra, "model": model.revision, **code_settings("editors", name)}
+    said = {
+        "backend": name,
+        "dtype": s.dtype,
+        **options,
+        **extra,
+        "model": model.revision,
+        **code_settings("editors", name),
+    }
     options |= {**extra, **how.options}
     if controlnet is not None:
         said |= {"controlnet": controlnet.revision}
@@ -142,9 +161,10 @@ def editor(line: Line) -> Chosen:
     return Chosen(
         name,
         how,
-        options | {"revision": model.commit},
+        options,
         said,
         (model,) if controlnet is None else (model, controlnet),
+        s.dtype,
         guidance=s.guidance or (how.guidance,),
         image_guidance=s.image_guidance or (how.image_guidance,),
     )
@@ -160,8 +180,8 @@ def _served_editor(line: Line) -> Chosen:
     model = line.know(served(s.editor))
     how = recipe("editors", SERVED)
     options = s.model_dump(include={"key_variable", "in_flight", "timeout", "tries"})
-    options |= {"urls": s.editor_url, "revision": None, "dtype": s.dtype}
-    return Chosen(SERVED, how, options, {"backend": SERVED, "model": model.revision}, (model,))
+    options |= {"urls": s.editor_url}
+    return Chosen(SERVED, how, options, {"backend": SERVED, "model": model.revision}, (model,), s.dtype)
 
 
 def left_over(line: Line, section: str, how: Recipe) -> list[str]:
@@ -236,3 +256,10 @@ def _downloaded(model: ModelIdentity, name: str) -> Path | None:
         return None
     except HfHubHTTPError as error:
         raise RpoError(f"{model.ref}: the hub does not give {name}: {error}", "try again later") from error
+
+
+def model_of(line: Line, settings: TrainSettings) -> tuple[str, str | None]:
+    """Folder or hub id of what is tuned, and its revision as the settings name it."""
+    generate = line.settings.generate
+    model = settings.model or required(generate.generator, "train.model")
+    return model, generate.revision if settings.model is None else None

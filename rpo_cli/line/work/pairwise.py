@@ -6,23 +6,26 @@ from typing import Any
 
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import base, critics
-from rpo_cli.protocols import Stage
+from rpo_cli.line.work.base import Work, light_rows, settings_group, wants_edits
+from rpo_cli.line.work.edit import edit_work
+from rpo_cli.line.work.generate import live_images
+from rpo_cli.protocols import Stage, Weights
 from rpo_cli.records import canonical_json
 from rpo_cli.stages import score
 
 EDITED = ["edit_id", "sha256", "prompt_id", "prompt", "image_id", "image_sha256"]
 
 
-def judge_works(line: Line, reward: str, ref: str) -> list[base.Work]:
+def judge_works(line: Line, reward: str, ref: str) -> list[Work]:
     """One work for the images, one for the edits if they take part in the pairs."""
     firsts: dict[str, Mapping[str, Any]] = {}
-    images = base.live_images(line)
+    images = live_images(line)
     for row in sorted(images, key=lambda row: (row["index"], row["sha256"])):
         firsts.setdefault(row["prompt_id"], row)
     of_images = _work(line, reward, ref, [_image(row, firsts[row["prompt_id"]]) for row in images])
-    if not base.wants_edits(line):
+    if not wants_edits(line):
         return [of_images]
-    edits = base.light_rows(line, "edits", base.edit_work(line).keys, EDITED)
+    edits = light_rows(line, "edits", edit_work(line).keys, EDITED)
     decodings = {row["sha256"]: row["decoding"] for row in images}
     subjects = [
         _edit(row, firsts[row["prompt_id"]], decodings[row["image_sha256"]])
@@ -65,16 +68,16 @@ def _edit(row: Mapping[str, Any], first: Mapping[str, Any], decoding: str | None
 
 
 def _work(
-    line: Line, reward: str, ref: str, subjects: list[score.JudgeTask], before: base.Work | None = None
-) -> base.Work:
+    line: Line, reward: str, ref: str, subjects: list[score.JudgeTask], before: Work | None = None
+) -> Work:
     s = line.settings.score
     model, said = critics.reward_identity(line, reward, ref)
     settings = canonical_json({"judged": said})
 
     def stage(device: str, environment: str) -> Stage:
-        options = {"revision": model.commit, "dtype": s.dtype, **critics.reward_options(line, reward)}
-        name = critics.served_model(model)
-        build = partial(base.build_backend, "rewards", reward, name, device=device, **options)
+        weights = Weights(critics.served_model(model), model.commit, device, s.dtype)
+        options = critics.reward_options(line, reward)
+        build = partial(base.build_backend, "rewards", reward, weights, **options)
         finish = score.Standing(score.Finish(reward, settings, environment), _scores(line, before))
         return Stage(
             f"score {reward}",
@@ -86,10 +89,10 @@ def _work(
             score.bucket_judgements,
         )
 
-    return base.Work(
+    return Work(
         f"score {reward}",
         "rewards",
-        base.settings_group("score", settings, 0),
+        settings_group("score", settings, 0),
         settings,
         list(score.wanted_judgements(subjects, reward=reward, settings=settings)),
         (model,),
@@ -99,10 +102,10 @@ def _work(
     )
 
 
-def _scores(line: Line, before: base.Work | None) -> dict[tuple[str, str], float]:
+def _scores(line: Line, before: Work | None) -> dict[tuple[str, str], float]:
     """(prompt_id, sha256) → score of the images, which are judged by now."""
     if before is None:
         return {}
     columns = ["score_id", "prompt_id", "subject_sha256", "score"]
-    rows = base.light_rows(line, "rewards", before.keys, columns)
+    rows = light_rows(line, "rewards", before.keys, columns)
     return {(row["prompt_id"], row["subject_sha256"]): row["score"] for row in rows}

@@ -1,30 +1,46 @@
-"""Scores that a reward did not give: numbers that are none, and scorers that failed."""
+"""The stage score: each reward of each picture, and scores that a reward did not give."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError
+from rpo_cli.identity import ModelIdentity
+from rpo_cli.line.imports.sources import labelled_only
 from rpo_cli.line.session import Line
-from rpo_cli.line.work import critics
+from rpo_cli.line.work import base, critics
 from rpo_cli.line.work.base import (
+    StagePlan,
+    StageSpec,
     Work,
-    build_backend,
-    edit_work,
     light_rows,
-    live_images,
+    once,
     reject_reasons,
-    reward_models,
     settings_group,
     wants_edits,
+    with_more,
 )
-from rpo_cli.line.work.critics import reward_identity
-from rpo_cli.protocols import Stage
+from rpo_cli.line.work.critics import (
+    check_python,
+    check_reached,
+    reward_identity,
+    reward_models,
+)
+from rpo_cli.line.work.edit import check_counter_edits, edit_work
+from rpo_cli.line.work.generate import live_images, require_pictures
+from rpo_cli.line.work.model_checks import check_fits, check_models, whole_folder
+from rpo_cli.line.work.pairwise import judge_works
+from rpo_cli.protocols import Stage, Task, Weights
+from rpo_cli.records import RewardScore
+from rpo_cli.registry import APART, reward_templates
+from rpo_cli.scopes import REWARDS
 from rpo_cli.stages import score
 from rpo_cli.stages.score import NO_NUMBER
 
+SUBJECTS = "1 a picture or edit to come"
 MOST = 0.05  # of one reward's scores that may be no numbers
 
 
@@ -110,9 +126,9 @@ def missing_notes(line: Line) -> list[str]:
     ]
 
 
-def score_works(line: Line) -> list[Work]:
-    """One work per reward: every live picture, original or edited, under its prompt."""
-    subjects = [
+def subjects(line: Line) -> list[score.ScoreTask]:
+    """Every picture that the run wants and has, original or edited, under its prompt."""
+    found = [
         score.ScoreTask(
             *("image", row["image_id"], row["sha256"], row["prompt_id"], row["prompt"]),
             decoding=row["decoding"],
@@ -120,34 +136,43 @@ def score_works(line: Line) -> list[Work]:
         for row in live_images(line)
     ]
     if wants_edits(line):
-        subjects += [
+        found += [
             score.ScoreTask("edit", row["edit_id"], row["sha256"], row["prompt_id"], row["prompt"])
             for row in light_rows(
                 line, "edits", edit_work(line).keys, ["edit_id", "sha256", "prompt_id", "prompt"]
             )
         ]
-    from rpo_cli.line.work.pairwise import judge_works  # it stands on this module
+    return found
 
+
+def picture_of(task: Task) -> tuple[str, str]:
+    """(table, id) of the picture of such a task."""
+    return f"{task.payload.subject}s", task.payload.subject_id
+
+
+@once("images", "critiques", "edits", "claims")
+def score_works(line: Line) -> list[Work]:
+    """One work per reward, on every one of the subjects."""
+    pictures = subjects(line)
     return [
         work
         for name, ref in reward_models(line)
         for work in (
             judge_works(line, name, ref)
             if name in registry.PAIRWISE
-            else [_score_work(line, name, ref, subjects)]
+            else [_score_work(line, name, ref, pictures)]
         )
     ]
 
 
-def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.ScoreTask]) -> Work:
+def _score_work(line: Line, reward: str, ref: str, pictures: Iterable[score.ScoreTask]) -> Work:
     s = line.settings.score
     model, settings = reward_identity(line, reward, ref)
 
     def stage(device: str, environment: str) -> Stage:
-        options = {"revision": model.commit, "dtype": s.dtype, **critics.reward_options(line, reward)}
-        build = partial(
-            build_backend, "rewards", reward, critics.served_model(model), device=device, **options
-        )
+        weights = Weights(critics.served_model(model), model.commit, device, s.dtype)
+        options = critics.reward_options(line, reward)
+        build = partial(base.build_backend, "rewards", reward, weights, **options)
         finish = score.Finish(reward, settings, environment)
         return Stage(f"score {reward}", "rewards", s.batch_size, build, score.step, finish, score.bucket)
 
@@ -156,8 +181,65 @@ def _score_work(line: Line, reward: str, ref: str, subjects: Iterable[score.Scor
         "rewards",
         settings_group("score", settings, 0),
         settings,
-        list(score.wanted(subjects, reward=reward, settings=settings)),
+        list(score.wanted(pictures, reward=reward, settings=settings)),
         (model,),
         stage,
-        lambda task: (f"{task.payload.subject}s", task.payload.subject_id),
+        picture_of,
     )
+
+
+def check_rewards(line: Line) -> list[Callable[[], None]]:
+    """One check each, so that all that are wrong are told."""
+    return [partial(check_reward, line, name, ref) for name, ref in reward_models(line)]
+
+
+def check_reward(line: Line, name: str, ref: str) -> None:
+    if name in reward_templates:
+        check_reached(line, line.settings.score.backend)
+    if name in APART:
+        check_python("score.python", line.settings.score.python, "torch and transformers")
+    found = whole_folder(reward_identity(line, name, ref)[0], REWARDS)
+    check_models(line, [found])
+    check_fits(line, REWARDS, lambda: [found])
+
+
+def unnamed(line: Line) -> str | None:
+    return None if line.settings.score.named or labelled_only(line) else REWARDS
+
+
+def checks(line: Line) -> Sequence[Callable[[], Any]]:
+    return [partial(check_counter_edits, line), *check_rewards(line)]
+
+
+def used_models(line: Line) -> Iterator[tuple[str, ModelIdentity, str]]:
+    for name, ref in reward_models(line):
+        yield f"reward {name}", reward_identity(line, name, ref)[0], line.settings.score.dtype
+
+
+def ahead(line: Line, plans: list[StagePlan], coming: dict[str, int]) -> list[StagePlan]:
+    """A score a picture or edit to come; a judge has a work for each of both."""
+    images, edits = coming["generate"], coming["edit"] if wants_edits(line) else 0
+    names = [plan.stage for plan in plans]
+    seen = [
+        images + edits if names.count(name) == 1 else (images if names.index(name) == place else edits)
+        for place, name in enumerate(names)
+    ]
+    return [with_more(line, SPEC, plan, rows, SUBJECTS) for plan, rows in zip(plans, seen, strict=True)]
+
+
+SPEC = StageSpec(
+    "score",
+    RewardScore,
+    score_works,
+    used_models,
+    "score",
+    after="edit",
+    step="build-pairs",
+    used=lambda line: not labelled_only(line),
+    unnamed=unnamed,
+    checks=checks,
+    requires=require_pictures,
+    ahead=ahead,
+    tolerant=True,
+    links=("score_id", "subject_id", "prompt_id", "subject_sha256", "reward", "score"),
+)

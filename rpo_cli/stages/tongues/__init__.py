@@ -1,6 +1,6 @@
 """Words of the languages that critics speak: how each says that nothing is to change, or what is.
 
-Data for `nothing.py`; patterns look at one clause in small letters, its quoted words left out. They go by
+Data for `instructions.py`; patterns look at one clause in small letters, without quoted words, and go by
 meaning (a negation and a word for changing, to keep, to match already), not by sentences that were seen.
 To add a language: a file here with one `Tongue`, and its name in TONGUES.
 """

@@ -178,6 +178,7 @@ def card(
         return _sampled_card(settings, family, objective, facts, metrics)
     kind = "full fine-tuning" if settings.full else f"LoRA of rank {settings.rank}"
     dumped = settings.model_dump(mode="json", exclude=UNTOLD, exclude_none=True)
+    own = {f"{objective.name}.{name}": value for name, value in objective.numbers}
     negative = objective.contrast is pair_reversed
     return "\n".join(
         [
@@ -194,7 +195,7 @@ def card(
             "```",
             "",
             *([NEGATIVE, ""] if negative else []),
-            *_table(["setting", "value"], {**dumped, "seed": facts["seed"]}),
+            *_table(["setting", "value"], {**dumped, **own, "seed": facts["seed"]}),
             "",
             *_metrics_table(metrics),
             "",

@@ -249,6 +249,7 @@ class Objective:
         clip: ϵ of the band of the step's likelihood ratio; 0: none.
         dro_temperature: λ of the weights exp(loss/λ) within a group; 0: none.
         dro_trim: share of a group, the highest losses, that gets no weight.
+        numbers: (name, value) of those that are its own, and no setting.
     """
 
     name: str
@@ -292,6 +293,7 @@ class Objective:
     dro_trim: float = 0.0
     needs_cross: bool = False
     needs_embedder: bool = False
+    numbers: tuple[tuple[str, float], ...] = ()
 
     @property
     def compares(self) -> bool:

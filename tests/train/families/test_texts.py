@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 from rpo_cli.backends.generator import DiffusersGenerator
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
+from rpo_cli.protocols import Weights
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.composition import composed_online
 from rpo_cli.train.inputs import Start
@@ -173,7 +174,9 @@ def test_pictures_are_drawn_with_the_trained_encoders(run_texts, model_of, tmp_p
 
     def picture(lora):
         size = {"width": 16, "height": 16}
-        generator = DiffusersGenerator(str(model_of("sd1")), steps=2, guidance=1.0, lora=str(lora), **size)
+        generator = DiffusersGenerator(
+            Weights(str(model_of("sd1"))), steps=2, guidance=1.0, lora=str(lora), **size
+        )
         generator.setup()
         return np.asarray(generator.generate(["a red thing"], [3])[0], dtype=int)
 

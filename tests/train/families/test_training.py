@@ -12,6 +12,7 @@ from diffusers import DiffusionPipeline
 from rpo_cli import registry
 from rpo_cli.backends.generator import DiffusersGenerator
 from rpo_cli.errors import UsageError
+from rpo_cli.protocols import Weights
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.export import layouts as export_module
 from tests.closeness import FORWARD, assert_close
@@ -227,7 +228,7 @@ def test_the_generator_draws_with_what_a_training_exported(name, run_family, mod
 
     def drawn(**tuned):
         size = {"width": 16, "height": 16}
-        generator = DiffusersGenerator(str(model_of(name)), steps=2, guidance=2.0, **size, **tuned)
+        generator = DiffusersGenerator(Weights(str(model_of(name))), steps=2, guidance=2.0, **size, **tuned)
         generator.setup()
         return [np.asarray(found, dtype=int) for found in generator.generate(["a cat", "two"], [1, 2])]
 

@@ -14,7 +14,7 @@ def flat(grey, size=(64, 64)):
 
 
 def sheet(*rows, titles=("base", "dpo"), side=512):
-    return draw(rows, titles, said="noise seed 5", side=side)
+    return draw(rows, titles, sampling="noise seed 5", side=side)
 
 
 @pytest.mark.parametrize(("prompts", "seeds"), [(64, 2), (64, 1), (1, 128)])

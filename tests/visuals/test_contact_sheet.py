@@ -1,13 +1,25 @@
+"""Sheets of pairs: what is chosen, drawn and written, and where two pictures differ."""
+
 import random
 
 import numpy as np
 import pytest
-from PIL import Image, ImageColor, ImageFont
+from PIL import Image, ImageColor, ImageDraw, ImageFont
 
 from rpo_cli.records import Pair, content_key
 from rpo_cli.visuals import canvas
 from rpo_cli.visuals.canvas import Box, Style, clean, length, runs, wrap, write
-from rpo_cli.visuals.contact_sheet import AMBER, GREEN, Scored, SheetRow, choose, draw
+from rpo_cli.visuals.contact_sheet import (
+    AMBER,
+    GREEN,
+    SIDE,
+    Scored,
+    SheetRow,
+    changed,
+    choose,
+    draw,
+    fitted,
+)
 
 HOSTILE = [
     "line\nbreak\r\ttab \x00 nul \x1b[31mred\x1b[0m bell\x07",
@@ -224,3 +236,48 @@ def test_pictures_of_any_shape_fit_their_frame(size):
 def test_a_pair_without_critique_scores_or_flaws_is_drawn():
     bare = pair(1, "unscored", instruction=None, rewards_a={}, rewards_b={}, margins={}, margin=0.0)
     assert sheet(shown(bare, flaws=()), shown(pair(2, "seed_won", kind="seeds"), flaws=())).width > 1000
+
+
+def scene(colour, size=(64, 64), box=(20, 20, 39, 39)):
+    page = Image.new("RGB", size, "#808080")
+    ImageDraw.Draw(page).rectangle(box, fill=colour)
+    return page
+
+
+def test_the_outline_stands_around_what_changed_and_nowhere_else():
+    page, share = changed(scene("red"), scene("blue"))
+    pixels = np.asarray(page.convert("L"))
+    scale = page.width // 64
+    rows, columns = np.nonzero(pixels == 0)
+
+    assert rows.min() // scale >= 14
+    assert columns.max() // scale <= 45
+    assert (pixels[: 12 * scale] == pixels[0, 0]).all()
+    assert pixels[30 * scale, 30 * scale] != 0  # inside the region the picture is seen
+    assert 20 * 20 / 64**2 <= share <= 26 * 26 / 64**2
+
+
+def test_equal_pictures_have_no_outline():
+    page, share = changed(scene("red"), scene("red"))
+
+    assert share == 0
+    assert not (np.asarray(page) == 0).any()
+
+
+def test_faint_noise_is_no_change():
+    noisy = np.asarray(scene("red")).astype(int) + np.random.default_rng(0).integers(-8, 9, (64, 64, 3))
+
+    assert changed(scene("red"), Image.fromarray(noisy.clip(0, 255).astype(np.uint8)))[1] == 0
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2000, 10), (700, 900)])
+def test_pictures_of_any_shape_are_compared_at_the_size_they_are_shown(size):
+    page, share = changed(scene("red"), Image.new("RGB", size, "white"))
+
+    assert max(page.size) <= SIDE
+    assert 0 <= share <= 1
+
+
+def test_pictures_are_shrunk_never_enlarged():
+    assert fitted(Image.new("RGB", (1024, 512))).size == (SIDE, SIDE // 2)
+    assert fitted(Image.new("RGB", (64, 32))).size == (64, 32)

@@ -22,7 +22,7 @@ def test_every_figure_has_its_cell_and_empty_tables_are_left_out():
     found = labels("default", RESULTS)
 
     assert found is not None
-    assert (found.name, found.said) == ("Labels of the dataset", "1,200 pairs, 900 of them looked at.")
+    assert (found.name, found.summary) == ("Labels of the dataset", "1,200 pairs, 900 of them looked at.")
     assert [table.rows for table in found.tables] == [
         [("<b>clip", "all", "6", "1", "2", "0.750 [0.500,\N{NO-BREAK SPACE}1.000]")],
         [("clip", "3 and more", "2", "0.750 [0.500,\N{NO-BREAK SPACE}1.000]")],

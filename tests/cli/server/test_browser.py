@@ -127,7 +127,7 @@ def test_every_screen_fits_and_loads(tmp_path, browser, size, scheme):
     """Hostile and very long words too: nothing scrolls sideways, the console is silent, pictures load."""
     make_run(tmp_path / "run", 1, prompt=LONG)
     with served(tmp_path / "run") as (address, _desk), page_of(browser, size, scheme) as page:
-        for view in ("", "?view=zoom", "?view=blink", "?said=already"):
+        for view in ("", "?view=zoom", "?view=blink", "?notice=already"):
             page.goto(address)
             page.goto(page.url + view)
             assert (overflow(page), unloaded(page)) == (0, [])

@@ -9,7 +9,7 @@ import pytest
 from rpo_cli.pictures import decode
 from rpo_cli.store import open_store
 from tests.reviewed import make_run, pair_of, verdicts
-from tests.test_parts import injected, tiny_disk
+from tests.test_files import injected, tiny_disk
 
 EVIL = "<script>alert(1)</script> \" onload=x ' {{7*7}} \x1b[31m \u202eevil \x00" + "long" * 3000
 
@@ -29,7 +29,7 @@ def test_undo_shows_the_pair_again(sitting):
         browser.press("tie")
         answer = browser.undo()
 
-        assert answer.headers["location"] == f"{first.url.path}?said=undone"
+        assert answer.headers["location"] == f"{first.url.path}?notice=undone"
         assert browser.current().url.path == first.url.path
         assert [row.choice for row in verdicts(browser.desk.store)] == ["tie", "undo"]
 
@@ -177,7 +177,7 @@ def test_a_second_window_is_told_that_the_pair_was_judged(sitting):
         browser.press("left", page)
         answer = browser.press("right", page)
 
-        assert "said=already" in answer.headers["location"]
+        assert "notice=already" in answer.headers["location"]
         assert "judged already" in browser.get(answer.headers["location"]).text
         assert len(verdicts(browser.desk.store)) == 1
 

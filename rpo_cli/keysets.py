@@ -1,0 +1,223 @@
+"""Keys of rows as 16 bytes each: sets of millions of them, and masks over columns, by Arrow compute.
+
+A key is 32 hex digits in a table; as text in a Python set it takes 110 bytes, here 16. Keys of any other
+form stay texts. Arrow builds its hash table anew at every call, so one call is made a table, never one a
+part.
+"""
+
+import binascii
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate, pairwise
+from typing import Any, TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+WIDTH = 16  # bytes
+DIGITS = 2 * WIDTH
+KIND = pa.binary(WIDTH)
+Packed: TypeAlias = pa.Array  # keys side by side: of KIND, or as texts where one is no 32 hex digits
+Mask = NDArray[np.bool_]
+
+
+def packed(data: bytes | bytearray) -> Packed:
+    """Keys that lie side by side in a buffer."""
+    return pa.FixedSizeBinaryArray.from_buffers(KIND, len(data) // WIDTH, [None, pa.py_buffer(data)])
+
+
+def digests(column: pa.ChunkedArray | pa.Array) -> Packed:
+    """A column of keys as tables hold them → 16 bytes each.
+
+    Raises:
+        ValueError: it holds no texts, or a key is missing.
+    """
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    return joined([_packed(chunk) for chunk in chunks if len(chunk)])
+
+
+def _packed(chunk: pa.Array) -> Packed:
+    if not pa.types.is_string(chunk.type) or chunk.null_count:
+        raise ValueError("its keys are no texts")
+    _, offsets, data = chunk.buffers()
+    ends = np.frombuffer(offsets, dtype=np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+    if (np.diff(ends) != DIGITS).any():
+        return chunk
+    text = bytes(memoryview(data)[ends[0] : ends[-1]])
+    try:
+        return packed(binascii.unhexlify(text)) if text == text.lower() else chunk
+    except ValueError:
+        return chunk
+
+
+def joined(parts: Iterable[Packed]) -> Packed:
+    """One after the other."""
+    return pa.concat_arrays(_alike([pa.array([], KIND), *parts]))
+
+
+def _alike(arrays: Sequence[Packed]) -> Sequence[Packed]:
+    """The same keys, all of them as texts where some are."""
+    if all(array.type == KIND for array in arrays):
+        return arrays
+    return [pa.array(hex_of(array), pa.string()) if array.type == KIND else array for array in arrays]
+
+
+def first_places(keys: Packed) -> Mask | None:
+    """Where a key stands for the first time; None: all are different, the usual case."""
+    if pc.count_distinct(keys).as_py() == len(keys):
+        return None
+    codes = keys.dictionary_encode().indices.to_numpy()  # numbered as they are met
+    first: Mask = codes > np.concatenate([[-1], np.maximum.accumulate(codes)[:-1]])
+    return first
+
+
+def among(keys: Packed, others: Packed) -> Mask:
+    """Which of the keys are also among the others."""
+    keys, others = _alike([keys, others])
+    found: Mask = pc.is_in(keys, value_set=others).to_numpy(zero_copy_only=False)
+    return found
+
+
+def hex_of(keys: Packed) -> list[str]:
+    """The keys as tables hold them."""
+    if keys.type != KIND:
+        return list(keys.to_pylist())
+    text = binascii.hexlify(_bytes(keys)).decode()
+    return [text[start : start + DIGITS] for start in range(0, len(text), DIGITS)]
+
+
+def _bytes(keys: Packed) -> memoryview:
+    data = keys.buffers()[1]
+    if data is None:
+        return memoryview(b"")
+    return memoryview(data)[keys.offset * WIDTH : (keys.offset + len(keys)) * WIDTH]
+
+
+class Keys(Set[str]):
+    """A set of keys in an order, 16 bytes each.
+
+    It is a set of texts to whoever asks so; with another `Keys`, `&`, `|`, `-`, `<=` and `==` make no text.
+    """
+
+    def __init__(self, array: Packed) -> None:
+        """Of keys that are all different; see `distinct`."""
+        self.array = array
+
+    @classmethod
+    def distinct(cls, array: Packed) -> "Keys":
+        """Of any keys, each at its first place."""
+        first = first_places(array)
+        return cls(array if first is None else array.filter(pa.array(first)))
+
+    @classmethod
+    def of(cls, keys: Iterable[str]) -> "Keys":
+        """Of keys as texts, each at its first place."""
+        return keys if isinstance(keys, Keys) else cls(digests(pa.array(dict.fromkeys(keys), pa.string())))
+
+    def sorted(self) -> "Keys":
+        """In the order of their texts."""
+        if self.array.type != KIND:
+            return Keys(self.array.take(pc.sort_indices(self.array)))
+        halves = np.frombuffer(_bytes(self.array), dtype=[("high", ">u8"), ("low", ">u8")])
+        return Keys(packed(halves[np.lexsort((halves["low"], halves["high"]))].tobytes()))
+
+    @cached_property
+    def _known(self) -> frozenset[bytes | str]:
+        return frozenset(self.array.to_pylist())
+
+    def __contains__(self, key: object) -> bool:
+        if not isinstance(key, str):
+            return False
+        return (key if self.array.type != KIND else _digest(key)) in self._known
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(hex_of(self.array))
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    @classmethod
+    def _from_iterable(cls, found: Iterable[Any]) -> Set[Any]:
+        return set(found)
+
+    def __and__(self, other: Set[Any]) -> Set[Any]:
+        return self.within(other) if isinstance(other, Keys) else super().__and__(other)
+
+    def __sub__(self, other: Set[Any]) -> Set[Any]:
+        return self.without(other) if isinstance(other, Keys) else super().__sub__(other)
+
+    def __or__(self, other: Set[Any]) -> Set[Any]:
+        if not isinstance(other, Keys):
+            return super().__or__(other)
+        return Keys(joined([self.array, other.without(self).array]))
+
+    def __le__(self, other: Set[Any]) -> bool:
+        return (
+            bool(among(self.array, other.array).all()) if isinstance(other, Keys) else super().__le__(other)
+        )
+
+    def within(self, other: "Keys") -> "Keys":
+        """Those that are among the others."""
+        return Keys(self.array.filter(pa.array(among(self.array, other.array))))
+
+    def without(self, other: "Keys") -> "Keys":
+        """Those that are not."""
+        return Keys(self.array.filter(pa.array(~among(self.array, other.array))))
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def _digest(key: str) -> bytes | None:
+    """None: a text of another form."""
+    if len(key) != DIGITS or key != key.lower():
+        return None
+    try:
+        return binascii.unhexlify(key)
+    except ValueError:
+        return None
+
+
+@dataclass(frozen=True)
+class Index:
+    """The keys of several tables, one after the other, and which of them stand at their first place."""
+
+    starts: tuple[int, ...]  # of each table, and where the last one ends
+    keys: Packed
+    first: Mask | None  # None: all
+
+    @classmethod
+    def of(cls, tables: Sequence[Packed]) -> "Index":
+        keys = joined(tables)
+        return cls((0, *accumulate(map(len, tables))), keys, first_places(keys))
+
+    @property
+    def distinct(self) -> Keys:
+        """Every key at its first place."""
+        return Keys(self.keys if self.first is None else self.keys.filter(pa.array(self.first)))
+
+    def count(self, numbers: Sequence[int]) -> int:
+        """How many keys some tables have that lie side by side, each once."""
+        start, end = self.starts[numbers[0]], self.starts[numbers[-1] + 1]
+        return int(pc.count_distinct(self.keys.slice(start, end - start)).as_py())
+
+    def each(self) -> list[Packed]:
+        """The keys of each table; nothing is copied."""
+        return [self.keys.slice(start, end - start) for start, end in pairwise(self.starts)]
+
+    def kept(self, chosen: Keys | None = None) -> Iterator[tuple[int, Mask | None]]:
+        """Tables with rows at their first place, and of some keys only, and which rows; None: all of them.
+
+        Args:
+            chosen: None: of any keys.
+        """
+        kept = self.first
+        if chosen is not None:
+            found = among(self.keys, chosen.array)
+            kept = found if kept is None else found & kept
+        for number, (start, end) in enumerate(pairwise(self.starts)):
+            mask = None if kept is None else kept[start:end]
+            if mask is None or mask.any():
+                yield number, None if mask is None or mask.all() else mask

@@ -1,0 +1,15 @@
+"""The stage that has no command of its own: `python -m tests.bench.at_scale.score RUN`."""
+
+import sys
+
+from rpo_cli import open_line
+from rpo_cli.line.stage import run_stage
+
+
+def main() -> None:
+    found = run_stage(open_line(sys.argv[1], create=False), "score")
+    sys.stderr.write(f"{found.made:,} made of {found.wanted:,}\n")
+
+
+if __name__ == "__main__":
+    main()
