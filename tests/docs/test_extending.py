@@ -151,11 +151,8 @@ def test_a_stage_may_follow_one_of_another_package(bare):
     rig, site = bare
     install("captioning/pyproject.toml", site)
     code = FILES["captioning/captioning.py"]
-    for old, new in [
-        ('name="caption"', 'name="aloud"'),
-        ('= "captions"', '= "alouds"'),
-        ('"edit"', '"caption"'),
-    ]:
+    changes = {'name="caption"': 'name="aloud"', '= "captions"': '= "alouds"', '"edit"': '"caption"'}
+    for old, new in changes.items():
         assert old in code
         code = code.replace(old, new)
     (site / "aloud.py").write_text(code)
