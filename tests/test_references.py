@@ -14,7 +14,7 @@ NAME = re.compile(r"(?:[\w.{},-]+/)*(?:\{[\w,]+\}|[\w-][\w.-]*)\.(?:md|py|toml)\
 # files that are not ours, and whose they are
 OTHERS = {
     **dict.fromkeys(("rpo.toml", "dataset/README.md"), "a run's"),
-    **dict.fromkeys(("own.toml", "taste.py", "adapter/README.md"), "the tutorial's reader's"),
+    **dict.fromkeys(("own.toml", "taste.py"), "the tutorial's reader's"),
     "torch.py": "one that a user may have in a folder",
     **dict.fromkeys(("train_diffusion_dpo.py", "pipeline_flux.py"), "huggingface/diffusers"),
     "sdxl_turbo.md": "huggingface/diffusers, its docs",

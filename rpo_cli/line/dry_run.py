@@ -2,12 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rpo_cli.line.session import Line
 from rpo_cli.line.stage import run_stage
 from rpo_cli.line.steps import stage_of, stages
-from rpo_cli.line.work.base import Shard, StagePlan, plan_of
+from rpo_cli.line.work.base import COUNTED, Shard, StagePlan, plan_of
 from rpo_cli.line.work.generate import read_planned
 
 
@@ -76,12 +76,14 @@ def forecast(line: Line, steps: Sequence[str], *, prompts: bool = True) -> list[
     """
     if "generate" in steps and prompts:
         read_planned(line)
-    coming: dict[str, int] = defaultdict(
-        int
-    )  # stage → rows that are not there yet and that later stages see
+    coming: dict[str, int] = defaultdict(int)  # stage → rows to come that later stages see
     plans: list[StagePlan] = []
     for spec in stages():
         if spec.command in steps:
             found = [plan_of(line, work) for work in spec.works(line)]
-            plans += spec.ahead(line, found, coming) if spec.ahead else found
+            if spec.ahead:
+                found = spec.ahead(line, found, coming)
+            elif any(coming.values()):  # a plugin's, which does not say what comes of them
+                found = [replace(plan, basis=f"{COUNTED}, of which more are to come") for plan in found]
+            plans += found
     return plans

@@ -16,6 +16,7 @@ from PIL import Image
 
 from rpo_cli.backends.rewards import ClipReward
 from rpo_cli.pictures import sha256
+from rpo_cli.protocols import Weights
 from rpo_cli.shapes.preset import MODELS
 from rpo_cli.train.objectives.objective import Errors
 from tests.closeness import assert_close
@@ -151,11 +152,8 @@ def test_a_stage_may_follow_one_of_another_package(bare):
     rig, site = bare
     install("captioning/pyproject.toml", site)
     code = FILES["captioning/captioning.py"]
-    for old, new in [
-        ('name="caption"', 'name="aloud"'),
-        ('= "captions"', '= "alouds"'),
-        ('"edit"', '"caption"'),
-    ]:
+    changes = {'"caption"': '"aloud"', '= "captions"': '= "alouds"', '"edit"': '"caption"'}
+    for old, new in changes.items():
         assert old in code
         code = code.replace(old, new)
     (site / "aloud.py").write_text(code)
@@ -164,10 +162,11 @@ def test_a_stage_may_follow_one_of_another_package(bare):
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: aloud\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[rpo.stages]\naloud = aloud:SPEC\n")
 
-    told = call(rig, "plan", "new", "--preset", "shapes", "--limit", "1").said
+    told = call(rig, "plan", "new", "--preset", "shapes", "--limit", "1", "--json").said
 
-    places = [told.index(f"\n{name} ") for name in ("edit", "caption", "aloud", "score clip")]
-    assert places == sorted(places)
+    steps = json.loads(told[told.index("{") :])["steps"]
+    assert [step["stage"] for step in steps][2:6] == ["edit", "caption", "aloud", "score clip"]
+    assert steps[3]["basis"] == "the rows before it, of which more are to come"
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +193,7 @@ def copied(walked, tmp_path):
 @pytest.mark.slow
 def test_scores_of_the_reward_stand_in_the_dataset(walked):
     run = walked[0].work / "demo"
-    clip = ClipReward(str(MODELS / "reward"))
+    clip = ClipReward(Weights(str(MODELS / "reward")))
     clip.setup()
 
     rows = dataset(run)
