@@ -92,7 +92,7 @@ class Published:
         """What `from_pretrained` of one part is told beside its place."""
         return {"variant": self.variants[part]} if part in self.variants else {}
 
-    def said(self) -> list[str]:
+    def remarks(self) -> list[str]:
         """A sentence for each thing that is not as the model's index has it."""
         found = []
         if self.variants:

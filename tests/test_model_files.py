@@ -35,7 +35,7 @@ def renamed(names, kind, *folders):
 def test_plain_weights_need_nothing():
     found = of_names(PLAIN, INDEX)
 
-    assert (found.variants, found.said(), found.lacking) == ({}, [], ())
+    assert (found.variants, found.remarks(), found.lacking) == ({}, [], ())
 
 
 @pytest.mark.parametrize("kind", ["fp16", "bf16", "non_ema"])
@@ -44,7 +44,7 @@ def test_parts_with_weights_of_a_variant_only_are_loaded_from_it_and_said(kind):
 
     assert found.variant == kind
     assert found.options("unet") == {"variant": kind}
-    (said,) = found.said()
+    (said,) = found.remarks()
     assert kind in said
 
 
@@ -81,7 +81,7 @@ def test_optional_parts_may_be_absent_and_others_are_named():
 
     assert found.unused == ("feature_extractor", "safety_checker")
     assert found.lacking == ("vae",)
-    assert found.said() == [
+    assert found.remarks() == [
         "its index names feature_extractor, safety_checker, not in the folder: loaded without"
     ]
 

@@ -7,8 +7,9 @@ import pytest
 
 from rpo_cli import protocols, registry
 from rpo_cli.cli.explain import explain
-from rpo_cli.errors import UsageError
+from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import Weights
+from rpo_cli.recipes.rewards import scorer
 
 # kind → the protocol its classes implement
 PROTOCOLS = {
@@ -48,7 +49,7 @@ def test_every_name_loads(kind, name):
 @pytest.mark.parametrize(("kind", "name"), NAMES)
 def test_every_name_explains_itself(kind, name):
     """`rpo list` has a sentence or a source for it, read from the file itself."""
-    summary, source = explain(registry.KINDS[kind][name])
+    summary, source = explain(registry.locate(kind, name))
 
     assert summary or source
 
@@ -56,7 +57,7 @@ def test_every_name_explains_itself(kind, name):
 @pytest.mark.parametrize(("kind", "name"), named("rewards", "objectives"))
 def test_every_method_names_its_source(kind, name):
     """A reward or objective comes from a paper or public code, and says which."""
-    summary, source = explain(registry.KINDS[kind][name])
+    summary, source = explain(registry.locate(kind, name))
 
     assert any(mark in summary + source for mark in ("arXiv", "http", "et al."))
 
@@ -90,6 +91,8 @@ def test_third_parties_add_names_and_cannot_replace_ours(monkeypatch):
     """An entry point of the group rpo.<kind> is a name like any other; ours win."""
 
     class Point:
+        dist = None
+
         def __init__(self, name, value):
             self.name, self.value = name, value
 
@@ -98,7 +101,83 @@ def test_third_parties_add_names_and_cannot_replace_ours(monkeypatch):
     monkeypatch.setattr(registry, "_points", registry._points.__wrapped__)  # nothing kept
 
     assert registry.locate("rewards", "mine") == "json:dumps"
-    assert registry.locate("rewards", "clip") == registry.rewards["clip"]
+    assert registry.locate("rewards", "clip") == registry.rewards["clip"].target
+
+
+# --- third parties' names --------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def site(tmp_path, monkeypatch):
+    """Installs distributions: name, version → lines of their entry points, and modules beside them."""
+
+    def install(name, version, points, **modules):
+        folder = tmp_path / f"{name}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        (folder / "entry_points.txt").write_text(points)
+        for module, source in modules.items():
+            (tmp_path / f"{module}.py").write_text(source)
+        registry._points.cache_clear()
+
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield install
+    monkeypatch.undo()
+    registry._points.cache_clear()
+
+
+SHARP = """
+from rpo_cli.registry import Entry
+from rpo_cli.recipes.rewards import Scorer
+SHARP = Entry("sharp_code:Sharp", pairwise=True, template="reward/judge", recipe=Scorer("sharp-2", "whole"))
+"""
+
+
+def test_an_entry_point_may_lead_to_an_entry_which_says_what_ours_say(site):
+    points = "[rpo.rewards]\nsharp = sharp_names:SHARP\n"
+    site("third", "1.0", points, sharp_names=SHARP, sharp_code="class Sharp: ...\n")
+
+    found = registry.entry("rewards", "sharp")
+
+    assert (found.target, found.pairwise, found.apart) == ("sharp_code:Sharp", True, False)
+    assert scorer("sharp").settings() == {"scorer": "sharp-2", "preprocessing": "whole"}
+    assert registry.load("rewards", "sharp").__name__ == "Sharp"
+    assert registry.code_of("rewards", "sharp")["place"] == "sharp_names:SHARP"
+
+
+def test_of_a_class_that_declares_nothing_the_common_holds(site):
+    site("third", "1.0", "[rpo.rewards]\nplain = json:dumps\n")
+
+    assert registry.entry("rewards", "plain") == registry.Entry("json:dumps")
+
+
+def test_a_name_of_two_packages_is_refused_with_both(site):
+    site("one", "1.0", "[rpo.editors]\nmine = json:dumps\n")
+    site("two", "2.1", "[rpo.editors]\nmine = json:loads\n")
+
+    for ask in (registry.load, registry.locate, registry.entry, registry.code_of):
+        with pytest.raises(UsageError) as caught:
+            ask("editors", "mine")
+        assert "one 1.0 (json:dumps)" in caught.value.message
+        assert "two 2.1 (json:loads)" in caught.value.message
+
+
+def test_a_name_of_ours_that_a_package_takes_is_said(site):
+    site("third", "1.0", "[rpo.rewards]\nclip = json:dumps\n")
+
+    assert registry.unused() == [
+        "'clip' of third 1.0 (json:dumps) is not used: it is one of rpo's own rewards"
+    ]
+    assert registry.code_of("rewards", "clip") == {}
+
+
+@pytest.mark.parametrize("place", ["no_such_module_here:x", "json:no_such_attribute"])
+def test_a_package_that_cannot_be_imported_is_named(site, place):
+    site("third", "1.0", f"[rpo.critics]\nbroken = {place}\n")
+
+    with pytest.raises(RpoError, match="'broken' of the critics cannot be imported") as caught:
+        registry.load("critics", "broken")
+    assert "third 1.0" in caught.value.hint
 
 
 class Older:

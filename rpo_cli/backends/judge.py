@@ -43,7 +43,7 @@ class PairJudge:
         self._critic = registry.build("critics", backend, weights, **(server or {}))
         self.lanes: int = getattr(self._critic, "lanes", 0)
         self.notes: list[str] = []
-        self._question = template or templates.find(registry.reward_templates["judge"])
+        self._question = template or templates.find(registry.entry("rewards", "judge").template or "")
 
     def setup(self) -> None:
         self._critic.setup()

@@ -71,7 +71,7 @@ class VqaScore:
         self._critic = registry.build("critics", backend, weights, **(server or {}))
         self.lanes: int = getattr(self._critic, "lanes", 0)
         self.notes: list[str] = []
-        self._question = template or templates.find(registry.reward_templates["vqascore"])
+        self._question = template or templates.find(registry.entry("rewards", "vqascore").template or "")
 
     def setup(self) -> None:
         """Raises UsageError for a server that does not say how likely tokens are."""

@@ -18,8 +18,8 @@ from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.presets import TABLES, explained
 from rpo_cli.presets.facts import facts_of
-from rpo_cli.recipes import RECIPES
-from rpo_cli.recipes.rewards import SCORERS
+from rpo_cli.recipes import RECIPES, recipe
+from rpo_cli.recipes.rewards import SCORERS, scorer
 from rpo_cli.text import printable
 
 KINDS = [*registry.KINDS, "templates"]
@@ -222,7 +222,7 @@ def _objective_item(name: str, place: str) -> dict[str, Any]:
     beta = said.get("default_beta")
     return {
         "formula": said.get("formula", ""),
-        "letters": STEPS if name in registry.online_objectives else LETTERS,
+        "letters": STEPS if registry.entry("objectives", name).online else LETTERS,
         "equation": said.get("equation", ""),
         "beta": "" if beta is None else f"{beta:g} {said.get('beta_unit', '')}".strip(),
         "open": said.get("open", ()),
@@ -230,15 +230,13 @@ def _objective_item(name: str, place: str) -> dict[str, Any]:
 
 
 def _pipeline_item(kind: str, name: str) -> dict[str, Any]:
-    how = RECIPES[kind].get(name)
-    return {} if how is None else {"takes": how.takes, "pipelines": how.pipelines}
+    how = recipe(kind, name)
+    return {"takes": how.takes, "pipelines": how.pipelines}
 
 
 def _reward_item(name: str, place: str) -> dict[str, Any]:
-    how = SCORERS.get(name)
-    if how is None:
-        return {}
-    pairwise = "compares a picture with another of its prompt" if name in registry.PAIRWISE else ""
+    how, compares = scorer(name), registry.entry("rewards", name).pairwise
+    pairwise = "compares a picture with another of its prompt" if compares else ""
     return {"framing": how.preprocessing, "pairs": pairwise, "conversion": how.conversion}
 
 

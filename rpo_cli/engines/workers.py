@@ -88,7 +88,7 @@ class Worker:
         """Make what is put until None is; every end but that of the process is told."""
         try:
             set_threads(self.threads)  # a thread has a count of its own
-            run_batches(stage, self._batches(), self._made, lambda text: self.send(Note(text)))
+            run_batches(stage, self._batches(), self._send_rows, lambda text: self.send(Note(text)))
         except Exception as error:  # noqa: BLE001 -- raised again in the engine's process
             self.send(failed(error))
 
@@ -96,7 +96,7 @@ class Worker:
         while (batch := self.inbox.get()) is not None:
             yield batch
 
-    def _made(self, tasks: Batch, results: Results) -> None:
+    def _send_rows(self, tasks: Batch, results: Results) -> None:
         self.send(Made(tuple(task.key for task in tasks), results))
 
 

@@ -213,7 +213,7 @@ class PromptList:
     notes: list[str] = field(default_factory=list)
     limited: bool = False
 
-    def said(self) -> list[str]:
+    def account(self) -> list[str]:
         """One line that counts every row, and lines for what a user should know."""
         left = [f"{count:,} {reason}" for reason, count in sorted(self.left_out.items())]
         left += [f"{n:,} in {name} (prompts.leave_out)" for name, n in sorted(self.kept_out.items())]
@@ -253,7 +253,7 @@ def read_prompts(settings: PromptSettings) -> PromptList:
     found.kept_out = dict.fromkeys(sorted(set(kept_out.values())), 0)
     _take(found, values, kept_out, settings.limit)
     if not found.prompts:
-        counts = f" ({'; '.join(found.said())})" if found.rows else ""
+        counts = f" ({'; '.join(found.account())})" if found.rows else ""
         raise UsageError(
             f"{source}: holds no prompts{counts}", "one prompt a line, or --column NAME for a table"
         )

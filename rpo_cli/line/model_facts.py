@@ -10,7 +10,7 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.licences import declared, model_licence
 from rpo_cli.identity import ModelIdentity, pin_name
 from rpo_cli.line.session import Line
-from rpo_cli.line.work.critics import SERVED, attribute_of, reward_models
+from rpo_cli.line.work.critics import SERVED, attribute_of, entry_of, is_function, reward_models
 from rpo_cli.line.work.model_checks import cached
 from rpo_cli.model_files import numbers
 from rpo_cli.recipes import RECIPES
@@ -63,8 +63,8 @@ def named(line: Line) -> Iterator[tuple[str, str | None]]:
         yield s.edit.editor, s.edit.revision
     yield from ((ref, None) for ref in (s.edit.controlnet, s.train.model, s.train.embedder) if ref)
     for reward, ref in reward_models(line):
-        asked = registry.reward_templates.get(reward)
-        if reward in registry.names("rewards") and not (asked and s.score.backend == SERVED):
+        asked = entry_of(reward).template
+        if not is_function(reward) and not (asked and s.score.backend == SERVED):
             yield (long_name(ref) if asked else ref), None
 
 

@@ -24,7 +24,7 @@ from rpo_cli.line.work.model_checks import (
 )
 from rpo_cli.line.work.models import model_of
 from rpo_cli.line.work.score import check_rewards
-from rpo_cli.registry import ENGINE_NEEDS
+from rpo_cli.registry import entry, unused
 from rpo_cli.scopes import CRITIC, EDITOR, GENERATOR, MODEL, REWARDS
 from rpo_cli.train.composition import is_online
 
@@ -56,6 +56,8 @@ def preflight(line: Line, steps: Sequence[str], *, alone: bool = False) -> None:
         SettingsError: every mistake found.
         RpoError: the one problem there is that is no mistake (a hub that cannot be reached).
     """
+    for text in unused():
+        line.say(text)
     errors: list[RpoError] = []
     unnamed: tuple[str, ...] = ()
     try:
@@ -137,7 +139,7 @@ def check_engine(name: str) -> None:
     Raises:
         MissingDependency: so it is.
     """
-    package = ENGINE_NEEDS.get(name)
+    package = entry("engines", name).needs
     if package and find_spec(package) is None:
         raise MissingDependency(
             f"run.engine: {name} needs the package {package}, which is not installed",

@@ -15,11 +15,10 @@ from rpo_cli.line.run import steps_of
 from rpo_cli.line.session import Line
 from rpo_cli.line.steps import stage_of, stages
 from rpo_cli.line.work.base import StagePlan, StageSpec, size_of, wants_edits
-from rpo_cli.line.work.critics import SERVED, is_function, reward_models
+from rpo_cli.line.work.critics import SERVED, entry_of, is_function, reward_models
 from rpo_cli.line.work.models import model_of
 from rpo_cli.presets.facts import BYTES_PER_PIXEL, TRAINING
 from rpo_cli.recipes.weights import HUB_MODELS
-from rpo_cli.registry import reward_templates
 
 PACE = "this run's own pace"
 TEXT = 1000  # bytes of a row without a picture: 450 of a critique of the preset shapes, more of longer ones
@@ -179,7 +178,7 @@ def _network_requests(
             yield f"the hub: {model.ref}, {commit}; what is cached will do"
     busy = {plan.stage.partition(" ")[0] for plan in plans if plan.to_make != 0}
     asks = s.critique.backend == SERVED and "critique" in busy and wants_edits(line)
-    scored = [name for name, _ in reward_models(line) if name in reward_templates]
+    scored = [name for name, _ in reward_models(line) if entry_of(name).template]
     asks |= bool(scored) and s.score.backend == SERVED and "score" in busy
     if asks:
         yield from (f"the critic's server: {url}" for url in s.critique.critic_url)

@@ -8,6 +8,7 @@ memory only where its source says so. `tests/test_recipes.py` holds every entry 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from rpo_cli import registry
 from rpo_cli.recipes.editors import EDITORS
 from rpo_cli.recipes.generators import GENERATORS
 from rpo_cli.recipes.kinds import KLEIN, XL_PIX2PIX, Recipe
@@ -21,8 +22,11 @@ _UNKNOWN = {
 
 
 def recipe(kind: str, name: str) -> Recipe:
-    """The recipe of a registered editor or generator; of one that a third party added, a general one."""
-    return RECIPES[kind].get(name, _UNKNOWN[kind])
+    """The recipe of an editor or generator; of a third party's its own, or a general one."""
+    if name in RECIPES[kind]:
+        return RECIPES[kind][name]
+    own: Recipe | None = registry.entry(kind, name).recipe
+    return own or _UNKNOWN[kind]
 
 
 def serving(kind: str, index: Mapping[str, Any], ref: str) -> str | None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from rpo_cli import registry
 from rpo_cli.recipes.kinds import KnownModel
 
 # framing is PIL's on every machine, also where torchvision is installed
@@ -39,7 +40,7 @@ class Scorer:
         """`conversion` with the user's own path of the published pickle."""
         return self.conversion.replace(self.file, place) if self.file and place else self.conversion
 
-    def said(self) -> dict[str, str]:
+    def settings(self) -> dict[str, str]:
         """Of the settings of a row; nothing for rewards whose keys must stay what they are."""
         return {"scorer": self.version, "preprocessing": self.preprocessing} if self.version else {}
 
@@ -111,3 +112,13 @@ SCORERS: dict[str, Scorer] = {
     "vqascore": Scorer(usable="asks a VLM: `rpo list critics`"),
     "judge": Scorer(usable="asks a VLM: `rpo list critics`"),
 }
+
+
+def scorer(reward: str) -> Scorer:
+    """Of a reward of ours, of one that a third party declares, or of one of which nothing is known."""
+    if reward in SCORERS:
+        return SCORERS[reward]
+    own: Scorer | None = None
+    if reward in registry.names("rewards"):
+        own = registry.entry("rewards", reward).recipe
+    return own or Scorer()

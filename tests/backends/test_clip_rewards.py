@@ -21,7 +21,7 @@ from tests.closeness import FORWARD, assert_close
 
 # one that starts a process of its own takes seconds
 NAMES = [
-    pytest.param(name, marks=pytest.mark.slow if name in registry.APART else ())
+    pytest.param(name, marks=pytest.mark.slow if registry.entry("rewards", name).apart else ())
     for name in tiny_rewards.REWARDS
 ]
 TEXTED = ("clipscore", "pickscore", "hpsv2.1")
@@ -142,7 +142,7 @@ def test_the_aesthetic_score_is_its_linear_layers_on_the_unit_embedding(loaded, 
 
 
 def test_every_reward_with_weights_of_its_own_is_proven_here():
-    assert tiny_rewards.REWARDS.keys() == registry.rewards.keys() - registry.reward_templates.keys()
+    assert tiny_rewards.REWARDS.keys() == {n for n, entry in registry.rewards.items() if not entry.template}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -14,14 +14,16 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image as Picture
 
-from rpo_cli import open_line
+from rpo_cli import open_line, registry
 from rpo_cli.errors import UsageError
 from rpo_cli.files import TEMPORARY
 from rpo_cli.line.dataset.inputs import build_pairs
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.merge import merge
 from rpo_cli.line.status import prune, status
+from rpo_cli.pictures import encode_png
 from rpo_cli.records import Critique, Image
 
 ONLY = {"pairs.strategy": "imported", "score.rewards": (), "pairs.val_fraction": 0.0}
@@ -236,7 +238,7 @@ def test_a_source_that_is_not_there_is_told_before_a_run_is_made(tmp_path):
 
 PEAK = """
 import sys
-from rpo_cli import open_line
+from rpo_cli import open_line, registry
 from rpo_cli.line.imports.run import import_source
 from pathlib import Path
 import_source(open_line(sys.argv[1], {"run.rows_per_part": 16}), Path(sys.argv[2]))
@@ -322,3 +324,26 @@ def test_the_line_runs_on_imported_pairs_critiques_and_edits_both_sides_and_rela
     said = [row["reason"] for row in rows(tmp_path / "run", "pairs") if row["pair_kind"] == "import"]
     assert set(said) <= {"label_confirmed", "relabelled", "duplicate", "unchanged"}
     assert json.loads((tmp_path / "run" / "run.json").read_text())["imports"]
+
+
+def test_rows_of_another_packages_importer_name_it_and_its_next_version_reads_again(tmp_path, monkeypatch):
+    site = tmp_path / "site" / "third.dist-info"
+    site.mkdir(parents=True)
+    (site / "entry_points.txt").write_text(f"[rpo.importers]\ntheirs = {registry.importers['jsonl']}\n")
+    monkeypatch.syspath_prepend(str(site.parent))
+    (tmp_path / "a.png").write_bytes(encode_png(Picture.new("RGB", (8, 8))))
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "one", "image": "a.png"}\n')
+    found = []
+    for version in ("1.0", "1.0", "1.1"):
+        (site / "METADATA").write_text(f"Metadata-Version: 2.1\nName: third\nVersion: {version}\n")
+        registry._points.cache_clear()
+        bring(tmp_path / "run", tmp_path / "rows.jsonl", format="theirs")
+        (about,) = json.loads((tmp_path / "run" / "run.json").read_text())["imports"].values()
+        found.append((about["code"]["version"], about["content"]))
+    registry._points.cache_clear()
+
+    contents = [content for _, content in found]
+    assert contents[0] == contents[1] != contents[2]
+    assert [version for version, _ in found] == ["1.0", "1.0", "1.1"]
+    (row,) = rows(tmp_path / "run", "images")
+    assert json.loads(row["settings"])["code"]["distribution"] == "third"

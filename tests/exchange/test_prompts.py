@@ -158,11 +158,11 @@ def test_a_value_that_is_no_text_is_a_reject_with_its_place_and_every_row_is_cou
     assert [text.split(":")[0] for text in found.rejected] == [f"line {n}" for n in (1, 2, 3, 4, 5, 6, 13)]
     assert found.left_out == {"blank": 1, "doubled": 1, "without a value in the column": 2}
     assert found.rows == 13 == len(found.prompts) + len(found.rejected) + found.left_out.total()
-    assert found.said()[0] == (
+    assert found.account()[0] == (
         "a.jsonl: 13 rows: 2 taken, 7 rejected, 1 blank, 1 doubled, 2 without a value in the column"
     )
-    assert "line 1: NaN is no text" in found.said()[1]
-    assert "differ from an earlier one" in found.said()[2]
+    assert "line 1: NaN is no text" in found.account()[1]
+    assert "differ from an earlier one" in found.account()[2]
 
 
 def test_a_column_of_parquet_that_holds_no_texts_is_rejected_row_by_row(tmp_path):
@@ -205,14 +205,14 @@ def test_prompts_of_a_benchmark_are_left_out_in_any_spelling_and_counted(source,
     (tmp_path / "bench.tsv").write_text("Prompt\tCategory\nA  Cat\tx\na dog\ty\n")
     found = source("a.txt", "a cat\na\u200b dog\na cow\n", leave_out=[str(tmp_path / "bench.tsv")])
     assert prompts(found) == ["a cow"]
-    assert found.said() == ["a.txt: 3 rows: 1 taken, 2 in bench.tsv (prompts.leave_out)"]
+    assert found.account() == ["a.txt: 3 rows: 1 taken, 2 in bench.tsv (prompts.leave_out)"]
     with pytest.raises(UsageError, match=r"gone\.txt: no such file"):
         source("a.txt", "a\n", leave_out=[str(tmp_path / "gone.txt")])
 
 
 def test_a_limit_counts_the_rows_that_were_read(source):
     found = source("a.txt", "a\na\nb\nc\nd\n", limit=2)
-    assert found.said() == ["a.txt: the first 3 rows: 2 taken, 1 doubled"]
+    assert found.account() == ["a.txt: the first 3 rows: 2 taken, 1 doubled"]
 
 
 def test_a_name_of_a_file_in_another_encoding_can_be_kept(tmp_path):
@@ -246,7 +246,7 @@ def test_an_item_of_a_list_that_names_a_key_twice_is_a_reject_in_its_words(sourc
 def test_a_text_that_looks_like_a_table_or_has_other_line_ends_is_read_as_lines_and_said(source):
     found = source("a.txt", "Nr\tPrompt\n1\ta\n")
     assert prompts(found) == ["Nr\tPrompt", "1\ta"]
-    assert "every line holds a tab" in found.said()[0]
+    assert "every line holds a tab" in found.account()[0]
     found = source("b.txt", "a\rb\r\nc\td\n")
     assert prompts(found) == ["a\rb", "c\td"]
-    assert found.said()[0].startswith("b.txt: 1 lone carriage returns")
+    assert found.account()[0].startswith("b.txt: 1 lone carriage returns")

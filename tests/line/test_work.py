@@ -1,11 +1,12 @@
 """What is wanted: computed once for the tables as they are, and again when they have changed."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 from PIL import Image as Picture
 
-from rpo_cli import open_line
+from rpo_cli import open_line, registry
 from rpo_cli.errors import UsageError
 from rpo_cli.line.imports.sources import imported_feedback
 from rpo_cli.line.merge import merge
@@ -90,7 +91,8 @@ def test_what_is_wanted_is_computed_once_for_the_tables_as_they_are(tmp_path, op
 def test_scores_of_another_question_are_wanted_again(tmp_path, options, monkeypatch):
     rewards = (f"vqascore={options['critique.critic']}", *options["score.rewards"])
     asking, plain = score_works(opened(tmp_path / "run", options | {"score.rewards": rewards}))
-    monkeypatch.setitem(base.registry.reward_templates, "vqascore", "critique/rpo/critique")
+    other = replace(registry.rewards["vqascore"], template="critique/rpo/critique")
+    monkeypatch.setitem(registry.rewards, "vqascore", other)
 
     changed, same = score_works(opened(tmp_path / "run", {}))
 

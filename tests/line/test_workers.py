@@ -5,13 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from rpo_cli import open_line, run
+from rpo_cli import open_line, registry, run
 from rpo_cli.errors import MissingDependency, UsageError
-from rpo_cli.line import preflight
 
 SMALL = {
     "prompts.limit": 6,
@@ -58,7 +58,8 @@ def test_two_workers_killed_with_their_command_end_with_the_bytes_of_one_process
 def test_an_engine_that_is_not_installed_is_refused_before_anything_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(preflight.ENGINE_NEEDS, "ray", "no_such_package")
+    lacking = replace(registry.engines["ray"], needs="no_such_package")
+    monkeypatch.setitem(registry.engines, "ray", lacking)
     with pytest.raises(MissingDependency, match="ray needs the package no_such_package") as caught:
         run(open_line(tmp_path / "run", {"run.engine": "ray"}, preset="shapes"))
     assert caught.value.exit_code == 3

@@ -149,7 +149,7 @@ def open_folders(path: Place, options: Options) -> Source | None:
             _all(stem, win.pictures, lose.pictures, win.captions, lose.captions, shared) for stem in stems
         ],
         note=f"reading {path.name}/" * (path != top),
-        left=lambda: [*win.told(stems), *lose.told(stems)],
+        left=lambda: [*win.left_out(stems), *lose.left_out(stems)],
     )
 
 

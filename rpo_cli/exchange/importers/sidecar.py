@@ -91,7 +91,7 @@ class Found:
             raise BadRow("missing_image", f"{stem[:200]!r}: no picture of this name")
         return own(found[0], self.top)
 
-    def told(self, used: Sequence[str]) -> list[str]:
+    def left_out(self, used: Sequence[str]) -> list[str]:
         """What was left out, in words."""
         lone = len(self.captions.keys() - set(used))
         said = [
@@ -174,5 +174,5 @@ def _by_name(path: Place, found: Found, stems: list[str], make: Any) -> Source:
         read=lambda start: entries(islice(enumerate(stems), start, None), make),
         rows=len(stems),
         names=[storable(f"{stem} {name}") for stem, name in zip(stems, names, strict=True)],
-        left=lambda: found.told(stems),
+        left=lambda: found.left_out(stems),
     )

@@ -63,7 +63,7 @@ def prompts_of_file(
             `allow_seen`.
     """
     found = read_prompts(PromptSettings(file=str(file), column=column, limit=limit))
-    for text in found.said():
+    for text in found.account():
         line.say(text)
     texts = sorted((prompt.prompt for prompt in found.prompts), key=_order)
     seen = training_prompts(line)

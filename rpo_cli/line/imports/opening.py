@@ -153,7 +153,9 @@ def fingerprint(
     """What rows hang on beside the files that are told while they are read."""
     far = [str(item) for item in (place, options.images) if isinstance(item, HubPath)]
     archive = [] if opened.archive is None else [f"archive {hashes.of(opened.archive)}"]
-    return " ".join(filter(None, [*far, *archive, READING, _digest(kept_out)]))
+    code = registry.code_of("importers", opened.name)
+    theirs = [canonical_json(code)] if code else []
+    return " ".join(filter(None, [*far, *archive, READING, *theirs, _digest(kept_out)]))
 
 
 def _digest(kept_out: Mapping[str, str]) -> str:
@@ -180,6 +182,7 @@ def about_of(
         "encoding": options.encoding,
         "delimiter": options.delimiter,
         "quoting": options.quoting,
+        "code": registry.code_of("importers", name) or None,
     }
     return {key: value for key, value in said.items() if value is not None}
 

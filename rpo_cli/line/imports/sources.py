@@ -111,7 +111,7 @@ def rejects_of(line: Line, only: str | None = None) -> dict[str, int]:
 
 def settings_of_source(about: dict[str, Any]) -> str:
     """What stands as the settings in every row of a source."""
-    said = {name: about[name] for name in TOLD if name in about and name != "format"}
+    said = {name: about[name] for name in (*TOLD, "code") if name in about and name != "format"}
     return canonical_json({"import": about["format"], **said})
 
 

@@ -13,7 +13,7 @@ from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.identity import PICKLES, ModelIdentity, function, served
 from rpo_cli.line.session import Line
 from rpo_cli.protocols import Weights
-from rpo_cli.recipes.rewards import SCORERS, Scorer
+from rpo_cli.recipes.rewards import scorer
 from rpo_cli.records import canonical_json
 
 SERVED = "openai"  # the backend whose model only its server knows
@@ -165,14 +165,14 @@ def reward_identity(line: Line, reward: str, ref: str) -> tuple[ModelIdentity, s
         found = line.know(function(ref))
         return found, canonical_json({"reward": reward, "model": found.revision})
     _refuse_unusable(reward, ref)
-    asked = registry.reward_templates.get(reward)
+    asked = entry_of(reward).template
     is_served = asked is not None and s.backend == SERVED
     if is_served:
         model = line.know(served(ref))
     else:
         model = line.identity(ref) if asked is None else _loadable(line, ref)
     said: dict[str, Any] = {"reward": reward, "model": model.revision, "dtype": s.dtype}
-    said |= SCORERS[reward].said() if reward in SCORERS else {}
+    said |= scorer(reward).settings()
     said |= code_settings("rewards", reward)
     if asked:
         said["template"] = templates.find(asked, line.templates).sha256
@@ -188,6 +188,11 @@ def is_function(reward: str) -> bool:
     return reward not in registry.names("rewards")
 
 
+def entry_of(reward: str) -> registry.Entry:
+    """What the registry knows of a reward of the run; of one of `score.functions` nothing."""
+    return registry.Entry("") if is_function(reward) else registry.entry("rewards", reward)
+
+
 def built_reward(reward: str, weights: Weights, /, **options: Any) -> Any:
     """The backend of a reward, not loaded yet."""
     if is_function(reward):
@@ -199,7 +204,7 @@ def built_reward(reward: str, weights: Weights, /, **options: Any) -> Any:
 
 def _refuse_unusable(reward: str, ref: str) -> None:
     """What is published, but must become a folder first: say how."""
-    how, place = SCORERS.get(reward, Scorer()), Path(ref)
+    how, place = scorer(reward), Path(ref)
     pickles = [place] if place.suffix in PICKLES and place.is_file() else []
     if place.is_dir() and not any(place.glob("*.safetensors")):
         pickles = sorted(item for item in place.iterdir() if item.suffix in PICKLES)
@@ -219,11 +224,12 @@ def _refuse_unusable(reward: str, ref: str) -> None:
 def reward_options(line: Line, reward: str) -> dict[str, Any]:
     """What a reward's constructor takes beside its weights."""
     backend = line.settings.score.backend
-    if reward in registry.APART:
+    entry = entry_of(reward)
+    if entry.apart:
         return {"python": line.settings.score.python}
-    if reward not in registry.reward_templates:
+    if entry.template is None:
         return {}
-    question = {"template": templates.find(registry.reward_templates[reward], line.templates)}
+    question = {"template": templates.find(entry.template, line.templates)}
     if backend == "transformers":
         return question
     return {**question, "backend": backend, "server": backend_options(line, backend)}

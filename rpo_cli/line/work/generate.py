@@ -119,7 +119,7 @@ def take_prompts(line: Line) -> None:
     A run that has prompts keeps them when its source is gone, unless the source is asked for again.
     """
     found = read_prompts(line.settings.prompts)
-    for text in () if line.nested else found.said():
+    for text in () if line.nested else found.account():
         line.say(text)
     prompts = found.prompts
     group = content_key("prompts", [prompt.prompt_id for prompt in prompts])[:8]
@@ -161,7 +161,7 @@ def parent_prompts(line: Line) -> list[str]:
 def read_planned(line: Line) -> None:
     """Read the prompts that `generate` would take into the run, and take none."""
     found = read_prompts(line.settings.prompts)
-    for text in () if line.nested else found.said():
+    for text in () if line.nested else found.account():
         line.say(text)
     line.planned = sorted((prompt.prompt_id, prompt.prompt) for prompt in found.prompts)
 

@@ -148,10 +148,10 @@ def _files(line: Line, model: ModelIdentity, given: Collection[str]) -> None:
                 f"{model.ref}: its {INDEX} names {', '.join(lacking)}, and the folder has none",
                 "download the model again, whole",
             )
-        for text in found.said():
+        for text in found.remarks():
             line.say(f"{model.ref}: {text}")
     elif model.kind == "hub" and (folder := cached(model)) is not None and published(folder).variants:
-        line.say(f"{model.ref}: {published(folder).said()[0]}")
+        line.say(f"{model.ref}: {published(folder).remarks()[0]}")
 
 
 def check_lora(line: Line, model: ModelIdentity, ref: str) -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from rpo_cli import registry
 from rpo_cli.errors import RpoError
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.line.imports.sources import labelled_only
@@ -35,7 +34,6 @@ from rpo_cli.line.work.model_checks import check_fits, check_models, whole_folde
 from rpo_cli.line.work.pairwise import judge_works
 from rpo_cli.protocols import Stage, Task, Weights
 from rpo_cli.records import RewardScore
-from rpo_cli.registry import APART, reward_templates
 from rpo_cli.scopes import REWARDS
 from rpo_cli.stages import score
 from rpo_cli.stages.score import NO_NUMBER
@@ -159,7 +157,7 @@ def score_works(line: Line) -> list[Work]:
         for name, ref in reward_models(line)
         for work in (
             judge_works(line, name, ref)
-            if name in registry.PAIRWISE
+            if critics.entry_of(name).pairwise
             else [_score_work(line, name, ref, pictures)]
         )
     ]
@@ -194,9 +192,10 @@ def check_rewards(line: Line) -> list[Callable[[], None]]:
 
 
 def check_reward(line: Line, name: str, ref: str) -> None:
-    if name in reward_templates:
+    entry = critics.entry_of(name)
+    if entry.template is not None:
         check_reached(line, line.settings.score.backend)
-    if name in APART:
+    if entry.apart:
         check_python("score.python", line.settings.score.python, "torch and transformers")
     found = whole_folder(reward_identity(line, name, ref)[0], REWARDS)
     check_models(line, [found])
