@@ -28,14 +28,16 @@ def once(*tables: str) -> Callable[[Callable[[Line], Made]], Callable[[Line], Ma
     """
 
     def decorate(function: Callable[[Line], Made]) -> Callable[[Line], Made]:
+        name = f"{function.__module__}.{function.__qualname__}"  # plugins may call theirs alike
+
         @wraps(function)
         def remembered(line: Line) -> Made:
             parts = [part.name for table in tables for part in line.store.parts(table)]
             manifest = line.store.read_manifest()
             state = (line.planned, manifest.get("prompts"), manifest.get("imports"), parts)
-            if line.memory.get(function.__name__, (None,))[0] != state:
-                line.memory[function.__name__] = (state, function(line))
-            found: Made = line.memory[function.__name__][1]
+            if line.memory.get(name, (None,))[0] != state:
+                line.memory[name] = (state, function(line))
+            found: Made = line.memory[name][1]
             return found
 
         return remembered
