@@ -81,6 +81,12 @@ def among(keys: Packed, others: Packed) -> Mask:
     return found
 
 
+def as_array(mask: Mask) -> pa.BooleanArray:
+    """A mask as Arrow's filters take it; `pa.array` of a numpy array would import pandas."""
+    bits = pa.py_buffer(np.packbits(mask, bitorder="little").tobytes())
+    return pa.BooleanArray.from_buffers(pa.bool_(), len(mask), [None, bits])
+
+
 def hex_of(keys: Packed) -> list[str]:
     """The keys as tables hold them."""
     if keys.type != KIND:
@@ -110,7 +116,7 @@ class Keys(Set[str]):
     def distinct(cls, array: Packed) -> "Keys":
         """Of any keys, each at its first place."""
         first = first_places(array)
-        return cls(array if first is None else array.filter(pa.array(first)))
+        return cls(array if first is None else array.filter(as_array(first)))
 
     @classmethod
     def of(cls, keys: Iterable[str]) -> "Keys":
@@ -161,11 +167,11 @@ class Keys(Set[str]):
 
     def within(self, other: "Keys") -> "Keys":
         """Those that are among the others."""
-        return Keys(self.array.filter(pa.array(among(self.array, other.array))))
+        return Keys(self.array.filter(as_array(among(self.array, other.array))))
 
     def without(self, other: "Keys") -> "Keys":
         """Those that are not."""
-        return Keys(self.array.filter(pa.array(~among(self.array, other.array))))
+        return Keys(self.array.filter(as_array(~among(self.array, other.array))))
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -196,7 +202,7 @@ class Index:
     @property
     def distinct(self) -> Keys:
         """Every key at its first place."""
-        return Keys(self.keys if self.first is None else self.keys.filter(pa.array(self.first)))
+        return Keys(self.keys if self.first is None else self.keys.filter(as_array(self.first)))
 
     def count(self, numbers: Sequence[int]) -> int:
         """How many keys some tables have that lie side by side, each once."""

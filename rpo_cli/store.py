@@ -162,7 +162,7 @@ class Store:
         """
         for file, part, mask in self._opened(table, group, among):
             data = self._read(table, part, file, columns)
-            yield data if mask is None else data.filter(pa.array(mask))
+            yield data if mask is None else data.filter(keysets.as_array(mask))
 
     def _opened(
         self, table: str, group: str | None, among: Keys | None

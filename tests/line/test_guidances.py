@@ -102,7 +102,7 @@ def test_the_report_shows_figures_and_pictures_of_every_guidance(stand):
 
     rewards = next(table for table in shown.tables if table.caption.startswith("Rewards"))
     assert [row[1] for row in rewards.rows] == ["base", "one", "base@2", "one@2"]
-    assert "Guidance of base 1, base@2 2; a model stands beside" in shown.said
+    assert "Guidance of base 1, base@2 2; a model stands beside" in shown.summary
     greys = {model: {int(grey) for grey in files} for model, files in shown.grids[0].rows}
     assert min(greys["base@2"]) == min(greys["one"]) == min(greys["base"]) + 51
     assert min(greys["one@2"]) == min(greys["base@2"]) + 51

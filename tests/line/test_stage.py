@@ -168,8 +168,8 @@ def test_one_command_at_a_time_builds_pairs(stand):
 
 def test_one_command_at_a_time_works_on_a_training(stand, monkeypatch):
     done = []
-    monkeypatch.setattr(training, "_arguments", lambda line, settings: {})
-    monkeypatch.setattr(training, "train_model", lambda settings, **given: done.append(settings.name))
+    monkeypatch.setattr(training, "_checked_inputs", lambda line, settings: settings)
+    monkeypatch.setattr(training, "train_model", lambda settings, *rest: done.append(settings.name))
 
     with open_store(stand.run).lock("train-one"):
         with pytest.raises(RunLocked, match="train-one"):

@@ -103,7 +103,7 @@ def test_prompts_of_another_world_get_a_valid_reply(critic, prompt):
 
 @pytest.mark.parametrize(("backend", "folder"), [(ClipReward, REWARD), (VqaScore, CRITIC)])
 def test_right_pictures_score_above_wrong_ones_of_the_same_prompt(backend, folder):
-    reward = backend(str(folder))
+    reward = backend(Weights(str(folder)))
     reward.setup()
     cases = pairs(60)
     right = reward.score([p for p, _, _ in cases], [r for _, r, _ in cases])

@@ -12,7 +12,7 @@ from rpo_cli.train.storage import folder_atomically, remove_temporaries, safeten
 
 DUMP = """
 import sys, torch
-from rpo_cli.train.data.storage import safetensors_bytes
+from rpo_cli.train.storage import safetensors_bytes
 tensors = {"b": torch.arange(3.0), "a": torch.ones(2, 2).half()}
 sys.stdout.buffer.write(safetensors_bytes(tensors, {name: "ü" for name in "abcdefgh"}))
 """
