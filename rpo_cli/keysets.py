@@ -55,7 +55,7 @@ def _packed(chunk: pa.Array) -> Packed:
 
 def joined(parts: Iterable[Packed]) -> Packed:
     """One after the other."""
-    return pa.concat_arrays(_alike([pa.array([], KIND), *parts]))
+    return pa.concat_arrays(_alike([packed(b""), *parts]))
 
 
 def _alike(arrays: Sequence[Packed]) -> Sequence[Packed]:

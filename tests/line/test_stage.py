@@ -1,8 +1,12 @@
 """A stage of a run: who may work on it at once, what it makes, and what it measures of itself."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from rpo_cli import build_pairs, open_line, run_stage
+from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RunLocked, StorageError, UsageError
 from rpo_cli.files import TEMPORARY
 from rpo_cli.line import training
@@ -14,6 +18,7 @@ from rpo_cli.line.work import base
 from rpo_cli.line.work.generate import generate_work
 from rpo_cli.records import content_key
 from rpo_cli.store import Store, open_store
+from rpo_cli.train.inputs import TrainInputs
 from tests.observed import Notes
 
 
@@ -168,8 +173,11 @@ def test_one_command_at_a_time_builds_pairs(stand):
 
 def test_one_command_at_a_time_works_on_a_training(stand, monkeypatch):
     done = []
-    monkeypatch.setattr(training, "_checked_inputs", lambda line, settings: settings)
-    monkeypatch.setattr(training, "train_model", lambda settings, *rest: done.append(settings.name))
+    asked = TrainInputs(TrainSettings(), Path("d"), "m", None, "i", Path("o"), Path("c"), 0, "cpu")
+    monkeypatch.setattr(
+        training, "_checked_inputs", lambda line, settings: replace(asked, settings=settings)
+    )
+    monkeypatch.setattr(training, "train_model", lambda inputs, *rest: done.append(inputs.settings.name))
 
     with open_store(stand.run).lock("train-one"):
         with pytest.raises(RunLocked, match="train-one"):
