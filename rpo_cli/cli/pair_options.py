@@ -78,4 +78,4 @@ def filter_of(params: Mapping[str, Any]) -> "PairFilter":
 
 def none_matches(asked: "PairFilter", total: int) -> str:
     """What is said when the filter asks for a pair that is not there."""
-    return f"no pair matches ({asked.said}); {total:,} pairs in all"
+    return f"no pair matches ({asked.words}); {total:,} pairs in all"

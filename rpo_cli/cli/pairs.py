@@ -112,7 +112,7 @@ def _count(found: "Found") -> str:
     more = f"; --limit {match} for all" if shown < match else ""
     if not found.asked:
         return f"{shown:,} of {total:,} pairs{more}"
-    return f"{shown:,} of {match:,} pairs that match ({found.asked.said}), {total:,} in all{more}"
+    return f"{shown:,} of {match:,} pairs that match ({found.asked.words}), {total:,} in all{more}"
 
 
 def listed(found: "Found") -> str:

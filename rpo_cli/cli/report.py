@@ -50,7 +50,7 @@ def report(
     if found.path is None:
         say.result(found, folded(f"{p.none_matches(asked, found.total)}; no report was written"))
         return
-    of, said = (f" of {found.total:,}", f" ({asked.said})") if asked else ("", "")
+    of, said = (f" of {found.total:,}", f" ({asked.words})") if asked else ("", "")
     text = f"report: {found.pairs:,}{of} pairs counted{said}, {found.shown:,} shown, {found.pages:,} pages"
     say.result(found, f"{text}\nopen: {found.path}", essence=found.path)
     step.status(say, run)

@@ -120,12 +120,12 @@ def test_a_filter_that_can_never_match_is_refused_before_any_row_is_read(asked, 
 def test_a_filter_says_in_words_all_that_it_asks():
     asked = PairFilter("star", "hand", "edit", "clip", 0.5, -0.5, "accepted")
 
-    assert asked.said == (
+    assert asked.words == (
         "prompt has 'star', flaw or instruction has 'hand', kind edit, "
         "margin of clip above -0.5 and below 0.5, gate accepted"
     )
-    assert PairFilter(reward="clip").said == "scored by clip"
-    assert (PairFilter().said, bool(PairFilter()), bool(asked)) == ("", False, True)
+    assert PairFilter(reward="clip").words == "scored by clip"
+    assert (PairFilter().words, bool(PairFilter()), bool(asked)) == ("", False, True)
 
 
 def test_a_short_id_is_as_long_as_it_must_be_to_mean_one_row_of_all_tables(run):

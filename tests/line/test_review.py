@@ -93,11 +93,11 @@ def test_verdicts_are_in_the_store_before_judge_returns_and_a_new_desk_goes_on(t
     store = make_run(tmp_path / "run")
     with open_desk(tmp_path / "run", "ann", repeat=0) as desk:
         first = desk.next()
-        assert desk.judge(first, "left") == "saved"
+        assert desk.record(first, "left") == "saved"
         (row,) = verdicts(store)
         assert (row.choice, row.left, row.number) == (first.left, first.left, 0)
         second = desk.next()
-        desk.judge(second, "right")
+        desk.record(second, "right")
     with open_desk(tmp_path / "run", "ann", repeat=0) as desk:
         assert desk.next().about not in (first.about, second.about)
         assert desk.progress().judged == 2
@@ -110,7 +110,7 @@ def test_skipped_pairs_come_again_at_the_end(tmp_path):
         shown = []
         for word in ("skip", "tie", "reject", "left"):
             shown.append(desk.next())
-            desk.judge(shown[-1], word)
+            desk.record(shown[-1], word)
 
         assert shown[3] == shown[0]
         assert (desk.next(), desk.progress().judged, desk.progress().skipped) == (None, 3, 0)
@@ -120,15 +120,15 @@ def test_undo_takes_back_one_entry_after_the_other_even_after_a_restart(tmp_path
     store = make_run(tmp_path / "run")
     with open_desk(tmp_path / "run", "ann", repeat=0) as desk:
         first, second = desk.next(), None
-        desk.judge(first, "left")
+        desk.record(first, "left")
         second = desk.next()
-        desk.judge(second, "skip")
+        desk.record(second, "skip")
     with open_desk(tmp_path / "run", "ann", repeat=0) as desk:
         assert desk.undo(desk.number) == ("undone", second)
         assert desk.undo(desk.number) == ("undone", first)
         assert desk.undo(desk.number) == ("nothing", None)
         assert desk.next() == first
-        desk.judge(first, "right")
+        desk.record(first, "right")
     assert [row.choice for row in verdicts(store)][:4:2] == [first.left, "undo"]
     assert len(standing_keys(store)) == 1
 
@@ -137,7 +137,7 @@ def test_an_undo_takes_back_only_what_its_window_has_seen(tmp_path):
     make_run(tmp_path / "run")
     with open_desk(tmp_path / "run", "ann", repeat=0) as desk:
         seen = desk.number
-        desk.judge(desk.next(), "left")
+        desk.record(desk.next(), "left")
 
         assert desk.undo(seen) == ("nothing", None)
         assert desk.progress().judged == 1
@@ -148,7 +148,7 @@ def test_another_windows_other_verdict_does_not_replace_the_first(tmp_path):
     with open_desk(tmp_path / "run", "ann", repeat=0) as desk:
         showing = desk.next()
 
-        assert [desk.judge(showing, word) for word in ("left", "left", "right")] == [
+        assert [desk.record(showing, word) for word in ("left", "left", "right")] == [
             "saved",
             "saved",
             "already",
@@ -159,8 +159,8 @@ def test_another_windows_other_verdict_does_not_replace_the_first(tmp_path):
 def test_two_reviewers_work_at_once_but_not_one_reviewer_twice(tmp_path):
     store = make_run(tmp_path / "run")
     with open_desk(tmp_path / "run", "ann") as ann, open_desk(tmp_path / "run", "bob") as bob:
-        ann.judge(ann.next(), "left")
-        bob.judge(bob.next(), "right")
+        ann.record(ann.next(), "left")
+        bob.record(bob.next(), "right")
         with pytest.raises(RunLocked, match="'ann' is reviewing"), open_desk(tmp_path / "run", "ann"):
             pass
     assert {row.reviewer for row in verdicts(store)} == {"ann", "bob"}
@@ -174,7 +174,7 @@ def test_a_pair_that_leaves_the_run_keeps_its_verdict_and_counts_when_it_returns
         store.commit("pairs", kept, group="another0")
         store.prune("pairs", {"another0"})
 
-        assert desk.judge(showing, "left") == "removed"
+        assert desk.record(showing, "left") == "removed"
         assert desk.progress().total == 3
         store.commit("pairs", [row[2] for row in map(pair_of, range(4))], group="another1")
         desk.refresh()
@@ -235,7 +235,7 @@ def test_small_files_of_earlier_sittings_are_joined_without_loss(tmp_path, monke
     store = make_run(tmp_path / "run", 5)
     with open_desk(tmp_path / "run", "ann", repeat=0) as desk:
         while (showing := desk.next()) is not None:
-            desk.judge(showing, "tie")
+            desk.record(showing, "tie")
     before = verdicts(store)
     with open_desk(tmp_path / "run", "ann", repeat=0) as desk:
         assert desk.next() is None
@@ -246,7 +246,7 @@ def test_small_files_of_earlier_sittings_are_joined_without_loss(tmp_path, monke
 def judge_all(run, reviewer, word_of, repeat=0.0):
     with open_desk(run, reviewer, repeat=repeat) as desk:
         while (showing := desk.next()) is not None:
-            desk.judge(showing, word_of(showing))
+            desk.record(showing, word_of(showing))
 
 
 def side(showing, wanted):

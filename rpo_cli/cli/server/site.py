@@ -144,7 +144,7 @@ class Site:
         if word not in WORDS:
             raise HTTPException(400, "no verdict was chosen")
         try:
-            outcome = self.desk.judge(showing, cast(Word, word))
+            outcome = self.desk.record(showing, cast(Word, word))
         except StorageError as error:
             failed = f"This verdict was NOT saved: {error.message}. {error.hint}; then press again."
             return self.desk_page(showing, status=507, failed=failed)

@@ -106,7 +106,7 @@ def export_kto(job: ExportJob) -> Exported:
     counts = {}
     for split in job.data.splits():
         folder = job.out / split
-        found = _judged(job, split, folder)
+        found = _with_verdicts(job, split, folder)
         kept = [row for row in found if row["label"] is not None]
         job.left_out["that win as often as they lose"] += len(found) - len(kept)
         if _all_dates([row["caption"] for row in kept]):
@@ -125,7 +125,7 @@ def export_kto(job: ExportJob) -> Exported:
     return counts, text
 
 
-def _judged(job: ExportJob, split: str, folder: Path) -> list[dict[str, Any]]:
+def _with_verdicts(job: ExportJob, split: str, folder: Path) -> list[dict[str, Any]]:
     """Each picture under each of its captions, and whether it wins oftener than it loses; None: neither."""
     wins: dict[tuple[str, str], int] = {}
     for row in job.rows(split):

@@ -71,7 +71,7 @@ class PairFilter:
         return self != PairFilter()
 
     @property
-    def said(self) -> str:
+    def words(self) -> str:
         """The filter in words; "" when nothing is asked."""
         bounds = [("above", self.margin_above), ("below", self.margin_below)]
         margins = " and ".join(f"{name} {bound:g}" for name, bound in bounds if bound is not None)
@@ -154,7 +154,7 @@ class Flaws:
         Where no edit was asked for (pairs of seeds, imported ones) those of either picture. A counter-edit
         answers no critique of its picture, so it has none.
         """
-        asked, pictures = self._said
+        asked, pictures = self._flaws
         if row["critique_id"]:
             return asked.get(row["critique_id"], ())
         if row["pair_kind"] == "counter":
@@ -163,7 +163,7 @@ class Flaws:
         return tuple(dict.fromkeys(flaw for side in sides for flaw in pictures.get(side, ())))
 
     @cached_property
-    def _said(self) -> tuple[dict[str, tuple[str, ...]], dict[tuple[str, str], tuple[str, ...]]]:
+    def _flaws(self) -> tuple[dict[str, tuple[str, ...]], dict[tuple[str, str], tuple[str, ...]]]:
         """Flaws by critique and by picture; of several critiques of a picture one of today's settings."""
         today = self._store.read_manifest().get("groups", {}).get("critique")
         asked: dict[str, tuple[str, ...]] = {}
@@ -306,7 +306,7 @@ def find(
 
 def _drawn(store: Store, found: Found, sheet: Path) -> int:
     """Draw the pairs that were found; returns how many are on the sheet, which is not made for none."""
-    words = ", ".join(filter(None, (found.asked.said, f"by {found.sort}")))
+    words = ", ".join(filter(None, (found.asked.words, f"by {found.sort}")))
     return draw_pairs(
         store,
         [item.pair.pair_id for item in found.pairs],

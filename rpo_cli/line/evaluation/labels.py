@@ -71,7 +71,7 @@ class _Classes:
         self.labels.append(label)
         self.prompts.append(prompt)
 
-    def told(self) -> dict[str, Any] | None:
+    def result(self) -> dict[str, Any] | None:
         return probe(np.stack(self.table), self.labels, self.prompts) if self.table else None
 
 
@@ -153,7 +153,7 @@ def _audited(line: Line, people: Opinions, measure: str | None, limit: int) -> d
         "beside_people": beside(pairs, PEOPLE),
         "noise_by_margin": noise_by_margin(pairs),
         "moves": moves(pairs),
-        "probe": {"features": FEATURES, "edited": edited.told(), "winner": won.told()},
+        "probe": {"features": FEATURES, "edited": edited.result(), "winner": won.result()},
     }
 
 

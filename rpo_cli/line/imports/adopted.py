@@ -10,7 +10,7 @@ from typing import Any
 
 from rpo_cli.line.imports.ledger import Ledger, blank
 from rpo_cli.line.imports.reading import digest
-from rpo_cli.line.imports.rows import KEYED, judgement_key
+from rpo_cli.line.imports.rows import KEYED, preference_key
 from rpo_cli.line.imports.sources import STAGE, Entries, entries, has_ledger, settings_of_source, sources
 from rpo_cli.line.session import Line
 from rpo_cli.records import Preference
@@ -70,7 +70,7 @@ def _rows(store: Store, group: str, about: dict[str, Any]) -> dict[int, Keys]:
     for row in _light(store, "preferences", VOTE, group):
         keys = found[row["row"]]
         keys["preferences"].add(row["preference_id"])
-        keys["judgements"].add(judgement_key(row))
+        keys["judgements"].add(preference_key(row))
         keys["images"] |= {row["a_id"], row["b_id"]}
         keys["prompts"].add(row["prompt_id"])
     for row in _light(store, "critiques", ["critique_id", "image_id"], group):
@@ -106,7 +106,7 @@ def upgrade_imports(store: Store, *, dry_run: bool = False) -> list[str]:
 def _rekey(store: Store, part: Part, dry_run: bool) -> int:
     """Write a part's rows under their keys of today, then drop it: a kill leaves both, to be done again."""
     rows = [row for row in store.part_rows("preferences", part) if isinstance(row, Preference)]
-    keys = [judgement_key({name: getattr(row, name) for name in KEYED}) for row in rows]
+    keys = [preference_key({name: getattr(row, name) for name in KEYED}) for row in rows]
     changed = sum(row.preference_id != key for row, key in zip(rows, keys, strict=True))
     if changed and not dry_run:
         new = [row.model_copy(update={"preference_id": key}) for row, key in zip(rows, keys, strict=True)]

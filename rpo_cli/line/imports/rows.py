@@ -23,7 +23,7 @@ def critique_key(image_id: str, text: str) -> str:
     return content_key(STAGE, image_id, text)
 
 
-def judgement_key(said: Mapping[str, Any]) -> str:
+def preference_key(said: Mapping[str, Any]) -> str:
     """The key of a judgement, from the columns KEYED of its row: the same with the sides swapped.
 
     What only some judgements have (a share, a standing, what stood beside it) counts where it is there.
@@ -123,7 +123,7 @@ class RowMaker:
             "rich": vote.rich,
         }
         return Preference(
-            preference_id=judgement_key(said),
+            preference_id=preference_key(said),
             prompt_id=a.prompt_id,
             a_id=a.image_id,
             b_id=b.image_id,

@@ -74,7 +74,7 @@ def report_of(line: Line, taking: Taking, about: dict[str, Any], notes: tuple[st
         for table, found in keys.items():
             found.update(getattr(claim, table))
     added, changed, withdrawn = changes(taking.before, taking.after)
-    choices, contradicted = _judged(line, keys["preferences"])
+    choices, contradicted = _preferences(line, keys["preferences"])
     rejects = rejects_of(line, taking.maker.group)
     kept_out = rejects.pop(LEFT_OUT, 0)
     return ImportReport(
@@ -104,7 +104,7 @@ def report_of(line: Line, taking: Taking, about: dict[str, Any], notes: tuple[st
     )
 
 
-def _judged(line: Line, keys: set[str]) -> tuple[Counter[str | None], int]:
+def _preferences(line: Line, keys: set[str]) -> tuple[Counter[str | None], int]:
     """The choices of these judgements, and of how many pairs of pictures they differ."""
     columns = ["preference_id", "prompt_id", "a_sha256", "b_sha256", "choice", "standing"]
     choices: Counter[str | None] = Counter()

@@ -112,7 +112,7 @@ def write_report(
             provenance=provenance(line),
             min_margin=line.settings.pairs.min_margin,
             price_per_hour=price_per_hour,
-            selection=Selection(asked.said, tally.pairs, sift.total) if asked else None,
+            selection=Selection(asked.words, tally.pairs, sift.total) if asked else None,
         )
         written = [write(draft, name, text.encode()) for name, text in pages(report)]
     count = sum(len(found) for found in cards.values())

@@ -88,7 +88,7 @@ class Desk:
         with self._guard:
             self.refresh()
             skips = Counter(_place(entry) for entry in self._entries if entry.choice == "skip")
-            left = (item for item in self._queue if not _judged(self._last.get(item.place)))
+            left = (item for item in self._queue if not _counts(self._last.get(item.place)))
             passed: list[Showing] = []
             for showing in left:
                 if showing.place not in skips:
@@ -104,7 +104,7 @@ class Desk:
         """What the reviewer has said of it and not taken back."""
         with self._guard:
             found = self._last.get(showing.place)
-            return found if _judged(found) else None
+            return found if _counts(found) else None
 
     def gone(self, showing: Showing) -> bool:
         """Whether the pair has left the run since it was shown."""
@@ -117,14 +117,14 @@ class Desk:
             skipped = sum(end is not None and end.choice == "skip" for end in ends)
             gaps = [b - a for a, b in zip(self._pace, self._pace[1:], strict=False) if b - a < BREAK]
             rate = 60 * len(gaps) / sum(gaps) if gaps and sum(gaps) > 0 else None
-            return Progress(sum(map(_judged, ends)), skipped, len(self._queue), rate)
+            return Progress(sum(map(_counts, ends)), skipped, len(self._queue), rate)
 
     @property
     def number(self) -> int:
         """How many entries there are: an undo names it, so that it takes back what its page has seen."""
         return len(self._entries)
 
-    def judge(self, showing: Showing, word: Word) -> Outcome:
+    def record(self, showing: Showing, word: Word) -> Outcome:
         """Make a verdict durable.
 
         Returns:
@@ -195,7 +195,7 @@ def _place(entry: Verdict) -> Place:
     return (entry.prompt_id, frozenset((entry.a_sha256, entry.b_sha256))), entry.repeat
 
 
-def _judged(entry: Verdict | None) -> bool:
+def _counts(entry: Verdict | None) -> bool:
     return entry is not None and entry.choice not in ("skip", "undo")
 
 
