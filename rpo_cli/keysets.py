@@ -62,14 +62,15 @@ def _alike(arrays: Sequence[Packed]) -> Sequence[Packed]:
     """The same keys, all of them as texts where some are."""
     if all(array.type == KIND for array in arrays):
         return arrays
-    return [pa.array(hex_of(array), pa.string()) if array.type == KIND else array for array in arrays]
+    return [texts(hex_of(array)) if array.type == KIND else array for array in arrays]
 
 
 def first_places(keys: Packed) -> Mask | None:
     """Where a key stands for the first time; None: all are different, the usual case."""
     if pc.count_distinct(keys).as_py() == len(keys):
         return None
-    codes = keys.dictionary_encode().indices.to_numpy()  # numbered as they are met
+    places = keys.dictionary_encode().indices  # numbered as they are met
+    codes = np.frombuffer(places.buffers()[1] or b"", np.int32)[places.offset : places.offset + len(places)]
     first: Mask = codes > np.concatenate([[-1], np.maximum.accumulate(codes)[:-1]])
     return first
 
@@ -77,14 +78,36 @@ def first_places(keys: Packed) -> Mask | None:
 def among(keys: Packed, others: Packed) -> Mask:
     """Which of the keys are also among the others."""
     keys, others = _alike([keys, others])
-    found: Mask = pc.is_in(keys, value_set=others).to_numpy(zero_copy_only=False)
-    return found
+    return _mask(pc.is_in(keys, value_set=others))
+
+
+def _mask(found: pa.BooleanArray) -> Mask:
+    """The bits of an array without nulls; its `to_numpy` would import pandas."""
+    if not len(found):
+        return np.zeros(0, np.bool_)
+    bits = np.unpackbits(np.frombuffer(found.buffers()[1], np.uint8), bitorder="little")
+    mask: Mask = bits[found.offset : found.offset + len(found)].astype(np.bool_)
+    return mask
 
 
 def as_array(mask: Mask) -> pa.BooleanArray:
     """A mask as Arrow's filters take it; `pa.array` of a numpy array would import pandas."""
     bits = pa.py_buffer(np.packbits(mask, bitorder="little").tobytes())
     return pa.BooleanArray.from_buffers(pa.bool_(), len(mask), [None, bits])
+
+
+def is_equal(column: pa.ChunkedArray, text: str) -> pa.ChunkedArray:
+    """Where a column of texts holds this one."""
+    return pc.equal(column, texts([text])[0])
+
+
+def texts(values: Iterable[str]) -> pa.StringArray:
+    """Texts as an array; `pa.array` and `pa.scalar` would import pandas."""
+    encoded = [value.encode() for value in values]
+    ends = np.zeros(len(encoded) + 1, np.int32)
+    np.cumsum(list(map(len, encoded)), out=ends[1:])
+    buffers = pa.py_buffer(ends.tobytes()), pa.py_buffer(b"".join(encoded))
+    return pa.StringArray.from_buffers(len(encoded), *buffers)
 
 
 def hex_of(keys: Packed) -> list[str]:
@@ -121,7 +144,7 @@ class Keys(Set[str]):
     @classmethod
     def of(cls, keys: Iterable[str]) -> "Keys":
         """Of keys as texts, each at its first place."""
-        return keys if isinstance(keys, Keys) else cls(digests(pa.array(dict.fromkeys(keys), pa.string())))
+        return keys if isinstance(keys, Keys) else cls(digests(texts(dict.fromkeys(keys))))
 
     def sorted(self) -> "Keys":
         """In the order of their texts."""

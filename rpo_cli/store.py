@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rpo_cli import keysets, manifest, schema
@@ -134,7 +133,9 @@ class Store:
     def rejected(self, stage: str) -> Keys:
         """Keys that a stage has rejected."""
         table = self.columns("rejects", ["key_of", "stage"])
-        return Keys.distinct(keysets.digests(table.filter(pc.equal(table["stage"], stage))["key_of"]))
+        return Keys.distinct(
+            keysets.digests(table.filter(keysets.is_equal(table["stage"], stage))["key_of"])
+        )
 
     def counts(self, table: str) -> dict[str, int]:
         """group → rows, every key once."""

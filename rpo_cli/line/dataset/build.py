@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rpo_cli import keysets
 from rpo_cli.config import PairSettings
 from rpo_cli.exchange.card import Facts, built, render
 from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, rewards_of, schema, sweep, write_splits
@@ -214,7 +215,7 @@ def _fingerprint(
 ) -> str:
     """Of all that the build depends on; a row's key stands for the row, but for how it is decoded."""
     rows = store.columns("images", ["image_id", "decoding"], among=live["images"])
-    decoded = rows.filter(pc.not_equal(pc.fill_null(rows["decoding"], ""), "")).to_pylist()
+    decoded = rows.filter(pc.not_equal(rows["decoding"], keysets.texts([""])[0])).to_pylist()
     converted = sorted(f"{row['image_id']} {row['decoding']}" for row in decoded)
     tables = {table: store.keys(table).within(live[table]) for table in sorted(live)}
     if there := store.keys("edits").within(Keys.of(floor)):

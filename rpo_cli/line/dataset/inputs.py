@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow.compute as pc
-
+from rpo_cli import keysets
 from rpo_cli.errors import UsageError
 from rpo_cli.keysets import Keys, digests
 from rpo_cli.line.dataset.build import PairsReport, build_dataset, is_built
@@ -189,8 +188,8 @@ def _held_out(line: Line, name: str, fraction: float) -> list[str]:
 
 def _pairs(line: Line) -> Accepted:
     rows = line.store.columns("pairs", ["pair_id", "winner", "verdict"])
-    rows = rows.filter(pc.equal(rows["verdict"], "accepted"))
-    won = [rows.filter(pc.equal(rows["winner"], side))["pair_id"] for side in ("a", "b")]
+    rows = rows.filter(keysets.is_equal(rows["verdict"], "accepted"))
+    won = [rows.filter(keysets.is_equal(rows["winner"], side))["pair_id"] for side in ("a", "b")]
     return Accepted(*(Keys.distinct(digests(ids)) for ids in won))
 
 
