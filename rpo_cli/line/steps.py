@@ -10,9 +10,8 @@ from functools import cache
 
 from rpo_cli import registry
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.line.session import Line
 from rpo_cli.line.work import critique, edit, generate, score
-from rpo_cli.line.work.base import StageSpec, Work
+from rpo_cli.line.work.base import StageSpec
 from rpo_cli.records import TABLES
 
 OURS = (generate.SPEC, critique.SPEC, edit.SPEC, score.SPEC)
@@ -98,8 +97,3 @@ def sections(name: str) -> tuple[str, ...]:
         if spec.name == name:
             break
     return tuple(dict.fromkeys(found))
-
-
-def works(line: Line, name: str) -> Sequence[Work]:
-    """The works of one stage."""
-    return stage_of(name).works(line)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from rpo_cli import run_stage
 from rpo_cli.line.session import Line
-from rpo_cli.line.steps import works
+from rpo_cli.line.steps import stage_of
 from rpo_cli.records import Critique
 from rpo_cli.shapes.edits import say
 from rpo_cli.shapes.grammar import parse_caption
@@ -56,7 +56,7 @@ def run_name(arm: Table) -> str:
 
 def instruct_at_random(line: Line) -> None:
     """Give each picture that has no critique one: a random edit of what its prompt describes."""
-    (work,) = works(line, "critique")
+    (work,) = stage_of("critique").works(line)
     missing = [task for task in work.tasks if task.key not in line.store.keys("critiques")]
     rows = []
     for task in missing:

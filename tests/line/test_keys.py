@@ -21,7 +21,7 @@ from rpo_cli.config import (
     Settings,
 )
 from rpo_cli.line.dataset.build import _settings_in_force
-from rpo_cli.line.steps import works
+from rpo_cli.line.steps import stage_of
 from rpo_cli.line.work.critique import critique_work
 from rpo_cli.line.work.edit import edit_work
 from rpo_cli.line.work.generate import generate_work, take_prompts
@@ -243,7 +243,7 @@ def keys(line, stage, *, apart=False):
     # what an editor makes of an empty instruction hangs on no mode
     return {
         task.key
-        for made in works(line, stage)
+        for made in stage_of(stage).works(line)
         for task in made.tasks
         if not (apart and getattr(task.payload, "purpose", None) == "floor")
     }

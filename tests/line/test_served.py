@@ -21,20 +21,19 @@ VICTIM = """
 import sys
 from PIL import Image
 from rpo_cli.cli import app
-from rpo_cli.cli import app
-from rpo_cli.line import work
+from rpo_cli.line.work import base
 
 class Painter:
     def setup(self): ...
     def generate(self, prompts, seeds):
         return [Image.new("RGB", (16, 16), (s % 256, s // 256 % 256, 128)) for s in seeds]
 
-real = work.build_backend
+real = base.build_backend
 
 def stand_in(kind, *rest, **how):
     return Painter() if kind == "generators" else real(kind, *rest, **how)
 
-work.build_backend = stand_in
+base.build_backend = stand_in
 sys.argv = ["rpo", *sys.argv[1:]]
 app.main()
 """

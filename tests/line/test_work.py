@@ -13,7 +13,7 @@ from rpo_cli.line.merge import merge
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.stage import hydrate
 from rpo_cli.line.status import status
-from rpo_cli.line.steps import works
+from rpo_cli.line.steps import stage_of
 from rpo_cli.line.work import base
 from rpo_cli.line.work.base import reject_reasons
 from rpo_cli.line.work.critique import critique_work
@@ -83,7 +83,7 @@ def test_what_is_wanted_is_computed_once_for_the_tables_as_they_are(tmp_path, op
     monkeypatch.setattr(generate, "wanted", spy)
 
     for name in ("generate", "critique", "edit", "score", "generate"):
-        works(line, name)
+        stage_of(name).works(line)
 
     assert len(counted) == 1
 
