@@ -133,9 +133,8 @@ class Store:
     def rejected(self, stage: str) -> Keys:
         """Keys that a stage has rejected."""
         table = self.columns("rejects", ["key_of", "stage"])
-        return Keys.distinct(
-            keysets.digests(table.filter(keysets.is_equal(table["stage"], stage))["key_of"])
-        )
+        mine = table.filter(keysets.is_equal(table["stage"], stage))
+        return Keys.distinct(keysets.digests(mine["key_of"]))
 
     def counts(self, table: str) -> dict[str, int]:
         """group → rows, every key once."""

@@ -352,7 +352,7 @@ def test_a_run_on_an_object_store_tells_what_is_wanted(options):
     }
     line.store.files.write("templates/critique/mine/critique.txt", b"look")
     with pytest.raises(UsageError, match="local run directory"):
-        works(open_line(url), "critique")
+        stage_of("critique").works(open_line(url))
 
 
 def test_status_names_the_dataset_and_the_trainings(tmp_path, options):
