@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 WIDTH = 16  # bytes
 DIGITS = 2 * WIDTH
 KIND = pa.binary(WIDTH)
+AT_ONCE = 10_000  # keys that are texts at a time
 Packed: TypeAlias = pa.Array  # keys side by side: of KIND, or as texts where one is no 32 hex digits
 Mask = NDArray[np.bool_]
 
@@ -110,6 +111,17 @@ def texts(values: Iterable[str]) -> pa.StringArray:
     return pa.StringArray.from_buffers(len(encoded), *buffers)
 
 
+def order_of(*columns: Packed) -> pa.Array:
+    """Row numbers in the order of the texts of these columns, of which the first counts most."""
+    if any(column.type != KIND for column in columns):
+        names = [str(number) for number in range(len(columns))]
+        table = pa.table([texts(hex_of(column)) for column in columns], names=names)
+        return pc.sort_indices(table, sort_keys=[(name, "ascending") for name in names])
+    halves = [np.frombuffer(_bytes(column), ">u8").reshape(-1, 2).astype(np.uint64) for column in columns]
+    rows = np.lexsort([half[:, place] for half in reversed(halves) for place in (1, 0)])
+    return pa.Int64Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(rows.astype(np.int64))])
+
+
 def hex_of(keys: Packed) -> list[str]:
     """The keys as tables hold them."""
     if keys.type != KIND:
@@ -148,10 +160,7 @@ class Keys(Set[str]):
 
     def sorted(self) -> "Keys":
         """In the order of their texts."""
-        if self.array.type != KIND:
-            return Keys(self.array.take(pc.sort_indices(self.array)))
-        halves = np.frombuffer(_bytes(self.array), dtype=[("high", ">u8"), ("low", ">u8")])
-        return Keys(packed(halves[np.lexsort((halves["low"], halves["high"]))].tobytes()))
+        return Keys(self.array.take(order_of(self.array)))
 
     @cached_property
     def _known(self) -> frozenset[bytes | str]:
@@ -163,7 +172,8 @@ class Keys(Set[str]):
         return (key if self.array.type != KIND else _digest(key)) in self._known
 
     def __iter__(self) -> Iterator[str]:
-        return iter(hex_of(self.array))
+        for start in range(0, len(self), AT_ONCE):
+            yield from hex_of(self.array.slice(start, AT_ONCE))
 
     def __len__(self) -> int:
         return len(self.array)
@@ -196,7 +206,22 @@ class Keys(Set[str]):
         """Those that are not."""
         return Keys(self.array.filter(as_array(~among(self.array, other.array))))
 
+    def parted(self, other: "Keys") -> "tuple[Keys, Keys]":
+        """Those that are among the others, and those that are not."""
+        mask = among(self.array, other.array)
+        return Keys(self.array.filter(as_array(mask))), Keys(self.array.filter(as_array(~mask)))
+
+    def share(self, number: int, count: int) -> "Keys":
+        """Those of one of `count` shares: by the first 8 hex digits, modulo `count`."""
+        starts = np.frombuffer(_bytes(self.array), dtype=[("start", ">u4"), ("rest", f"V{WIDTH - 4}")])
+        return Keys(self.array.filter(as_array(starts["start"] % count == number)))
+
     __hash__ = None  # type: ignore[assignment]
+
+
+def union(sets: Iterable[Keys]) -> Keys:
+    """The keys of several sets, each at its first place."""
+    return Keys.distinct(joined(keys.array for keys in sets))
 
 
 def _digest(key: str) -> bytes | None:

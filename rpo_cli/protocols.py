@@ -5,8 +5,9 @@ A backend is cheap to construct and picklable: its constructor only stores setti
 (the last batch is padded), and a row's result depends only on the row and the batch shape.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rpo_cli.records import Reject, Row
@@ -150,6 +151,34 @@ class Task:
     key: str
     input_id: str
     payload: Any
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Rows that a stage wants, as what each is made from: a task exists only while its row is made.
+
+    Attributes:
+        subjects: gives the same anew at every call, in the same order, as light as can be.
+        key: subject → the row's key, 16 bytes (`records.template`). Of several subjects with one key the
+            first stands for it.
+        task: key, subject → the task, without pictures.
+    """
+
+    subjects: Callable[[], Iterable[Any]]
+    key: Callable[[Any], bytes]
+    task: Callable[[str, Any], Task]
+
+    @cached_property
+    def packed(self) -> bytes:
+        """The key of every subject, one after the other."""
+        return b"".join(map(self.key, self.subjects()))
+
+    def __iter__(self) -> Iterator[Task]:
+        """Every task, each key once; for few rows."""
+        first: dict[bytes, Any] = {}
+        for subject in self.subjects():
+            first.setdefault(self.key(subject), subject)
+        yield from (self.task(key.hex(), subject) for key, subject in first.items())
 
 
 Results = list[Row | Reject]

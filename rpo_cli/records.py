@@ -35,7 +35,19 @@ def template(*parts: Any) -> Callable[..., bytes]:
     `template(*parts)(*own).hex()` is `content_key` of the parts with `own` in the holes; what all rows have
     in common is encoded once.
     """
-    texts, fixed = [], f"[{KEY_VERSION}"
+    digest = _digests(KEY_VERSION, *parts)
+    return lambda *own: digest(*own)[:16]
+
+
+def seed_template(run_seed: int, *parts: Any) -> Callable[..., int]:
+    """The same of `row_seed`."""
+    digest = _digests(run_seed, *parts)
+    return lambda *own: _seed_of(digest(*own))
+
+
+def _digests(first: int, *parts: Any) -> Callable[..., bytes]:
+    """SHA-256 over the canonical JSON of a list whose HOLEs are filled at every call."""
+    texts, fixed = [], f"[{first}"
     for part in parts:
         if part is HOLE:
             texts.append(f"{fixed},")
@@ -44,7 +56,7 @@ def template(*parts: Any) -> Callable[..., bytes]:
             fixed += f",{canonical_json(part)}"
     end = f"{fixed}]"
 
-    def key(*own: Any) -> bytes:
+    def digest(*own: Any) -> bytes:
         said = "".join(
             [
                 # what the encoder of `canonical_json` does with a text, without its detours
@@ -52,9 +64,9 @@ def template(*parts: Any) -> Callable[..., bytes]:
                 for text, value in zip(texts, own, strict=True)
             ]
         )
-        return hashlib.sha256((said + end).encode()).digest()[:16]
+        return hashlib.sha256((said + end).encode()).digest()
 
-    return key
+    return digest
 
 
 def seen_as(sha256: str, decoding: str | None) -> str:
@@ -64,7 +76,10 @@ def seen_as(sha256: str, decoding: str | None) -> str:
 
 def row_seed(run_seed: int, *parts: Any) -> int:
     """A row's own seed in [0, 2**31), from the run's seed and what the row is; never from a counter."""
-    digest = hashlib.sha256(canonical_json([run_seed, *parts]).encode()).digest()
+    return _seed_of(hashlib.sha256(canonical_json([run_seed, *parts]).encode()).digest())
+
+
+def _seed_of(digest: bytes) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 

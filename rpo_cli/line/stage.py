@@ -9,8 +9,9 @@ from functools import partial
 from itertools import accumulate, islice
 from typing import Any
 
-from rpo_cli import registry
+from rpo_cli import keysets, registry
 from rpo_cli.errors import CorruptImage, RpoError, Spent
+from rpo_cli.keysets import Keys, digests, union
 from rpo_cli.line.rates import keep_rate
 from rpo_cli.line.session import Line
 from rpo_cli.line.steps import stage_of
@@ -169,7 +170,7 @@ def _run_one_of(
 
 
 def _reported(line: Line, work: Work, share: "Share") -> StageReport:
-    rejects = reject_reasons(line, work, share.keys)
+    rejects = reject_reasons(line, work, share.wanted)
     wanted, present = len(share.wanted), len(share.present)
     return StageReport(work.name, wanted, present, 0, rejects.total(), dict(rejects), 0.0, None)
 
@@ -198,7 +199,7 @@ def _run_work(
 ) -> StageReport:
     started = time.monotonic()
     share = share_of(line, work, shard, retry_rejects=retry_rejects)
-    missing = share.missing[:limit]
+    missing = share.missing if limit is None else Keys(share.missing.array.slice(0, limit))
     for note in spec.again(line, work.settings) if missing else ():
         line.observer.note(note)
     committer = _Committer(line, work)
@@ -213,7 +214,7 @@ def _run_work(
         finally:
             for note in cleaned_notes(committer.cleaned):
                 line.observer.note(f"{work.name}: {note}")
-    rejects = reject_reasons(line, work, share.keys)
+    rejects = reject_reasons(line, work, share.wanted)
     return StageReport(
         work.name,
         len(share.wanted),
@@ -228,7 +229,7 @@ def _run_work(
 
 
 def _make(
-    line: Line, work: Work, tasks: list[Task], committer: _Committer, *, total: int, present: int
+    line: Line, work: Work, missing: Keys, committer: _Committer, *, total: int, present: int
 ) -> None:
     run = line.settings.run
     engine = registry.load("engines", run.engine)(line.observer.note, run)
@@ -237,7 +238,7 @@ def _make(
     seen: list[tuple[int, int]] = []
     try:
         make = partial(_watched, work.stage, seen)
-        engine.run(make, _without_rejects(hydrate(line, work, tasks), committer), committer)
+        engine.run(make, _without_rejects(hydrate(line, work, work.tasks(missing)), committer), committer)
         lanes, batch = max(seen, default=(0, 1))
         committer.full_round = lanes or batch * engine.workers
     finally:
@@ -287,22 +288,27 @@ def truncated_notes(line: Line, spec: StageSpec) -> list[str]:
     rows = line.store.columns(spec.table, [key, column, "truncated"])
     if rows["truncated"].null_count == len(rows):
         return []
-    keys = {key for work in spec.works(line) for key in work.keys} - spec.apart(line)
+    keys = union(work.keys for work in spec.works(line)).without(spec.apart(line))
     texts: dict[str, dict[str, float] | None] = {}
-    for row in rows.to_pylist():
-        if row[key] in keys:
-            over = {item["name"]: item["value"] for item in row["truncated"] or ()}
-            texts[row[column]] = over or texts.get(row[column])
+    for row in rows.filter(keysets.as_array(keysets.among(digests(rows[key]), keys.array))).to_pylist():
+        over = {item["name"]: item["value"] for item in row["truncated"] or ()}
+        texts[row[column]] = over or texts.get(row[column])
     note = cut_note(spec.name, what, texts)
     return [note] if note else []
 
 
 CHUNK = 32  # pictures beside those of the tasks in flight
+TASKS = 4096  # for which pictures are looked up at a time; their own lie in neighbouring parts
 
 
-def hydrate(line: Line, work: Work, tasks: list[Task]) -> Iterator[Task | Reject]:
+def hydrate(line: Line, work: Work, tasks: Iterable[Task]) -> Iterator[Task | Reject]:
     """The tasks with their pictures, read part by part; a corrupt picture is a reject of its tasks."""
-    found = _with_own(line, work, tasks)
+    waiting = iter(tasks)
+    found = (
+        item
+        for some in iter(lambda: list(islice(waiting, TASKS)), [])
+        for item in _with_own(line, work, some)
+    )
     if work.other_of is None:
         yield from found
         return

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rpo_cli.errors import RpoError
+from rpo_cli.keysets import union
 from rpo_cli.line.dataset.comparisons import TABLE as COMPARISONS
 from rpo_cli.line.dataset.comparisons import prune_comparisons
 from rpo_cli.line.dataset.inputs import dataset_is_current
@@ -259,10 +260,10 @@ def _stage(line: Line, spec: StageSpec) -> StageStatus:
     for work in found:
         for reason, count in reject_reasons(line, work, work.keys).items():
             rejects[reason] = rejects.get(reason, 0) + count
-    there = {key for work in found for key in work.keys} & line.store.keys(table)
-    floor = len(there & spec.apart(line))
+    there = union(work.keys for work in found).within(line.store.keys(table))
+    floor = len(spec.apart(line).within(there))
     stale = sum(count for group, count in counts.items() if group not in groups(found))
-    wanted = sum(len(work.tasks) for work in found)
+    wanted = sum(len(work.keys) for work in found)
     rate = rate_of(rates(line.store), name)
     rejected = sum(rejects.values())
     return StageStatus(name, wanted, len(there), rejected, rejects, stale, size, None, rate, floor)

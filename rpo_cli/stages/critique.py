@@ -6,14 +6,14 @@ batches; a bad reply is asked for again alone, sampled with the row's seed, then
 Where people have said what is wrong with a picture (imported feedback), their words are the first turn.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli.config import CritiqueSettings
-from rpo_cli.protocols import Conversation, Critic, Message, Reply, Results, Task
-from rpo_cli.records import Critique, Reject, content_key, row_seed, seen_as
+from rpo_cli.protocols import Conversation, Critic, Message, Reply, Results, Task, Wanted
+from rpo_cli.records import HOLE, Critique, Reject, row_seed, seed_template, seen_as, template
 from rpo_cli.stages.cleaning import OTHER_FIELD, cleaned
 from rpo_cli.stages.refusals import check_text
 from rpo_cli.stages.replies import PLAIN, BadReply, Parsed, Rubric, parse, schema
@@ -36,29 +36,38 @@ class CritiqueTask:
     said: str | None = None  # people's words, which stand for the first turn
 
 
+Subject = tuple[str, str, str, str, str | None]  # image_id, sha256, prompt_id, prompt, decoding
+
+
 def wanted(
-    images: Iterable[Mapping[str, Any]],
+    images: Callable[[], Iterable[Subject]],
     *,
     seed: int,
     settings: str,
     said: Mapping[tuple[str, str], str] | None = None,
-) -> Iterator[Task]:
-    """One task per picture and prompt, from light image rows with `decoding`.
+) -> Wanted:
+    """A critique of each picture and prompt.
 
     Args:
         said: (sha256, prompt_id) → what people said of the picture.
     """
-    seen: set[str] = set()
-    for row in images:
-        own = row_seed(seed, "critique", row["sha256"], row["prompt"])
-        words = (said or {}).get((row["sha256"], row["prompt_id"]))
-        theirs = () if words is None else (words,)
-        shown = seen_as(row["sha256"], row.get("decoding"))
-        key = content_key("critique", shown, row["prompt"], own, settings, *theirs)
-        if key not in seen:
-            seen.add(key)
-            names = (row["image_id"], row["sha256"], row["prompt_id"], row["prompt"])
-            yield Task(key, row["image_id"], CritiqueTask(*names, own, said=words))
+    people = said or {}
+    seed_of = seed_template(seed, "critique", HOLE, HOLE)
+    plain = template("critique", HOLE, HOLE, HOLE, settings)
+    answered = template("critique", HOLE, HOLE, HOLE, settings, HOLE)
+
+    def key(subject: Subject) -> bytes:
+        _, sha256, prompt_id, prompt, decoding = subject
+        made = seen_as(sha256, decoding), prompt, seed_of(sha256, prompt)
+        words = people.get((sha256, prompt_id)) if people else None
+        return plain(*made) if words is None else answered(*made, words)
+
+    def task(key: str, subject: Subject) -> Task:
+        image_id, sha256, prompt_id, prompt, _ = subject
+        words, own = people.get((sha256, prompt_id)), seed_of(sha256, prompt)
+        return Task(key, image_id, CritiqueTask(*subject[:4], own, said=words))
+
+    return Wanted(images, key, task)
 
 
 def bucket(task: Task) -> Any:

@@ -4,15 +4,26 @@ import hashlib
 import re
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice, product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from rpo_cli.compute import is_out_of_memory
 from rpo_cli.pictures import encode_png, sha256
-from rpo_cli.protocols import Editor, EditRequest, Refused, Results, Task
-from rpo_cli.records import Edit, ImageData, Reject, canonical_json, content_key, row_seed, seen_as
+from rpo_cli.protocols import Editor, EditRequest, Refused, Results, Task, Wanted
+from rpo_cli.records import (
+    HOLE,
+    Edit,
+    ImageData,
+    Reject,
+    canonical_json,
+    content_key,
+    row_seed,
+    seen_as,
+    template,
+)
 from rpo_cli.stages.generate import Cut, is_black, uncut, with_cuts
 
 if TYPE_CHECKING:
@@ -22,11 +33,12 @@ if TYPE_CHECKING:
 
 Mode = Literal["joined", "each", "sequence"]
 Purpose = Literal["answer", "counter", "floor"]
+Guidances = tuple[float | None, float | None]  # of the text, of the picture
+Chain = tuple[str, ...]  # instructions, each for the picture that the one before gave
 NO_FLOOR = "no_floor"  # reason of a reject: an editor makes nothing of an empty instruction
 
 
-@dataclass(frozen=True)
-class Critiqued:
+class Critiqued(NamedTuple):
     """What the edit stage needs of a critique."""
 
     critique_id: str
@@ -43,7 +55,7 @@ class EditTask:
     """One edit: `chain` is applied in order, each link to the picture the one before gave."""
 
     source: Critiqued
-    chain: tuple[str, ...]
+    chain: Chain
     attempt: int
     guidance: float | None
     image_guidance: float | None
@@ -53,7 +65,7 @@ class EditTask:
 
 
 def wanted(
-    critiques: Iterable[Critiqued],
+    critiques: Callable[[], Iterable[Critiqued]],
     *,
     mode: Mode,
     attempts: int,
@@ -61,20 +73,32 @@ def wanted(
     image_guidance: Sequence[float | None],
     seed: int,
     settings: str,
-) -> Iterator[Task]:
+) -> Wanted:
     """Every attempt (seed x guidance x image guidance) at every chain; nothing for an empty critique."""
     grid = list(dict.fromkeys(product(range(attempts), guidance, image_guidance)))
-    for source in critiques:
-        for chain in chains(source.instructions, mode):
-            for attempt, (draw, text, image) in enumerate(grid):
-                shown = seen_as(source.image_sha256, source.decoding)
-                key = content_key("edit", shown, source.prompt, chain, draw, text, image, seed, settings)
-                own_seed = row_seed(seed, source.image_sha256, chain, draw)
-                task = EditTask(source, chain, attempt, text, image, own_seed)
-                yield Task(key, source.critique_id, task)
+    keys = [template("edit", HOLE, HOLE, HOLE, *point, seed, settings) for point in grid]
+
+    def subjects() -> Iterator[tuple[Critiqued, Chain, int]]:
+        for source in critiques():
+            for chain in chains(source.instructions, mode):
+                for attempt in range(len(grid)):
+                    yield source, chain, attempt
+
+    def key(subject: tuple[Critiqued, Chain, int]) -> bytes:
+        source, chain, attempt = subject
+        return keys[attempt](seen_as(source.image_sha256, source.decoding), source.prompt, chain)
+
+    def task(key: str, subject: tuple[Critiqued, Chain, int]) -> Task:
+        source, chain, attempt = subject
+        draw, text, image = grid[attempt]
+        own_seed = row_seed(seed, source.image_sha256, chain, draw)
+        payload = EditTask(source, chain, attempt, text, image, own_seed)
+        return Task(key, source.critique_id, payload)
+
+    return Wanted(subjects, key, task)
 
 
-def chains(instructions: Sequence[str], mode: Mode) -> list[tuple[str, ...]]:
+def chains(instructions: Sequence[str], mode: Mode) -> list[Chain]:
     """joined: one text of all; each: one edit per instruction; sequence: all, one after the other."""
     if not instructions:
         return []
@@ -191,28 +215,37 @@ Words = frozenset[str]
 
 
 def wanted_counter_edits(
-    critiques: Sequence[Critiqued],
+    critiques: Callable[[], Iterable[Critiqued]],
     *,
     count: int,
     guidance: Sequence[float | None],
     image_guidance: Sequence[float | None],
     seed: int,
     settings: str,
-) -> Iterator[Task]:
+) -> Wanted:
     """Up to `count` edits of every picture, each by another instruction, at the first of each guidance."""
-    if count == 0:
-        return
-    ring = Ring.of(critiques)
-    for source in critiques:
-        for instruction in ring.draw(source, count, seed):
-            made = (source.image_sha256, source.prompt, (instruction,))
-            text, image = guidance[0], image_guidance[0]
-            shown = seen_as(source.image_sha256, source.decoding)
-            key = content_key("counter-edit", shown, *made[1:], text, image, seed, settings)
-            own_seed = row_seed(seed, "counter-edit", *made)
-            # its number among the draws may change with the ring, so it is no part of the row
-            task = EditTask(source, (instruction,), 0, text, image, own_seed, purpose="counter")
-            yield Task(key, source.critique_id, task)
+    point = guidance[0], image_guidance[0]
+    key_of = template("counter-edit", HOLE, HOLE, HOLE, *point, seed, settings)
+    ring = cache(lambda: Ring.of(critiques()))
+
+    def subjects() -> Iterator[tuple[Critiqued, Chain]]:
+        for source in critiques() if count else ():
+            for instruction in ring().draw(source, count, seed):
+                yield source, (instruction,)
+
+    def key(subject: tuple[Critiqued, Chain]) -> bytes:
+        source, chain = subject
+        return key_of(seen_as(source.image_sha256, source.decoding), source.prompt, chain)
+
+    def task(key: str, subject: tuple[Critiqued, Chain]) -> Task:
+        source, chain = subject
+        own_seed = row_seed(seed, "counter-edit", source.image_sha256, source.prompt, chain)
+        # its number among the draws may change with the ring, so it is no part of the row
+        return Task(
+            key, source.critique_id, EditTask(source, chain, 0, *point, own_seed, purpose="counter")
+        )
+
+    return Wanted(subjects, key, task)
 
 
 @dataclass(frozen=True)
@@ -259,38 +292,55 @@ def _place(*what: object) -> int:
 
 
 NOTHING = ""  # the instruction
+FEW = 1000  # pictures that are compared at a time
 SPREAD = 2.0  # how far beyond the lower quartile a change is still the editor's own noise
 
 
 def wanted_floor(
-    pictures: Iterable[Critiqued],
+    pictures: Callable[[], Iterable[Critiqued]],
     *,
     count: int,
     guidance: Sequence[float | None],
     image_guidance: Sequence[float | None],
     seed: int,
     settings: str,
-) -> Iterator[Task]:
+) -> Wanted:
     """Up to `count` pictures, the same whatever their order, once at every pair of guidances."""
-    for source in chosen(pictures, count):
-        for text, image in dict.fromkeys(product(guidance, image_guidance)):
-            made = ("edit-floor", seen_as(source.image_sha256, source.decoding), source.prompt)
-            key = content_key(*made, text, image, seed, settings)
-            own_seed = row_seed(seed, *made)
-            yield Task(
-                key,
-                source.image_id,
-                EditTask(source, (NOTHING,), 0, text, image, own_seed, purpose="floor"),
-            )
+    grid = list(dict.fromkeys(product(guidance, image_guidance)))
+
+    def words(source: Critiqued) -> tuple[str, str, str]:
+        return "edit-floor", seen_as(source.image_sha256, source.decoding), source.prompt
+
+    def key(subject: tuple[Critiqued, Guidances]) -> bytes:
+        source, point = subject
+        return bytes.fromhex(content_key(*words(source), *point, seed, settings))
+
+    def task(key: str, subject: tuple[Critiqued, Guidances]) -> Task:
+        source, point = subject
+        payload = EditTask(source, (NOTHING,), 0, *point, row_seed(seed, *words(source)), purpose="floor")
+        return Task(key, source.image_id, payload)
+
+    taken = cache(lambda: chosen(pictures(), count))
+    return Wanted(lambda: product(taken(), grid), key, task)
 
 
 def chosen(pictures: Iterable[Critiqued], count: int) -> list[Critiqued]:
     """Those of the lowest hashes, each picture once; another picture of the run displaces one at most."""
-    unique: dict[str, Critiqued] = {}
-    for picture in sorted(pictures, key=lambda picture: (picture.prompt_id, picture.image_id)):
-        unique.setdefault(picture.image_sha256, picture)
-    order = sorted(unique, key=lambda sha256: content_key("edit-floor", sha256))
-    return [unique[sha256] for sha256 in order[:count]]
+    hashed = template("edit-floor", HOLE)
+    lowest: dict[str, tuple[bytes, Critiqued]] = {}  # by picture; a few more than are taken
+    for picture in pictures:
+        known = lowest.get(picture.image_sha256)
+        if known is None:
+            lowest[picture.image_sha256] = hashed(picture.image_sha256), picture
+        elif (picture.prompt_id, picture.image_id) < (known[1].prompt_id, known[1].image_id):
+            lowest[picture.image_sha256] = known[0], picture
+        if len(lowest) > 2 * count + FEW:
+            lowest = _least(lowest, count)
+    return [picture for _, picture in _least(lowest, count).values()]
+
+
+def _least(found: dict[str, tuple[bytes, Critiqued]], count: int) -> dict[str, tuple[bytes, Critiqued]]:
+    return dict(sorted(found.items(), key=lambda item: item[1][0])[:count])
 
 
 def floor_of(changes: Sequence[float]) -> float:

@@ -1,12 +1,12 @@
 """generate: a prompt and a seed → a picture, and what of its prompt no text encoder reads."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli.pictures import encode_png, sha256
-from rpo_cli.protocols import Generator, Results, Task
-from rpo_cli.records import Image, ImageData, Reject, content_key, row_seed
+from rpo_cli.protocols import Generator, Results, Task, Wanted
+from rpo_cli.records import HOLE, Image, ImageData, Reject, row_seed, template
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -83,16 +83,24 @@ class ImageTask:
     decoding: str | None = None  # of that winner
 
 
-def wanted(prompts: Iterable[tuple[str, str]], *, count: int, seed: int, settings: str) -> Iterator[Task]:
-    """`count` tasks for each (prompt_id, prompt).
+def wanted(
+    prompts: Callable[[], Iterable[tuple[str, str]]], *, count: int, seed: int, settings: str
+) -> Wanted:
+    """`count` pictures of each (prompt_id, prompt).
 
     The start noise depends on the run's seed, the prompt and the index, not on the model: two models
     asked for the same prompt begin from the same noise, so they can be compared pair by pair.
     """
-    for prompt_id, prompt in prompts:
-        for index in range(count):
-            key = content_key("image", prompt, index, seed, settings)
-            yield Task(key, prompt_id, ImageTask(prompt_id, prompt, index, row_seed(seed, prompt, index)))
+    key = template("image", HOLE, HOLE, seed, settings)
+
+    def task(key: str, subject: tuple[str, str, int]) -> Task:
+        return Task(key, subject[0], ImageTask(*subject, row_seed(seed, *subject[1:])))
+
+    return Wanted(
+        lambda: ((*prompt, index) for prompt in prompts() for index in range(count)),
+        lambda subject: key(*subject[1:]),
+        task,
+    )
 
 
 def bucket(task: Task) -> None:

@@ -5,12 +5,13 @@ noise put back and taken away again (SDEdit, Meng et al. 2022, arXiv:2108.01073)
 the winner in `against`. Pure functions.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from rpo_cli.config import PairSettings
-from rpo_cli.protocols import Renoiser, Task
+from rpo_cli.protocols import Renoiser, Task, Wanted
 from rpo_cli.records import content_key, row_seed, seen_as
 from rpo_cli.stages.generate import Cut, ImageTask, with_cuts
 
@@ -34,18 +35,24 @@ class Winner:
 
 
 def wanted(
-    winners: Iterable[Winner], *, count: int, seed: int, settings: str, strengths: Sequence[float]
-) -> Iterator[Task]:
+    winners: Collection[Winner], *, count: int, seed: int, settings: str, strengths: Sequence[float]
+) -> Wanted:
     """`count` losers for each winner; with `strengths` each is one of them strong, chosen by its seed."""
-    for winner in winners:
-        for index in range(count):
-            own = row_seed(seed, "loser", winner.prompt, winner.sha256, index)
-            strength = strengths[row_seed(own, "strength") % len(strengths)] if strengths else None
-            task = ImageTask(
-                *(winner.prompt_id, winner.prompt, index, own, winner.sha256, strength),
-                decoding=winner.decoding,
-            )
-            yield Task(loser_key(task, seed=seed, settings=settings), winner.image_id, task)
+
+    def payload(winner: Winner, index: int) -> ImageTask:
+        own = row_seed(seed, "loser", winner.prompt, winner.sha256, index)
+        strength = strengths[row_seed(own, "strength") % len(strengths)] if strengths else None
+        names = (winner.prompt_id, winner.prompt, index, own, winner.sha256, strength)
+        return ImageTask(*names, decoding=winner.decoding)
+
+    def key(subject: tuple[Winner, int]) -> bytes:
+        return bytes.fromhex(loser_key(payload(*subject), seed=seed, settings=settings))
+
+    return Wanted(
+        lambda: product(winners, range(count)),
+        key,
+        lambda key, subject: Task(key, subject[0].image_id, payload(*subject)),
+    )
 
 
 def loser_key(task: ImageTask, *, seed: int, settings: str) -> str:

@@ -1,12 +1,12 @@
 """score: a picture and its prompt → a number of one reward, or a judge's word on two pictures."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from rpo_cli.protocols import Results, Reward, Task
-from rpo_cli.records import Reject, RewardScore, content_key, seen_as
+from rpo_cli.protocols import Results, Reward, Task, Wanted
+from rpo_cli.records import HOLE, Reject, RewardScore, seen_as, template
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -25,15 +25,29 @@ class ScoreTask:
     decoding: str | None = None  # of the picture
 
 
-def wanted(subjects: Iterable[ScoreTask], *, reward: str, settings: str) -> Iterator[Task]:
-    """One task per picture and prompt; the same picture under the same prompt is scored once."""
-    seen: set[str] = set()
-    for subject in subjects:
-        shown = seen_as(subject.sha256, subject.decoding)
-        key = content_key("score", shown, subject.prompt, reward, settings)
-        if key not in seen:
-            seen.add(key)
-            yield Task(key, subject.subject_id, subject)
+class Shown(NamedTuple):
+    """A picture of a run under its prompt."""
+
+    subject: Literal["image", "edit"]
+    subject_id: str
+    sha256: str
+    prompt_id: str
+    prompt: str
+    decoding: str | None = None
+
+    @property
+    def task(self) -> ScoreTask:
+        return ScoreTask(*self[:5], decoding=self.decoding)
+
+
+def wanted(subjects: Callable[[], Iterable[Shown]], *, reward: str, settings: str) -> Wanted:
+    """A score of each picture and prompt; the same picture under the same prompt is scored once."""
+    key = template("score", HOLE, HOLE, reward, settings)
+    return Wanted(
+        subjects,
+        lambda one: key(seen_as(one.sha256, one.decoding), one.prompt),
+        lambda key, one: Task(key, one.subject_id, one.task),
+    )
 
 
 def bucket(task: Task) -> Any:
@@ -120,19 +134,18 @@ class JudgeTask(ScoreTask):
     first_decoding: str | None = None
 
 
-def wanted_judgements(subjects: Iterable[JudgeTask], *, reward: str, settings: str) -> Iterator[Task]:
-    """One task per picture and comparison; what it is compared with is part of its key."""
-    seen: set[str] = set()
-    for subject in subjects:
+def wanted_judgements(subjects: Callable[[], Iterable[JudgeTask]], *, reward: str, settings: str) -> Wanted:
+    """A judgement of each picture and comparison; what it is compared with is part of its key."""
+    key = template("judge", HOLE, HOLE, HOLE, reward, settings)
+
+    def key_of(subject: JudgeTask) -> bytes:
         against = [
             seen_as(subject.other_sha256, subject.other_decoding),
             seen_as(subject.first_sha256, subject.first_decoding),
         ]
-        shown = seen_as(subject.sha256, subject.decoding)
-        key = content_key("judge", shown, subject.prompt, against, reward, settings)
-        if key not in seen:
-            seen.add(key)
-            yield Task(key, subject.subject_id, subject)
+        return key(seen_as(subject.sha256, subject.decoding), subject.prompt, against)
+
+    return Wanted(subjects, key_of, lambda key, subject: Task(key, subject.subject_id, subject))
 
 
 def bucket_judgements(task: Task) -> Any:

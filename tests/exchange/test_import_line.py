@@ -191,10 +191,10 @@ def test_imported_feedback_is_what_the_critic_is_asked_to_turn_into_instructions
     write.file("images/one.png", write.png(1))
     write.file("images/one.txt", "a cat")
     bring(tmp_path / "run", write.root, images=write.root / "images")
-    (two,) = critique_work(open_line(tmp_path / "run", preset="shapes")).tasks
+    (two,) = critique_work(open_line(tmp_path / "run", preset="shapes")).tasks()
     (one,) = critique_work(
         open_line(tmp_path / "run", {"critique.single_turn": True}, preset="shapes")
-    ).tasks
+    ).tasks()
     assert "Not matched: cat." in two.payload.said
     assert one.payload.said is None
 

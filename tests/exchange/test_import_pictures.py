@@ -132,7 +132,7 @@ def test_critic_and_rewards_are_given_the_colours_that_a_person_sees(tmp_path, w
     import_source(open_line(tmp_path / "run", preset="shapes"), write.root)
     line = open_line(tmp_path / "run", preset="shapes")
     for work in (critique_work(line), score_works(line)[0]):
-        (task,) = hydrate(line, work, work.tasks)
+        (task,) = hydrate(line, work, work.tasks())
         assert np.abs(np.subtract(task.payload.picture.getpixel((1, 1)), CONVERTED)).max() <= 2
 
 
@@ -152,7 +152,7 @@ def of_before(run):
 
 def keys(run):
     line = open_line(run, preset="shapes")
-    return {task.payload.image_sha256: task.key for task in critique_work(line).tasks}
+    return {task.payload.image_sha256: task.key for task in critique_work(line).tasks()}
 
 
 def test_only_keys_of_converted_pictures_hold_how_they_are_decoded(tmp_path, profiled):

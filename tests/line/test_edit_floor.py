@@ -95,7 +95,7 @@ def edited(line):
 
 def test_sixteen_pictures_are_edited_under_an_empty_instruction_beside_the_edits(opened):
     line = opened()
-    asked = len(edit_work(line).tasks)
+    asked = len(edit_work(line).keys)
     report = run_stage(line, "edit")
 
     rows = list(line.store.fetch("edits", floor_keys(line)))
@@ -211,7 +211,7 @@ def test_a_floor_that_grows_bit_by_bit_is_the_one_made_at_once(opened, tmp_path)
 
 def test_a_plan_of_the_stage_and_of_the_line_holds_them(opened):
     line = opened()
-    asked = len(edit_work(line).tasks)
+    asked = len(edit_work(line).keys)
     (stage,) = plan(line, ["edit"])
     ahead = {item.stage: item for item in forecast(line, ["critique", "edit", "build-pairs"])}
 
@@ -224,7 +224,7 @@ def test_a_plan_of_the_stage_and_of_the_line_holds_them(opened):
 
 def test_no_picture_is_edited_for_nothing_where_nothing_is_to_be_edited(opened):
     line = opened(**{"pairs.edits": "counter", "edit.counter_edits": 0})
-    assert edit_work(line).tasks == []
+    assert not edit_work(line).keys
     assert floor_keys(line) == set()
 
 
@@ -262,5 +262,5 @@ def test_status_tells_how_many_edits_are_of_nothing(opened):
     found = {stage.stage: stage for stage in status(line.store.url).stages}
 
     assert found["edit"].floor == len(floor_keys(line)) == 16
-    assert found["edit"].present == 16 + len(edit_work(line).tasks)
+    assert found["edit"].present == 16 + len(edit_work(line).keys)
     assert {stage.floor for name, stage in found.items() if name != "edit"} == {0}

@@ -99,7 +99,7 @@ def test_a_bad_verdict_is_asked_again_sampled_and_then_there_is_none(judge, bad)
 
 def task_of(**told):
     (task,) = wanted_judgements(
-        [JudgeTask("edit", "e", "s", "p", "x", **told)], reward="judge", settings="{}"
+        lambda: [JudgeTask("edit", "e", "s", "p", "x", **told)], reward="judge", settings="{}"
     )
     return task
 
@@ -117,7 +117,7 @@ def test_an_edit_stands_on_the_score_of_its_original():
 
 def test_the_first_picture_of_a_prompt_asks_nothing():
     (task,) = wanted_judgements(
-        [JudgeTask("image", "i", "s", "p", "x", grey(1))], reward="judge", settings="{}"
+        lambda: [JudgeTask("image", "i", "s", "p", "x", grey(1))], reward="judge", settings="{}"
     )
     assert step_judgements([task], None, 1) == [0.0]
 

@@ -273,7 +273,7 @@ def test_counter_edits_become_pairs_of_their_own_kind_and_change_no_other(
     shutil.copytree(finished, path)
     before = rows_of(path)
     line = open_line(path, {"edit.counter_edits": 1})
-    wanted = [task.payload for task in edit_work(line).tasks if task.payload.purpose == "counter"]
+    wanted = [task.payload for task in edit_work(line).tasks() if task.payload.purpose == "counter"]
     assert wanted
 
     run(line, until="build-pairs")

@@ -315,12 +315,12 @@ def test_numbers_of_a_round_by_hand(tmp_path: Path) -> None:
 
     take_prompts(nested)
     work = generate_work(nested)
-    pictures = [picture(task, shade) for shade, task in enumerate(work.tasks)]
+    pictures = [picture(task, shade) for shade, task in enumerate(work.tasks())]
     nested.store.commit("images", pictures, group=work.group)
     (score,) = score_works(nested)
     by_prompt = sorted({row.prompt_id for row in pictures})
     values = {by_prompt[0]: iter((1.0, 3.0)), by_prompt[1]: iter((5.0, 9.0))}
-    rows = [scored(task, next(values[task.payload.prompt_id])) for task in score.tasks]
+    rows = [scored(task, next(values[task.payload.prompt_id])) for task in score.tasks()]
     nested.store.commit("rewards", rows, group=score.group)
 
     prompts, found = rewards_of(nested)

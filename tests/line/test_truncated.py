@@ -55,7 +55,7 @@ def test_prompts_that_are_no_longer_wanted_are_not_counted(opened):
     run_stage(opened(said, **{"prompts.limit": 1}), "generate")
     line = opened(**{"prompts.limit": 1})
     take_prompts(line)
-    left = {task.payload.prompt for task in generate_work(line).tasks}
+    left = {task.payload.prompt for task in generate_work(line).tasks()}
     assert len(left) == 1
     assert any("1 of 1 prompts" in text for text in said.said) == (left == {LONG})
 
@@ -64,11 +64,11 @@ def test_a_long_instruction_is_said_at_edit(opened, monkeypatch):
     line = opened()
     run_stage(line, "generate")
     run_stage(line, "critique")
-    given = live_images(line)[0]
+    given = next(iter(live_images(line)))
     asked = edit.Critiqued(
         "c", given["image_id"], given["sha256"], given["prompt_id"], given["prompt"], (LONG, "make it red")
     )
-    monkeypatch.setattr("rpo_cli.line.work.edit.critiqued", lambda line: [asked])
+    monkeypatch.setattr("rpo_cli.line.work.edit.critiqued", lambda line: lambda: [asked])
     said = Notes()
     run_stage(opened(said, **{"edit.mode": "each"}), "edit")
 

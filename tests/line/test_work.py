@@ -104,16 +104,19 @@ def criticised(path, options, instructions=("make it red", "add a dog", "dim the
     """A run with a critique of every picture; each prompt asks for one of the instructions."""
     line = opened(path, options)
     images = generate_work(line)
-    line.store.commit("images", [image(task) for task in images.tasks], group=images.group)
+    line.store.commit("images", [image(task) for task in images.tasks()], group=images.group)
     criticise(line, instructions)
     return line
 
 
 def criticise(line, instructions, only=slice(None)):
     critiques = critique_work(line)
-    prompts = sorted({task.payload.prompt for task in critiques.tasks})
+    prompts = sorted({task.payload.prompt for task in critiques.tasks()})
     said = dict(zip(prompts, instructions, strict=True))
-    rows = [critique(task, said[task.payload.prompt], critiques.settings) for task in critiques.tasks[only]]
+    rows = [
+        critique(task, said[task.payload.prompt], critiques.settings)
+        for task in list(critiques.tasks())[only]
+    ]
     line.store.commit("critiques", rows, group=critiques.group)
 
 
@@ -146,7 +149,7 @@ def test_rows_of_other_settings_reach_no_later_stage(tmp_path, options):
     """Pictures and edits of other steps and critiques of other lengths stay in their tables."""
     line = criticised(tmp_path / "run", options)
     found = edit_work(line)
-    line.store.commit("edits", [edited(task, found.settings) for task in found.tasks], group=found.group)
+    line.store.commit("edits", [edited(task, found.settings) for task in found.tasks()], group=found.group)
     assert wanted_after(tmp_path / "run") == (6, 6, 12)
 
     assert wanted_after(tmp_path / "run", **{"edit.steps": 7}) == (6, 6, 6)
@@ -158,13 +161,13 @@ def wanted_after(path, **settings):
     """How many critiques, edits and scores are wanted of what is there."""
     line = open_line(path, settings)
     (scores,) = score_works(line)
-    return len(critique_work(line).tasks), len(edit_work(line).tasks), len(scores.tasks)
+    return len(critique_work(line).keys), len(edit_work(line).keys), len(scores.keys)
 
 
 def test_critiques_by_another_template_are_wanted_again(tmp_path, options):
     line = opened(tmp_path / "run", options)
     images = generate_work(line)
-    line.store.commit("images", [image(task) for task in images.tasks], group=images.group)
+    line.store.commit("images", [image(task) for task in images.tasks()], group=images.group)
     before = critique_work(line)
     file = tmp_path / "run" / "templates" / "critique" / "general" / "instructions.txt"
     file.parent.mkdir(parents=True)
@@ -181,15 +184,15 @@ def edits(path, **settings):
     """Keys of the wanted edits by purpose, and their group."""
     line = open_line(path, settings)
     found = edit_work(line)
-    answers = {task.key for task in found.tasks if task.payload.purpose == "answer"}
+    answers = {task.key for task in found.tasks() if task.payload.purpose == "answer"}
     return answers, found.keys - answers, found.group
 
 
 def test_of_several_people_who_spoke_of_one_picture_the_first_by_key_counts(tmp_path, options):
     line = opened(tmp_path / "run", options)
     images = generate_work(line)
-    line.store.commit("images", [image(task) for task in images.tasks], group=images.group)
-    task = critique_work(line).tasks[0]
+    line.store.commit("images", [image(task) for task in images.tasks()], group=images.group)
+    task = next(critique_work(line).tasks())
     said = [critique(task, "", "{}").model_copy(update={"critique_id": key, "text": key}) for key in "bac"]
     line.store.commit("critiques", said[:1], group="import-1")
     line.store.commit("critiques", said[1:], group="import-2")
@@ -202,13 +205,13 @@ def test_of_several_people_who_spoke_of_one_picture_the_first_by_key_counts(tmp_
 def test_a_picture_that_does_not_decode_is_a_reject_of_its_tasks_and_of_no_others(tmp_path, options):
     line = opened(tmp_path / "run", options)
     images = generate_work(line)
-    rows = [image(task) for task in images.tasks]
+    rows = [image(task) for task in images.tasks()]
     whole = encode_png(Picture.new("RGB", (8, 8), "red"))
     rows[0] = rows[0].model_copy(update={"image": ImageData(bytes=whole)})
     line.store.commit("images", rows, group=images.group)
     (scores,) = score_works(line)
 
-    found = list(hydrate(line, scores, scores.tasks))
+    found = list(hydrate(line, scores, scores.tasks()))
 
     (good,) = [item for item in found if isinstance(item, Task)]
     bad = [item for item in found if isinstance(item, Reject)]
@@ -236,7 +239,7 @@ def test_counter_edits_come_beside_the_answers_and_change_none_of_them(tmp_path,
 def test_edits_of_a_table_without_the_column_are_answers(tmp_path, options):
     line = criticised(tmp_path / "run", options)
     found = edit_work(line)
-    task = found.tasks[0]
+    task = next(found.tasks())
     row = edit.Finish("{}", "{}")([task], [Picture.new("RGB", (8, 8), "red")], 1)[0]
     table = to_table(Edit, [row]).drop_columns(["purpose"])
     file = tmp_path / "run" / "edits" / found.group / "part-0.parquet"
@@ -253,7 +256,7 @@ def test_edits_of_a_table_without_the_column_are_answers(tmp_path, options):
 def test_counter_edits_that_cannot_be_drawn_are_told_and_so_are_missing_critiques(tmp_path, options):
     line = opened(tmp_path / "run", options | {"edit.counter_edits": 2})
     images = generate_work(line)
-    line.store.commit("images", [image(task) for task in images.tasks], group=images.group)
+    line.store.commit("images", [image(task) for task in images.tasks()], group=images.group)
     criticise(line, ["make it red", "", ""], only=slice(4))
 
     assert counter_notes(line)[-1].startswith("2 critiques are missing")
@@ -275,15 +278,15 @@ def test_pairs_of_counter_edits_alone_need_some(tmp_path, options):
 
 def test_rows_of_another_process_are_wanted_downstream_at_once(tmp_path, options):
     line = opened(tmp_path / "run", options)
-    assert critique_work(line).tasks == []
+    assert not critique_work(line).keys
     images = generate_work(line)
 
     other = open_store(tmp_path / "run")
-    other.commit("images", [image(task) for task in images.tasks[:2]], group=images.group)
-    assert len(critique_work(line).tasks) == 2
-    other.commit("images", [image(task) for task in images.tasks[2:5]], group=images.group)
-    assert len(critique_work(line).tasks) == 5
-    assert len(score_works(line)[0].tasks) == 5
+    other.commit("images", [image(task) for task in list(images.tasks())[:2]], group=images.group)
+    assert len(critique_work(line).keys) == 2
+    other.commit("images", [image(task) for task in list(images.tasks())[2:5]], group=images.group)
+    assert len(critique_work(line).keys) == 5
+    assert len(score_works(line)[0].keys) == 5
 
 
 def test_other_prompts_of_the_same_line_are_seen(tmp_path, options):
@@ -322,7 +325,7 @@ def test_a_model_of_the_hub_is_loaded_at_the_commit_that_its_rows_name(tmp_path,
 def test_a_reject_counts_until_its_row_is_there(tmp_path, options):
     line = opened(tmp_path / "run", options)
     images = generate_work(line)
-    first, second, *_ = images.tasks
+    first, second, *_ = images.tasks()
     line.store.commit(
         "rejects",
         [
@@ -341,7 +344,7 @@ def test_a_run_on_an_object_store_tells_what_is_wanted(options):
     url = "memory://bucket/wanted"
     line = opened(url, options)
     images = generate_work(line)
-    line.store.commit("images", [image(task) for task in images.tasks[:4]], group=images.group)
+    line.store.commit("images", [image(task) for task in list(images.tasks())[:4]], group=images.group)
 
     found = {stage.stage: (stage.wanted, stage.present, stage.problem) for stage in status(url).stages}
     assert found == {
@@ -375,7 +378,7 @@ def made(path, options, share=slice(None)):
     line = opened(path, options)
     images = generate_work(line)
     line.record(groups={"generate": images.group})
-    line.store.commit("images", [image(task) for task in images.tasks[share]], group=images.group)
+    line.store.commit("images", [image(task) for task in list(images.tasks())[share]], group=images.group)
     return path
 
 

@@ -24,7 +24,7 @@ def crowd(count, instructions=200):
 def drawn(critiques, count=1):
     """(picture → instructions drawn for it) and (picture, instruction) → key."""
     found, keys = {}, {}
-    for task in wanted_counter_edits(critiques, count=count, **SAID):
+    for task in wanted_counter_edits(lambda: critiques, count=count, **SAID):
         (instruction,) = task.payload.chain
         found.setdefault(task.payload.source.image_sha256, []).append(instruction)
         keys[task.payload.source.image_sha256, instruction] = task.key
@@ -114,7 +114,7 @@ def test_the_key_says_picture_prompt_instruction_guidance_and_settings():
     critiques = [critique("a"), critique("b", "make it red")]
 
     def key(critiques=critiques, **changes):
-        return next(iter(wanted_counter_edits(critiques, count=1, **{**SAID, **changes}))).key
+        return next(iter(wanted_counter_edits(lambda: critiques, count=1, **{**SAID, **changes}))).key
 
     others = (
         [critique("a", picture="other"), critiques[1]],

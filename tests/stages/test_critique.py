@@ -43,16 +43,13 @@ class ScriptedCritic:
 
 
 def tasks(count=1, prompt="a green circle"):
-    rows = [
-        {"image_id": f"i{n}", "sha256": f"{n}", "prompt_id": f"p{n}", "prompt": prompt}
-        for n in range(count)
-    ]
+    rows = [(f"i{n}", f"{n}", f"p{n}", prompt, None) for n in range(count)]
     picture = Image.new("RGB", (64, 64))
     return [
         type(task)(
             task.key, task.input_id, type(task.payload)(**{**task.payload.__dict__, "picture": picture})
         )
-        for task in critique.wanted(rows, seed=7, settings="{}")
+        for task in critique.wanted(lambda: rows, seed=7, settings="{}")
     ]
 
 
@@ -231,16 +228,19 @@ def test_other_languages_are_welcome():
 
 
 def test_the_same_picture_under_the_same_prompt_is_asked_for_once():
-    row = {"image_id": "a", "sha256": "x", "prompt_id": "p", "prompt": "a cat"}
-    wanted = list(critique.wanted([row, {**row, "image_id": "b"}], seed=0, settings="{}"))
+    rows = [(image_id, "x", "p", "a cat", None) for image_id in ("a", "b")]
+    wanted = list(critique.wanted(lambda: rows, seed=0, settings="{}"))
     assert [task.input_id for task in wanted] == ["a"]
 
 
 def test_a_key_depends_on_picture_prompt_seed_and_settings():
-    row = {"image_id": "a", "sha256": "x", "prompt_id": "p", "prompt": "a cat"}
+    def key(*shown, seed, settings):
+        (task,) = critique.wanted(lambda: [("a", *shown, None)], seed=seed, settings=settings)
+        return task.key
+
     keys = {
-        next(critique.wanted([changed], seed=seed, settings=settings)).key
-        for changed in (row, {**row, "sha256": "y"}, {**row, "prompt": "a dog"})
+        key(*shown, seed=seed, settings=settings)
+        for shown in (("x", "p", "a cat"), ("y", "p", "a cat"), ("x", "p", "a dog"))
         for seed in (0, 1)
         for settings in ("{}", '{"max_words":9}')
     }
@@ -249,13 +249,10 @@ def test_a_key_depends_on_picture_prompt_seed_and_settings():
 
 def test_peoples_words_stand_for_the_first_turn_and_only_theirs():
     """Imported feedback: the critic is asked for instructions alone, and words change nobody else's key."""
-    rows = [
-        {"image_id": f"i{n}", "sha256": f"{n}", "prompt_id": f"p{n}", "prompt": "a green circle"}
-        for n in (0, 1)
-    ]
-    plain = list(critique.wanted(rows, seed=7, settings="{}"))
+    rows = [(f"i{n}", f"{n}", f"p{n}", "a green circle", None) for n in (0, 1)]
+    plain = list(critique.wanted(lambda: rows, seed=7, settings="{}"))
     words = "Not matched: green."
-    said = list(critique.wanted(rows, seed=7, settings="{}", said={("1", "p1"): words}))
+    said = list(critique.wanted(lambda: rows, seed=7, settings="{}", said={("1", "p1"): words}))
     assert said[0] == plain[0]
     assert said[1].key != plain[1].key
     picture = Image.new("RGB", (64, 64))

@@ -16,7 +16,7 @@ def critique(*instructions, sha="sha", prompt="a red ball"):
 
 
 def wanted(source=None, **changed):
-    return list(edit.wanted([source or critique()], **{**SAID, **changed}))
+    return list(edit.wanted(lambda: [source or critique()], **{**SAID, **changed}))
 
 
 def test_a_guidance_that_is_named_twice_wants_each_edit_once():

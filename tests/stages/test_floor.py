@@ -17,7 +17,7 @@ def picture(number, prompt="a red ball", prompt_id="p"):
 
 
 def wanted(pictures, count=16, **changed):
-    return list(edit.wanted_floor(pictures, count=count, **{**SAID, **changed}))
+    return list(edit.wanted_floor(lambda: pictures, count=count, **{**SAID, **changed}))
 
 
 def sources(tasks):

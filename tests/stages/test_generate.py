@@ -6,19 +6,19 @@ SAID = {"count": 1, "seed": 0, "settings": "{}"}
 
 
 def one(prompt="a red ball", **changed):
-    (task,) = generate.wanted([("p", prompt)], **{**SAID, **changed})
+    (task,) = generate.wanted(lambda: [("p", prompt)], **{**SAID, **changed})
     return task
 
 
 def test_a_pictures_key_hangs_on_its_prompt_its_index_the_runs_seed_and_the_settings():
-    two = list(generate.wanted([("p", "a red ball")], **{**SAID, "count": 2}))
+    two = list(generate.wanted(lambda: [("p", "a red ball")], **{**SAID, "count": 2}))
     others = [one("a blue ball"), one(seed=1), one(settings='{"steps":9}')]
     assert two[0].key == one().key
     assert len({task.key for task in [*two, *others]}) == 5
 
 
 def test_each_picture_of_a_prompt_has_noise_of_its_own_and_every_model_begins_with_the_same():
-    two = list(generate.wanted([("p", "a red ball")], **{**SAID, "count": 2}))
+    two = list(generate.wanted(lambda: [("p", "a red ball")], **{**SAID, "count": 2}))
     seeds = [task.payload.seed for task in two]
     assert len({*seeds, one("a blue ball").payload.seed, one(seed=1).payload.seed}) == 4
     assert one(settings='{"model":"other"}').payload.seed == seeds[0]

@@ -6,7 +6,7 @@ import pytest
 
 from rpo_cli.protocols import Task
 from rpo_cli.records import Reject, RewardScore
-from rpo_cli.stages.score import Finish, ScoreTask, step, wanted
+from rpo_cli.stages.score import Finish, ScoreTask, Shown, step, wanted
 
 FINISH = Finish("mine", '{"scorer": "mine-1"}', "{}")
 
@@ -91,8 +91,8 @@ def test_a_last_batch_is_filled_up_to_its_size_and_gives_its_own_scores_only():
 
 def test_a_scores_key_hangs_on_picture_prompt_reward_and_settings():
     def key(sha="sha", prompt="a red ball", reward="mine", settings="{}", place="i"):
-        subject = ScoreTask("image", place, sha, "p", prompt)
-        (task,) = wanted([subject, subject], reward=reward, settings=settings)
+        subject = Shown("image", place, sha, "p", prompt)
+        (task,) = wanted(lambda: [subject, subject], reward=reward, settings=settings)
         return task.key
 
     others = [key(sha="other"), key(prompt="a dog"), key(reward="other"), key(settings='{"dtype":"x"}')]

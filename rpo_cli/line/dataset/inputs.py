@@ -8,7 +8,7 @@ from typing import Any
 
 from rpo_cli import keysets
 from rpo_cli.errors import UsageError
-from rpo_cli.keysets import Keys, digests
+from rpo_cli.keysets import Keys, digests, union
 from rpo_cli.line.dataset.build import PairsReport, build_dataset, is_built
 from rpo_cli.line.evaluation.models import IN_PASSING, dataset_files, evaluated, finished, trained_on
 from rpo_cli.line.imports.sources import card_sources, generates, import_groups, imported, labelled_only
@@ -87,15 +87,16 @@ def _inputs(line: Line) -> dict[str, Any]:
     judged = [generate_work(line)] if generates(line) else []
     if wants_edits(line):
         judged += [critique_work(line), edit_work(line)]
-    live = {"images": set[str](), "critiques": set[str](), "edits": set[str]()}
+    live = {table: Keys.of(()) for table in ("images", "critiques", "edits")}
     live |= {work.table: work.keys for work in judged}
     if import_groups(line):
-        live |= {name: live.get(name, set()) | imported(line, name) for name in IMPORTED}
-    live["rewards"] = {key for work in score_works(line) for key in work.keys}
+        mine = {name: Keys.of(imported(line, name)) for name in IMPORTED}
+        live |= {name: union([live[name], keys] if name in live else [keys]) for name, keys in mine.items()}
+    live["rewards"] = union(work.keys for work in score_works(line))
     more = [spec for spec in stages() if spec.sides and spec.used(line)]
-    live |= {spec.table: {key for work in spec.works(line) for key in work.keys} for spec in more}
+    live |= {spec.table: union(work.keys for work in spec.works(line)) for spec in more}
     if reviewed := standing_keys(line.store):
-        live["verdicts"] = reviewed
+        live["verdicts"] = Keys.of(reviewed)
     models = {ROLES[work.name]: work.models[0] for work in judged}
     models |= {role: model for spec in more for role, model, _ in spec.models(line) if role not in models}
     models |= {f"reward {name}": reward_identity(line, name, ref)[0] for name, ref in reward_models(line)}

@@ -203,7 +203,7 @@ def _lines(
 
 def _name(texts: Sequence[str], lines: Lines) -> str:
     """The file's name: a picture's key stands for all that the picture is made from."""
-    keys = [[label, [task.key for task in generate_work(nested).tasks]] for label, nested in lines.items()]
+    keys = [[label, list(generate_work(nested).keys)] for label, nested in lines.items()]
     begin = re.sub("[^a-z0-9]+", "-", texts[0].lower())[:BEGIN].strip("-")
     return f"{begin or 'prompt'}-{content_key('try', LAYOUT, texts, keys)[:12]}.png"
 
@@ -234,7 +234,7 @@ def _drawn(lines: Lines, texts: Sequence[str], seeds: int, said: str) -> bytes:
 
 def _pictures(line: Line, side: int) -> list[Picture | None]:
     """Of each task in order its picture, shrunk to what is shown; None where there is none."""
-    keys = [task.key for task in generate_work(line).tasks]
+    keys = list(generate_work(line).keys)
     found = {}
     for row in line.store.fetch("images", keys):
         assert isinstance(row, Image)

@@ -5,16 +5,21 @@ so rows of older settings or prompts never reach a later stage.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
+from itertools import compress
 from typing import Any, TypeVar
 
-from rpo_cli import registry
+import pyarrow as pa
+
+from rpo_cli import keysets, registry
+from rpo_cli.errors import RpoError
 from rpo_cli.identity import ModelIdentity
+from rpo_cli.keysets import AT_ONCE, Index, Keys, digests, order_of
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import critics
-from rpo_cli.protocols import Stage, Task, Weights
+from rpo_cli.protocols import Stage, Task, Wanted, Weights
 from rpo_cli.records import Row, content_key
 
 Made = TypeVar("Made")
@@ -50,7 +55,7 @@ class Work:
     """One stage of a run, before anything heavy is loaded.
 
     Attributes:
-        tasks: every wanted row, present ones too, without pictures.
+        wanted: every row, present ones too, one kind after the other.
         group: folder of the rows that these settings make.
         stage: (device, environment JSON) → the stage; called only when a row is missing.
         picture_of: task → (table, id) of the picture it needs; None where it needs none.
@@ -61,15 +66,38 @@ class Work:
     table: str
     group: str
     settings: str
-    tasks: list[Task]
+    wanted: tuple[Wanted, ...]
     models: tuple[ModelIdentity, ...]
     stage: Callable[[str, str], Stage]
     picture_of: Callable[[Task], tuple[str, str]] | None = None
     other_of: Callable[[Task], str | None] | None = None
 
     @cached_property
-    def keys(self) -> set[str]:
-        return {task.key for task in self.tasks}
+    def keys(self) -> Keys:
+        """The keys of all rows, each at its first place."""
+        return self._index.distinct
+
+    @cached_property
+    def _index(self) -> Index:
+        return Index.of([keysets.packed(kind.packed) for kind in self.wanted])
+
+    def tasks(self, keys: Keys | None = None) -> Iterator[Task]:
+        """The tasks of its rows in order, of all or of some; each exists when it is asked for.
+
+        Raises:
+            RpoError: what they are made from is another by now.
+        """
+        for number, mask in self._index.kept(keys):
+            kind, names = self.wanted[number], self._index.each()[number]
+            subjects: Iterable[Any] = kind.subjects()
+            if mask is not None:
+                subjects, names = compress(subjects, mask), names.filter(keysets.as_array(mask))
+            for key, subject in zip(Keys(names), subjects, strict=False):
+                if kind.key(subject).hex() != key:
+                    raise RpoError(
+                        f"{self.name}: the rows before it were changed meanwhile", "call the command again"
+                    )
+                yield kind.task(key, subject)
 
 
 def _nothing(line: Line) -> None:
@@ -84,8 +112,8 @@ def _no_setting(line: Line) -> str | None:
     return None
 
 
-def _no_keys(line: Line) -> set[str]:
-    return set()
+def _no_keys(line: Line) -> Keys:
+    return Keys.of(())
 
 
 def _no_checks(line: Line) -> Sequence[Callable[[], Any]]:
@@ -140,7 +168,7 @@ class StageSpec:
     again: Callable[[Line, str], Iterable[str]] = lambda line, settings: ()
     ahead: "Callable[[Line, list[StagePlan], dict[str, int]], list[StagePlan]] | None" = None
     text: tuple[str, str] | None = None
-    apart: Callable[[Line], set[str]] = _no_keys
+    apart: Callable[[Line], Keys] = _no_keys
     tolerant: bool = False
     links: tuple[str, ...] = ()
     sides: tuple[str, ...] = ()
@@ -166,11 +194,40 @@ def settings_group(stage: str, settings: str, seed: int) -> str:
     return content_key(stage, settings, seed)[:8]
 
 
-def light_rows(line: Line, table: str, keys: set[str], columns: list[str]) -> list[dict[str, Any]]:
-    """The live rows of a table, without pictures, in order of their key (the first of `columns`)."""
-    rows = line.store.columns(table, columns).to_pylist()
-    live = {row[columns[0]]: row for row in rows if row[columns[0]] in keys}
-    return [live[key] for key in sorted(live)]
+@dataclass(frozen=True)
+class LightRows:
+    """Light columns of rows, prompt by prompt and in each by key, so that neighbours lie in one part.
+
+    There may be as many as pictures: a row is a mapping or a tuple only while somebody looks at it.
+    """
+
+    data: pa.Table
+    order: pa.Array  # of its rows
+
+    @classmethod
+    def of(cls, data: pa.Table) -> "LightRows":
+        """Of columns, the key first, `prompt_id` among them."""
+        columns = dict.fromkeys(("prompt_id", data.column_names[0]))
+        return cls(data.combine_chunks(), order_of(*(digests(data[name]) for name in columns)))
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        names = self.data.column_names
+        return (dict(zip(names, values, strict=True)) for values in self.tuples(*names))
+
+    def tuples(self, *names: str) -> Iterator[tuple[Any, ...]]:
+        """The values of some columns."""
+        data = self.data.select(names)
+        for start in range(0, len(self), AT_ONCE):
+            columns = data.take(self.order.slice(start, AT_ONCE)).columns
+            yield from zip(*(column.to_pylist() for column in columns), strict=True)
+
+
+def light_rows(line: Line, table: str, keys: Keys, columns: Sequence[str]) -> LightRows:
+    """The rows of these keys that are there; `columns` begin with the key, `prompt_id` is one of them."""
+    return LightRows.of(line.store.columns(table, columns, among=keys))
 
 
 def build_backend(kind: str, name: str, weights: Weights, /, **options: Any) -> Any:
@@ -179,12 +236,16 @@ def build_backend(kind: str, name: str, weights: Weights, /, **options: Any) -> 
     return registry.build(kind, name, weights, **options)
 
 
-def reject_reasons(line: Line, work: Work, keys: set[str]) -> Counter[str]:
+def reject_reasons(line: Line, work: Work, keys: Keys) -> Counter[str]:
     """Reasons of the rejects among `keys` that no row has replaced since."""
-    table = line.store.columns("rejects", ["key_of", "stage", "reason"]).to_pylist()
-    stopped = {row["key_of"]: row["reason"] for row in table if row["key_of"] in keys}
-    present = line.store.keys(work.table) if stopped else set()
-    return Counter(reason for key, reason in stopped.items() if key not in present)
+    table = line.store.columns("rejects", ["key_of", "reason"])
+    if not len(table):
+        return Counter()
+    of = digests(table["key_of"])
+    stopped = keysets.among(of, keys.array) & ~keysets.among(of, line.store.keys(work.table).array)
+    left = table.filter(keysets.as_array(stopped))
+    newest = dict(zip(*(column.to_pylist() for column in left.columns), strict=True))
+    return Counter(newest.values())
 
 
 Shard = tuple[int, int]
@@ -192,21 +253,20 @@ Shard = tuple[int, int]
 
 @dataclass(frozen=True)
 class Share:
-    """What a call of a stage looks at, and what of it is to be made."""
+    """Keys of what a call of a stage looks at: of all, of what is there, of what is to be made."""
 
-    wanted: list[Task]
-    keys: set[str]
-    present: set[str]
-    missing: list[Task]
+    wanted: Keys
+    present: Keys
+    missing: Keys
 
 
 def share_of(line: Line, work: Work, shard: Shard | None = None, *, retry_rejects: bool = False) -> Share:
     """The rows of a share of the keys; what was rejected before is missing only with `retry_rejects`."""
-    wanted = [task for task in work.tasks if shard is None or int(task.key[:8], 16) % shard[1] == shard[0]]
-    keys = {task.key for task in wanted}
-    present = keys & line.store.keys(work.table)
-    done = present if retry_rejects else present | line.store.rejected(work.name)
-    return Share(wanted, keys, present, [task for task in wanted if task.key not in done])
+    wanted = work.keys if shard is None else work.keys.share(*shard)
+    present, missing = wanted.parted(line.store.keys(work.table))
+    return Share(
+        wanted, present, missing if retry_rejects else missing.without(line.store.rejected(work.name))
+    )
 
 
 COUNTED = "the rows before it"
@@ -238,7 +298,7 @@ def plan_of(
     """What a call of one model's stage would do now."""
     share = share_of(line, work, shard, retry_rejects=retry_rejects)
     models = [f"{model.ref} ({model.revision[:16]})" for model in work.models]
-    rejected = sum(reject_reasons(line, work, share.keys).values())
+    rejected = reject_reasons(line, work, share.wanted).total()
     to_make = len(share.missing)
     return StagePlan(
         work.name,

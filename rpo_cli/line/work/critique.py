@@ -40,6 +40,7 @@ from rpo_cli.stages import critique
 
 REPLIES = 2  # version of how a reply is read; the embedded critic's replies read the same in all
 EMBEDDED, GENERAL = "rpo", "general"  # styles
+SUBJECT = ("image_id", "sha256", "prompt_id", "prompt", "decoding")
 
 
 def is_embedded(line: Line) -> bool:
@@ -112,7 +113,8 @@ def critique_work(line: Line) -> Work:
     settings = canonical_json(styles.critique_settings(line, model.revision, asked.hashes))
     seed = line.settings.run.seed
     people = {} if s.single_turn else imported_feedback(line)
-    tasks = critique.wanted(live_images(line), seed=seed, settings=settings, said=people)
+    pictures = partial(live_images(line).tuples, *SUBJECT)
+    wanted = critique.wanted(pictures, seed=seed, settings=settings, said=people)
 
     def stage(device: str, environment: str) -> Stage:
         build = critic_loader(line, model, device)
@@ -124,7 +126,7 @@ def critique_work(line: Line) -> Work:
         "critiques",
         settings_group("critique", settings, seed),
         settings,
-        list(tasks),
+        (wanted,),
         (model,),
         stage,
         lambda task: ("images", task.payload.image_id),

@@ -4,11 +4,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
+from itertools import groupby, product
+from operator import itemgetter
 from typing import Any
 
+import pyarrow.compute as pc
+
+from rpo_cli import keysets
 from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.identity import ModelIdentity
+from rpo_cli.keysets import WIDTH, Keys
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import base, models
 from rpo_cli.line.work.base import (
@@ -23,19 +28,17 @@ from rpo_cli.line.work.base import (
     wants_edits,
     with_more,
 )
-from rpo_cli.line.work.critique import critique_work
+from rpo_cli.line.work.critique import SUBJECT, critique_work
 from rpo_cli.line.work.generate import live_images, require_pictures
 from rpo_cli.line.work.model_checks import check_editor, check_fits, check_scheduler
 from rpo_cli.pictures import decode, to_array
-from rpo_cli.protocols import Stage, Task
+from rpo_cli.protocols import Stage, Wanted
 from rpo_cli.records import Edit, Image, canonical_json
 from rpo_cli.scopes import EDITOR
 from rpo_cli.stages import edit
 from rpo_cli.stages.differences import mean_absolute_difference
-from rpo_cli.stages.edit import NO_FLOOR, floor_of
+from rpo_cli.stages.edit import NO_FLOOR, Guidances, floor_of
 from rpo_cli.store import Store
-
-Guidances = tuple[float | None, float | None]  # of the text, of the picture
 
 
 @dataclass(frozen=True)
@@ -64,14 +67,15 @@ def measured(store: Store, keys: Set[str]) -> Floors:
     return Floors(by, sum(map(len, changes.values())))
 
 
-def floor_keys(line: Line) -> set[str]:
-    return {task.key for task in floor_tasks(line)}
+def floor_keys(line: Line) -> Keys:
+    found = floor_wanted(line)
+    return Keys.of(()) if found is None else Keys.distinct(keysets.packed(found.packed))
 
 
 def floor_size(line: Line, to_come: int) -> int:
     """Edits of the floor once that many more pictures are there."""
     chosen = models.editor(line)
-    pictures = len({row["sha256"] for row in live_images(line)}) + to_come
+    pictures = len(pc.unique(live_images(line).data["sha256"])) + to_come
     grid = len(set(product(chosen.guidance, chosen.image_guidance)))
     return min(line.settings.edit.floor_pictures, pictures) * grid
 
@@ -112,12 +116,10 @@ def edit_work(line: Line) -> Work:
     seed, taken = line.settings.run.seed, line.settings.pairs.edits
     numbers = {"guidance": chosen.guidance, "image_guidance": chosen.image_guidance}
     said: dict[str, Any] = {**numbers, "seed": seed, "settings": settings}
-    critiques = list(critiqued(line))
-    tasks: list[Task] = []
-    if taken != "counter":
-        tasks += edit.wanted(critiques, mode=s.mode, attempts=s.edits_per_image, **said)
-    if taken != "answers":
-        tasks += edit.wanted_counter_edits(critiques, count=s.counter_edits, **said)
+    critiques = critiqued(line)
+    answers = edit.wanted(critiques, mode=s.mode, attempts=s.edits_per_image, **said)
+    counters = edit.wanted_counter_edits(critiques, count=s.counter_edits, **said)
+    wanted = {"answers": (answers,), "counter": (counters,)}.get(taken, (answers, counters))
 
     def stage(device: str, environment: str) -> Stage:
         weights = chosen.weights(device)
@@ -130,7 +132,7 @@ def edit_work(line: Line) -> Work:
         "edits",
         settings_group("edit", settings, seed),
         settings,
-        tasks,
+        wanted,
         chosen.models,
         stage,
         lambda task: ("images", task.payload.source.image_id),
@@ -139,24 +141,23 @@ def edit_work(line: Line) -> Work:
 
 def edits_and_floor(line: Line) -> Work:
     """All that the edit stage makes: the edits, and beside any the pictures edited for the floor."""
-    work = edit_work(line)
-    return replace(work, tasks=[*work.tasks, *floor_tasks(line)])
+    work, floor = edit_work(line), floor_wanted(line)
+    return work if floor is None else replace(work, wanted=(*work.wanted, floor))
 
 
 @once("images", "critiques", "claims")
-def floor_tasks(line: Line) -> list[Task]:
-    """Pictures to edit under an empty instruction; none where nothing is to be edited."""
+def floor_wanted(line: Line) -> Wanted | None:
+    """Pictures to edit under an empty instruction; None where nothing is to be edited."""
     s = line.settings.edit
-    if not s.floor_pictures or not edit_work(line).tasks:
-        return []
-    chosen = models.editor(line)
-    pictures = (
-        edit.Critiqued(
-            *("", row["image_id"], row["sha256"], row["prompt_id"], row["prompt"], ()), row["decoding"]
-        )
-        for row in live_images(line)
-    )
-    found = edit.wanted_floor(
+    if not s.floor_pictures or not edit_work(line).keys:
+        return None
+    chosen, images = models.editor(line), live_images(line)
+
+    def pictures() -> Iterator[edit.Critiqued]:
+        for image_id, sha256, prompt_id, prompt, decoding in images.tuples(*SUBJECT):
+            yield edit.Critiqued("", image_id, sha256, prompt_id, prompt, (), decoding)
+
+    return edit.wanted_floor(
         pictures,
         count=s.floor_pictures,
         guidance=chosen.guidance,
@@ -164,17 +165,26 @@ def floor_tasks(line: Line) -> list[Task]:
         seed=line.settings.run.seed,
         settings=canonical_json(chosen.said),
     )
-    return list(found)
 
 
-def critiqued(line: Line) -> Iterator[edit.Critiqued]:
-    """The live critiques, by key."""
-    images = {(row["sha256"], row["prompt_id"]): row for row in live_images(line)}
-    columns = ["critique_id", "image_sha256", "prompt_id", "prompt", "instructions"]
-    for row in light_rows(line, "critiques", critique_work(line).keys, columns):
-        image = images[row["image_sha256"], row["prompt_id"]]
-        told = {"image_id": image["image_id"], "decoding": image["decoding"]}
-        yield edit.Critiqued(**{**row, "instructions": tuple(row["instructions"]), **told})
+def critiqued(line: Line) -> Callable[[], Iterator[edit.Critiqued]]:
+    """What gives the live critiques that are there now, prompt by prompt, beside their pictures."""
+    images = live_images(line)
+    there = critique_work(line).keys.within(line.store.keys("critiques"))
+    columns = ["critique_id", "prompt_id", "image_sha256", "prompt", "instructions"]
+
+    def found() -> Iterator[edit.Critiqued]:
+        pictures = groupby(images.tuples("prompt_id", "sha256", "image_id", "decoding"), itemgetter(0))
+        rows = light_rows(line, "critiques", there, columns).tuples(*columns)
+        for prompt_id, critiques in groupby(rows, itemgetter(1)):
+            theirs = next(found for of, found in pictures if of == prompt_id)
+            by_hash = {sha256: (image_id, decoding) for _, sha256, image_id, decoding in theirs}
+            for critique_id, _, sha256, prompt, instructions in critiques:
+                image_id, decoding = by_hash[sha256]
+                names = (critique_id, image_id, sha256, prompt_id, prompt)
+                yield edit.Critiqued(*names, tuple(instructions), decoding)
+
+    return found
 
 
 def check_counter_edits(line: Line) -> None:
@@ -199,7 +209,7 @@ def counter_notes(line: Line) -> list[str]:
     critiques = critique_work(line)
     there = critiques.keys & line.store.keys("critiques")
     missing = len(critiques.keys - there - line.store.rejected(critiques.name))
-    drawn = sum(task.payload.purpose == "counter" for task in edit_work(line).tasks)
+    drawn = len(edit_work(line).wanted[-1].packed) // WIDTH
     notes = []
     if lacking := count * len(there) - drawn:
         notes.append(f"{lacking:,} counter-edits are not made: no instruction of another prompt is left")
@@ -274,7 +284,7 @@ def edits_each(line: Line) -> tuple[float, str]:
     critiques = critique_work(line)
     there = len(critiques.keys & line.store.keys("critiques"))
     if there:
-        each = len(edit_work(line).tasks) / there
+        each = len(edit_work(line).keys) / there
         return each, SO_FAR.format(each=each)
     s, taken = line.settings.edit, line.settings.pairs.edits
     grid = s.edits_per_image * len(set(s.guidance or (0,))) * len(set(s.image_guidance or (0,)))

@@ -8,10 +8,12 @@ from typing import Any
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.identity import ModelIdentity
+from rpo_cli.keysets import Keys, union
 from rpo_cli.line.imports.sources import generates, imported
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import base, models
 from rpo_cli.line.work.base import (
+    LightRows,
     StagePlan,
     StageSpec,
     Work,
@@ -21,7 +23,7 @@ from rpo_cli.line.work.base import (
     settings_group,
 )
 from rpo_cli.line.work.model_checks import check_generator, check_scheduler, warn_of_words
-from rpo_cli.protocols import Stage, Task
+from rpo_cli.protocols import Stage, Task, Wanted
 from rpo_cli.records import Image, canonical_json, content_key
 from rpo_cli.scopes import GENERATOR
 from rpo_cli.stages import generate, opponents
@@ -30,9 +32,9 @@ from rpo_cli.store import open_store
 
 @dataclass(frozen=True)
 class Making:
-    """The tasks of `generate`, and the kind of backend, step and bucket that serve them."""
+    """What `generate` wants, and the kind of backend, step and bucket that serve it."""
 
-    tasks: list[Task]
+    wanted: Wanted
     kind: str = "generators"  # of the backend, in the registry
     step: Callable[[Sequence[Task], Any, int], list[Any]] = generate.step
     bucket: Callable[[Task], Any] = generate.bucket
@@ -47,16 +49,15 @@ def making(line: Line, settings: str) -> Making:
     """
     s, seed = line.settings.generate, line.settings.run.seed
     if line.settings.pairs.strategy not in opponents.STRATEGIES:
-        prompts = live_prompts(line)
-        tasks = generate.wanted(prompts, count=s.images_per_prompt, seed=seed, settings=settings)
-        return Making(list(tasks))
+        prompts = partial(live_prompts, line)
+        return Making(generate.wanted(prompts, count=s.images_per_prompt, seed=seed, settings=settings))
     found = opponents.wanted(
         winners(line), count=s.images_per_prompt, seed=seed, settings=settings, strengths=s.strengths
     )
     if not s.strengths:
-        return Making(list(found))
+        return Making(found)
     return Making(
-        list(found),
+        found,
         "renoisers",
         opponents.step,
         opponents.bucket,
@@ -102,15 +103,17 @@ def generate_work(line: Line) -> Work:
         return Stage("generate", "images", s.batch_size, build, made.step, finish, made.bucket)
 
     group = settings_group("generate", settings, line.settings.run.seed)
-    return Work("generate", "images", group, settings, made.tasks, chosen.models, stage, made.picture_of)
+    return Work(
+        "generate", "images", group, settings, (made.wanted,), chosen.models, stage, made.picture_of
+    )
 
 
 @once("images", "claims")
-def live_images(line: Line) -> list[dict[str, Any]]:
+def live_images(line: Line) -> LightRows:
     """Light rows of the pictures that the settings want or that were imported, and that are there."""
     columns = ["image_id", "sha256", "prompt_id", "prompt", "index", "decoding"]
-    wanted = generate_work(line).keys if generates(line) else set()
-    return light_rows(line, "images", wanted | imported(line, "images"), columns)
+    drawn = [generate_work(line).keys] if generates(line) else []
+    return light_rows(line, "images", union([*drawn, Keys.of(imported(line, "images"))]), columns)
 
 
 def take_prompts(line: Line) -> None:
@@ -144,7 +147,7 @@ def live_prompts(line: Line) -> Iterator[tuple[str, str]]:
     if group is None and "imports" in manifest:
         return  # imported prompts have their pictures
     table = line.store.columns("prompts", ["prompt_id", "prompt"], group=group)
-    yield from sorted(zip(table["prompt_id"].to_pylist(), table["prompt"].to_pylist(), strict=True))
+    yield from LightRows.of(table).tuples("prompt_id", "prompt")
 
 
 def parent_prompts(line: Line) -> list[str]:

@@ -1,7 +1,9 @@
 """The works of a reward that judges pairs: images against the first of their prompt, then edits."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from rpo_cli.line.session import Line
@@ -13,29 +15,42 @@ from rpo_cli.protocols import Stage, Weights
 from rpo_cli.records import canonical_json
 from rpo_cli.stages import score
 
+Row = Mapping[str, Any]
 EDITED = ["edit_id", "sha256", "prompt_id", "prompt", "image_id", "image_sha256"]
 
 
 def judge_works(line: Line, reward: str, ref: str) -> list[Work]:
     """One work for the images, one for the edits if they take part in the pairs."""
-    firsts: dict[str, Mapping[str, Any]] = {}
     images = live_images(line)
-    for row in sorted(images, key=lambda row: (row["index"], row["sha256"])):
-        firsts.setdefault(row["prompt_id"], row)
-    of_images = _work(line, reward, ref, [_image(row, firsts[row["prompt_id"]]) for row in images])
+
+    def prompts() -> Iterator[tuple[str, list[Row]]]:
+        return ((prompt_id, list(rows)) for prompt_id, rows in groupby(images, itemgetter("prompt_id")))
+
+    def judged() -> Iterator[score.JudgeTask]:
+        for _, rows in prompts():
+            yield from (_image(row, _first(rows)) for row in rows)
+
+    of_images = _work(line, reward, ref, judged)
     if not wants_edits(line):
         return [of_images]
-    edits = light_rows(line, "edits", edit_work(line).keys, EDITED)
-    decodings = {row["sha256"]: row["decoding"] for row in images}
-    subjects = [
-        _edit(row, firsts[row["prompt_id"]], decodings[row["image_sha256"]])
-        for row in edits
-        if row["prompt_id"] in firsts
-    ]
-    return [of_images, _work(line, reward, ref, subjects, of_images)]
+    there = edit_work(line).keys.within(line.store.keys("edits"))
+
+    def edited() -> Iterator[score.JudgeTask]:
+        originals = prompts()
+        for prompt_id, edits in groupby(light_rows(line, "edits", there, EDITED), itemgetter("prompt_id")):
+            rows = next(rows for of, rows in originals if of == prompt_id)
+            decodings = {row["sha256"]: row["decoding"] for row in rows}
+            yield from (_edit(row, _first(rows), decodings[row["image_sha256"]]) for row in edits)
+
+    return [of_images, _work(line, reward, ref, edited, of_images)]
 
 
-def _image(row: Mapping[str, Any], first: Mapping[str, Any]) -> score.JudgeTask:
+def _first(rows: Sequence[Row]) -> Row:
+    """The picture of a prompt that its others are judged against."""
+    return min(rows, key=lambda row: (row["index"], row["sha256"]))
+
+
+def _image(row: Row, first: Row) -> score.JudgeTask:
     alone = row["sha256"] == first["sha256"]
     return score.JudgeTask(
         "image",
@@ -52,7 +67,7 @@ def _image(row: Mapping[str, Any], first: Mapping[str, Any]) -> score.JudgeTask:
     )
 
 
-def _edit(row: Mapping[str, Any], first: Mapping[str, Any], decoding: str | None) -> score.JudgeTask:
+def _edit(row: Row, first: Row, decoding: str | None) -> score.JudgeTask:
     return score.JudgeTask(
         "edit",
         row["edit_id"],
@@ -68,7 +83,11 @@ def _edit(row: Mapping[str, Any], first: Mapping[str, Any], decoding: str | None
 
 
 def _work(
-    line: Line, reward: str, ref: str, subjects: list[score.JudgeTask], before: Work | None = None
+    line: Line,
+    reward: str,
+    ref: str,
+    subjects: Callable[[], Iterator[score.JudgeTask]],
+    before: Work | None = None,
 ) -> Work:
     s = line.settings.score
     model, said = critics.reward_identity(line, reward, ref)
@@ -94,7 +113,7 @@ def _work(
         "rewards",
         settings_group("score", settings, 0),
         settings,
-        list(score.wanted_judgements(subjects, reward=reward, settings=settings)),
+        (score.wanted_judgements(subjects, reward=reward, settings=settings),),
         (model,),
         stage,
         lambda task: (f"{task.payload.subject}s", task.payload.subject_id),

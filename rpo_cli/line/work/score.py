@@ -1,13 +1,14 @@
 """The stage score: each reward of each picture, and scores that a reward did not give."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from rpo_cli.errors import RpoError
 from rpo_cli.identity import ModelIdentity
+from rpo_cli.keysets import Keys, union
 from rpo_cli.line.imports.sources import labelled_only
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import base, critics
@@ -28,6 +29,7 @@ from rpo_cli.line.work.critics import (
     reward_identity,
     reward_models,
 )
+from rpo_cli.line.work.critique import SUBJECT
 from rpo_cli.line.work.edit import check_counter_edits, edit_work
 from rpo_cli.line.work.generate import live_images, require_pictures
 from rpo_cli.line.work.model_checks import check_fits, check_models, whole_folder
@@ -79,7 +81,7 @@ def _of(line: Line, reward: str, works: Sequence[Work]) -> Unscored:
     reasons: Counter[str] = Counter()
     for work in works:
         reasons.update(reject_reasons(line, work, work.keys))
-    keys = set().union(*(work.keys for work in works))
+    keys = union(work.keys for work in works)
     present = len(keys & line.store.keys("rewards"))
     return Unscored(reward, len(keys), present, reasons.total(), reasons[NO_NUMBER])
 
@@ -124,22 +126,19 @@ def missing_notes(line: Line) -> list[str]:
     ]
 
 
-def subjects(line: Line) -> list[score.ScoreTask]:
-    """Every picture that the run wants and has, original or edited, under its prompt."""
-    found = [
-        score.ScoreTask(
-            *("image", row["image_id"], row["sha256"], row["prompt_id"], row["prompt"]),
-            decoding=row["decoding"],
-        )
-        for row in live_images(line)
-    ]
-    if wants_edits(line):
-        found += [
-            score.ScoreTask("edit", row["edit_id"], row["sha256"], row["prompt_id"], row["prompt"])
-            for row in light_rows(
-                line, "edits", edit_work(line).keys, ["edit_id", "sha256", "prompt_id", "prompt"]
-            )
-        ]
+def subjects(line: Line) -> Callable[[], Iterator[score.Shown]]:
+    """What gives every picture that the run wants and has now, original or edited, under its prompt."""
+    images = live_images(line)
+    wanted = edit_work(line).keys if wants_edits(line) else Keys.of(())
+    edits = wanted.within(line.store.keys("edits"))
+    columns = ["edit_id", "sha256", "prompt_id", "prompt"]
+
+    def found() -> Iterator[score.Shown]:
+        for values in images.tuples(*SUBJECT):
+            yield score.Shown("image", *values)
+        for values in light_rows(line, "edits", edits, columns).tuples(*columns) if edits else ():
+            yield score.Shown("edit", *values)
+
     return found
 
 
@@ -163,7 +162,7 @@ def score_works(line: Line) -> list[Work]:
     ]
 
 
-def _score_work(line: Line, reward: str, ref: str, pictures: Iterable[score.ScoreTask]) -> Work:
+def _score_work(line: Line, reward: str, ref: str, pictures: Callable[[], Iterator[score.Shown]]) -> Work:
     s = line.settings.score
     model, settings = reward_identity(line, reward, ref)
 
@@ -179,7 +178,7 @@ def _score_work(line: Line, reward: str, ref: str, pictures: Iterable[score.Scor
         "rewards",
         settings_group("score", settings, 0),
         settings,
-        list(score.wanted(pictures, reward=reward, settings=settings)),
+        (score.wanted(pictures, reward=reward, settings=settings),),
         (model,),
         stage,
         picture_of,
