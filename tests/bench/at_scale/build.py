@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from PIL import Image as Pillow
 
 from rpo_cli import open_line, run
-from rpo_cli.line.work.generate import live_prompts, take_prompts
+from rpo_cli.line.work.generate import generate_work, take_prompts
 from rpo_cli.pictures import encode_png, sha256
 from rpo_cli.protocols import Task
 from rpo_cli.records import Critique, Edit, Image, ImageData, RewardScore, Row
@@ -48,9 +48,6 @@ class Samples:
                     rows[table], groups[table] = found[0], part.group
         return cls(rows, groups)
 
-    def settings(self, table: str) -> str:
-        return str(self.rows[table].model_dump()["settings"])
-
     def like(self, row: type[Like], key: str, **values: Any) -> Like:
         """The sample of this table with another key and these values."""
         sample = self.rows[row.table]
@@ -69,10 +66,7 @@ def build(folder: Path, rows: int, done: int, per_part: int) -> None:
     take_prompts(whole)
     whole.record()
     samples = Samples.of(sample.store)
-    tasks = generate.wanted(
-        live_prompts(whole), count=PER_PROMPT, seed=0, settings=samples.settings("images")
-    )
-    write(whole.store, samples, tasks, done, per_part)
+    write(whole.store, samples, generate_work(whole).tasks(), done, per_part)
 
 
 def settings(folder: Path) -> dict[str, Any]:
@@ -137,8 +131,8 @@ def _names(row: Image | Edit) -> dict[str, str]:
 def _critique(samples: Samples, image: Image, pixels: instant.Pixels) -> Critique:
     sample = samples.rows["critiques"]
     assert isinstance(sample, Critique)
-    seen = {"image_id": image.image_id, "sha256": image.sha256, **_names(image)}
-    (task,) = critique.wanted([seen], seed=0, settings=sample.settings)
+    seen = (image.image_id, image.sha256, image.prompt_id, image.prompt, None)
+    (task,) = critique.wanted(lambda: [seen], seed=0, settings=sample.settings)
     asked = instant.asked(pixels)
     return samples.like(
         Critique,
@@ -160,7 +154,8 @@ def _edit(samples: Samples, image: Image, said: Critique, pixels: instant.Pixels
         *(said.critique_id, image.image_id, image.sha256, said.prompt_id, said.prompt, said.instructions)
     )
     grid = {"guidance": [sample.guidance], "image_guidance": [sample.image_guidance]}
-    (task,) = edit.wanted([source], mode="joined", attempts=1, seed=0, settings=sample.settings, **grid)
+    asked = {"mode": "joined", "attempts": 1, "seed": 0, "settings": sample.settings}
+    (task,) = edit.wanted(lambda: [source], **asked, **grid)
     return samples.like(
         Edit,
         task.key,
@@ -177,10 +172,10 @@ def _edit(samples: Samples, image: Image, said: Critique, pixels: instant.Pixels
 def _score(samples: Samples, row: Image | Edit, pixels: instant.Pixels) -> RewardScore:
     sample = samples.rows["rewards"]
     assert isinstance(sample, RewardScore)
-    subject = score.ScoreTask(
+    subject = score.Shown(
         "image" if isinstance(row, Image) else "edit", row.key, row.sha256, row.prompt_id, row.prompt
     )
-    (task,) = score.wanted([subject], reward=sample.reward, settings=sample.settings)
+    (task,) = score.wanted(lambda: [subject], reward=sample.reward, settings=sample.settings)
     return samples.like(
         RewardScore,
         task.key,
