@@ -6,10 +6,13 @@ part.
 """
 
 import binascii
-from collections.abc import Iterable, Iterator, Sequence, Set
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -17,10 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rpo_cli.files import write_whole
+
 WIDTH = 16  # bytes
 DIGITS = 2 * WIDTH
 KIND = pa.binary(WIDTH)
 AT_ONCE = 10_000  # keys that are texts at a time
+MANY = 50_000  # keys take half a second to compute
 Packed: TypeAlias = pa.Array  # keys side by side: of KIND, or as texts where one is no 32 hex digits
 Mask = NDArray[np.bool_]
 
@@ -222,6 +228,40 @@ class Keys(Set[str]):
 def union(sets: Iterable[Keys]) -> Keys:
     """The keys of several sets, each at its first place."""
     return Keys.distinct(joined(keys.array for keys in sets))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Keys that a file holds between commands, if they are many; it may be deleted at any time.
+
+    Attributes:
+        of: what they were computed of, 32 hex digits; of anything else they are computed anew.
+        least: fewer keys are not written.
+    """
+
+    place: Path
+    of: str
+    least: int = MANY
+
+    def __call__(self, compute: Callable[[], bytes]) -> bytes:
+        found = self._read()
+        if found is None:
+            found = compute()
+            if len(found) >= self.least * WIDTH:
+                with suppress(OSError):  # a disk that is full or may not be written to: next time again
+                    write_whole(self.place, self._head(found) + found)
+        return found
+
+    def _read(self) -> bytes | None:
+        try:
+            data = self.place.read_bytes()
+        except OSError:
+            return None
+        start = len(self._head(b""))
+        return data[start:] if data.startswith(self._head(data[start:])) else None
+
+    def _head(self, keys: bytes) -> bytes:
+        return bytes.fromhex(self.of) + hashlib.sha256(keys).digest()
 
 
 def _digest(key: str) -> bytes | None:

@@ -162,16 +162,18 @@ class Wanted:
         key: subject → the row's key, 16 bytes (`records.template`). Of several subjects with one key the
             first stands for it.
         task: key, subject → the task, without pictures.
+        kept: what computes the keys → them, as they were computed before or anew.
     """
 
     subjects: Callable[[], Iterable[Any]]
     key: Callable[[Any], bytes]
     task: Callable[[str, Any], Task]
+    kept: Callable[[Callable[[], bytes]], bytes] = lambda compute: compute()
 
     @cached_property
     def packed(self) -> bytes:
         """The key of every subject, one after the other."""
-        return b"".join(map(self.key, self.subjects()))
+        return self.kept(lambda: b"".join(map(self.key, self.subjects())))
 
     def __iter__(self) -> Iterator[Task]:
         """Every task, each key once; for few rows."""

@@ -6,7 +6,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from rpo_cli.keysets import Index, Keys, among, digests, first_places, hex_of, joined, packed
+from rpo_cli.keysets import (
+    Index,
+    Kept,
+    Keys,
+    among,
+    digests,
+    first_places,
+    hex_of,
+    joined,
+    order_of,
+    packed,
+    union,
+)
 from rpo_cli.records import content_key
 
 
@@ -136,3 +148,54 @@ def test_keys_of_bytes_lie_side_by_side():
         data[32:].hex(),
         data[:16].hex(),
     ]
+
+
+def test_rows_are_ordered_by_the_texts_of_their_columns():
+    first, second = ([content_key(number % few) for number in range(60)] for few in (7, 60))
+    expected = sorted(range(60), key=lambda row: (first[row], second[row]))
+    assert order_of(digests(column(first)), digests(column(second))).to_pylist() == expected
+    odd = [f"{key} more" for key in second]  # no 32 hex digits
+    assert order_of(digests(column(first)), digests(column(odd))).to_pylist() == expected
+
+
+def test_a_share_is_told_by_the_first_eight_digits_and_shares_are_the_whole():
+    whole = Keys.of(keys(*range(90)))
+    shares = [whole.share(number, 4) for number in range(4)]
+    assert all(int(key[:8], 16) % 4 == number for number, share in enumerate(shares) for key in share)
+    assert set(union(shares)) == set(whole)
+    assert sum(map(len, shares)) == 90
+
+
+def test_parted_keys_are_those_among_the_others_and_the_rest():
+    whole, some = Keys.of(keys(*range(9))), Keys.of(keys(7, 3, 100))
+    within, without = whole.parted(some)
+    assert list(within) == keys(3, 7)
+    assert list(without) == keys(0, 1, 2, 4, 5, 6, 8)
+
+
+def test_kept_keys_are_computed_again_when_they_are_of_something_else_or_damaged(tmp_path):
+    computed = []
+
+    def compute():
+        computed.append(1)
+        return bytes(range(64))
+
+    place = tmp_path / "cache" / "keys"
+    one, other = (Kept(place, content_key(name), least=4) for name in ("one", "other"))
+    assert [one(compute), one(compute)] == [bytes(range(64))] * 2
+    assert len(computed) == 1
+    other(compute)
+    one(compute)
+    assert len(computed) == 3
+    data = place.read_bytes()
+    for damaged in (data[:-16], data[:-1] + b"x", b""):
+        place.write_bytes(damaged)
+        assert one(compute) == bytes(range(64))
+    assert len(computed) == 6
+
+
+def test_few_keys_are_not_kept_and_a_folder_that_cannot_be_written_to_stops_nothing(tmp_path):
+    Kept(tmp_path / "few", content_key("x"), least=5)(lambda: bytes(64))
+    assert not (tmp_path / "few").exists()
+    (tmp_path / "file").write_text("")
+    assert Kept(tmp_path / "file" / "keys", content_key("x"), least=0)(lambda: bytes(16)) == bytes(16)

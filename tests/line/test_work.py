@@ -470,3 +470,50 @@ def test_merge_needs_runs(tmp_path, options):
     with pytest.raises(UsageError, match="no run here"):
         merge(tmp_path / "joined", [tmp_path / "nothing"])
     assert not (tmp_path / "joined").exists()
+
+
+def all_keys(path, **settings):
+    line = opened(path, settings)
+    stages = ("generate", "critique", "edit", "score")
+    return [list(work.keys) for stage in stages for work in stage_of(stage).works(line)]
+
+
+def test_keys_that_a_run_keeps_are_those_that_it_would_compute(tmp_path, options, monkeypatch):
+    """Whatever changes: prompts, settings of any stage, rows that are there."""
+    monkeypatch.setattr(base, "MANY", 0)
+    run, kept = tmp_path / "run", tmp_path / "run" / "cache" / "keys"
+    more = {}
+    criticised(run, options)
+    before = all_keys(run)
+    assert len(list(kept.iterdir())) == 6  # of counter-edits and of the floor too
+    changes = {
+        "edits": lambda: edited_all(run),
+        "prompt": lambda: (tmp_path / "prompts.txt").write_text("one\ntwo\nthree\nfour\n"),
+        "picture": lambda: pictured(run),
+        "seed": lambda: more.update({"run.seed": 7}),
+        "edits of a picture": lambda: more.update({"run.seed": 0, "edit.edits_per_image": 2}),
+        "images": lambda: more.update({"edit.edits_per_image": 1, "generate.images_per_prompt": 3}),
+        "score": lambda: more.update({"generate.images_per_prompt": 2, "score.dtype": "bfloat16"}),
+    }
+    for name, change in changes.items():
+        change()
+        found = all_keys(run, **more)
+        assert found == all_keys(run, **more), name
+        shutil.rmtree(kept)
+        assert found == all_keys(run, **more), name
+        assert found != before, name
+        before = found
+
+
+def edited_all(run):
+    line = open_line(run)
+    work = edit_work(line)
+    line.store.commit("edits", [edited(task, work.settings) for task in work.tasks()], group=work.group)
+
+
+def pictured(run):
+    """Rows for the pictures that are missing."""
+    line = open_line(run)
+    take_prompts(line)
+    work = generate_work(line)
+    line.store.commit("images", [image(task) for task in work.tasks()], group=work.group)

@@ -16,11 +16,13 @@ import pyarrow as pa
 from rpo_cli import keysets, registry
 from rpo_cli.errors import RpoError
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.keysets import AT_ONCE, Index, Keys, digests, order_of
+from rpo_cli.keysets import AT_ONCE, MANY, Index, Kept, Keys, digests, order_of
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import critics
 from rpo_cli.protocols import Stage, Task, Wanted, Weights
 from rpo_cli.records import Row, content_key
+from rpo_cli.store import Store
+from rpo_cli.version import __version__
 
 Made = TypeVar("Made")
 
@@ -37,9 +39,7 @@ def once(*tables: str) -> Callable[[Callable[[Line], Made]], Callable[[Line], Ma
 
         @wraps(function)
         def remembered(line: Line) -> Made:
-            parts = [part.name for table in tables for part in line.store.parts(table)]
-            manifest = line.store.read_manifest()
-            state = (line.planned, manifest.get("prompts"), manifest.get("imports"), parts)
+            state = (line.planned, *_state(line, tables))
             if line.memory.get(name, (None,))[0] != state:
                 line.memory[name] = (state, function(line))
             found: Made = line.memory[name][1]
@@ -48,6 +48,41 @@ def once(*tables: str) -> Callable[[Callable[[Line], Made]], Callable[[Line], Ma
         return remembered
 
     return decorate
+
+
+def _state(line: Line, tables: Iterable[str]) -> tuple[Any, ...]:
+    manifest = line.store.read_manifest()
+    parts = [part.name for table in tables for part in line.store.parts(table)]
+    return manifest.get("prompts"), manifest.get("imports"), parts
+
+
+KEYED: Any = {"run": {"seed"}, **dict.fromkeys(("generate", "critique", "edit", "score", "pairs"), True)}
+
+
+def keep_keys(
+    line: Line,
+    wanted: Wanted,
+    name: str,
+    tables: Iterable[str],
+    settings: str,
+    before: Iterable["Work"] = (),
+    of: int = 0,
+) -> Wanted:
+    """The same, with keys that the run keeps between commands as long as all that they hang on stays.
+
+    Args:
+        name: of this kind of row in the run.
+        tables: the rows are made from.
+        settings: with what stands in files, models and templates. before: works with settings of theirs.
+        of: rows that the keys are computed of, where those are more than the keys.
+    """
+    if line.planned is not None or line.store.files.local is None:
+        return wanted
+    told = [work.settings for work in before]
+    said = line.settings.model_dump(mode="json", include=KEYED)
+    state = content_key("kept", __version__, name, *_state(line, tables), said, settings, *told)
+    place = line.store.path("cache", "keys", content_key("kept", name)[:16])
+    return replace(wanted, kept=Kept(place, state, least=0 if of > MANY else MANY))
 
 
 @dataclass(frozen=True)
@@ -198,36 +233,45 @@ def settings_group(stage: str, settings: str, seed: int) -> str:
 class LightRows:
     """Light columns of rows, prompt by prompt and in each by key, so that neighbours lie in one part.
 
-    There may be as many as pictures: a row is a mapping or a tuple only while somebody looks at it.
+    There may be as many as pictures: they are read when somebody looks, and a row is a mapping or a tuple
+    only while somebody looks at it.
     """
 
-    data: pa.Table
-    order: pa.Array  # of its rows
+    store: Store
+    table: str
+    keys: Keys  # of rows that are there
+    columns: Sequence[str]
 
-    @classmethod
-    def of(cls, data: pa.Table) -> "LightRows":
-        """Of columns, the key first, `prompt_id` among them."""
-        columns = dict.fromkeys(("prompt_id", data.column_names[0]))
-        return cls(data.combine_chunks(), order_of(*(digests(data[name]) for name in columns)))
+    @cached_property
+    def data(self) -> pa.Table:
+        return self.store.columns(self.table, self.columns, among=self.keys).combine_chunks()
+
+    @cached_property
+    def order(self) -> pa.Array:
+        """Numbers of its rows."""
+        return order_of(*(digests(self.data[name]) for name in ("prompt_id", self.columns[0])))
+
+    def anew(self) -> "LightRows":
+        """The same, read again, so that nothing is held between two looks."""
+        return replace(self)
 
     def __len__(self) -> int:
-        return len(self.order)
+        return len(self.keys)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        names = self.data.column_names
-        return (dict(zip(names, values, strict=True)) for values in self.tuples(*names))
+        return (dict(zip(self.columns, row, strict=True)) for row in self.tuples(*self.columns))
 
     def tuples(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """The values of some columns."""
         data = self.data.select(names)
-        for start in range(0, len(self), AT_ONCE):
+        for start in range(0, len(data), AT_ONCE):
             columns = data.take(self.order.slice(start, AT_ONCE)).columns
             yield from zip(*(column.to_pylist() for column in columns), strict=True)
 
 
 def light_rows(line: Line, table: str, keys: Keys, columns: Sequence[str]) -> LightRows:
-    """The rows of these keys that are there; `columns` begin with the key, `prompt_id` is one of them."""
-    return LightRows.of(line.store.columns(table, columns, among=keys))
+    """The rows of these keys that are there now; `columns` begin with the key and have `prompt_id`."""
+    return LightRows(line.store, table, keys.within(line.store.keys(table)), columns)
 
 
 def build_backend(kind: str, name: str, weights: Weights, /, **options: Any) -> Any:

@@ -16,6 +16,7 @@ from rpo_cli.line.work.base import (
     StagePlan,
     StageSpec,
     Work,
+    keep_keys,
     kept,
     once,
     settings_group,
@@ -30,7 +31,8 @@ from rpo_cli.line.work.critics import (
     critic_identity,
     server_settings,
 )
-from rpo_cli.line.work.generate import live_images, require_pictures
+from rpo_cli.line.work.generate import IMAGES, live_images, require_pictures
+from rpo_cli.line.work.generate import works as pictures_of
 from rpo_cli.line.work.model_checks import check_fits, check_models, whole_folder
 from rpo_cli.protocols import Stage, Weights
 from rpo_cli.records import Critique, canonical_json
@@ -105,7 +107,7 @@ def critic_loader(line: Line, model: ModelIdentity, device: str) -> Callable[[],
     return partial(base.build_backend, "critics", s.backend, weights, **critics.critic_options(line))
 
 
-@once("images", "claims")
+@once(*IMAGES)
 def critique_work(line: Line) -> Work:
     s = line.settings.critique
     model = critics.critic_identity(line)
@@ -115,6 +117,7 @@ def critique_work(line: Line) -> Work:
     people = {} if s.single_turn else imported_feedback(line)
     pictures = partial(live_images(line).tuples, *SUBJECT)
     wanted = critique.wanted(pictures, seed=seed, settings=settings, said=people)
+    wanted = keep_keys(line, wanted, "critique", IMAGES, settings, pictures_of(line))
 
     def stage(device: str, environment: str) -> Stage:
         build = critic_loader(line, model, device)

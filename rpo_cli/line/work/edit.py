@@ -20,6 +20,7 @@ from rpo_cli.line.work.base import (
     StagePlan,
     StageSpec,
     Work,
+    keep_keys,
     kept,
     light_rows,
     once,
@@ -29,7 +30,8 @@ from rpo_cli.line.work.base import (
     with_more,
 )
 from rpo_cli.line.work.critique import SUBJECT, critique_work
-from rpo_cli.line.work.generate import live_images, require_pictures
+from rpo_cli.line.work.generate import IMAGES, live_images, require_pictures
+from rpo_cli.line.work.generate import works as pictures_of
 from rpo_cli.line.work.model_checks import check_editor, check_fits, check_scheduler
 from rpo_cli.pictures import decode, to_array
 from rpo_cli.protocols import Stage, Wanted
@@ -108,7 +110,10 @@ def taking_part(store: Store, table: str) -> dict[str, int]:
     return {group: count - len(floor_edits(store, group)) for group, count in counts.items()}
 
 
-@once("images", "critiques", "claims")
+CRITIQUES = (*IMAGES, "critiques")  # tables that edits are wanted of
+
+
+@once(*CRITIQUES)
 def edit_work(line: Line) -> Work:
     s = line.settings.edit
     chosen = models.editor(line)
@@ -119,7 +124,12 @@ def edit_work(line: Line) -> Work:
     critiques = critiqued(line)
     answers = edit.wanted(critiques, mode=s.mode, attempts=s.edits_per_image, **said)
     counters = edit.wanted_counter_edits(critiques, count=s.counter_edits, **said)
-    wanted = {"answers": (answers,), "counter": (counters,)}.get(taken, (answers, counters))
+    kinds = {"answers": {"edit": answers}, "counter": {"counter-edit": counters}}
+    before = [*pictures_of(line), critique_work(line)]
+    wanted = tuple(
+        keep_keys(line, kind, name, CRITIQUES, settings, before)
+        for name, kind in kinds.get(taken, kinds["answers"] | kinds["counter"]).items()
+    )
 
     def stage(device: str, environment: str) -> Stage:
         weights = chosen.weights(device)
@@ -145,7 +155,7 @@ def edits_and_floor(line: Line) -> Work:
     return work if floor is None else replace(work, wanted=(*work.wanted, floor))
 
 
-@once("images", "critiques", "claims")
+@once(*CRITIQUES)
 def floor_wanted(line: Line) -> Wanted | None:
     """Pictures to edit under an empty instruction; None where nothing is to be edited."""
     s = line.settings.edit
@@ -157,26 +167,28 @@ def floor_wanted(line: Line) -> Wanted | None:
         for image_id, sha256, prompt_id, prompt, decoding in images.tuples(*SUBJECT):
             yield edit.Critiqued("", image_id, sha256, prompt_id, prompt, (), decoding)
 
-    return edit.wanted_floor(
+    settings = canonical_json(chosen.said)
+    found = edit.wanted_floor(
         pictures,
         count=s.floor_pictures,
         guidance=chosen.guidance,
         image_guidance=chosen.image_guidance,
         seed=line.settings.run.seed,
-        settings=canonical_json(chosen.said),
+        settings=settings,
     )
+    before = [*pictures_of(line), critique_work(line)]
+    return keep_keys(line, found, "edit-floor", CRITIQUES, settings, before, of=len(images))
 
 
 def critiqued(line: Line) -> Callable[[], Iterator[edit.Critiqued]]:
     """What gives the live critiques that are there now, prompt by prompt, beside their pictures."""
     images = live_images(line)
-    there = critique_work(line).keys.within(line.store.keys("critiques"))
     columns = ["critique_id", "prompt_id", "image_sha256", "prompt", "instructions"]
+    said = light_rows(line, "critiques", critique_work(line).keys, columns)
 
     def found() -> Iterator[edit.Critiqued]:
         pictures = groupby(images.tuples("prompt_id", "sha256", "image_id", "decoding"), itemgetter(0))
-        rows = light_rows(line, "critiques", there, columns).tuples(*columns)
-        for prompt_id, critiques in groupby(rows, itemgetter(1)):
+        for prompt_id, critiques in groupby(said.anew().tuples(*columns), itemgetter(1)):
             theirs = next(found for of, found in pictures if of == prompt_id)
             by_hash = {sha256: (image_id, decoding) for _, sha256, image_id, decoding in theirs}
             for critique_id, _, sha256, prompt, instructions in critiques:

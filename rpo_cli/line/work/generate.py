@@ -17,6 +17,7 @@ from rpo_cli.line.work.base import (
     StagePlan,
     StageSpec,
     Work,
+    keep_keys,
     kept,
     light_rows,
     once,
@@ -50,7 +51,8 @@ def making(line: Line, settings: str) -> Making:
     s, seed = line.settings.generate, line.settings.run.seed
     if line.settings.pairs.strategy not in opponents.STRATEGIES:
         prompts = partial(live_prompts, line)
-        return Making(generate.wanted(prompts, count=s.images_per_prompt, seed=seed, settings=settings))
+        wanted = generate.wanted(prompts, count=s.images_per_prompt, seed=seed, settings=settings)
+        return Making(keep_keys(line, wanted, "generate", ["prompts"], settings))
     found = opponents.wanted(
         winners(line), count=s.images_per_prompt, seed=seed, settings=settings, strengths=s.strengths
     )
@@ -108,7 +110,10 @@ def generate_work(line: Line) -> Work:
     )
 
 
-@once("images", "claims")
+IMAGES = ("images", "claims")  # tables that pictures are read from
+
+
+@once(*IMAGES)
 def live_images(line: Line) -> LightRows:
     """Light rows of the pictures that the settings want or that were imported, and that are there."""
     columns = ["image_id", "sha256", "prompt_id", "prompt", "index", "decoding"]
@@ -147,7 +152,7 @@ def live_prompts(line: Line) -> Iterator[tuple[str, str]]:
     if group is None and "imports" in manifest:
         return  # imported prompts have their pictures
     table = line.store.columns("prompts", ["prompt_id", "prompt"], group=group)
-    yield from LightRows.of(table).tuples("prompt_id", "prompt")
+    yield from sorted(zip(table["prompt_id"].to_pylist(), table["prompt"].to_pylist(), strict=True))
 
 
 def parent_prompts(line: Line) -> list[str]:

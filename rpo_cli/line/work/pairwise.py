@@ -33,14 +33,14 @@ def judge_works(line: Line, reward: str, ref: str) -> list[Work]:
     of_images = _work(line, reward, ref, judged)
     if not wants_edits(line):
         return [of_images]
-    there = edit_work(line).keys.within(line.store.keys("edits"))
+    edits = light_rows(line, "edits", edit_work(line).keys, EDITED)
 
     def edited() -> Iterator[score.JudgeTask]:
         originals = prompts()
-        for prompt_id, edits in groupby(light_rows(line, "edits", there, EDITED), itemgetter("prompt_id")):
+        for prompt_id, theirs in groupby(edits, itemgetter("prompt_id")):
             rows = next(rows for of, rows in originals if of == prompt_id)
             decodings = {row["sha256"]: row["decoding"] for row in rows}
-            yield from (_edit(row, _first(rows), decodings[row["image_sha256"]]) for row in edits)
+            yield from (_edit(row, _first(rows), decodings[row["image_sha256"]]) for row in theirs)
 
     return [of_images, _work(line, reward, ref, edited, of_images)]
 

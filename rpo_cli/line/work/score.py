@@ -16,6 +16,7 @@ from rpo_cli.line.work.base import (
     StagePlan,
     StageSpec,
     Work,
+    keep_keys,
     light_rows,
     once,
     reject_reasons,
@@ -29,9 +30,10 @@ from rpo_cli.line.work.critics import (
     reward_identity,
     reward_models,
 )
-from rpo_cli.line.work.critique import SUBJECT
-from rpo_cli.line.work.edit import check_counter_edits, edit_work
+from rpo_cli.line.work.critique import SUBJECT, critique_work
+from rpo_cli.line.work.edit import CRITIQUES, check_counter_edits, edit_work
 from rpo_cli.line.work.generate import live_images, require_pictures
+from rpo_cli.line.work.generate import works as pictures_of
 from rpo_cli.line.work.model_checks import check_fits, check_models, whole_folder
 from rpo_cli.line.work.pairwise import judge_works
 from rpo_cli.protocols import Stage, Task, Weights
@@ -130,13 +132,13 @@ def subjects(line: Line) -> Callable[[], Iterator[score.Shown]]:
     """What gives every picture that the run wants and has now, original or edited, under its prompt."""
     images = live_images(line)
     wanted = edit_work(line).keys if wants_edits(line) else Keys.of(())
-    edits = wanted.within(line.store.keys("edits"))
     columns = ["edit_id", "sha256", "prompt_id", "prompt"]
+    edits = light_rows(line, "edits", wanted, columns)
 
     def found() -> Iterator[score.Shown]:
         for values in images.tuples(*SUBJECT):
             yield score.Shown("image", *values)
-        for values in light_rows(line, "edits", edits, columns).tuples(*columns) if edits else ():
+        for values in edits.anew().tuples(*columns):
             yield score.Shown("edit", *values)
 
     return found
@@ -147,7 +149,10 @@ def picture_of(task: Task) -> tuple[str, str]:
     return f"{task.payload.subject}s", task.payload.subject_id
 
 
-@once("images", "critiques", "edits", "claims")
+EDITS = (*CRITIQUES, "edits")  # tables that scores are wanted of
+
+
+@once(*EDITS)
 def score_works(line: Line) -> list[Work]:
     """One work per reward, on every one of the subjects."""
     pictures = subjects(line)
@@ -173,12 +178,14 @@ def _score_work(line: Line, reward: str, ref: str, pictures: Callable[[], Iterat
         finish = score.Finish(reward, settings, environment)
         return Stage(f"score {reward}", "rewards", s.batch_size, build, score.step, finish, score.bucket)
 
+    before = [*pictures_of(line), *([critique_work(line), edit_work(line)] if wants_edits(line) else [])]
+    wanted = score.wanted(pictures, reward=reward, settings=settings)
     return Work(
         f"score {reward}",
         "rewards",
         settings_group("score", settings, 0),
         settings,
-        (score.wanted(pictures, reward=reward, settings=settings),),
+        (keep_keys(line, wanted, f"score {reward}", EDITS, settings, before),),
         (model,),
         stage,
         picture_of,
