@@ -6,11 +6,13 @@ and never a half-written file.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -208,6 +210,17 @@ class Store:
         """Light columns of all parts in one table; never ask for image columns here."""
         found = self.scan(table, columns, group=group, among=among)
         return schema.together(table, columns, found)
+
+    def tally(
+        self, table: str, columns: Sequence[str], *, group: str | None = None, among: Keys | None = None
+    ) -> Counter[tuple[Any, ...]]:
+        """Values of columns that have few → how many rows have them."""
+        found: Counter[tuple[Any, ...]] = Counter()
+        for data in self.scan(table, columns, group=group, among=among):
+            *values, counts = data.group_by(list(columns)).aggregate([([], "count_all")]).columns
+            rows = zip(*(column.to_pylist() for column in values), strict=True)
+            found.update(dict(zip(rows, counts.to_pylist(), strict=True)))
+        return found
 
     def batches(
         self,

@@ -159,12 +159,12 @@ def code_unknown(store: Store, manifest: Manifest) -> dict[str, int]:
     if generator not in ("auto", *registry.generators) and group:
         found[f"images of the generator '{generator}'"] += store.counts("images").get(group, 0)
     for stage, kind, table, entry in NAMED:
-        for text in store.columns(table, ["settings"])["settings"].to_pylist():
+        for (text,), count in store.tally(table, ["settings"]).items():
             settings = json.loads(text)
             settings = json.loads(settings["judged"]) if "judged" in settings else settings
             name = settings.get(entry)
             if name is not None and name not in registry.KINDS[kind] and not _is_function(settings):
-                found[f"{table} of {stage} by '{name}'"] += "code" not in settings
+                found[f"{table} of {stage} by '{name}'"] += count * ("code" not in settings)
     return {what: count for what, count in sorted(found.items()) if count}
 
 

@@ -132,10 +132,11 @@ def _estimated(line: Line, spec: StageSpec, rows: int) -> int | None:
 
 def _pairs(line: Line) -> StepPlan:
     """The dataset as it is; how many pairs scores will give, nobody knows before."""
-    verdicts = line.store.columns("pairs", ["verdict"]).to_pylist()
-    accepted = sum(row["verdict"] != "dropped" for row in verdicts)
+    verdicts = line.store.tally("pairs", ["verdict"])
+    dropped = verdicts["dropped",]
+    accepted = verdicts.total() - dropped
     time = "seconds: no model takes part"
-    return StepPlan("pairs", None, accepted, len(verdicts) - accepted, None, NO_PAIRS, None, None, time)
+    return StepPlan("pairs", None, accepted, dropped, None, NO_PAIRS, None, None, time)
 
 
 def _training(line: Line) -> StepPlan:

@@ -9,6 +9,9 @@ from functools import partial
 from itertools import accumulate, islice
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from rpo_cli import keysets, registry
 from rpo_cli.errors import CorruptImage, RpoError, Spent
 from rpo_cli.keysets import Keys, digests, union
@@ -289,11 +292,10 @@ def truncated_notes(line: Line, spec: StageSpec) -> list[str]:
     if rows["truncated"].null_count == len(rows):
         return []
     keys = union(work.keys for work in spec.works(line)).without(spec.apart(line))
-    texts: dict[str, dict[str, float] | None] = {}
-    for row in rows.filter(keysets.as_array(keysets.among(digests(rows[key]), keys.array))).to_pylist():
-        over = {item["name"]: item["value"] for item in row["truncated"] or ()}
-        texts[row[column]] = over or texts.get(row[column])
-    note = cut_note(spec.name, what, texts)
+    live = rows.filter(keysets.as_array(keysets.among(digests(rows[key]), keys.array)))
+    cut = live.filter(pc.cast(pc.list_value_length(live["truncated"]), pa.bool_())).to_pylist()
+    texts = {row[column]: {item["name"]: item["value"] for item in row["truncated"]} for row in cut}
+    note = cut_note(spec.name, what, texts, of=len(pc.unique(live[column])))
     return [note] if note else []
 
 

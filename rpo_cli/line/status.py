@@ -176,15 +176,15 @@ def status(path: str | Path) -> RunStatus:
     files = line.store.files
     stages = [*_imports(line), *(_stage(line, spec) for spec in specs())]
     current = is_current(line)
-    pairs = line.store.columns("pairs", ["verdict", "reason"]).to_pylist()
-    dropped = Counter(row["reason"] for row in pairs if row["verdict"] == "dropped")
+    pairs = line.store.tally("pairs", ["verdict", "reason"])
+    dropped = Counter({reason: n for (verdict, reason), n in pairs.items() if verdict == "dropped"})
     return RunStatus(
         path=str(path),
         preset=line.resolved.preset,
         prompts=line.store.read_manifest().get("prompts", {}).get("count", 0)
         + len(imported(line, "prompts")),
         stages=stages,
-        pairs=len(pairs),
+        pairs=pairs.total(),
         dataset=files.join("dataset") if files.exists("dataset/README.md") else None,
         trained=finished(line),
         evaluated=evaluated(line),
@@ -192,7 +192,7 @@ def status(path: str | Path) -> RunStatus:
         next=next_command(line, stages, stale=current is False),
         rounds=rounds_status(line.store),
         current=current,
-        accepted=len(pairs) - dropped.total(),
+        accepted=pairs.total() - dropped.total(),
         dropped=dict(sorted(dropped.items())),
         outdated=outdated(line),
         audited=evaluated(line, AUDIT),

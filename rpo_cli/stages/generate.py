@@ -46,13 +46,12 @@ def uncut(output: Any) -> "tuple[Any, dict[str, float] | None]":
     return (output.output, {**output.over}) if isinstance(output, Cut) else (output, None)
 
 
-def cut_note(stage: str, what: str, texts: Mapping[str, Mapping[str, float] | None]) -> str | None:
+def cut_note(stage: str, what: str, cut: Mapping[str, Mapping[str, float]], of: int) -> str | None:
     """How many texts of a stage are longer than a text encoder reads, and the first of them; None of none.
 
     Args:
-        what: the word for several of them. texts: text → tokens beyond, by tokenizer.
+        what: the word for several of them. cut: text → tokens beyond, by tokenizer. of: texts in all.
     """
-    cut = {text: over for text, over in texts.items() if over}
     if not cut:
         return None
     names = sorted({name for over in cut.values() for name in over})
@@ -64,7 +63,7 @@ def cut_note(stage: str, what: str, texts: Mapping[str, Mapping[str, float] | No
     first = ", ".join(repr(text[:SHOWN_LETTERS]) for text in sorted(cut)[:SHOWN])
     more = ", ..." if len(cut) > SHOWN else ""
     return (
-        f"{stage}: {len(cut):,} of {len(texts):,} {what} are longer than a text encoder reads ({each}); "
+        f"{stage}: {len(cut):,} of {of:,} {what} are longer than a text encoder reads ({each}); "
         f"critic and rewards read them whole: {first}{more}"
     )
 

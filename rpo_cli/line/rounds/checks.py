@@ -210,8 +210,8 @@ def _there(store: Store) -> tuple[int, int, int | None]:
     """Pictures that the round made, scores, accepted pairs."""
     given = store.read_manifest().get("imports", {})
     pictures = sum(count for group, count in store.counts("images").items() if group not in given)
-    verdicts = store.columns("pairs", ["verdict"])["verdict"].to_pylist()
-    return pictures, len(store.keys("rewards")), verdicts.count("accepted") if verdicts else None
+    verdicts = store.tally("pairs", ["verdict"])
+    return pictures, len(store.keys("rewards")), verdicts[("accepted",)] if verdicts else None
 
 
 def rounds_status(store: Store) -> list[RoundsStatus]:

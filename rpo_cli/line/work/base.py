@@ -263,10 +263,14 @@ class LightRows:
 
     def tuples(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """The values of some columns."""
-        data = self.data.select(names)
-        for start in range(0, len(data), AT_ONCE):
-            columns = data.take(self.order.slice(start, AT_ONCE)).columns
-            yield from zip(*(column.to_pylist() for column in columns), strict=True)
+        return tuples_of(self.data.select(names), self.order)
+
+
+def tuples_of(data: pa.Table, order: pa.Array) -> Iterator[tuple[Any, ...]]:
+    """The rows of a table, whose columns are one chunk each, in this order."""
+    for start in range(0, len(data), AT_ONCE):
+        columns = data.take(order.slice(start, AT_ONCE)).columns
+        yield from zip(*(column.to_pylist() for column in columns), strict=True)
 
 
 def light_rows(line: Line, table: str, keys: Keys, columns: Sequence[str]) -> LightRows:

@@ -88,10 +88,13 @@ def reread_notes(line: Line, settings: str) -> list[str]:
     now = json.loads(settings)
     if "replies" not in now:
         return []
-    rows = [
-        json.loads(text) for text in line.store.columns("critiques", ["settings"])["settings"].to_pylist()
-    ]
-    old = sum(row.get("model") == now["model"] and row.get("replies") != now["replies"] for row in rows)
+    counts = line.store.tally("critiques", ["settings"])
+    rows = [(json.loads(text), count) for (text,), count in counts.items()]
+    old = sum(
+        count
+        for row, count in rows
+        if row.get("model") == now["model"] and row.get("replies") != now["replies"]
+    )
     if not old:
         return []
     return [

@@ -98,8 +98,8 @@ def floor_notes(line: Line) -> Iterator[str]:
 
 def floor_edits(store: Store, group: str) -> set[str]:
     """Keys of a group's rows that are of the floor: pictures that take part in nothing."""
-    rows = store.columns("edits", ["edit_id", "purpose"], group=group).to_pylist()
-    return {row["edit_id"] for row in rows if row["purpose"] == "floor"}
+    rows = store.columns("edits", ["edit_id", "purpose"], group=group)
+    return set(rows.filter(keysets.is_equal(rows["purpose"], "floor"))["edit_id"].to_pylist())
 
 
 def taking_part(store: Store, table: str) -> dict[str, int]:
@@ -107,7 +107,8 @@ def taking_part(store: Store, table: str) -> dict[str, int]:
     counts = store.counts(table)
     if table != "edits":
         return counts
-    return {group: count - len(floor_edits(store, group)) for group, count in counts.items()}
+    apart = {group: store.tally(table, ["purpose"], group=group)["floor",] for group in counts}
+    return {group: count - apart[group] for group, count in counts.items()}
 
 
 CRITIQUES = (*IMAGES, "critiques")  # tables that edits are wanted of

@@ -8,7 +8,7 @@ from typing import Any
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.keysets import Keys, union
+from rpo_cli.keysets import Keys, digests, order_of, union
 from rpo_cli.line.imports.sources import generates, imported
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import base, models
@@ -22,6 +22,7 @@ from rpo_cli.line.work.base import (
     light_rows,
     once,
     settings_group,
+    tuples_of,
 )
 from rpo_cli.line.work.model_checks import check_generator, check_scheduler, warn_of_words
 from rpo_cli.protocols import Stage, Task, Wanted
@@ -152,7 +153,7 @@ def live_prompts(line: Line) -> Iterator[tuple[str, str]]:
     if group is None and "imports" in manifest:
         return  # imported prompts have their pictures
     table = line.store.columns("prompts", ["prompt_id", "prompt"], group=group)
-    yield from sorted(zip(table["prompt_id"].to_pylist(), table["prompt"].to_pylist(), strict=True))
+    yield from tuples_of(table.combine_chunks(), order_of(digests(table["prompt_id"])))
 
 
 def parent_prompts(line: Line) -> list[str]:
