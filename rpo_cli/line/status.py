@@ -243,7 +243,7 @@ def _imports(line: Line) -> list[StageStatus]:
     wanted = present + sum(rejects.values())
     parts = [part for part in line.store.parts("images") if part.group in found]
     size = sum(part.bytes for part in parts)
-    stale = len({key for part in parts for key in line.store.part_keys("images", part)} - live)
+    stale = len(union(line.store.part_keys("images", part) for part in parts).without(live))
     return [StageStatus("import", wanted, present, sum(rejects.values()), rejects, stale, size)]
 
 

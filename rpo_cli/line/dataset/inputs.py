@@ -90,7 +90,7 @@ def _inputs(line: Line) -> dict[str, Any]:
     live = {table: Keys.of(()) for table in ("images", "critiques", "edits")}
     live |= {work.table: work.keys for work in judged}
     if import_groups(line):
-        mine = {name: Keys.of(imported(line, name)) for name in IMPORTED}
+        mine = {name: imported(line, name) for name in IMPORTED}
         live |= {name: union([live[name], keys] if name in live else [keys]) for name, keys in mine.items()}
     live["rewards"] = union(work.keys for work in score_works(line))
     more = [spec for spec in stages() if spec.sides and spec.used(line)]

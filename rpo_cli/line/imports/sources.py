@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError, nearest
+from rpo_cli.keysets import Keys, union
 from rpo_cli.line.imports.ledger import TABLE, claimed
 from rpo_cli.line.session import Line
 from rpo_cli.records import canonical_json
@@ -50,35 +51,33 @@ def import_groups(line: Line) -> set[str]:
     return set(entries(line.store))
 
 
-def imported(line: Line, table: str) -> set[str]:
+def imported(line: Line, table: str) -> Keys:
     """Keys of the imported rows of a table that take part."""
     manifest = line.store.read_manifest().get("imports", {})
     if not manifest:
-        return set()
+        return Keys.of(())
     parts = [part.name for name in (TABLE, table) for part in line.store.parts(name)]
     state, memory = (manifest, parts), f"imported {table}"
     if line.memory.get(memory, (None,))[0] != state:
         line.memory[memory] = (state, _imported(line, table))
-    found: set[str] = line.memory[memory][1]
+    found: Keys = line.memory[memory][1]
     return found
 
 
-def _imported(line: Line, table: str) -> set[str]:
+def _imported(line: Line, table: str) -> Keys:
     found = sources(line)
     groups = {key for key, about in found.items() if not has_ledger(about)}
-    keys = set(claimed(line.store, found.keys() - groups, table))
+    keys = Keys.of(claimed(line.store, found.keys() - groups, table))
     parts = [part for part in line.store.parts(table) if part.group in groups]
-    return keys | {key for part in parts for key in line.store.part_keys(table, part)}
+    return union([keys, *(line.store.part_keys(table, part) for part in parts)])
 
 
 def imported_feedback(line: Line) -> dict[tuple[str, str], str]:
     """(sha256 of a picture, prompt_id) → what imported feedback says of it; the first by key of several."""
     keys = imported(line, "critiques")
     columns = ["critique_id", "image_sha256", "prompt_id", "text"]
-    rows = line.store.columns("critiques", columns).to_pylist() if keys else []
-    rows = sorted(
-        (row for row in rows if row["critique_id"] in keys), key=lambda row: str(row["critique_id"])
-    )
+    rows = line.store.columns("critiques", columns, among=keys).to_pylist() if keys else []
+    rows = sorted(rows, key=lambda row: str(row["critique_id"]))
     return {(row["image_sha256"], row["prompt_id"]): row["text"] for row in reversed(rows)}
 
 
@@ -183,12 +182,11 @@ def withdraw(line: Line, name: str) -> Withdrawn:
     return Withdrawn(about["source"], key, **gone, shared=shared)
 
 
-def _own(line: Line, key: str, about: dict[str, Any], table: str) -> set[str]:
+def _own(line: Line, key: str, about: dict[str, Any], table: str) -> Keys:
     """Keys of the rows that a source claims."""
     if has_ledger(about):
-        return set(claimed(line.store, {key}, table))
-    parts = [part for part in line.store.parts(table) if part.group == key]
-    return {row for part in parts for row in line.store.part_keys(table, part)}
+        return Keys.of(claimed(line.store, {key}, table))
+    return union(line.store.part_keys(table, part) for part in line.store.parts(table) if part.group == key)
 
 
 def _find(line: Line, name: str) -> tuple[str, dict[str, Any]]:
@@ -223,5 +221,5 @@ def dead_parts(line: Line, table: str) -> Iterator[tuple[str, int]]:
     for part in line.store.parts(table):
         if part.group in groups:
             keys = line.store.part_keys(table, part)
-            if live.isdisjoint(keys):
+            if not keys.within(live):
                 yield part.name, len(keys)

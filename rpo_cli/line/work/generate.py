@@ -80,8 +80,8 @@ def winners(line: Line) -> list[opponents.Winner]:
         opponents.Winner(
             *(row["image_id"], row["sha256"], row["prompt_id"], row["prompt"]), decoding=row["decoding"]
         )
-        for row in line.store.columns("images", columns).to_pylist()
-        if row["image_id"] in given and row["against"] is None
+        for row in line.store.columns("images", columns, among=given).to_pylist()
+        if row["against"] is None
     ]
     if not found:
         raise UsageError(
@@ -119,7 +119,7 @@ def live_images(line: Line) -> LightRows:
     """Light rows of the pictures that the settings want or that were imported, and that are there."""
     columns = ["image_id", "sha256", "prompt_id", "prompt", "index", "decoding"]
     drawn = [generate_work(line).keys] if generates(line) else []
-    return light_rows(line, "images", union([*drawn, Keys.of(imported(line, "images"))]), columns)
+    return light_rows(line, "images", union([*drawn, imported(line, "images")]), columns)
 
 
 def take_prompts(line: Line) -> None:
