@@ -18,7 +18,7 @@ from typing import Any
 
 from rpo_cli.backends.processes import end_orphans
 from rpo_cli.config import Settings
-from rpo_cli.errors import MissingDependency, RunLocked, UsageError
+from rpo_cli.errors import MissingDependency, RpoError, RunLocked, UsageError
 from rpo_cli.identity import ModelIdentity, identify
 from rpo_cli.line.formats import check_format, current
 from rpo_cli.manifest import GIVEN, OPTIONS, TRAININGS, Manifest, undo
@@ -27,7 +27,7 @@ from rpo_cli.records import FORMAT_VERSION
 from rpo_cli.resolve import PARENTS, SECTIONS, Earlier, Memory, Resolved, resolve
 from rpo_cli.scopes import Scope
 from rpo_cli.settings_checks import EARLIER, anchored, portable
-from rpo_cli.store import Store, open_store
+from rpo_cli.store import FEW, Store, open_store
 from rpo_cli.version import __version__
 
 
@@ -174,6 +174,18 @@ class Line:
         if text not in self.said:
             self.said.add(text)
             self.observer.note(text)
+
+    def join_parts(self, table: str, groups: Collection[str]) -> None:
+        """Join the small parts that a command leaves of these groups; hold the lock of who writes them.
+
+        On an object store nobody excludes other writers: nothing is done.
+        """
+        if self.store.files.local is None:
+            return
+        try:
+            self.store.compact(table, groups=groups, least=FEW)
+        except RpoError as error:  # its rows are whole without that
+            self.observer.note(f"{table}: small parts are left as they are: {error.message}")
 
     def know(self, identity: ModelIdentity) -> ModelIdentity:
         """Keep an identity that was not found by name, so that run.json records it."""

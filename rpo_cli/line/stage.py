@@ -25,7 +25,6 @@ from rpo_cli.records import Edit, Image, Reject, Row
 from rpo_cli.schema import key_of
 from rpo_cli.stages.generate import cut_note
 from rpo_cli.stages.replies import SAID, WHAT
-from rpo_cli.store import FEW
 
 SECONDS_PER_PART = 30.0
 BYTES_PER_PART = 64 * 2**20
@@ -135,17 +134,9 @@ def run_stage(
         reports = [run_work(line, spec, work, shard, retry_rejects, limit) for work in works]
         for note in truncated_notes(line, spec) if reports else ():
             line.observer.note(note)
-        if shard is None and line.store.files.local is not None:  # else nobody excludes other writers
-            _compact(line, spec.table, {work.group for work in works})
+        if shard is None:  # else nobody excludes other writers
+            line.join_parts(spec.table, {work.group for work in works})
     return _sum(name, reports, time.monotonic() - started)
-
-
-def _compact(line: Line, table: str, groups: set[str]) -> None:
-    """Join the small parts that the stage has left; its rows are whole without that."""
-    try:
-        line.store.compact(table, groups=groups, least=FEW)
-    except RpoError as error:
-        line.observer.note(f"{table}: small parts are left as they are: {error.message}")
 
 
 def _run_one_of(

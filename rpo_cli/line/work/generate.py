@@ -8,7 +8,7 @@ from typing import Any
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.prompts import read_prompts
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.keysets import Keys, digests, order_of, union
+from rpo_cli.keysets import digests, order_of, union
 from rpo_cli.line.imports.sources import generates, imported
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import base, models

@@ -50,14 +50,19 @@ COMMANDS = (
 )
 
 
-def measure(folder: Path, rows: int, per_part: int, limit: float, label: dict[str, Any]) -> None:
-    """All commands on a new run, a line of the table each."""
-    run, path = folder / "run", (ROOT, plugin.install(folder / "plugin"))
+def build(folder: Path, rows: int, per_part: int) -> None:
+    """A new run of so many pictures, FOLDER/run."""
+    path = (ROOT, plugin.install(folder / "plugin"))
     words = (str(folder), rows, rows - round(rows * LEFT), per_part)
     built = processes.run([PYTHON, "-m", "tests.bench.at_scale.build", *map(str, words)], path, BUILDING)
     if built.code != 0:
         raise SystemExit(f"the run was not built: exit {built.code}: {built.said}")
-    say(f"{rows:,} pictures: {files(run):,} files, written in {built.seconds:.0f} s")
+    say(f"{rows:,} pictures: {files(folder / 'run'):,} files, written in {built.seconds:.0f} s")
+
+
+def measure(folder: Path, rows: int, limit: float, label: dict[str, Any]) -> None:
+    """All commands on such a run, a line of the table each."""
+    run, path = folder / "run", (ROOT, folder / "plugin")
     for timed in COMMANDS:
         told = [word.replace("RUN", str(run)) for word in timed.words]
         used = processes.run(told, path, limit)
@@ -84,18 +89,25 @@ def code() -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
-    parser.add_argument("--per-part", type=int, default=64, help="rows of a part, as the stages leave them")
+    parser.add_argument(
+        "--per-part", type=int, default=5000, help="rows of a part; the stages join those of 64 as they end"
+    )
     parser.add_argument("--limit", type=float, default=1800, help="seconds that a command may take")
-    parser.add_argument("--folder", type=Path, help="where the runs are made, and kept")
+    parser.add_argument("--folder", type=Path, help="where the runs are made, each in a folder of its own")
+    parser.add_argument("--built", type=Path, help="folder of a run that is there, of the one --rows")
     parser.add_argument("--code", default=None, help="what the table calls the code; default: the commit")
     parser.add_argument(
         "--table", action="store_true", help="print the committed table and measure nothing"
     )
     options = parser.parse_args()
     label = {"code": options.code or code(), "per_part": options.per_part}
-    for rows in () if options.table else sorted(options.rows):
+    if options.built:
+        (rows,) = options.rows
+        measure(options.built, rows, options.limit, label)
+    for rows in () if options.table or options.built else sorted(options.rows):
         with tempfile.TemporaryDirectory(dir=options.folder) as folder:
-            measure(Path(folder), rows, options.per_part, options.limit, label)
+            build(Path(folder), rows, options.per_part)
+            measure(Path(folder), rows, options.limit, label)
     cells = table.read(TABLE)
     for name in dict.fromkeys(cell["code"] for cell in cells):
         say(f"\n{name}\n\n{table.markdown([cell for cell in cells if cell['code'] == name])}")
