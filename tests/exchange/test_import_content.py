@@ -418,6 +418,17 @@ def test_what_no_source_claims_is_pruned(tmp_path, judged):
     assert len(live(run, "images")) == 20
 
 
+def test_small_parts_of_an_import_are_joined_and_what_is_claimed_stays(tmp_path, judged):
+    run = tmp_path / "run"
+    bring(run, judged.root, {"run.rows_per_part": 1})
+    store = open_line(run).store
+    assert [len(store.parts(table)) for table in ("images", "preferences")] == [1, 1]
+    assert len(live(run, "images")) == 20
+    judged.say(["a"] * 4)
+    bring(run, judged.root)
+    assert len(live(run, "images")) == 8
+
+
 def test_a_python_program_sees_a_change_at_once(tmp_path, judged):
     """What a line has worked out of its rows is worked out anew."""
     line = open_line(tmp_path / "run", {"run.rows_per_part": 4})
