@@ -16,8 +16,7 @@ from rpo_cli.train.composition import scale_line
 from rpo_cli.train.data.latents import tell_too_long
 from rpo_cli.train.export.layouts import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.export.lora_files import export_reference, start_from
-from rpo_cli.train.families.family import Family, open_family
-from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.families.family import Family, Folder, open_family
 from rpo_cli.train.inputs import OnlineInputs, TrainInputs
 from rpo_cli.train.item_errors import with_references
 from rpo_cli.train.job import Job, State, prepare

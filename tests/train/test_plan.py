@@ -9,8 +9,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.train import loop as loop_module
-from rpo_cli.train.families.family import open_family
-from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.families.family import Folder, open_family
 from rpo_cli.train.families.unet import StableDiffusion1
 from rpo_cli.train.look_ahead import plan as plan_module
 from rpo_cli.train.look_ahead.plan import counted, ideal_seconds, kept_bytes, known_peak, plan

@@ -18,8 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from rpo_cli.config import TrainSettings
 from rpo_cli.train.composition import for_data, settled
 from rpo_cli.train.data.pairs import training_rows
-from rpo_cli.train.families.family import Family, open_family
-from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.families.family import Family, Folder, open_family
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.policy import DTYPES, Policy, blank_texts, build_policy, require_texts, weight_dtype
 

@@ -11,8 +11,7 @@ from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.train.composition import settled_online
-from rpo_cli.train.families.family import open_family
-from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.families.family import Folder, open_family
 from rpo_cli.train.inputs import OnlineInputs
 from rpo_cli.train.look_ahead.plan import Memory, blank_pass, blank_policy, known_peak, memory_of, passes
 from rpo_cli.train.online.lesson import State
