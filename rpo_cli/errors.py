@@ -5,15 +5,21 @@ RpoError                 1   the work failed
 │   └── SettingsError    2   several wrong settings, reported together
 ├── MissingDependency    3   something is not installed
 ├── Spent                1   a limit that the user set for one command is used up
+├── Unreachable          1   a server on the network does not answer
 ├── RunLocked            1   another process works on this run and stage
 ├── CorruptImage         1   bytes that are no whole picture of a format that is read and a sane size
 │   └── OtherFormat      1   a known format that is not read, or not here
 └── StorageError         1   the disk is full, or the run directory cannot be written
 
 Terminated             143   SIGTERM: no error; what is whole is committed on the way out
+
+What libraries and the system raise becomes one of these by tables of `Case`, see `translated`.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -65,6 +71,10 @@ class Spent(RpoError):
     """What the user allowed one command to use is used up; the rest is the next one's."""
 
 
+class Unreachable(RpoError):
+    """A server on the network does not answer."""
+
+
 class RunLocked(RpoError):
     """Another process holds the lock of this run and stage."""
 
@@ -85,6 +95,65 @@ class Terminated(BaseException):
     """SIGTERM came. Like KeyboardInterrupt no `except Exception` may swallow it; `finally` commits."""
 
     exit_code = 143
+
+
+@dataclass(frozen=True)
+class Case:
+    """What an exception of a library or of the system becomes.
+
+    Attributes:
+        kinds: classes, or "module.Class" names, for which nothing is imported; subclasses are meant too.
+        message, hint: with the fields {where}, {why} (its first line), {system} (the system's words for
+            its number), {kind} (its class), and further ones of `facts` or of who calls `translated`.
+        when: whether it is this one.
+    """
+
+    kinds: Sequence[type[Exception] | str]
+    message: str
+    hint: str
+    error: type[RpoError] = RpoError
+    when: Callable[[Any], bool] = lambda _: True
+    facts: Callable[[Any], dict[str, str]] = lambda _: {}
+
+    def fits(self, error: Exception) -> bool:
+        names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+        known = tuple(kind for kind in self.kinds if isinstance(kind, type))
+        return (isinstance(error, known) or not names.isdisjoint(self.kinds)) and self.when(error)
+
+    def error_of(self, error: Exception, where: str, facts: dict[str, str]) -> RpoError:
+        number = getattr(error, "errno", None)
+        fields = {"where": where, "why": first_line(error), "kind": type(error).__name__}
+        fields["system"] = str(error) if number is None else os.strerror(number)
+        fields |= {**facts, **self.facts(error)}
+        return self.error(self.message.format(**fields), self.hint.format(**fields))
+
+
+def is_of_system(error: OSError) -> bool:
+    """Whether it is the system's word; else some library's own error."""
+    return error.errno is not None
+
+
+@contextmanager
+def translated(*cases: Case, where: str = "", **facts: str) -> Iterator[None]:
+    """Raise the error of ours that the first fitting case makes of what is raised inside.
+
+    Raises:
+        RpoError: of the case's own class; what no case fits is raised as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        case = next((case for case in cases if case.fits(error)), None)
+        if case is None:
+            raise
+        raise case.error_of(error, where, facts) from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error, or the server behind it, says; its name where it says nothing."""
+    server = str(getattr(error, "server_message", None) or "")[:300]
+    lines = (server or str(error)).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

@@ -11,9 +11,8 @@ import pyarrow.parquet as pq
 
 from rpo_cli.config import PromptSettings
 from rpo_cli.delimited import DELIMITERS, delimiter_of, read_table
-from rpo_cli.errors import RpoError, UsageError, nearest
-from rpo_cli.exchange.json_text import is_list, json_items, json_lines
-from rpo_cli.exchange.raw_rows import BROKEN, BadRow, first_line, plain_rows
+from rpo_cli.errors import Case, UsageError, nearest, translated
+from rpo_cli.exchange.raw_rows import BROKEN, BadRow, is_list, json_items, json_lines, plain_rows
 from rpo_cli.records import Prompt, content_key
 from rpo_cli.text import MARK, known_encoding, lines, normalised, read_text
 
@@ -156,15 +155,21 @@ def _documents(path: Path, s: PromptSettings) -> Placed:
         yield f"line {number + 1:,}", item
 
 
+_NO_PARQUET = Case(BROKEN, "{where}: not a readable Parquet file: {why}", "check the file", UsageError)
+_NO_DATASET = Case(
+    [OSError, ValueError],  # DatasetNotFoundError is a FileNotFoundError
+    "dataset {where}: cannot be opened: {all}",
+    "check its name, --set prompts.split=..., and the network",
+    facts=lambda error: {"all": str(error)},
+)
+
+
 def _parquet(path: Path, column: str | None) -> Placed:
-    try:
+    with translated(_NO_PARQUET, where=str(path)):
         names = pq.read_schema(path).names
         name = pick_column(names, str(path), column) if names else ""
         batches = pq.read_table(path, columns=[name]).to_batches() if name else []
         values = [row[name] for batch in batches for row in plain_rows(batch)]
-    except BROKEN as error:
-        reason = first_line(error)
-        raise UsageError(f"{path}: not a readable Parquet file: {reason}", "check the file") from error
     return ((f"row {number:,}", value) for number, value in enumerate(values))
 
 
@@ -307,16 +312,10 @@ def _take(found: PromptList, values: Placed, kept_out: dict[str, str], limit: in
 
 def _read_dataset(settings: PromptSettings) -> Iterator[tuple[str, object]]:
     from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
 
     assert settings.dataset is not None
-    try:
+    with translated(_NO_DATASET, where=settings.dataset):
         rows = load_dataset(settings.dataset, split=settings.split, streaming=True).resolve_features()
-    except (DatasetNotFoundError, OSError, ValueError) as error:
-        raise RpoError(
-            f"dataset {settings.dataset}: cannot be opened: {error}",
-            "check its name, --set prompts.split=..., and the network",
-        ) from error
     column = pick_column(list(rows.column_names), settings.dataset, settings.column)
     # without the other columns no image or audio of the dataset is decoded
     chosen = rows.select_columns([column])

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from rpo_cli.compute import launched
 from rpo_cli.config import TrainSettings
-from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.errors import Case, RpoError, UsageError, translated
 from rpo_cli.train.objectives.objective import Errors, Known, ranks
 
 STEP_LIMIT = timedelta(minutes=30)  # of one exchange of gradients
@@ -42,6 +42,14 @@ CHUNK = 2**24  # numbers of one exchange of gradients
 
 class LostProcess(RpoError):
     """An exchange failed: another process ended, or does not answer."""
+
+
+LOST = Case(
+    [RuntimeError],  # what torch.distributed raises, its own class included
+    "another process of this training ended or does not answer ({why})",
+    "nothing is lost: start the training again, and see what the other process said",
+    LostProcess,
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class World:
             LostProcess: one has ended.
         """
         if self.size > 1:
-            with _lost_process_errors():
+            with translated(LOST):
                 dist.all_reduce(torch.zeros(1), group=self.control)
 
     def agree(self, text: str) -> None:
@@ -99,7 +107,7 @@ class World:
             return
         mine = torch.frombuffer(bytearray(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)
         found = [torch.empty_like(mine) for _ in range(self.size)]
-        with _lost_process_errors():
+        with translated(LOST):
             dist.all_gather(found, mine, group=self.control)
         if not all(torch.equal(mine, other) for other in found):
             raise RpoError(
@@ -121,7 +129,7 @@ class World:
             while slopes and sum(slope.numel() for slope in some) + slopes[-1].numel() <= CHUNK:
                 some.append(slopes.pop())
             flat = torch.cat([slope.reshape(-1) for slope in some])
-            with _lost_process_errors():
+            with translated(LOST):
                 dist.all_reduce(flat)
             parts = flat.split([slope.numel() for slope in some])
             for slope, part in zip(some, parts, strict=True):
@@ -136,7 +144,7 @@ class World:
         padded = values.new_zeros(len(values), max(counts))
         padded[:, : values.shape[1]] = values
         found = [torch.empty_like(padded) for _ in counts]
-        with _lost_process_errors():
+        with translated(LOST):
             dist.all_gather(found, padded)
         return torch.cat([part[:, :count] for part, count in zip(found, counts, strict=True)], dim=1)
 
@@ -157,7 +165,7 @@ def joined(rank: int, size: int, device: str, method: str = "env://") -> Iterato
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
-    with _lost_process_errors():
+    with translated(LOST):
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             init_method=method,
@@ -200,19 +208,6 @@ def gather_tables(world: World, tables: Mapping[str, Tensor], counts: list[int])
         name: part.reshape(*tables[name].shape[:-1], sum(counts))
         for name, part in zip(rows, parts, strict=True)
     }
-
-
-@contextmanager
-def _lost_process_errors() -> Iterator[None]:
-    """Make a failing exchange a LostProcess."""
-    try:
-        yield
-    except RuntimeError as error:  # what torch.distributed raises, its own class included
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LostProcess(
-            f"another process of this training ended or does not answer ({said})",
-            "nothing is lost: start the training again, and see what the other process said",
-        ) from error
 
 
 def loopback() -> dict[str, str]:

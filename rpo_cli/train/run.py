@@ -19,8 +19,14 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.records import content_key
-from rpo_cli.train.composition import for_data, require_embedder, settled
-from rpo_cli.train.inputs import Embedder, OnlineInputs, TrainInputs
+from rpo_cli.train.composition import (
+    Embedder,
+    OnlineInputs,
+    TrainInputs,
+    for_data,
+    require_embedder,
+    settled,
+)
 from rpo_cli.train.objectives.objective import Objective
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import Silent
 from rpo_cli.train import processes as processes_module
 from rpo_cli.train import step as step_module
-from rpo_cli.train.inputs import TrainInputs
+from rpo_cli.train.composition import TrainInputs
 from rpo_cli.train.processes import ALONE, World, loopback
 from rpo_cli.train.run import train
 

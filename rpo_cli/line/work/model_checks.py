@@ -199,7 +199,7 @@ def check_licences(line: Line, models: Sequence[ModelIdentity]) -> None:
     Raises:
         UsageError: names them and their licences.
     """
-    from rpo_cli.exchange.licences import forbids_commerce, model_licence
+    from rpo_cli.exchange.card import forbids_commerce, model_licence
 
     if line.settings.run.accept_license:
         return

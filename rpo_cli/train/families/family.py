@@ -24,13 +24,20 @@ from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from rpo_cli import registry
-from rpo_cli.errors import UsageError
+from rpo_cli.errors import Case, UsageError, translated
 from rpo_cli.model_files import part_loaded, pipeline_loaded
-from rpo_cli.single_file import is_single_file, single_file
 from rpo_cli.recipes.training import family_of_pipeline
+from rpo_cli.single_file import is_single_file, single_file
 from rpo_cli.train.noise import NoiseSchedule
 
 T = TypeVar("T")
+_UNLOADED = Case(
+    [OSError, ValueError, KeyError, TypeError],
+    "{where}: {what} cannot be loaded: {why}",
+    "give a diffusers folder or hub id with safetensors weights (pickle files are refused: "
+    "`rpo convert FOLDER OUT` makes safetensors of them)",
+    UsageError,
+)
 
 
 @dataclass(frozen=True)
@@ -130,16 +137,8 @@ class Folder:
         """`load()`, with its failure as a UsageError that names the part."""
         diffusers_logging.disable_progress_bar()  # progress is the observer's to show
         transformers_logging.disable_progress_bar()
-        try:
+        with translated(_UNLOADED, where=self.model, what=what):
             return load()
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            text = str(error).strip()
-            reason = text.splitlines()[0] if text else type(error).__name__
-            raise UsageError(
-                f"{self.model}: {what} cannot be loaded: {reason}",
-                "give a diffusers folder or hub id with safetensors weights (pickle files are refused: "
-                "`rpo convert FOLDER OUT` makes safetensors of them)",
-            ) from error
 
 
 def present(index: dict[str, Any]) -> set[str]:

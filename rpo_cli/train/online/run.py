@@ -8,9 +8,8 @@ from rpo_cli.compute import launched, pick_device
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.records import content_key
-from rpo_cli.train.composition import settled_online
-from rpo_cli.train.inputs import OnlineInputs
-from rpo_cli.train.objectives.online import OnlineObjective
+from rpo_cli.train.composition import OnlineInputs
+from rpo_cli.train.objectives.online import OnlineObjective, settled_online
 from rpo_cli.train.run import (
     TrainReport,
     begin,
