@@ -5,7 +5,6 @@ RpoError                 1   the work failed
 │   └── SettingsError    2   several wrong settings, reported together
 ├── MissingDependency    3   something is not installed
 ├── Spent                1   a limit that the user set for one command is used up
-├── Unreachable          1   a server on the network does not answer
 ├── RunLocked            1   another process works on this run and stage
 ├── CorruptImage         1   bytes that are no whole picture of a format that is read and a sane size
 │   └── OtherFormat      1   a known format that is not read, or not here
@@ -71,10 +70,6 @@ class Spent(RpoError):
     """What the user allowed one command to use is used up; the rest is the next one's."""
 
 
-class Unreachable(RpoError):
-    """A server on the network does not answer."""
-
-
 class RunLocked(RpoError):
     """Another process holds the lock of this run and stage."""
 
@@ -133,6 +128,11 @@ def is_of_system(error: OSError) -> bool:
     return error.errno is not None
 
 
+def case_of(error: Exception, cases: Sequence[Case]) -> Case | None:
+    """The first that fits."""
+    return next((case for case in cases if case.fits(error)), None)
+
+
 @contextmanager
 def translated(*cases: Case, where: str = "", **facts: str) -> Iterator[None]:
     """Raise the error of ours that the first fitting case makes of what is raised inside.
@@ -143,8 +143,7 @@ def translated(*cases: Case, where: str = "", **facts: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        case = next((case for case in cases if case.fits(error)), None)
-        if case is None:
+        if (case := case_of(error, cases)) is None:
             raise
         raise case.error_of(error, where, facts) from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rpo_cli.adapters import ADAPTER, config_beside, is_adapter
-from rpo_cli.errors import Case, RpoError, Unreachable, UsageError, nearest, translated
+from rpo_cli.errors import Case, RpoError, UsageError, case_of, nearest, translated
 from rpo_cli.hashes import FileHashes, file_hashes
 from rpo_cli.single_file import is_single_file, single_file
 
@@ -255,6 +255,12 @@ def is_unreachable(error: Exception) -> bool:
     return isinstance(error, HfHubHTTPError.__bases__)
 
 
+_NO_ANSWER = Case(
+    [Exception],
+    "{where}: cannot reach the hub, and {here}",
+    "check the name and the network, give a local folder{more}",
+    when=is_unreachable,
+)
 _HUB = (
     Case(
         ["huggingface_hub.errors.GatedRepoError"],
@@ -273,13 +279,7 @@ _HUB = (
         "check the spelling; for a private {kind}: hf auth login",
         UsageError,
     ),
-    Case(
-        [Exception],
-        "{where}: cannot reach the hub, and {here}",
-        "check the name and the network, give a local folder{more}",
-        Unreachable,
-        is_unreachable,
-    ),
+    _NO_ANSWER,
 )
 _WORDS = {
     "model": {
@@ -307,13 +307,14 @@ def hub_commit(ref: str, revision: str | None, kind: Literal["model", "dataset"]
     from huggingface_hub import HfApi
 
     facts = {**_WORDS[kind], "kind": kind, "revision": f"{revision}"}
-    try:
-        with translated(*_HUB, where=ref, **facts):
+    with translated(*_HUB, where=ref, **facts):
+        try:
             info = HfApi().repo_info(ref, repo_type=kind, revision=revision, timeout=SECONDS)
-    except Unreachable:
-        if kind == "model" and (commit := _cached_commit(ref, revision)):
-            return commit
-        raise
+        except Exception as error:
+            silent = case_of(error, _HUB) is _NO_ANSWER
+            if silent and kind == "model" and (commit := _cached_commit(ref, revision)):
+                return commit
+            raise
     if not info.sha:
         raise RpoError(f"{ref}: the hub told no commit", "name one as the revision")
     return info.sha
