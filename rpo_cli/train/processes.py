@@ -12,24 +12,24 @@ one machine only: `accelerate launch` starts processes on several.
 import hashlib
 import os
 import pickle
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from rpo_cli.children import Child, begin, end, own_command
 from rpo_cli.compute import launched
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import Case, RpoError, UsageError, translated
@@ -218,23 +218,8 @@ def loopback() -> dict[str, str]:
 
 Share = Callable[[World], object]  # what one process does of a training; it pickles
 READY = b"ready\n"
+HELP = "rpo_cli.train.processes:help_out"
 GRACE = 20.0  # seconds that a helper is given to end by itself
-# isolated: a helper imports what this process would, and nothing of the current folder
-PROGRAM = """
-import sys
-sys.path[:] = sys.argv[1:]
-from rpo_cli.train.processes import help_out
-sys.exit(help_out(sys.stdin.buffer))
-"""
-
-
-@dataclass(frozen=True)
-class Helper:
-    """A process beside the first one."""
-
-    rank: int
-    process: "subprocess.Popen[bytes]"
-    log: Path  # its stderr
 
 
 @contextmanager
@@ -300,79 +285,42 @@ def device_of(device: str, local: int) -> str:
 @contextmanager
 def _with_helpers(count: int, device: str, share: Callable[[str], Share], folder: Path) -> Iterator[World]:
     meeting = f"file://{folder / 'meeting'}"
-    helpers: list[Helper] = []
+    helpers: list[Child] = []
     os.environ.update(loopback())
     try:
         for rank in range(1, count):
             own = device_of(device, rank)
             job = pickle.dumps((share(own), rank, count, own, meeting))
-            helpers.append(_start(job, rank, folder / f"{rank}.log"))
+            helpers.append(begin(own_command(HELP), folder / f"{rank}.log", answers=True))
+            helpers[-1].write(job)
         for helper in helpers:
-            if helper.process.stdout is None or helper.process.stdout.readline() != READY:
+            if helper.line() != READY:
                 raise LostProcess("a process did not start", "")
         with joined(0, count, device_of(device, 0), meeting) as world:
             yield world
     except LostProcess as error:
         raise _story(helpers, error) from error
     finally:
-        _end(helpers)
+        end(helpers, GRACE)
 
 
-def _start(job: bytes, rank: int, log: Path) -> Helper:
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-c", PROGRAM, *sys.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,  # an interrupt at the terminal goes to the first process alone
-        )
-    assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it ended at once: its log says why
-        process.stdin.write(job)
-        process.stdin.flush()
-    return Helper(rank, process, log)
-
-
-def _story(helpers: Sequence[Helper], error: LostProcess) -> RpoError:
+def _story(helpers: Sequence[Child], error: LostProcess) -> RpoError:
     """Which helper ended, and what it said."""
     deadline = time.monotonic() + GRACE
     while time.monotonic() < deadline:
-        for helper in helpers:
+        for rank, helper in enumerate(helpers, 1):
             if helper.process.poll():
                 return RpoError(
-                    f"process {helper.rank} of {len(helpers) + 1} ended: {_last_words(helper)}",
+                    f"process {rank} of {len(helpers) + 1} ended: {helper.ending()}",
                     "nothing is lost: the same command goes on from the last checkpoint",
                 )
         time.sleep(0.1)
     return error
 
 
-def _last_words(helper: Helper) -> str:
-    code = helper.process.returncode
-    lines = helper.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    if code < 0:
-        return f"signal {-code}"
-    return lines[-1] if lines else f"exit code {code}"
-
-
-def _end(helpers: Sequence[Helper]) -> None:
-    """A helper ends when its input does; one that hangs is killed."""
-    for helper in helpers:
-        for pipe in (helper.process.stdin, helper.process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-    for helper in helpers:
-        try:
-            helper.process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            helper.process.kill()
-            helper.process.wait()
-
-
-def help_out(source: IO[bytes]) -> int:
-    """What a helper does: its share of one training. Returns its exit code."""
+def help_out() -> NoReturn:
+    """What a helper does: its share of one training, which its stdin tells."""
+    source = sys.stdin.buffer
     share, rank, count, device, meeting = pickle.load(source)
     sys.stdout.buffer.write(READY)  # from here on the first process waits for this one
     sys.stdout.flush()
@@ -382,8 +330,8 @@ def help_out(source: IO[bytes]) -> int:
             share(world)
     except RpoError as error:
         sys.stderr.write(f"{error.message}\n")
-        return error.exit_code
-    return 0
+        sys.exit(error.exit_code)
+    sys.exit(0)
 
 
 def _end_with(source: IO[bytes]) -> None:
