@@ -336,7 +336,13 @@ class Family(Protocol):
 
 
 def open_family(model: str, revision: str | None = None) -> Family:
-    """The family that serves the model's own model_index.json.
+    """The family that serves the model's own model_index.json; errors as `serving`."""
+    found: Family = registry.load("families", serving(model, revision))(model, revision)
+    return found
+
+
+def serving(model: str, revision: str | None = None) -> str:
+    """The name of the family that serves the model's own model_index.json.
 
     Raises:
         UsageError: no diffusers model, or of a family that is not in the registry.
@@ -345,10 +351,8 @@ def open_family(model: str, revision: str | None = None) -> Family:
     names, likely = registry.names("families"), family_of_pipeline(str(index.get("_class_name", "")))
     ours = registry.families.keys() - {likely}  # no two of ours serve one model: the likely one first
     for name in sorted(names, key=ours.__contains__):
-        family = registry.load("families", name)
-        if family.serves(index):
-            found: Family = family(model, revision)
-            return found
+        if registry.load("families", name).serves(index):
+            return name
     raise UsageError(
         f"{model}: a {index.get('_class_name', 'pipeline')} cannot be trained yet",
         f"train.model takes {', '.join(names)}; see `rpo list families`",
