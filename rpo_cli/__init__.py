@@ -14,11 +14,11 @@ from rpo_cli.version import __version__ as __version__
 
 if TYPE_CHECKING:
     from rpo_cli.line.dataset.inputs import build_pairs as build_pairs
-    from rpo_cli.line.dry_run import plan as plan
-    from rpo_cli.line.dry_run import probe as probe
     from rpo_cli.line.evaluation.evaluate import evaluate as evaluate
     from rpo_cli.line.rounds.checks import plan_rounds as plan_rounds
     from rpo_cli.line.rounds.train import train_rounds as train_rounds
+    from rpo_cli.line.run import plan as plan
+    from rpo_cli.line.run import probe as probe
     from rpo_cli.line.run import run as run
     from rpo_cli.line.session import Line as Line
     from rpo_cli.line.session import open_line as open_line
@@ -31,8 +31,8 @@ _WHERE = {
     "Line": "rpo_cli.line.session",
     "open_line": "rpo_cli.line.session",
     "evaluate": "rpo_cli.line.evaluation.evaluate",
-    "plan": "rpo_cli.line.dry_run",
-    "probe": "rpo_cli.line.dry_run",
+    "plan": "rpo_cli.line.run",
+    "probe": "rpo_cli.line.run",
     "plan_rounds": "rpo_cli.line.rounds.checks",
     "train_rounds": "rpo_cli.line.rounds.train",
     "build_pairs": "rpo_cli.line.run",

@@ -153,3 +153,17 @@ def _in_batches(step: Callable[[Sequence[T]], Sequence[R]], items: Sequence[T], 
         padded = [*batch, *[batch[-1]] * (size - len(batch))]
         results += list(step(padded))[: len(batch)]
     return results
+
+
+# dense bf16 and fp16 FLOP/s by the name that torch.cuda gives; NVIDIA's data sheets
+PEAKS = {"H200": 989e12, "H100 80GB HBM3": 989e12, "A100": 312e12}
+
+
+def known_peak(device: str, dtype: str) -> float | None:
+    """FLOP/s; None for float32, which may or may not run as TF32, and for devices not in `PEAKS`."""
+    if not device.startswith("cuda") or dtype == "float32":
+        return None
+    import torch
+
+    name = torch.cuda.get_device_name(device)
+    return next((peak for part, peak in PEAKS.items() if part in name), None)

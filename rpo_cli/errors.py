@@ -11,9 +11,14 @@ RpoError                 1   the work failed
 └── StorageError         1   the disk is full, or the run directory cannot be written
 
 Terminated             143   SIGTERM: no error; what is whole is committed on the way out
+
+What libraries and the system raise becomes one of these by tables of `Case`, see `translated`.
 """
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
@@ -85,6 +90,69 @@ class Terminated(BaseException):
     """SIGTERM came. Like KeyboardInterrupt no `except Exception` may swallow it; `finally` commits."""
 
     exit_code = 143
+
+
+@dataclass(frozen=True)
+class Case:
+    """What an exception of a library or of the system becomes.
+
+    Attributes:
+        kinds: classes, or "module.Class" names, for which nothing is imported; subclasses are meant too.
+        message, hint: with the fields {where}, {why} (its first line), {system} (the system's words for
+            its number), {kind} (its class), and further ones of `facts` or of who calls `translated`.
+        when: whether it is this one.
+    """
+
+    kinds: Sequence[type[Exception] | str]
+    message: str
+    hint: str
+    error: type[RpoError] = RpoError
+    when: Callable[[Any], bool] = lambda _: True
+    facts: Callable[[Any], dict[str, str]] = lambda _: {}
+
+    def fits(self, error: Exception) -> bool:
+        names = {f"{kind.__module__}.{kind.__qualname__}" for kind in type(error).__mro__}
+        known = tuple(kind for kind in self.kinds if isinstance(kind, type))
+        return (isinstance(error, known) or not names.isdisjoint(self.kinds)) and self.when(error)
+
+    def error_of(self, error: Exception, where: str, facts: dict[str, str]) -> RpoError:
+        number = getattr(error, "errno", None)
+        fields = {"where": where, "why": first_line(error), "kind": type(error).__name__}
+        fields["system"] = str(error) if number is None else os.strerror(number)
+        fields |= {**facts, **self.facts(error)}
+        return self.error(self.message.format(**fields), self.hint.format(**fields))
+
+
+def is_of_system(error: OSError) -> bool:
+    """Whether it is the system's word; else some library's own error."""
+    return error.errno is not None
+
+
+def case_of(error: Exception, cases: Sequence[Case]) -> Case | None:
+    """The first that fits."""
+    return next((case for case in cases if case.fits(error)), None)
+
+
+@contextmanager
+def translated(*cases: Case, where: str = "", **facts: str) -> Iterator[None]:
+    """Raise the error of ours that the first fitting case makes of what is raised inside.
+
+    Raises:
+        RpoError: of the case's own class; what no case fits is raised as it is.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (case := case_of(error, cases)) is None:
+            raise
+        raise case.error_of(error, where, facts) from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of what an error, or the server behind it, says; its name where it says nothing."""
+    server = str(getattr(error, "server_message", None) or "")[:300]
+    lines = (server or str(error)).strip().splitlines()
+    return lines[0].strip() if lines else type(error).__name__
 
 
 def nearest(name: str, names: Sequence[str]) -> str:

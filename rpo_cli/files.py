@@ -11,15 +11,25 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import fsspec
 import pyarrow as pa
 
-from rpo_cli.errors import MissingDependency, RpoError, StorageError, UsageError, nearest
+from rpo_cli.errors import (
+    Case,
+    MissingDependency,
+    RpoError,
+    StorageError,
+    UsageError,
+    is_of_system,
+    nearest,
+    translated,
+)
 
 TEMPORARY = ".rpo-tmp-"
 
@@ -138,6 +148,10 @@ def held(folder: Path, kind: int) -> Iterator[None]:
         os.close(handle)
 
 
+def _is_number(number: int, error: OSError) -> bool:
+    return error.errno == number
+
+
 _REASONS = {
     errno.ENOSPC: ("the disk is full", "free some space and run the same command again; nothing is lost"),
     errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
@@ -150,7 +164,32 @@ _REASONS = {
         "move it away, or choose another directory",
     ),
 }
-_ANOTHER = "see that the disk is sound, then run the same command again: what is committed is whole"
+_DISK = (
+    *(
+        Case([OSError], f"{{where}}: {reason}", hint, StorageError, partial(_is_number, number))
+        for number, (reason, hint) in _REASONS.items()
+    ),
+    Case(
+        [OSError],
+        "{where}: {system}",
+        "see that the disk is sound, then run the same command again: what is committed is whole",
+        StorageError,
+        is_of_system,
+    ),
+)
+_PART = (
+    Case(
+        [FileNotFoundError],
+        "{where}: gone while it was read: another rpo has tidied this run",
+        "run the command again",
+    ),
+    Case([OSError], "{where}: {system}", "see that you may read it", when=is_of_system),
+    Case(
+        [pa.ArrowException, OSError, ValueError],
+        "{where}: not a whole part of this table: {why}",
+        "delete this file and run the command again: it makes the missing rows",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -247,34 +286,14 @@ def _protocols(system: Any) -> tuple[str, ...]:
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
 
 
-@contextmanager
-def disk_errors(where: str) -> Iterator[None]:
+def disk_errors(where: str) -> AbstractContextManager[None]:
     """Turn the errors of a disk into two lines for a person."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno is None:  # not the system's word: some library's own error
-            raise
-        reason, hint = _REASONS.get(error.errno, (os.strerror(error.errno), _ANOTHER))
-        raise StorageError(f"{where}: {reason}", hint) from error
+    return translated(*_DISK, where=where)
 
 
-@contextmanager
-def reading(where: str) -> Iterator[None]:
+def reading(where: str) -> AbstractContextManager[None]:
     """Turn what goes wrong in reading a part into two lines that name the file."""
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise RpoError(
-            f"{where}: gone while it was read: another rpo has tidied this run", "run the command again"
-        ) from error
-    except (pa.ArrowException, OSError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno is not None:
-            raise RpoError(f"{where}: {os.strerror(error.errno)}", "see that you may read it") from error
-        raise RpoError(
-            f"{where}: not a whole part of this table: {str(error).splitlines()[0]}",
-            "delete this file and run the command again: it makes the missing rows",
-        ) from error
+    return translated(*_PART, where=where)
 
 
 def is_gone(error: RpoError) -> bool:

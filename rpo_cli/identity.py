@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rpo_cli.adapters import ADAPTER, config_beside, is_adapter
-from rpo_cli.errors import RpoError, UsageError, nearest
+from rpo_cli.errors import Case, RpoError, UsageError, case_of, nearest, translated
 from rpo_cli.hashes import FileHashes, file_hashes
 from rpo_cli.single_file import is_single_file, single_file
 
@@ -245,6 +245,58 @@ def _read_json(path: Path) -> Any:
         return None
 
 
+HUB_ERROR = "huggingface_hub.errors.HfHubHTTPError"
+
+
+def is_unreachable(error: Exception) -> bool:
+    """Whether it is of a base class of the hub's own error: of whichever HTTP library that is built on."""
+    from huggingface_hub.errors import HfHubHTTPError
+
+    return isinstance(error, HfHubHTTPError.__bases__)
+
+
+_NO_ANSWER = Case(
+    [Exception],
+    "{where}: cannot reach the hub, and {here}",
+    "check the name and the network, give a local folder{more}",
+    when=is_unreachable,
+)
+_HUB = (
+    Case(
+        ["huggingface_hub.errors.GatedRepoError"],
+        "{where}: the hub gives this {kind} only after a licence is accepted",
+        "accept its licence on https://huggingface.co/{folder}{where}, then: hf auth login",
+    ),
+    Case(
+        ["huggingface_hub.errors.RevisionNotFoundError"],
+        "{where}: has no revision '{revision}'",
+        "see its branches on the hub",
+        UsageError,
+    ),
+    Case(
+        ["huggingface_hub.errors.RepositoryNotFoundError"],
+        "{where}: no such {what} here, and no such {kind} on the hub",
+        "check the spelling; for a private {kind}: hf auth login",
+        UsageError,
+    ),
+    _NO_ANSWER,
+)
+_WORDS = {
+    "model": {
+        "folder": "",
+        "what": "folder",
+        "here": "the model is not in its local cache",
+        "more": ", or use --preset shapes",
+    },
+    "dataset": {
+        "folder": "datasets/",
+        "what": "file or folder",
+        "here": "no such file is here",
+        "more": "; see HF_ENDPOINT and HF_HUB_OFFLINE",
+    },
+}
+
+
 def hub_commit(ref: str, revision: str | None, kind: Literal["model", "dataset"] = "model") -> str:
     """The commit that a hub id stands for now.
 
@@ -253,37 +305,16 @@ def hub_commit(ref: str, revision: str | None, kind: Literal["model", "dataset"]
         RpoError: the hub cannot be reached (a model may be in its local cache), or wants a login.
     """
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import (
-        GatedRepoError,
-        HfHubHTTPError,
-        OfflineModeIsEnabled,
-        RepositoryNotFoundError,
-        RevisionNotFoundError,
-    )
 
-    # the base classes of the hub's own error are those of whichever HTTP library it is built on
-    unreachable: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, OfflineModeIsEnabled)
-    try:
-        info = HfApi().repo_info(ref, repo_type=kind, revision=revision, timeout=SECONDS)
-    except GatedRepoError as error:
-        page = f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{ref}"
-        raise RpoError(
-            f"{ref}: the hub gives this {kind} only after a licence is accepted",
-            f"accept its licence on {page}, then: hf auth login",
-        ) from error
-    except RevisionNotFoundError as error:
-        raise UsageError(f"{ref}: has no revision '{revision}'", "see its branches on the hub") from error
-    except RepositoryNotFoundError as error:
-        what = "folder" if kind == "model" else "file or folder"
-        hint = f"check the spelling; for a private {kind}: hf auth login"
-        raise UsageError(f"{ref}: no such {what} here, and no such {kind} on the hub", hint) from error
-    except unreachable as error:
-        if kind == "model" and (commit := _cached_commit(ref, revision)):
-            return commit
-        here = "the model is not in its local cache" if kind == "model" else "no such file is here"
-        hint = "check the name and the network, give a local folder"
-        hint += ", or use --preset shapes" if kind == "model" else "; see HF_ENDPOINT and HF_HUB_OFFLINE"
-        raise RpoError(f"{ref}: cannot reach the hub, and {here}", hint) from error
+    facts = {**_WORDS[kind], "kind": kind, "revision": f"{revision}"}
+    with translated(*_HUB, where=ref, **facts):
+        try:
+            info = HfApi().repo_info(ref, repo_type=kind, revision=revision, timeout=SECONDS)
+        except Exception as error:
+            silent = case_of(error, _HUB) is _NO_ANSWER
+            if silent and kind == "model" and (commit := _cached_commit(ref, revision)):
+                return commit
+            raise
     if not info.sha:
         raise RpoError(f"{ref}: the hub told no commit", "name one as the revision")
     return info.sha

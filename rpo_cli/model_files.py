@@ -59,6 +59,7 @@ def numbers(file: Path) -> int:
 T = TypeVar("T")
 
 INDEX = "model_index.json"
+DENOISERS = ("unet", "transformer")
 # parts without which a pipeline draws the same pictures
 OPTIONAL = ("safety_checker", "feature_extractor", "image_encoder")
 _SHARD = r"(-\d{5}-of-\d{5})?"

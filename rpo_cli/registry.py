@@ -128,7 +128,7 @@ online_objectives = {  # of trajectories that the policy samples; the others are
     "score-as-action": Entry("rpo_cli.train.objectives.online:SCORE_AS_ACTION", online=True),
 }
 engines = {
-    "local": Entry("rpo_cli.engines.local:LocalEngine"),
+    "local": Entry("rpo_cli.engines.workers:LocalEngine"),
     "ray": Entry("rpo_cli.engines.ray:RayEngine", needs="ray"),
 }
 importers = {

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from rpo_cli.compute import environment, is_out_of_memory, pick_device, run_halving, set_threads
+from rpo_cli.compute import environment, is_out_of_memory, known_peak, pick_device, run_halving, set_threads
 from rpo_cli.errors import RpoError, UsageError
 
 
@@ -99,3 +99,12 @@ def test_other_errors_pass_through():
 
     with pytest.raises(RuntimeError, match="a bug"):
         run_halving(step, [1], 4, what="edit")
+
+
+def test_a_peak_is_known_of_named_devices_in_half_precision(monkeypatch):
+    assert known_peak("cpu", "bfloat16") is None
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
+    assert known_peak("cuda", "bfloat16") == 989e12
+    assert known_peak("cuda", "float32") is None
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Another")
+    assert known_peak("cuda", "bfloat16") is None

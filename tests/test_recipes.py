@@ -7,7 +7,7 @@ import diffusers
 import pytest
 
 from rpo_cli import registry
-from rpo_cli.exchange.licences import forbids_commerce, model_licence
+from rpo_cli.exchange.card import forbids_commerce, model_licence
 from rpo_cli.recipes import RECIPES, recipe, serving
 
 ALL = [(kind, name) for kind, table in RECIPES.items() for name in table]

@@ -107,25 +107,6 @@ def test_third_parties_add_names_and_cannot_replace_ours(monkeypatch):
 # --- third parties' names --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def site(tmp_path, monkeypatch):
-    """Installs distributions: name, version → lines of their entry points, and modules beside them."""
-
-    def install(name, version, points, **modules):
-        folder = tmp_path / f"{name}-{version}.dist-info"
-        folder.mkdir()
-        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        (folder / "entry_points.txt").write_text(points)
-        for module, source in modules.items():
-            (tmp_path / f"{module}.py").write_text(source)
-        registry._points.cache_clear()
-
-    monkeypatch.syspath_prepend(str(tmp_path))
-    yield install
-    monkeypatch.undo()
-    registry._points.cache_clear()
-
-
 SHARP = """
 from rpo_cli.registry import Entry
 from rpo_cli.recipes.rewards import Scorer

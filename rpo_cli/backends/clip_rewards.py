@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, CLIPConfig, CLIPModel, CLIPVisionModelWithProjection
 from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
 
-from rpo_cli.backends.loading import DTYPES, load_model, load_or_refuse
+from rpo_cli.backends.loading import DTYPES, load_model, loading
 from rpo_cli.backends.tensors import holds, tensors
 from rpo_cli.protocols import Weights
 
@@ -284,9 +284,8 @@ class AestheticReward:
             whole=True,
         )
         kind = "an aesthetic predictor: layers.0, 2, 4, 6 and 7 of its head"
-        found = load_or_refuse(
-            self._weights.model, kind, lambda: _head(self._weights.model, self._weights.revision)
-        )
+        with loading(self._weights.model, kind):
+            found = _head(self._weights.model, self._weights.revision)
         self._head = found.eval().to(self._weights.device)
 
     @torch.no_grad()

@@ -10,14 +10,13 @@ from PIL.Image import Image as Picture
 from rpo_cli.backends.loading import (
     DTYPES,
     finished,
-    first_line,
     generators,
     load_pipeline,
     resized,
     tokens_over,
     working_size,
 )
-from rpo_cli.errors import RpoError
+from rpo_cli.errors import Case, translated
 from rpo_cli.model_files import part_loaded
 from rpo_cli.protocols import EditRequest, Weights
 
@@ -130,6 +129,13 @@ class ControlNetImg2ImgEditor:
         return finished(out, original)
 
 
+_UNLOADED = Case(
+    [OSError, ValueError, KeyError, TypeError, RuntimeError],
+    "{where}: cannot be loaded as a ControlNet: {why}",
+    "the folder must hold config.json of a ControlNetModel and safetensors weights",
+)
+
+
 def _parts(controlnet: str | None, revision: str | None, dtype: str) -> dict[str, Any]:
     """The ControlNet, where the pipeline's folder does not hold it.
 
@@ -139,15 +145,10 @@ def _parts(controlnet: str | None, revision: str | None, dtype: str) -> dict[str
     if controlnet is None:
         return {}
     how: dict[str, Any] = {"revision": revision, "dtype": DTYPES[dtype], "use_safetensors": True}
-    try:
+    with translated(_UNLOADED, where=controlnet):
         found: Any = part_loaded(
             controlnet,
             revision,
             lambda told: ControlNetModel.from_pretrained(controlnet, **told, **how),
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise RpoError(
-            f"{controlnet}: cannot be loaded as a ControlNet: {first_line(error)}",
-            "the folder must hold config.json of a ControlNetModel and safetensors weights",
-        ) from error
     return {"controlnet": found.eval()}

@@ -9,9 +9,17 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL.Image import Image as Picture
 
 from rpo_cli.backends.loading import finished, generators, load_pipeline, tokens_over
-from rpo_cli.backends.lora import load_adapter
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import Weights
+
+
+def _adapted(pipe: Any, model: str, lora: str | None, revision: str | None) -> list[str]:
+    """Put the LoRA onto the pipeline, where there is one; what is to be known of it."""
+    if lora is None:
+        return []
+    from rpo_cli.backends.lora import load_adapter
+
+    return load_adapter(pipe, lora, model, revision)
 
 
 class DiffusersGenerator:
@@ -55,8 +63,7 @@ class DiffusersGenerator:
             scheduler_config=self._scheduler_config,
             denoiser=self._denoiser,
         )
-        if self._lora is not None:
-            self.notes = load_adapter(self._pipe, self._lora, self._weights.model, self._lora_revision)
+        self.notes = _adapted(self._pipe, self._weights.model, self._lora, self._lora_revision)
 
     @property
     def pipe(self) -> Any:
@@ -122,8 +129,7 @@ class OneStepGenerator:
         self._pipe = load_pipeline(self._weights, denoiser=self._denoiser)
         # DDPM's last step returns the predicted x_0; the model's own scheduler may not take a timestep
         self._pipe.scheduler = DDPMScheduler.from_config(self._pipe.scheduler.config, clip_sample=False)
-        if self._lora is not None:
-            self.notes = load_adapter(self._pipe, self._lora, self._weights.model, self._lora_revision)
+        self.notes = _adapted(self._pipe, self._weights.model, self._lora, self._lora_revision)
 
     def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
         """See `protocols.Generator`."""

@@ -3,7 +3,6 @@
 import base64
 import io
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import IO, Any
 
 from PIL.Image import Image as Picture
 
+from rpo_cli.children import Child, begin, end
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Weights
 from rpo_cli.records import canonical_json
@@ -41,8 +41,8 @@ class HpsV3Reward:
     ) -> None:
         self._arguments = [weights.model, weights.revision or "", weights.device, weights.dtype]
         self._python = python or sys.executable
-        self._process: subprocess.Popen[str] | None = None
-        self._words: IO[str] | None = None
+        self._child: Child | None = None
+        self._words: IO[bytes] | None = None
         self.environment: str | None = None  # of the process that scores, once there is one
 
     def setup(self) -> None:
@@ -51,27 +51,16 @@ class HpsV3Reward:
         Raises:
             RpoError: it cannot be started, or ends; with its last words.
         """
-        self._words = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115, to `close`
-        try:
-            self._process = subprocess.Popen(
-                [self._python, "-I", str(WORKER), *self._arguments],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._words,
-                text=True,
-                encoding="utf-8",
-            )
-        except OSError as error:
-            problem = f"{self._python}: cannot be started: {error.strerror}"
-            raise RpoError(problem, "check score.python") from error
+        self._words = tempfile.TemporaryFile()  # noqa: SIM115, to `close`
+        command = [self._python, "-I", str(WORKER), *self._arguments]
+        self._child = begin(command, self._words, answers=True, hint="check score.python")
         self.environment = canonical_json(self._answer())
 
     def close(self) -> None:
         """End the process; safe to call twice."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.communicate()
-            self._process = None
+        if self._child is not None:
+            end([self._child], grace=0.0)
+            self._child = None
         if self._words is not None:
             self._words.close()
 
@@ -91,30 +80,17 @@ class HpsV3Reward:
         return [bool(found) for found in self._ask({"prompts": [*map(disarm, prompts)]})]
 
     def _ask(self, asked: dict[str, Any]) -> list[Any]:
-        assert self._process is not None, "setup() comes first"
-        assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(asked) + "\n")
-            self._process.stdin.flush()
-        except OSError:
-            pass  # it has ended, and what it said last comes with the answer that is missing
+        assert self._child is not None, "setup() comes first"
+        self._child.write(json.dumps(asked).encode() + b"\n")
         found: list[Any] = self._answer()
         return found
 
     def _answer(self) -> Any:
-        assert self._process is not None
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line.endswith("\n"):
-            code = self._process.wait()
-            raise RpoError(f"hpsv3: its process ended with {code}: {self._last_words()}", HINT)
+        assert self._child is not None
+        if not (line := self._child.line()):
+            code, last = self._child.process.wait(), self._child.last_words() or "it said nothing"
+            raise RpoError(f"hpsv3: its process ended with {code}: {last}", HINT)
         return json.loads(line)
-
-    def _last_words(self) -> str:
-        assert self._words is not None
-        self._words.seek(0)
-        lines = [" ".join(line.split()) for line in self._words.read()[-4000:].splitlines() if line.strip()]
-        return lines[-1][:300] if lines else "it said nothing"
 
 
 def _png(picture: Picture) -> str:

@@ -24,7 +24,7 @@ from transformers.models.blip.modeling_blip import BlipVisionModel
 from transformers.models.blip.modeling_blip_text import BlipTextModel
 from transformers.utils.hub import cached_file
 
-from rpo_cli.backends.loading import DTYPES, load_or_refuse
+from rpo_cli.backends.loading import DTYPES, loading
 from rpo_cli.backends.tensors import tensors
 from rpo_cli.protocols import Weights
 
@@ -78,7 +78,8 @@ class ImageReward:
 
     def setup(self) -> None:
         kind = "ImageReward (see rpo_cli/backends/image_reward.py for the layout)"
-        load_or_refuse(self._weights.model, kind, self._load)
+        with loading(self._weights.model, kind):
+            self._load()
 
     def _load(self) -> None:
         ref, revision = self._weights.model, self._weights.revision

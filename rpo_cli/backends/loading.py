@@ -4,8 +4,8 @@ import inspect
 import json
 import logging
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 
 from rpo_cli import installing
-from rpo_cli.errors import MissingDependency, RpoError, UsageError, nearest
+from rpo_cli.errors import Case, MissingDependency, RpoError, UsageError, nearest, translated
 from rpo_cli.model_files import OPTIONAL, part_loaded, pipeline_loaded
 from rpo_cli.protocols import Weights
 from rpo_cli.single_file import is_single_file, single_file
@@ -50,13 +50,14 @@ def load_model(
         RpoError: the folder does not load; the library's reason is in the message.
     """
     ref, safe = weights.model, {"revision": weights.revision, "trust_remote_code": False}
-    prepared = load_or_refuse(ref, kind, lambda: processor.from_pretrained(ref, **safe))
 
     def load(also: dict[str, Any]) -> Any:
         how = {"dtype": DTYPES[weights.dtype], "use_safetensors": True, "output_loading_info": whole}
         return model.from_pretrained(ref, **how, **also, **safe)
 
-    found = load_or_refuse(ref, kind, lambda: part_loaded(ref, weights.revision, load))
+    with loading(ref, kind):
+        prepared = processor.from_pretrained(ref, **safe)
+        found = part_loaded(ref, weights.revision, load)
     if whole:
         found, said = found
         missing = sorted(said["missing_keys"])
@@ -68,22 +69,32 @@ def load_model(
     return prepared, found.eval().to(weights.device)
 
 
-def load_or_refuse(ref: str, kind: str, load: Callable[[], Any]) -> Any:
-    """What `load` gives; what its libraries raise as an error in two lines."""
-    try:
-        return load()
-    except ImportError as error:
-        package = error.name or ("torchvision" if "torchvision" in str(error).lower() else None)
-        raise MissingDependency(
-            f"{ref}: loading it needs {package or 'a package'}: {first_line(error)}",
-            installing.package(package) if package else "install what the message names",
-        ) from error
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError) as error:
-        raise RpoError(
-            f"{ref}: cannot be loaded as {kind}: {first_line(error)}",
-            "the folder must hold config.json, a processor and safetensors weights; see `rpo doctor`, and "
-            "`rpo convert` for pickled weights",
-        ) from error
+def _package(error: ImportError) -> dict[str, str]:
+    name = error.name or ("torchvision" if "torchvision" in str(error).lower() else "")
+    install = installing.package(name) if name else "install what the message names"
+    return {"package": name or "a package", "install": install}
+
+
+_LOADING = (
+    Case(
+        [ImportError],
+        "{where}: loading it needs {package}: {why}",
+        "{install}; see `rpo list`",
+        MissingDependency,
+        facts=_package,
+    ),
+    Case(
+        [OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError],
+        "{where}: cannot be loaded as {what}: {why}",
+        "the folder must hold {holds} and safetensors weights; see `rpo doctor`, and `rpo convert` for "
+        "pickled weights",
+    ),
+)
+
+
+def loading(ref: str, what: str, holds: str = "config.json, a processor") -> AbstractContextManager[None]:
+    """What libraries raise while they load `ref` as an error in two lines."""
+    return translated(*_LOADING, where=ref, what=what, holds=holds)
 
 
 @contextmanager
@@ -95,11 +106,6 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         diffusers_logging.set_verbosity(level)
-
-
-def first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0].strip() if lines else type(error).__name__
 
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -134,20 +140,9 @@ def load_pipeline(
     model = weights.model
     own = _denoiser(Path(denoiser), DTYPES[weights.dtype]) if denoiser else {}
     given = {**own, **(parts or {})}
-    try:
-        pipe = (
-            _from_file(weights, kind, given)
-            if is_single_file(model)
-            else _from_folder(weights, kind, given)
-        )
-    except ImportError as error:
-        raise _missing(model, error) from error
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, RuntimeError) as error:
-        raise RpoError(
-            f"{model}: cannot be loaded as a diffusers pipeline: {first_line(error)}",
-            "the folder must hold model_index.json and safetensors weights; see `rpo doctor`, and "
-            "`rpo convert` for pickled weights",
-        ) from error
+    read = _from_file if is_single_file(model) else _from_folder
+    with loading(model, "a diffusers pipeline", "model_index.json"):
+        pipe = read(weights, kind, given)
     if scheduler_class is not None:
         pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config, **(scheduler_config or {}))
     pipe.set_progress_bar_config(disable=True)
@@ -176,31 +171,26 @@ def _from_file(weights: Weights, kind: str, parts: Mapping[str, Any]) -> Any:
         return loader.from_single_file(weights.model, **{**absent, **how, **found.options, **parts})
 
 
-def _missing(model: str, error: ImportError) -> MissingDependency:
-    package = error.name or ("torchvision" if "torchvision" in str(error).lower() else "a package")
-    return MissingDependency(
-        f"{model}: loading it needs {package}: {first_line(error)}",
-        f"{installing.package(package)}; see `rpo list`" if error.name else "see `rpo list`",
-    )
-
-
 def _denoiser(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     """Component name → the denoiser that a folder holds, of the class that its own config names."""
-    try:
+    with translated(_NO_DENOISER, where=str(folder)):
         name = str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{folder}: no folder of a denoiser: {error}", _TUNED) from error
     kind = getattr(diffusers, name, None)
     if not (isinstance(kind, type) and issubclass(kind, diffusers.ModelMixin)):
         raise UsageError(f"{folder}: '{name}' is no model of diffusers", _TUNED)
-    try:
+    with translated(_UNLOADED, where=str(folder), name=name):
         loaded: Any = kind.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise RpoError(f"{folder}: cannot be loaded as {name}: {error}", _TUNED) from error
     return {"transformer" if "Transformer" in name else "unet": loaded}
 
 
 _TUNED = "give the unet or transformer folder that `rpo train --full` wrote"
+_NO_DENOISER = Case(
+    [OSError, ValueError, KeyError, TypeError],
+    "{where}: no folder of a denoiser: {why}",
+    _TUNED,
+    UsageError,
+)
+_UNLOADED = Case([OSError, ValueError, RuntimeError], "{where}: cannot be loaded as {name}: {why}", _TUNED)
 
 
 def scheduler_named(name: str) -> Any:

@@ -13,8 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from rpo_cli.adapters import SCALING, adapter_file, chosen, scaling_config
-from rpo_cli.backends.loading import first_line, quiet
+from rpo_cli.adapters import ADAPTER, PEFT, PEFT_CONFIG, SCALING, adapter_file, chosen, scaling_config
+from rpo_cli.backends.loading import quiet
 from rpo_cli.backends.lora_names import (
     ORIGINAL,
     Matched,
@@ -24,11 +24,34 @@ from rpo_cli.backends.lora_names import (
     refuse,
     stripped,
 )
-from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.errors import Case, RpoError, UsageError, translated
 
 NAME = "default_0"  # diffusers' for the first
 KOHYA = {"down": "lora_down.weight", "up": "lora_up.weight", "alpha": "alpha", "bias": "lora_up.bias"}
 State = dict[str, Tensor]
+_UNREAD = (
+    Case(
+        ["huggingface_hub.errors.EntryNotFoundError"],
+        "{where}: its LoRA is not there: {why}",
+        "see its page",
+        UsageError,
+    ),
+    Case(
+        ["huggingface_hub.errors.HfHubHTTPError", "huggingface_hub.errors.OfflineModeIsEnabled"],
+        "{where}: cannot be read as a LoRA: the hub does not give it: {why}",
+        "download it again",
+    ),
+    Case(
+        [OSError, ValueError, SafetensorError],
+        "{where}: cannot be read as a LoRA: {why}",
+        "download it again",
+    ),
+)
+_UNLOADED = Case(
+    [OSError, ValueError, KeyError, RuntimeError, AttributeError],
+    "{where}: cannot be loaded as a LoRA of {model}: {why}",
+    "give a LoRA that was made for this model",
+)
 
 
 @dataclass(frozen=True)
@@ -52,13 +75,9 @@ def load_adapter(pipe: Any, ref: str, model: str, revision: str | None = None) -
         UsageError: nothing of it is for this model, or its shapes are another model's.
         RpoError: it cannot be read or loaded.
     """
-    try:
+    with translated(*_UNREAD, where=ref):
         file = adapter_file(ref) if Path(ref).exists() else _downloaded(ref, revision)
         state, said = load_file(file), scaling_config(file)
-    except (OSError, ValueError, SafetensorError) as error:
-        raise RpoError(
-            f"{ref}: cannot be read as a LoRA: {first_line(error)}", "download it again"
-        ) from error
     if not hasattr(pipe, "load_lora_weights"):
         raise UsageError(f"{model}: a {type(pipe).__name__} takes no LoRA", "leave the LoRA out")
     reading = _best(pipe, state)
@@ -71,23 +90,15 @@ def load_adapter(pipe: Any, ref: str, model: str, revision: str | None = None) -
 def _downloaded(ref: str, revision: str | None) -> Path:
     """The LoRA of a hub id, in the hub's cache."""
     from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, OfflineModeIsEnabled
-
-    from rpo_cli.adapters import ADAPTER, PEFT, PEFT_CONFIG
 
     for name in (ADAPTER, PEFT):
         cached = try_to_load_from_cache(ref, name, revision=revision)
         if isinstance(cached, str):
             return Path(cached)
-    try:
-        name = chosen(ref, HfApi().list_repo_files(ref, revision=revision))
-        if name == PEFT:
-            hf_hub_download(ref, PEFT_CONFIG, revision=revision)
-        return Path(hf_hub_download(ref, name, revision=revision))
-    except EntryNotFoundError as error:
-        raise UsageError(f"{ref}: its LoRA is not there: {first_line(error)}", "see its page") from error
-    except (HfHubHTTPError, OfflineModeIsEnabled) as error:
-        raise OSError(f"the hub does not give it: {first_line(error)}") from error
+    name = chosen(ref, HfApi().list_repo_files(ref, revision=revision))
+    if name == PEFT:
+        hf_hub_download(ref, PEFT_CONFIG, revision=revision)
+    return Path(hf_hub_download(ref, name, revision=revision))
 
 
 def modules_of(pipe: Any) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -201,14 +212,8 @@ def _load(pipe: Any, ref: str, model: str, reading: _Reading, said: Mapping[str,
         alpha = reading.state[found.keys["alpha"]].item() if "alpha" in found.keys else None
         scales[component, layer] = _scale(alpha, len(down), component, layer, said)
         wanted[component, layer] = (down, up)
-    try:
-        with quiet():  # diffusers misses layers of every part
-            pipe.load_lora_weights(state, adapter_name=NAME)
-    except (OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
-        raise RpoError(
-            f"{ref}: cannot be loaded as a LoRA of {model}: {first_line(error)}",
-            "give a LoRA that was made for this model",
-        ) from error
+    with quiet(), translated(_UNLOADED, where=ref, model=model):  # diffusers misses layers of every part
+        pipe.load_lora_weights(state, adapter_name=NAME)
     arrived = _carrying(pipe)
     for place, (down, up) in wanted.items():
         tuned = arrived.pop(place, None)

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rpo_cli.errors import UsageError
+from rpo_cli.model_files import DENOISERS
 
-DENOISERS = ("unet", "transformer")
 # prefix → the part of the pipeline that it stands for; several may follow each other
 _DENOISER = (
     *("base_model.model.", "model.diffusion_model.", "diffusion_model.", "unet.", "transformer."),
@@ -228,6 +228,13 @@ def refuse(ref: str, matched: Matched, model: str) -> None:
         f"{ref}: none of its {matched.layers} layers is one of {model}: names begin with {seen}",
         f"wanted are names of the model's layers behind {WANTED} or no prefix; it may be another model's",
     )
+
+
+def refuse_foreign(ref: str, layers: Mapping[str, tuple[int, ...]], modules: Modules, model: str) -> None:
+    """As `refuse`, where nothing is left that diffusers may yet translate."""
+    found = match(layers, modules)
+    if found.unlike or not any(ORIGINAL.search(name) for name in found.unknown):
+        refuse(ref, found, model)
 
 
 def note_of(ref: str, matched: Matched, idle: int = 0) -> list[str]:

@@ -8,9 +8,23 @@ from typing import Any
 from rpo_cli import installing
 from rpo_cli.backends.served import SAMPLING, TOP, yes_share
 from rpo_cli.backends.vllm_server import CPU_ENVIRONMENT, ENVIRONMENT, PICTURES, STRUCTURED
-from rpo_cli.errors import MissingDependency, RpoError
+from rpo_cli.errors import Case, MissingDependency, translated
 from rpo_cli.protocols import Conversation, Message, Reply, Weights
 from rpo_cli.templates import disarm
+
+_LOADING = (
+    Case(
+        [ImportError],
+        "vLLM cannot be imported: {why}",
+        "run rpo where vLLM is, or take vllm-server: {install}",
+        MissingDependency,
+    ),
+    Case(
+        [ValueError, RuntimeError, OSError],
+        "{where}: vLLM does not load it: {why}",
+        "see `rpo list critics`",
+    ),
+)
 
 
 class VllmCritic:
@@ -40,14 +54,9 @@ class VllmCritic:
         alone = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", **CPU_ENVIRONMENT} if on_cpu else {}
         for name, value in {**ENVIRONMENT, **alone}.items():
             os.environ.setdefault(name, value)
-        try:
+        with translated(*_LOADING, where=self._weights.model, install=installing.own_environment()):
             from vllm import LLM
-        except ImportError as error:
-            raise MissingDependency(
-                f"vLLM cannot be imported: {error}",
-                f"run rpo where vLLM is, or take vllm-server: {installing.own_environment()}",
-            ) from error
-        try:
+
             self._llm = LLM(
                 model=self._weights.model,
                 revision=self._weights.revision,
@@ -56,11 +65,6 @@ class VllmCritic:
                 limit_mm_per_prompt={"image": PICTURES},
                 structured_outputs_config=STRUCTURED,
             )
-        except (ValueError, RuntimeError, OSError) as error:
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise RpoError(
-                f"{self._weights.model}: vLLM does not load it: {said}", "see `rpo list critics`"
-            ) from error
 
     def reply(
         self,

@@ -1,7 +1,6 @@
 """A vLLM server of our own, for one stage: started on loopback, driven, stopped."""
 
 import json
-import os
 import secrets
 import socket
 import sys
@@ -13,9 +12,9 @@ from typing import Any
 
 from rpo_cli import installing
 from rpo_cli.backends.http import BadAnswer, Endpoint, NoAnswer, fetch
-from rpo_cli.backends.processes import Server, start
 from rpo_cli.backends.served import ServedCritic
 from rpo_cli.backends.servers import Servers
+from rpo_cli.children import Server, other_environment, serve
 from rpo_cli.errors import MissingDependency, RpoError, UsageError
 from rpo_cli.protocols import Conversation, Reply, Weights
 
@@ -86,12 +85,12 @@ class VllmServerCritic:
             RpoError: the server ends, or is not up in time; its last words are in the message.
         """
         port, key = _free_port(), secrets.token_urlsafe(32)
-        self._server = start(self._command(port), self._environment(key), Path(self._logs), "vllm")
+        self._server = serve(self._command(port), self._environment(key), Path(self._logs), "vllm")
         self._at_exit = weakref.finalize(self, self._server.stop)  # whoever forgets to close
         try:
             self._wait(f"http://127.0.0.1:{port}")
             endpoint = Endpoint(f"http://127.0.0.1:{port}/v1", key)
-            alive = self._server.running
+            alive = self._server.child.running
             self._critic.connect(Servers([endpoint], seconds=self._timeout, tries=self._tries, alive=alive))
         except BaseException:
             self.close()
@@ -111,16 +110,21 @@ class VllmServerCritic:
 
     def _environment(self, key: str) -> dict[str, str]:
         """This process's, without what is meant for it alone, and the server's key."""
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
         defaults = {**ENVIRONMENT, **(CPU_ENVIRONMENT if self._weights.device == "cpu" else {})}
         # not from the current folder, in which a folder "vllm" would stand for the package
-        return {**defaults, **kept, **ENVIRONMENT, "PYTHONSAFEPATH": "1", "VLLM_API_KEY": key}
+        return {
+            **defaults,
+            **other_environment(),
+            **ENVIRONMENT,
+            "PYTHONSAFEPATH": "1",
+            "VLLM_API_KEY": key,
+        }
 
     def _wait(self, root: str) -> None:
         assert self._server is not None
         until = time.monotonic() + self._seconds
         while time.monotonic() < until:
-            if not self._server.running():
+            if not self._server.child.running():
                 raise self._failed("ended while it was starting")
             try:
                 fetch(Endpoint(root), "/health", seconds=5.0)
@@ -133,7 +137,7 @@ class VllmServerCritic:
 
     def _failed(self, what: str) -> RpoError:
         assert self._server is not None
-        said, log = self._server.last_words(), self._server.log
+        said, log = self._server.child.last_words(5), self._server.log
         if "No module named 'vllm'" in said or "No module named vllm" in said:
             return MissingDependency(
                 f"{self._python} has no vLLM",

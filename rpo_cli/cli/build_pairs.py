@@ -50,8 +50,8 @@ def build_pairs(
     Example: rpo build-pairs demo --strategy all --min-margin 0.3
     """
     from rpo_cli.line.dataset.inputs import build_pairs as build
-    from rpo_cli.line.dry_run import plan
     from rpo_cli.line.preflight import preflight
+    from rpo_cli.line.run import plan
     from rpo_cli.line.stage import run_stage
 
     say = step.console(context)

@@ -15,6 +15,7 @@ def explain(place: str) -> tuple[str, str]:
 
     A class or function is explained by its docstring; a value that a call makes, by the call's `source`.
     """
+    place = _target(place)
     node = _node(place)
     if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
         return _summary_and_source(ast.get_docstring(node) or "")
@@ -24,7 +25,7 @@ def explain(place: str) -> tuple[str, str]:
 
 def more(place: str) -> str:
     """What a docstring says after its first sentence, without sources and arguments; a paragraph a line."""
-    node = _node(place)
+    node = _node(_target(place))
     if not isinstance(node, (ast.ClassDef, ast.FunctionDef)):
         return ""
     rest = (ast.get_docstring(node) or "").split("\n\n")[1:]
@@ -33,12 +34,27 @@ def more(place: str) -> str:
 
 def parts(place: str) -> dict[str, Any]:
     """Keyword → value of the call that makes "module:attribute": constants, tuples and names of such."""
+    place = _target(place)
     node = _node(place)
     if not isinstance(node, ast.Call):
         return {}
     module = place.partition(":")[0]
     read = {keyword.arg: _value(keyword.value, module) for keyword in node.keywords if keyword.arg}
     return {name: value for name, value in read.items() if value is not None}
+
+
+def _target(place: str, steps: int = 9) -> str:
+    """Where the thing itself stands: a third party's name may lead to a `registry.Entry`, or an import."""
+    module, _, attribute = place.partition(":")
+    node = _node(place)
+    if node is None:
+        origin = _origin(attribute, module)
+        return _target(origin, steps - 1) if origin and steps else place
+    if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == "Entry":
+        named = [keyword.value for keyword in node.keywords if keyword.arg == "target"]
+        found = _value(next(iter([*node.args, *named]), None), module)
+        return _target(found, steps - 1) if isinstance(found, str) and steps else place
+    return place
 
 
 def _node(place: str) -> ast.AST | None:
@@ -48,6 +64,8 @@ def _node(place: str) -> ast.AST | None:
         if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == attribute:
             return node
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == attribute:
+            return node.value
+        if isinstance(node, ast.AnnAssign) and ast.unparse(node.target) == attribute:
             return node.value
     return None
 
@@ -69,11 +87,18 @@ def _value(node: ast.AST | None, module: str) -> Any:
 
 
 def _imported(name: str, module: str) -> Any:
+    origin = _origin(name, module)
+    return _value(_node(origin), origin.partition(":")[0]) if origin else None
+
+
+def _origin(name: str, module: str) -> str:
+    """The "module:attribute" that a module imports under a name; "" for none."""
     for node in _body(module):
-        if isinstance(node, ast.ImportFrom) and name in {alias.name for alias in node.names}:
-            origin = str(node.module)
-            return _value(_node(f"{origin}:{name}"), origin)
-    return None
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            for alias in node.names:
+                if name == (alias.asname or alias.name):
+                    return f"{node.module}:{alias.name}"
+    return ""
 
 
 def _body(module: str) -> list[ast.stmt]:

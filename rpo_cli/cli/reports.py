@@ -12,13 +12,12 @@ if TYPE_CHECKING:
     from rpo_cli.line.dataset.build import PairsReport
     from rpo_cli.line.dataset.export import ExportReport
     from rpo_cli.line.dataset.push import PushReport
-    from rpo_cli.line.dry_run import Probe
     from rpo_cli.line.imports.sources import Withdrawn
     from rpo_cli.line.imports.summary import ImportReport
     from rpo_cli.line.rounds.checks import RoundPlan
     from rpo_cli.line.rounds.measurements import RoundNumbers
     from rpo_cli.line.rounds.train import RoundsReport
-    from rpo_cli.line.run import RunReport
+    from rpo_cli.line.run import Probe, RunReport
     from rpo_cli.line.stage import StageReport
     from rpo_cli.line.work.base import StagePlan
     from rpo_cli.train.composition import BetaAdvice

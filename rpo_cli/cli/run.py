@@ -47,10 +47,9 @@ def run(
 
     Example: rpo run demo --preset shapes --prompts prompts/shapes.txt --limit 24
     """
-    from rpo_cli.line.dry_run import forecast
     from rpo_cli.line.preflight import preflight
+    from rpo_cli.line.run import forecast, steps_of
     from rpo_cli.line.run import run as walk
-    from rpo_cli.line.run import steps_of
 
     say, part = step.console(context), o.shard_of(shard)
     line = step.opened(context, "run")

@@ -103,8 +103,8 @@ def _trains(params: dict[str, Any]) -> bool:
 
 def stage(context: typer.Context, name: str) -> None:
     """A stage of the line: --dry-run plans, --probe times a few rows, else make what is missing."""
-    from rpo_cli.line.dry_run import plan, probe
     from rpo_cli.line.preflight import preflight
+    from rpo_cli.line.run import plan, probe
     from rpo_cli.line.stage import run_stage
 
     params, say = context.params, console(context)

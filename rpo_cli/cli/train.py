@@ -133,13 +133,13 @@ def act(
     from rpo_cli.cli import reports
     from rpo_cli.line import training
     from rpo_cli.line.online import plan_online, probe_online
-    from rpo_cli.line.rounds.checks import in_rounds
-    from rpo_cli.train.composition import is_online
+    from rpo_cli.train.composition import in_rounds, is_online
 
-    if launched().rank and not in_rounds(line):  # the first process speaks, and looks ahead alone
+    rounds = in_rounds(line.settings.train)
+    if launched().rank and not rounds:  # the first process speaks, and looks ahead alone
         if not (plan or prepare or suggest_beta or probe):
             training.fine_tune(line)
-    elif in_rounds(line) and not (prepare or suggest_beta or probe):
+    elif rounds and not (prepare or suggest_beta or probe):
         in_turns(say, line, plan)
     elif plan and is_online(line.settings.train):
         reports.online_plan(say, plan_online(line))

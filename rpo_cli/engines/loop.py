@@ -1,22 +1,43 @@
-"""One process's share of a stage: its model, batch by batch, row by row, or many rows in flight."""
+"""One process's share of a stage: its model, batch by batch, row by row, or many rows in flight.
+
+As a worker it makes the batches that it is sent, and tells events.
+"""
 
 import queue
 import threading
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import chain, takewhile
 from typing import Any, TypeVar
 
-from rpo_cli.compute import is_out_of_memory
+from rpo_cli.compute import environment, is_out_of_memory, pick_device, set_threads
+from rpo_cli.config import RunSettings
 from rpo_cli.errors import RpoError, Spent
-from rpo_cli.protocols import Results, Stage, Task
+from rpo_cli.protocols import MakeStage, Results, Stage, Task
+from rpo_cli.records import canonical_json
+from rpo_cli.version import __version__
 
-Note = Callable[[str], None]
-Made = Callable[[list[Task], Results], None]  # told of the tasks that are done and what came of them
+Sink = Callable[[Results], None]
+Tell = Callable[[str], None]
+Done = Callable[[list[Task], Results], None]  # told of the tasks that are done and what came of them
 
 
-def run_here(stage: Stage, tasks: Iterable[Task], made: Made, note: Note) -> None:
+def alone(make: MakeStage, tasks: Iterable[Task], sink: Sink, note: Tell, settings: RunSettings) -> None:
+    """Make the rows of `tasks` in this process, on its own device.
+
+    Raises:
+        UsageError: the device of the settings is not on this machine.
+    """
+    set_threads(settings.threads)
+    device = pick_device(settings.device)
+    stage = make(device, canonical_json(environment(device)))
+    run_here(stage, tasks, lambda _, results: sink(results), note)
+
+
+def run_here(stage: Stage, tasks: Iterable[Task], made: Done, note: Tell) -> None:
     """Make the rows of `tasks` in this process; without any the backend is not built."""
     rest = iter(tasks)
     first = next(rest, None)
@@ -32,7 +53,7 @@ def run_here(stage: Stage, tasks: Iterable[Task], made: Made, note: Note) -> Non
 
 
 def run_batches(
-    stage: Stage, batches: Iterable[list[Task]], made: Made, note: Note, *, backend: Any = None
+    stage: Stage, batches: Iterable[list[Task]], made: Done, note: Tell, *, backend: Any = None
 ) -> None:
     """Make batches whose tasks share a bucket, each of at most `stage.batch_size`.
 
@@ -57,7 +78,7 @@ def run_batches(
 
 
 @contextmanager
-def _ready(stage: Stage, backend: Any, note: Note) -> Iterator[None]:
+def _ready(stage: Stage, backend: Any, note: Tell) -> Iterator[None]:
     """The backend with its weights loaded; closed at the end, whatever happened."""
     try:
         backend.setup()
@@ -69,7 +90,7 @@ def _ready(stage: Stage, backend: Any, note: Note) -> Iterator[None]:
             backend.close()
 
 
-def _in_lanes(stage: Stage, tasks: Iterable[Task], backend: Any, made: Made) -> None:
+def _in_lanes(stage: Stage, tasks: Iterable[Task], backend: Any, made: Done) -> None:
     """Row by row; a row that a server leaves without an answer stays missing, while it answers any.
 
     Raises:
@@ -102,7 +123,7 @@ def _in_lanes(stage: Stage, tasks: Iterable[Task], backend: Any, made: Made) -> 
 
 
 def _halving(
-    stage: Stage, tasks: list[Task], backend: Any, size: int, note: Note
+    stage: Stage, tasks: list[Task], backend: Any, size: int, note: Tell
 ) -> Iterator[tuple[list[Task], list[Any], int]]:
     done = 0
     while done < len(tasks):
@@ -124,7 +145,7 @@ def _halving(
         done += len(batch)
 
 
-def _finish(stage: Stage, tasks: list[Task], outputs: list[Any], size: int, made: Made) -> None:
+def _finish(stage: Stage, tasks: list[Task], outputs: list[Any], size: int, made: Done) -> None:
     made(tasks, stage.finish(tasks, outputs, size))
 
 
@@ -188,3 +209,95 @@ def _lane(
             done.put((item, work(item)))
         except BaseException as error:  # noqa: BLE001 -- raised again on the thread that reads the results
             done.put((item, error))
+
+
+# --- as a worker ---------------------------------------------------------------------------------------
+
+Batch = list[Task]
+
+
+@dataclass(frozen=True)
+class Hello:
+    """A worker is there: its device, and what the bits of its rows depend on (`compute.environment`)."""
+
+    device: str
+    environment: str
+    rpo: str = __version__
+
+
+@dataclass(frozen=True)
+class Made:
+    """Rows and rejects, and the keys of the tasks that they came of."""
+
+    keys: tuple[str, ...]
+    results: Results
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence for the user."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The worker gave up; `trace` is the traceback as text, which does not travel with an exception."""
+
+    error: Exception
+    trace: str
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The worker is gone without a word: killed, or out of memory, or its machine is off."""
+
+    how: str
+
+
+Event = Hello | Made | Note | Failed | Lost
+
+
+@dataclass
+class Worker:
+    """One stage at work on one device; `put` may be called from another thread than `work`."""
+
+    send: Callable[[Event], None]
+    device: str
+    threads: int
+    inbox: "queue.SimpleQueue[Batch | None]" = field(default_factory=queue.SimpleQueue)
+
+    def hello(self) -> None:
+        """Look for the device and tell of it, or tell why not."""
+        try:
+            set_threads(self.threads)
+            device = pick_device(self.device)
+            self.send(Hello(device, canonical_json(environment(device))))
+        except RpoError as error:
+            self.send(failed(error))
+
+    def put(self, batch: Batch | None) -> None:
+        self.inbox.put(batch)
+
+    def work(self, stage: Stage) -> None:
+        """Make what is put until None is; every end but that of the process is told."""
+        try:
+            set_threads(self.threads)  # a thread has a count of its own
+            run_batches(stage, self._batches(), self._send_rows, lambda text: self.send(Note(text)))
+        except Exception as error:  # noqa: BLE001 -- raised again in the engine's process
+            self.send(failed(error))
+
+    def _batches(self) -> Iterator[Batch]:
+        while (batch := self.inbox.get()) is not None:
+            yield batch
+
+    def _send_rows(self, tasks: Batch, results: Results) -> None:
+        self.send(Made(tuple(task.key for task in tasks), results))
+
+
+def failed(error: Exception) -> Failed:
+    """The exception being handled: itself where another process surely knows its class, and can make it."""
+    trace = traceback.format_exc()
+    known = isinstance(error, RpoError) or type(error).__module__ == "builtins"
+    told = error if known else RuntimeError(f"{type(error).__name__}: {error}")
+    return Failed(told.with_traceback(None), trace)

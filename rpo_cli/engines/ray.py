@@ -21,7 +21,8 @@ from ray.exceptions import RayError
 from ray.job_config import JobConfig
 
 from rpo_cli.config import RunSettings
-from rpo_cli.engines.workers import Batch, Event, Lost, Sink, Tell, Worker, spread
+from rpo_cli.engines.loop import Batch, Event, Lost, Sink, Tell, Worker
+from rpo_cli.engines.workers import spread
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import MakeStage, Stage, Task
 

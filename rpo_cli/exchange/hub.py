@@ -5,25 +5,25 @@ are read travel, by range requests of `huggingface_hub`, and nothing is written 
 library's own (login or HF_TOKEN), never an argument of ours.
 """
 
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
-from functools import cached_property
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from types import SimpleNamespace
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.identity import COMMIT, hub_commit, pin_name
+from rpo_cli.errors import Case, UsageError, translated
+from rpo_cli.exchange.places import HUB, HubPath, Repository
+from rpo_cli.identity import COMMIT, HUB_ERROR, hub_commit, is_unreachable, pin_name
 
 if TYPE_CHECKING:
-    from huggingface_hub import HfApi, HfFileSystem
+    from huggingface_hub import HfApi
 
-BUFFER = 2**20  # bytes of one request, where not a whole file is wanted
 URIS = ("hf://", "https://")
-GO_ON = "the same command goes on; see the network, HF_ENDPOINT, HF_HUB_OFFLINE and HF_HUB_DOWNLOAD_TIMEOUT"
+_NO_NAME = Case(
+    ["huggingface_hub.errors.HfUriError", "huggingface_hub.errors.HFValidationError"],
+    "{where}: names no dataset of the hub",
+    "hf://datasets/OWNER/NAME",
+    UsageError,
+)
 
 
 @dataclass(frozen=True)
@@ -45,192 +45,14 @@ def parse(text: str) -> Reference:
     Raises:
         UsageError: something else.
     """
-    from huggingface_hub.errors import HfUriError, HFValidationError
     from huggingface_hub.utils import parse_hf_uri, validate_repo_id  # type: ignore[attr-defined]
 
-    try:
+    with translated(_NO_NAME, where=text):
         found = parse_hf_uri(text if text.startswith(URIS) else f"hf://datasets/{text}")
         validate_repo_id(found.id)
-    except (HfUriError, HFValidationError) as error:
-        raise UsageError(f"{text}: names no dataset of the hub", "hf://datasets/OWNER/NAME") from error
     if found.type != "dataset":
         raise UsageError(f"{text}: names a {found.type}", f"a dataset is hf://datasets/{found.id}")
     return Reference(found.id, found.revision, found.path_in_repo)
-
-
-@dataclass(frozen=True)
-class _Repository:
-    """A repository at one commit: path → size in bytes of every file."""
-
-    id: str
-    commit: str
-    sizes: Mapping[str, int]
-
-    @cached_property
-    def folders(self) -> frozenset[str]:
-        return frozenset(str(parent) for name in self.sizes for parent in PurePosixPath(name).parents)
-
-    @cached_property
-    def files(self) -> "HfFileSystem":
-        from huggingface_hub import HfFileSystem
-
-        return HfFileSystem()
-
-    def fetch(self, name: str, start: int, stop: int) -> bytes:
-        """Bytes [start, stop) of a file.
-
-        Raises:
-            RpoError: the hub refuses, does not answer, or sends something else.
-        """
-        path = f"datasets/{self.id}@{self.commit}/{name}"
-        with hub_errors(self.id):
-            size = self.sizes[name]
-            data = self.files.cat_file(path, start, stop, cache_type="none", size=size)
-        if len(data) != stop - start:
-            raise RpoError(
-                f"{self.id}: {len(data):,} bytes of {name} came, {stop - start:,} were asked for",
-                GO_ON,
-            )
-        return bytes(data)
-
-
-@dataclass(frozen=True)
-class HubPath:
-    """A file or folder of a repository, with what importers use of `pathlib.Path`."""
-
-    path: PurePosixPath
-    repository: _Repository = field(compare=False)
-
-    def __str__(self) -> str:
-        inside = "" if self._key == "." else f"/{self._key}"
-        return f"hf://datasets/{self.repository.id}@{self.repository.commit}{inside}"
-
-    @property
-    def _key(self) -> str:
-        return str(self.path)
-
-    @property
-    def name(self) -> str:
-        return self.path.name or self.repository.id
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        return self.path.parts
-
-    @property
-    def suffix(self) -> str:
-        return self.path.suffix
-
-    @property
-    def stem(self) -> str:
-        return self.path.stem
-
-    @property
-    def parent(self) -> "HubPath":
-        return HubPath(self.path.parent, self.repository)
-
-    @property
-    def top(self) -> "HubPath":
-        """The whole repository, whose README.md is its card."""
-        return HubPath(PurePosixPath(), self.repository)
-
-    def __truediv__(self, name: str) -> "HubPath":
-        return HubPath(self.path / name, self.repository)
-
-    def joinpath(self, *names: str) -> "HubPath":
-        return HubPath(self.path.joinpath(*names), self.repository)
-
-    def resolve(self) -> "HubPath":
-        return self  # a repository has no links
-
-    def as_posix(self) -> str:
-        return str(self)
-
-    def exists(self) -> bool:
-        return self.is_file() or self.is_dir()
-
-    def is_file(self) -> bool:
-        return self._key in self.repository.sizes
-
-    def is_dir(self) -> bool:
-        return self._key in self.repository.folders or self._key == "."
-
-    def iterdir(self) -> Iterator["HubPath"]:
-        names = {*self.repository.sizes, *self.repository.folders} - {"."}
-        inside = (PurePosixPath(name) for name in sorted(names))
-        return (HubPath(path, self.repository) for path in inside if path.parent == self.path)
-
-    def glob(self, pattern: str) -> Iterator["HubPath"]:
-        """Files and folders of this folder whose name fits; `pattern` has no slash."""
-        return (item for item in self.iterdir() if fnmatchcase(item.name, pattern))
-
-    def rglob(self, pattern: str) -> Iterator["HubPath"]:
-        """Files below this folder whose name fits; `pattern` has no slash."""
-        found = (PurePosixPath(name) for name in self.repository.sizes)
-        fits = (
-            path for path in found if path.is_relative_to(self.path) and fnmatchcase(path.name, pattern)
-        )
-        return (HubPath(path, self.repository) for path in fits)
-
-    def stat(self) -> SimpleNamespace:
-        return SimpleNamespace(st_size=self.repository.sizes[self._key])
-
-    def read_bytes(self) -> bytes:
-        return self.repository.fetch(self._key, 0, self.repository.sizes[self._key])
-
-    def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
-        return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
-
-    def open(
-        self,
-        mode: str = "r",
-        buffering: int = -1,
-        encoding: str | None = None,
-        errors: str | None = None,
-        newline: str | None = None,
-    ) -> IO[Any]:
-        """The file, for reading; without a buffer each read is a request."""
-        raw = _Stretches(self.repository, self._key)
-        if buffering == 0:
-            return raw  # type: ignore[return-value]
-        file = io.BufferedReader(raw, BUFFER)
-        return file if "b" in mode else io.TextIOWrapper(file, encoding, errors, newline)
-
-
-class _Stretches(io.RawIOBase):
-    """A file of a repository, a request for each read."""
-
-    def __init__(self, repository: _Repository, name: str) -> None:
-        self._repository, self._name, self._place = repository, name, 0
-        self._size = repository.sizes[name]
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._place
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
-        self._place = max(0, base + offset)
-        return self._place
-
-    def readinto(self, buffer: Any) -> int:
-        stop = min(self._size, self._place + len(buffer))
-        if stop <= self._place:
-            return 0
-        data = self._repository.fetch(self._name, self._place, stop)
-        buffer[: len(data)] = data
-        self._place = stop
-        return len(data)
-
-    def readall(self) -> bytes:
-        buffer = bytearray(max(0, self._size - self._place))
-        self.readinto(buffer)
-        return bytes(buffer)
 
 
 def open_repository(reference: Reference, pinned: Mapping[str, str]) -> HubPath:
@@ -248,11 +70,11 @@ def open_repository(reference: Reference, pinned: Mapping[str, str]) -> HubPath:
 
     known = pinned.get(reference.pin, reference.revision or "")
     commit = known if COMMIT.fullmatch(known) else hub_commit(reference.id, reference.revision, "dataset")
-    with hub_errors(reference.id):
+    with translated(*HUB, where=reference.id):
         listing = HfApi().list_repo_tree(reference.id, recursive=True, revision=commit, repo_type="dataset")
         sizes = {item.path: item.size for item in listing if isinstance(item, RepoFile)}
     safe = {name: size for name, size in sizes.items() if _plain(name)}
-    found = HubPath(PurePosixPath(reference.inside), _Repository(reference.id, commit, safe))
+    found = HubPath(PurePosixPath(reference.inside), Repository(reference.id, commit, safe))
     if not found.exists():
         raise UsageError(
             f"{found}: no such file or folder in the dataset",
@@ -267,32 +89,22 @@ def _plain(name: str) -> bool:
     return bool(parts) and name.isprintable() and ".." not in parts and not name.startswith("/")
 
 
-@contextmanager
-def hub_errors(what: str) -> Iterator[None]:
-    """What the hub's client raises, as an error of ours, which no importer takes for a bad row.
-
-    Raises:
-        RpoError: the hub refuses, or does not answer.
-    """
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError
-
-    # the base classes of the hub's own error: OSError, and that of whichever HTTP library it is built on
-    unreachable: tuple[type[BaseException], ...] = HfHubHTTPError.__bases__
-    try:
-        yield
-    except GatedRepoError as error:
-        raise RpoError(
-            f"{what}: the hub gives this dataset only after a licence is accepted",
-            f"accept it on https://huggingface.co/datasets/{what}, then: hf auth login, or set HF_TOKEN",
-        ) from error
-    except HfHubHTTPError as error:
-        said = error.server_message or str(error).splitlines()[0]
-        raise RpoError(f"{what}: the hub refuses: {said.strip()[:300]}", GO_ON) from error
-    except unreachable as error:
-        raise RpoError(f"{what}: the hub does not answer ({type(error).__name__})", GO_ON) from error
-
-
 LOGIN = "hf auth login, or set HF_TOKEN, with a token that may write"
+_NO_REPOSITORY = Case(
+    ["huggingface_hub.errors.HFValidationError"],
+    "{where}: no name of a repository",
+    "name it as OWNER/NAME",
+    UsageError,
+)
+_UPLOAD = (
+    Case([HUB_ERROR], "{where}: the hub refuses: {why}", LOGIN),
+    Case(
+        [Exception],
+        "{where}: cannot reach the hub",
+        "check the network, HF_ENDPOINT and HF_HUB_OFFLINE",
+        when=is_unreachable,
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -316,18 +128,13 @@ def upload(folder: Path, names: Sequence[str], repo_id: str, *, public: bool, me
         RpoError: the hub refuses, or cannot be reached.
     """
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
-    try:
+    with translated(_NO_REPOSITORY, where=repo_id):
         validate_repo_id(repo_id)
-    except HFValidationError as error:
-        raise UsageError(f"{repo_id}: no name of a repository", "name it as OWNER/NAME") from error
     if get_token() is None:
         raise UsageError("no token for the hub", LOGIN)
-    # the base classes of the hub's own error are those of whichever HTTP library it is built on
-    unreachable: tuple[type[BaseException], ...] = (*HfHubHTTPError.__bases__, OfflineModeIsEnabled)
-    try:
+    with translated(*_UPLOAD, where=repo_id):
         api = HfApi()
         there, private = _there(api, repo_id)
         if there is not None and not private and not public:
@@ -342,12 +149,6 @@ def upload(folder: Path, names: Sequence[str], repo_id: str, *, public: bool, me
             *(CommitOperationDelete(path_in_repo=name) for name in stale),
         ]
         done = api.create_commit(repo_id, operations, commit_message=message, repo_type="dataset")
-    except HfHubHTTPError as error:
-        raise RpoError(f"{repo_id}: the hub refuses: {_why(error)}", LOGIN) from error
-    except unreachable as error:
-        raise RpoError(
-            f"{repo_id}: cannot reach the hub", "check the network, HF_ENDPOINT and HF_HUB_OFFLINE"
-        ) from error
     return Pushed(str(url), done.oid, private if there is not None else not public, len(names), len(stale))
 
 
@@ -361,9 +162,3 @@ def _there(api: "HfApi", repo_id: str) -> "tuple[list[str] | None, bool]":
         return None, True
     names = [item.rfilename for item in info.siblings or []]
     return [name for name in names if name.startswith("data/")], bool(info.private)
-
-
-def _why(error: Exception) -> str:
-    """What the hub said, one line, without the address that it was said to."""
-    said = getattr(error, "server_message", None) or str(error).splitlines()[0]
-    return str(said).strip()[:300]

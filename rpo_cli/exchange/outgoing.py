@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from rpo_cli.exchange.card import built
-from rpo_cli.exchange.json_text import json_line
+from rpo_cli.exchange.raw_rows import json_line
 from rpo_cli.pictures import sha256
 
 SPLITS = ("train", "validation")

@@ -1,20 +1,217 @@
-"""Where files of a source are, what a name in data means, and which files its rows were read from.
+"""Where files of a source are, here or on the hub; what a name in data means; which files rows are from.
 
 An importer knows its files and nothing of what is kept of them; who imports watches. A file is told with
 its state from before it was read: one that changes meanwhile looks changed the next time.
 """
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from functools import cached_property
 from os.path import normpath
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from types import SimpleNamespace
+from typing import IO, TYPE_CHECKING, Any
 from unicodedata import normalize
 
-from rpo_cli.exchange.hub import HubPath
+from rpo_cli.errors import Case, RpoError, translated
+from rpo_cli.identity import HUB_ERROR, is_unreachable
 from rpo_cli.pictures import sha256
+
+if TYPE_CHECKING:
+    from huggingface_hub import HfFileSystem
+
+BUFFER = 2**20  # bytes of one request, where not a whole file is wanted
+GO_ON = "the same command goes on; see the network, HF_ENDPOINT, HF_HUB_OFFLINE and HF_HUB_DOWNLOAD_TIMEOUT"
+# what the hub's client raises, as errors that no importer takes for a bad row
+HUB = (
+    Case(
+        ["huggingface_hub.errors.GatedRepoError"],
+        "{where}: the hub gives this dataset only after a licence is accepted",
+        "accept it on https://huggingface.co/datasets/{where}, then: hf auth login, or set HF_TOKEN",
+    ),
+    Case([HUB_ERROR], "{where}: the hub refuses: {why}", GO_ON),
+    Case([Exception], "{where}: the hub does not answer ({kind})", GO_ON, when=is_unreachable),
+)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository at one commit: path → size in bytes of every file."""
+
+    id: str
+    commit: str
+    sizes: Mapping[str, int]
+
+    @cached_property
+    def folders(self) -> frozenset[str]:
+        return frozenset(str(parent) for name in self.sizes for parent in PurePosixPath(name).parents)
+
+    @cached_property
+    def files(self) -> "HfFileSystem":
+        from huggingface_hub import HfFileSystem
+
+        return HfFileSystem()
+
+    def fetch(self, name: str, start: int, stop: int) -> bytes:
+        """Bytes [start, stop) of a file.
+
+        Raises:
+            RpoError: the hub refuses, does not answer, or sends something else.
+        """
+        path = f"datasets/{self.id}@{self.commit}/{name}"
+        with translated(*HUB, where=self.id):
+            size = self.sizes[name]
+            data = self.files.cat_file(path, start, stop, cache_type="none", size=size)
+        if len(data) != stop - start:
+            raise RpoError(
+                f"{self.id}: {len(data):,} bytes of {name} came, {stop - start:,} were asked for",
+                GO_ON,
+            )
+        return bytes(data)
+
+
+@dataclass(frozen=True)
+class HubPath:
+    """A file or folder of a repository, with what importers use of `pathlib.Path`."""
+
+    path: PurePosixPath
+    repository: Repository = field(compare=False)
+
+    def __str__(self) -> str:
+        inside = "" if self._key == "." else f"/{self._key}"
+        return f"hf://datasets/{self.repository.id}@{self.repository.commit}{inside}"
+
+    @property
+    def _key(self) -> str:
+        return str(self.path)
+
+    @property
+    def name(self) -> str:
+        return self.path.name or self.repository.id
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return self.path.parts
+
+    @property
+    def suffix(self) -> str:
+        return self.path.suffix
+
+    @property
+    def stem(self) -> str:
+        return self.path.stem
+
+    @property
+    def parent(self) -> "HubPath":
+        return HubPath(self.path.parent, self.repository)
+
+    @property
+    def top(self) -> "HubPath":
+        """The whole repository, whose README.md is its card."""
+        return HubPath(PurePosixPath(), self.repository)
+
+    def __truediv__(self, name: str) -> "HubPath":
+        return HubPath(self.path / name, self.repository)
+
+    def joinpath(self, *names: str) -> "HubPath":
+        return HubPath(self.path.joinpath(*names), self.repository)
+
+    def resolve(self) -> "HubPath":
+        return self  # a repository has no links
+
+    def as_posix(self) -> str:
+        return str(self)
+
+    def exists(self) -> bool:
+        return self.is_file() or self.is_dir()
+
+    def is_file(self) -> bool:
+        return self._key in self.repository.sizes
+
+    def is_dir(self) -> bool:
+        return self._key in self.repository.folders or self._key == "."
+
+    def iterdir(self) -> Iterator["HubPath"]:
+        names = {*self.repository.sizes, *self.repository.folders} - {"."}
+        inside = (PurePosixPath(name) for name in sorted(names))
+        return (HubPath(path, self.repository) for path in inside if path.parent == self.path)
+
+    def glob(self, pattern: str) -> Iterator["HubPath"]:
+        """Files and folders of this folder whose name fits; `pattern` has no slash."""
+        return (item for item in self.iterdir() if fnmatchcase(item.name, pattern))
+
+    def rglob(self, pattern: str) -> Iterator["HubPath"]:
+        """Files below this folder whose name fits; `pattern` has no slash."""
+        found = (PurePosixPath(name) for name in self.repository.sizes)
+        fits = (
+            path for path in found if path.is_relative_to(self.path) and fnmatchcase(path.name, pattern)
+        )
+        return (HubPath(path, self.repository) for path in fits)
+
+    def stat(self) -> SimpleNamespace:
+        return SimpleNamespace(st_size=self.repository.sizes[self._key])
+
+    def read_bytes(self) -> bytes:
+        return self.repository.fetch(self._key, 0, self.repository.sizes[self._key])
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
+        return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
+
+    def open(
+        self,
+        mode: str = "r",
+        buffering: int = -1,
+        encoding: str | None = None,
+        errors: str | None = None,
+        newline: str | None = None,
+    ) -> IO[Any]:
+        """The file, for reading; without a buffer each read is a request."""
+        raw = _Stretches(self.repository, self._key)
+        if buffering == 0:
+            return raw  # type: ignore[return-value]
+        file = io.BufferedReader(raw, BUFFER)
+        return file if "b" in mode else io.TextIOWrapper(file, encoding, errors, newline)
+
+
+class _Stretches(io.RawIOBase):
+    """A file of a repository, a request for each read."""
+
+    def __init__(self, repository: Repository, name: str) -> None:
+        self._repository, self._name, self._place = repository, name, 0
+        self._size = repository.sizes[name]
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._place
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
+        self._place = max(0, base + offset)
+        return self._place
+
+    def readinto(self, buffer: Any) -> int:
+        stop = min(self._size, self._place + len(buffer))
+        if stop <= self._place:
+            return 0
+        data = self._repository.fetch(self._name, self._place, stop)
+        buffer[: len(data)] = data
+        self._place = stop
+        return len(data)
+
+    def readall(self) -> bytes:
+        buffer = bytearray(max(0, self._size - self._place))
+        self.readinto(buffer)
+        return bytes(buffer)
+
 
 Place = Path | HubPath  # on this machine, or on the hub, read where it lies
 REPOSITORIES = ("datasets--", "models--", "spaces--")

@@ -2,18 +2,14 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from rpo_cli.config import PromptSettings
-from rpo_cli.delimited import DELIMITERS, delimiter_of, read_table
-from rpo_cli.errors import RpoError, UsageError, nearest
-from rpo_cli.exchange.json_text import is_list, json_items, json_lines
-from rpo_cli.exchange.raw_rows import BROKEN, BadRow, first_line, plain_rows
+from rpo_cli.delimited import delimiter_of
+from rpo_cli.errors import UsageError, nearest
 from rpo_cli.records import Prompt, content_key
 from rpo_cli.text import MARK, known_encoding, lines, normalised, read_text
 
@@ -68,10 +64,10 @@ def storable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-JSON = (".json", ".jsonl", ".ndjson")
-SUFFIXES = (".txt", *DELIMITERS, *JSON, ".parquet")
-LIKELY_COLUMNS = ("prompt", "caption", "text", "Prompt", "Caption", "Text")
-Placed = Iterator[tuple[str, Any]]  # where a value stands ("line 3", "row 3"), and the value
+SUFFIXES = (".txt", ".tsv", ".csv", ".json", ".jsonl", ".ndjson", ".parquet")
+Placed = Iterator[
+    tuple[str, Any]
+]  # where a value stands ("line 3", "row 3"), and the value, or why it is none
 
 
 def read_values(path: Path, s: PromptSettings) -> tuple[Placed, list[str]]:
@@ -88,23 +84,16 @@ def read_values(path: Path, s: PromptSettings) -> tuple[Placed, list[str]]:
         raise UsageError(f"{path}: no such file{nearest(str(path), siblings)}", "pass --prompts FILE")
     known_encoding(s.encoding)
     delimiter, ending = delimiter_of(s.delimiter), path.suffix.lower()
+    if ending not in SUFFIXES:
+        raise UsageError(
+            f"{path}: prompts cannot be read from '{path.suffix}'", f"use one of {', '.join(SUFFIXES)}"
+        )
     if ending == ".txt":
         found = lines(read_text(path, s.encoding))
         return ((f"line {number:,}", line) for number, line in enumerate(found, 1)), _odd(found, path)
-    if ending in DELIMITERS:
-        text = read_text(path, s.encoding)
-        table = read_table(text, str(path), ending, delimiter, s.quoting)
-        rows = ((f"line {line:,}", row) for line, row in table.mappings())
-        names = [name for name in table.header if name]
-        blank = ((f"a line of {path.name}", "") for _ in range(table.blank))
-        return _chain(_of_column(rows, names, path, s.column), blank), [table.note] * bool(table.note)
-    if ending in JSON:
-        return _json(path, s), []
-    if ending == ".parquet":
-        return _parquet(path, s.column), []
-    raise UsageError(
-        f"{path}: prompts cannot be read from '{path.suffix}'", f"use one of {', '.join(SUFFIXES)}"
-    )
+    from rpo_cli.exchange.prompt_columns import values_of_file
+
+    return values_of_file(path, ending, s, delimiter)
 
 
 def _odd(found: list[str], path: Path) -> list[str]:
@@ -116,73 +105,6 @@ def _odd(found: list[str], path: Path) -> list[str]:
     if len(found) > 1 and all("\t" in line for line in found if line.strip()):
         said.append(f"{path.name}: every line holds a tab, and is read whole; a table's name ends in .tsv")
     return said
-
-
-def _chain(first: Placed, second: Placed) -> Placed:
-    yield from first
-    yield from second
-
-
-def _of_column(
-    rows: Iterable[tuple[str, dict[str, Any]]], names: list[str], path: Path, column: str | None
-) -> Placed:
-    if not names:
-        return iter(())
-    name = pick_column(names, str(path), column)
-    return ((place, row.get(name)) for place, row in rows)
-
-
-def _json(path: Path, s: PromptSettings) -> Placed:
-    """Objects with a column, or texts alone: a list, or one a line; read twice, never whole in memory."""
-    names = dict.fromkeys(
-        name for _, item in _documents(path, s) if isinstance(item, dict) for name in item
-    )
-    if not names:
-        return _documents(path, s)
-    name = pick_column(list(names), str(path), s.column)
-    found = _documents(path, s)
-    return ((place, item.get(name) if isinstance(item, dict) else item) for place, item in found)
-
-
-def _documents(path: Path, s: PromptSettings) -> Placed:
-    if path.suffix.lower() == ".json" and is_list(path, s.encoding):
-        yield from ((f"item {number:,}", item) for number, item in json_items(path, s.encoding))
-        return
-    for number, item in json_lines(path, s.encoding):
-        if isinstance(item, BadRow):
-            raise UsageError(
-                f"{path}:{number + 1}: not valid JSON: {item.detail}", "one JSON object a line"
-            )
-        yield f"line {number + 1:,}", item
-
-
-def _parquet(path: Path, column: str | None) -> Placed:
-    try:
-        names = pq.read_schema(path).names
-        name = pick_column(names, str(path), column) if names else ""
-        batches = pq.read_table(path, columns=[name]).to_batches() if name else []
-        values = [row[name] for batch in batches for row in plain_rows(batch)]
-    except BROKEN as error:
-        reason = first_line(error)
-        raise UsageError(f"{path}: not a readable Parquet file: {reason}", "check the file") from error
-    return ((f"row {number:,}", value) for number, value in enumerate(values))
-
-
-def pick_column(columns: list[str], where: str, column: str | None) -> str:
-    """The named column, or the first likely one of `columns`."""
-    if column is None:
-        column = next((name for name in LIKELY_COLUMNS if name in columns), None)
-        if column is None:
-            raise UsageError(
-                f"{where}: which column holds the prompts? it has: {', '.join(columns)}",
-                "pass --column NAME, or --delimiter where the columns stand in one name",
-            )
-    if column not in columns:
-        raise UsageError(
-            f"{where}: no column '{column}'; it has: {', '.join(columns)}{nearest(column, columns)}",
-            "pass --column NAME",
-        )
-    return column
 
 
 NAMED = 3  # rejects that are told one by one
@@ -245,7 +167,9 @@ def read_prompts(settings: PromptSettings) -> PromptList:
         source = storable(Path(settings.file).name)
         values, notes = read_values(Path(settings.file), settings)
     elif settings.dataset is not None:
-        source, values, notes = settings.dataset, _read_dataset(settings), []
+        from rpo_cli.exchange.prompt_columns import values_of_dataset
+
+        source, values, notes = settings.dataset, values_of_dataset(settings.dataset, settings), []
     else:
         raise UsageError("no prompts given", "pass --prompts FILE (txt, tsv, csv, json, jsonl, parquet)")
     found = PromptList(source, notes=notes)
@@ -285,7 +209,7 @@ def _take(found: PromptList, values: Placed, kept_out: dict[str, str], limit: in
         if value is None:
             found.left_out["without a value in the column"] += 1
             continue
-        wrong = (value.reason, value.detail) if isinstance(value, BadRow) else unfit(value)
+        wrong = ("", str(value)) if isinstance(value, Exception) else unfit(value)
         if wrong is not None:
             found.rejected.append(f"{place}: {wrong[1]}")
             continue
@@ -303,21 +227,3 @@ def _take(found: PromptList, values: Placed, kept_out: dict[str, str], limit: in
             forms.add(form)
             key = content_key("prompt", text)
             found.prompts.append(Prompt(prompt_id=key, prompt=text, source=found.source))
-
-
-def _read_dataset(settings: PromptSettings) -> Iterator[tuple[str, object]]:
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetNotFoundError
-
-    assert settings.dataset is not None
-    try:
-        rows = load_dataset(settings.dataset, split=settings.split, streaming=True).resolve_features()
-    except (DatasetNotFoundError, OSError, ValueError) as error:
-        raise RpoError(
-            f"dataset {settings.dataset}: cannot be opened: {error}",
-            "check its name, --set prompts.split=..., and the network",
-        ) from error
-    column = pick_column(list(rows.column_names), settings.dataset, settings.column)
-    # without the other columns no image or audio of the dataset is decoded
-    chosen = rows.select_columns([column])
-    return ((f"row {number:,}", row[column]) for number, row in enumerate(chosen))

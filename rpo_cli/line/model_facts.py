@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rpo_cli import registry
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.exchange.licences import declared, model_licence
+from rpo_cli.exchange.card import declared, model_licence
 from rpo_cli.identity import ModelIdentity, pin_name
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.critics import SERVED, attribute_of, entry_of, is_function, reward_models

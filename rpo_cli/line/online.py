@@ -24,9 +24,8 @@ from rpo_cli.line.work.models import drawn_by, model_of
 from rpo_cli.protocols import Reward, Weights
 from rpo_cli.store import open_store
 from rpo_cli.text import split_of
-from rpo_cli.train.composition import ONLINE_HINT, composed_online
-from rpo_cli.train.inputs import OnlineInputs, Rewards
-from rpo_cli.train.objectives.online import OF_PAIRS, OnlineObjective
+from rpo_cli.train.composition import OF_PAIRS, OnlineInputs, Rewards
+from rpo_cli.train.objectives.online import ONLINE_HINT, OnlineObjective, composed_online
 from rpo_cli.train.online.run import train_online
 from rpo_cli.train.run import TrainReport
 

@@ -6,12 +6,11 @@ from pathlib import Path
 
 from rpo_cli.errors import RpoError
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.line.dry_run import forecast
 from rpo_cli.line.evaluation.models import finished
 from rpo_cli.line.model_facts import NOWHERE, ModelFacts, facts_of, know_models, offline
 from rpo_cli.line.preflight import require_models
 from rpo_cli.line.rates import rates
-from rpo_cli.line.run import steps_of
+from rpo_cli.line.run import forecast, steps_of
 from rpo_cli.line.session import Line
 from rpo_cli.line.steps import stage_of, stages
 from rpo_cli.line.work.base import StagePlan, StageSpec, size_of, wants_edits

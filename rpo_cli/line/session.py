@@ -16,7 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from rpo_cli.backends.processes import end_orphans
+from rpo_cli.children import end_orphans
 from rpo_cli.config import Settings
 from rpo_cli.errors import MissingDependency, RpoError, RunLocked, UsageError
 from rpo_cli.identity import ModelIdentity, identify

@@ -95,7 +95,8 @@ def _of_recipe(section: str, chosen: models.Chosen) -> Iterator[tuple[str, tuple
 
 def _of_method(line: Line) -> Iterator[tuple[str, tuple[Any, str]]]:
     from rpo_cli.line.training import origins_of, own_settings
-    from rpo_cli.train.composition import is_online, settled, settled_online
+    from rpo_cli.train.composition import is_online, settled
+    from rpo_cli.train.objectives.online import settled_online
 
     try:
         own = own_settings(line)

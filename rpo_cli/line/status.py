@@ -25,10 +25,10 @@ from rpo_cli.line.imports.sources import (
     rejects_of,
 )
 from rpo_cli.line.rates import rate_of, rates
-from rpo_cli.line.rounds.checks import RoundsStatus, rounds_status
 from rpo_cli.line.session import Line, open_line
 from rpo_cli.line.steps import LAST, every_step, making
 from rpo_cli.line.steps import stages as specs
+from rpo_cli.line.training import RoundsStatus, rounds_status
 from rpo_cli.line.work.base import StageSpec, Work, reject_reasons
 from rpo_cli.line.work.critics import is_function
 from rpo_cli.store import open_store

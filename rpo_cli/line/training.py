@@ -1,6 +1,7 @@
 """train: the run's dataset → an adapter or a UNet in RUN/train/<name>, with numbers that nobody gave."""
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,17 +10,15 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, SettingsError, UsageError
 from rpo_cli.exchange.card import built
 from rpo_cli.exchange.dataset import sweep
-from rpo_cli.line.online import fine_tune_online, own_online_settings
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.critics import reward_models
 from rpo_cli.line.work.model_checks import warn_of_pairs
 from rpo_cli.line.work.models import model_of, pipeline_index
 from rpo_cli.recipes.training import Number, family_of_pipeline, numbers_of
 from rpo_cli.stages.opponents import STRATEGIES
-from rpo_cli.store import open_store
-from rpo_cli.train.composition import is_online
+from rpo_cli.store import Store, open_store
+from rpo_cli.train.composition import Embedder, Start, TrainInputs, composed, is_online
 from rpo_cli.train.data.pairs import training_rows
-from rpo_cli.train.inputs import Embedder, Start, TrainInputs
 from rpo_cli.train.run import Prepared, TrainReport, prepare_cache
 from rpo_cli.train.run import train as train_model
 
@@ -36,8 +35,6 @@ def with_numbers(line: Line, settings: TrainSettings) -> TrainSettings:
 
     A beta that nobody has published for the two is told.
     """
-    from rpo_cli.train.composition import composed
-
     family, objective = family_of(line, settings), composed(settings)
     found = numbers_of(family, settings.method, full=settings.full, beta=objective.default_beta)
     own = {name: getattr(found, name).value for name in FILLED if getattr(settings, name) is None}
@@ -53,8 +50,6 @@ def with_numbers(line: Line, settings: TrainSettings) -> TrainSettings:
 
 def origins_of(line: Line, settings: TrainSettings) -> dict[str, str]:
     """Setting of `[train]` that `with_numbers` fills → where its number is from."""
-    from rpo_cli.train.composition import composed
-
     family, own = family_of(line, settings), composed(settings).default_beta
     found = numbers_of(family, settings.method, full=settings.full, beta=own)
     sources = {"warmup_steps": found.warmup, "beta": found.beta}
@@ -96,6 +91,8 @@ def fine_tune(line: Line, start: Start | None = None) -> TrainReport:
         UsageError: the run has no dataset yet, or the name is that of a training in rounds.
     """
     if is_online(line.settings.train):
+        from rpo_cli.line.online import fine_tune_online
+
         return fine_tune_online(line)
     settings = own_settings(line)
     inputs = replace(_checked_inputs(line, settings), start=start)
@@ -272,10 +269,10 @@ def own_settings(line: Line) -> TrainSettings:
     Raises:
         SettingsError: every setting that contradicts the method.
     """
-    from rpo_cli.train.composition import composed
-
     settings = line.settings.train
     if is_online(settings):
+        from rpo_cli.line.online import own_online_settings
+
         return own_online_settings(line)[0]
     objective = composed(settings)
     if objective.losers != "given" and not (settings.rounds or line.settings.pairs.strategy in STRATEGIES):
@@ -289,10 +286,35 @@ def own_settings(line: Line) -> TrainSettings:
 
 def _embedder(line: Line, settings: TrainSettings) -> Embedder | None:
     """The CLIP model that the settings or the rewards name, for a method that needs one."""
-    from rpo_cli.train.composition import composed
-
     model = settings.embedder or dict(reward_models(line)).get("clip")
     if model is None or not composed(settings).needs_embedder:
         return None
     identity = line.identity(model)
     return Embedder(model, identity.commit, identity.revision)
+
+
+@dataclass(frozen=True)
+class RoundsStatus:
+    """A training in rounds: how many were asked for, how many are done."""
+
+    name: str
+    rounds: int
+    done: int
+
+
+def rounds_status(store: Store) -> list[RoundsStatus]:
+    """Every training of a run that was made in rounds, by name; reads names and one small file of each."""
+    found = []
+    for path in store.files.find("train", "/settings.json"):
+        parts = path.split("/")
+        saved = json.loads(store.files.read(path)) if len(parts) == 3 else {}
+        if "rounds" in saved:
+            name = parts[1]
+            place = f"train/{name}/rounds"
+            done = [
+                file.split("/")[3]
+                for file in store.files.find(place, f"/train/{name}/done.json")
+                if len(file.split("/")) == 7
+            ]
+            found.append(RoundsStatus(name, int(saved["rounds"]), len(done)))
+    return sorted(found, key=lambda status: status.name)

@@ -1,11 +1,12 @@
-"""Settings → the objective they ask for, β in every convention; what contradicts it is refused.
+"""What a training is made from, and settings → the objective they ask for, β in every convention.
 
-Methods that sample their own pictures are composed of the sections [train] and [online] alike.
+What contradicts a method is refused. For methods that sample their own pictures: `objectives/online.py`.
 
 Ours is Salesforce's, with a ½ and errors as means over C, H, W (`rpo list objectives dpo`). diffusers' SD
 script has no ½; SimpleTuner sums over C, H, W and keeps the ½.
 """
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from math import prod
 from pathlib import Path
@@ -15,11 +16,111 @@ from typing import Any, get_args
 from rpo_cli import registry
 from rpo_cli.config import BetaFrom, Link, OnlineSettings, TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
+from rpo_cli.protocols import Reward
 from rpo_cli.train.data.singles import holds_singles
-from rpo_cli.train.inputs import Embedder
 from rpo_cli.train.objectives.components import single, unpaired
 from rpo_cli.train.objectives.objective import SALESFORCE, Errors, Objective, ranks
-from rpo_cli.train.objectives.online import OF_PAIRS, OnlineObjective
+
+Prompts = Sequence[tuple[str, str]]  # (prompt_id, prompt)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training begins that goes on from another one.
+
+    Attributes:
+        adapter: LoRA folder of the policy's first weights; None: those of the model.
+        reference: LoRA folder of what the loss is relative to; None: the model without adapters.
+        identity: what tells it from every other start.
+        keep_reference: write the reference as it is at the end to OUT/reference, for the next training.
+    """
+
+    adapter: Path | None
+    reference: Path | None
+    identity: str
+    keep_reference: bool = False
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """The CLIP model that tells how alike pictures are: folder or hub id, revision, hash or commit."""
+
+    model: str
+    revision: str | None
+    identity: str
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """The rewards of a training, before they are loaded.
+
+    Attributes:
+        identities: name → everything that determines a score: model, template, number format.
+        build: a torch device → the rewards by name, set up.
+        batch_size: pictures in one call.
+    """
+
+    identities: Mapping[str, str]
+    build: Callable[[str], Mapping[str, Reward]]
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class TrainInputs:
+    """What a training on a dataset is made from.
+
+    Attributes:
+        dataset: a dataset folder (data/train-*.parquet, data/validation-*.parquet), or one of pictures that
+            were judged one by one (`data/singles.py`).
+        model: diffusers folder or hub id; `model_identity` is its commit or weight hash.
+        out: RUN/train/<name>. `cache`: RUN/cache.
+        seed: of this training, whatever `settings.seed` says.
+        device: a torch device string or "auto".
+        threads: of the CPU, for each process; 0: as many as it has.
+        embedder: for methods that compare pictures of several prompts.
+        start: of a training that goes on from another one; None: from the model.
+        dataset_identity: what tells the dataset from others; "": nothing is kept under it.
+    """
+
+    settings: TrainSettings
+    dataset: Path
+    model: str
+    revision: str | None
+    model_identity: str
+    out: Path
+    cache: Path
+    seed: int
+    device: str
+    threads: int = 0
+    embedder: Embedder | None = None
+    start: Start | None = None
+    dataset_identity: str = ""
+
+
+@dataclass(frozen=True)
+class OnlineInputs:
+    """What a training on pictures of the policy's own is made from; other fields as of `TrainInputs`.
+
+    Attributes:
+        online: with `steps` and `guidance`.
+        prompts: (prompt_id, prompt), in any order.
+        prompts_identity: what tells prompts and negative prompt from others; "": nothing is kept under it.
+    """
+
+    settings: TrainSettings
+    online: OnlineSettings
+    prompts: Prompts
+    rewards: Rewards
+    model: str
+    revision: str | None
+    model_identity: str
+    out: Path
+    seed: int
+    device: str
+    negative_prompt: str = ""
+    threads: int = 0
+    prompts_identity: str = ""
+
 
 APART = 0.005  # sides that moved apart by this share of the reference's error make a logit of 1
 
@@ -232,87 +333,48 @@ def require_embedder(objective: Objective, embedder: Embedder | None) -> Embedde
     return embedder if objective.needs_embedder else None
 
 
-ONLINE_NAMES = frozenset(entry.name for entry in fields(OnlineObjective)) - {"name", "learning_rate"}
-ONLINE_PARTS = {
-    f"{section}.{name}": name
-    for section, model in (("train", TrainSettings), ("online", OnlineSettings))
-    for name in sorted(ONLINE_NAMES & set(model.model_fields))
+# settings of training on pairs, with the value at which they say nothing
+OF_PAIRS: dict[str, Any] = {
+    "text_encoder": None,
+    "dataset": None,
+    "beta_from": None,
+    "caption_dropout": 0.0,
+    "flip": False,
+    "buckets": False,
+    "timestep_density": None,
+    "reference_draws": None,
+    "reference_mix": None,
+    "reference_every": None,
+    "reference_decay": None,
+    "margin": None,
+    "scale": None,
+    "sft_weight": None,
+    "label_smoothing": None,
+    "soft_labels": None,
+    "pair_weight": None,
+    "timestep_weight": None,
+    "timestep_discount": None,
+    "min_timestep": None,
+    "max_timestep": None,
+    "group_size": None,
+    "list_size": None,
+    "temperature": None,
+    "divergence": None,
+    "divergence_alpha": None,
+    "desirable_weight": None,
+    "undesirable_weight": None,
+    "dro_temperature": None,
+    "dro_trim": None,
+    "embedder": None,
+    "compile": False,  # compiled passes with and without gradient differ: a ratio would not start at 1
 }
-ONLINE_HINT = "`rpo list objectives` shows what each method is made of and may change"
 
 
 def is_online(settings: TrainSettings) -> bool:
     """Whether the method samples its own pictures."""
-    return isinstance(registry.load("objectives", settings.method), OnlineObjective)
+    return not isinstance(registry.load("objectives", settings.method), Objective)
 
 
-def composed_online(settings: TrainSettings, online: OnlineSettings) -> OnlineObjective:
-    """The method's objective with the parts that the settings change.
-
-    Raises:
-        SettingsError: every setting that contradicts the method, or another setting.
-    """
-    objective: OnlineObjective = registry.load("objectives", settings.method)
-    parts = ONLINE_PARTS
-    given = {path: value for path in parts if (value := _value(settings, online, path)) is not None}
-    problems = [
-        f"{path}: {value!r} contradicts {objective.name}, which has {getattr(objective, parts[path])!r}"
-        for path, value in given.items()
-        if parts[path] not in objective.open and value != getattr(objective, parts[path])
-    ]
-    problems += [
-        f"train.{name}: {getattr(settings, name)!r} does not go with {objective.name}, which samples"
-        for name, neutral in OF_PAIRS.items()
-        if (getattr(settings, name) or None) != (neutral or None)  # 0 and False say nothing either
-    ]
-    opened = {parts[path]: value for path, value in given.items() if parts[path] in objective.open}
-    changed = replace(objective, **opened)
-    problems += _inconsistent_online(changed, settings, online)
-    if problems:
-        raise SettingsError("settings", problems, ONLINE_HINT)
-    return changed
-
-
-def _value(settings: TrainSettings, online: OnlineSettings, path: str) -> Any:
-    section, _, name = path.partition(".")
-    return getattr(settings if section == "train" else online, name)
-
-
-def _inconsistent_online(
-    objective: OnlineObjective, settings: TrainSettings, online: OnlineSettings
-) -> list[str]:
-    """Settings that do not go together, or are missing."""
-    unused_beta = settings.beta is not None and objective.default_beta is None
-    too_many = online.steps is not None and (online.taught_steps or 0) > online.steps
-    checks = (
-        (
-            not settings.rounds,
-            f"train.rounds: {objective.name} samples, scores and learns in rounds; say how many (--rounds)",
-        ),
-        (unused_beta, f"train.beta: {objective.name} has none"),
-        (too_many, f"online.taught_steps: {online.taught_steps} of {online.steps} denoising steps"),
-        (
-            objective.paired and settings.batch_size < 2,
-            "train.batch_size: both pictures of a pair go through one forward pass; at least 2",
-        ),
-    )
-    return [problem for wrong, problem in checks if wrong]
-
-
-def settled_online(
-    settings: TrainSettings, online: OnlineSettings
-) -> tuple[TrainSettings, OnlineSettings, OnlineObjective]:
-    """Both sections with the method's own numbers where none were given, for the record; the objective.
-
-    Raises:
-        SettingsError: see `composed_online`.
-    """
-    objective = composed_online(settings, online)
-    own: dict[str, dict[str, Any]] = {"train": {}, "online": {}}
-    for path, name in ONLINE_PARTS.items():
-        section, _, setting = path.partition(".")
-        if name in objective.open:
-            own[section][setting] = getattr(objective, name)
-    own["train"]["beta"] = settings.beta if settings.beta is not None else objective.default_beta
-    settled = settings.model_copy(update=unnamed(settings) | own["train"])
-    return settled, online.model_copy(update=own["online"]), objective
+def in_rounds(settings: TrainSettings) -> bool:
+    """Whether the settings ask for rounds of pairs; methods on trajectories have a loop of their own."""
+    return bool(settings.rounds) and not is_online(settings)

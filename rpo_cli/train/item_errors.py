@@ -26,8 +26,7 @@ from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train.data.latents import Cache
 from rpo_cli.train.data.pairs import Item
-from rpo_cli.train.families.family import Family
-from rpo_cli.train.families.folder import Condition
+from rpo_cli.train.families.family import Condition, Family
 from rpo_cli.train.job import Job, References
 from rpo_cli.train.noise import (
     Draw,

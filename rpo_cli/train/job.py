@@ -10,13 +10,11 @@ from torch import Tensor
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer
-from rpo_cli.train.composition import composed, for_data, salesforce_beta
+from rpo_cli.train.composition import TrainInputs, composed, for_data, salesforce_beta
 from rpo_cli.train.data.latents import Builder, Cache, Framing
 from rpo_cli.train.data.pairs import Item, TrainingPair, read_items
 from rpo_cli.train.families.family import Family
-from rpo_cli.train.inputs import TrainInputs
 from rpo_cli.train.knowledge import Knowledge, embed, knowledge
-from rpo_cli.train.look_ahead.plan import Ideal
 from rpo_cli.train.noise import Draw, DrawSettings, NoiseSchedule, logit_normal, shifted
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.policy import Average, Policy, beside, require_texts
@@ -34,6 +32,14 @@ class References:
         uses = torch.tensor([draw.use for draw in draws])
         items = torch.tensor([draw.pair for draw in draws])
         return self.values[uses, :, items].T.reshape(-1).to(device)
+
+
+@dataclass(frozen=True)
+class Ideal:
+    """Seconds that an item takes at the device's peak: its useful FLOPs, and all that are done."""
+
+    useful: float
+    hardware: float
 
 
 @dataclass(frozen=True)

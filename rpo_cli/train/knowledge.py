@@ -19,15 +19,15 @@ from torch.nn.functional import normalize
 from transformers import CLIPModel, CLIPProcessor
 
 from rpo_cli.config import PairWeight, SoftLabels, TimestepWeight
-from rpo_cli.errors import UsageError
+from rpo_cli.errors import Case, UsageError, translated
 from rpo_cli.model_files import part_loaded
 from rpo_cli.pictures import decode
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
+from rpo_cli.train.composition import Embedder
 from rpo_cli.train.data.latents import BLOCK, ENCODE_BATCH, prompt_name
 from rpo_cli.train.data.pairs import Item, Ranking, TrainingPair, pictures
 from rpo_cli.train.data.singles import Single
-from rpo_cli.train.inputs import Embedder
 from rpo_cli.train.noise import Draw, NoiseSchedule
 from rpo_cli.train.objectives.objective import COLUMNS, Known, Objective
 from rpo_cli.train.storage import Shelf
@@ -187,23 +187,26 @@ def embed(
 _SAFE: dict[str, Any] = {"use_safetensors": True, "dtype": torch.float32}
 
 
+_NO_CLIP = Case(
+    [OSError, ValueError],
+    "{where}: no CLIP model: {why}",
+    "train.embedder takes a CLIP folder or hub id",
+    UsageError,
+)
+
+
 class _Clip:
     """The loaded model."""
 
     def __init__(self, embedder: Embedder, device: str) -> None:
         where: dict[str, Any] = {"revision": embedder.revision}
-        try:
+        with translated(_NO_CLIP, where=embedder.model):
             self._processor: Any = CLIPProcessor.from_pretrained(embedder.model, **where)
             self._model: Any = part_loaded(
                 embedder.model,
                 embedder.revision,
                 lambda told: CLIPModel.from_pretrained(embedder.model, **told, **where, **_SAFE),
             )
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UsageError(
-                f"{embedder.model}: no CLIP model: {reason}", "train.embedder takes a CLIP folder or hub id"
-            ) from error
         self._model.eval().to(device)
 
     def texts(self, texts: Sequence[str]) -> list[Tensor]:

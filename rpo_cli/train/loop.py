@@ -9,16 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rpo_cli.compute import set_threads
+from rpo_cli.compute import known_peak, set_threads
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
-from rpo_cli.train.composition import scale_line
+from rpo_cli.train.composition import OnlineInputs, TrainInputs, scale_line
 from rpo_cli.train.data.latents import tell_too_long
 from rpo_cli.train.export.layouts import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.export.lora_files import export_reference, start_from
-from rpo_cli.train.families.family import Family, open_family
-from rpo_cli.train.families.folder import Folder
-from rpo_cli.train.inputs import OnlineInputs, TrainInputs
+from rpo_cli.train.families.family import Family, Folder, open_family
 from rpo_cli.train.item_errors import with_references
 from rpo_cli.train.job import Job, State, prepare
 from rpo_cli.train.journal import (
@@ -30,7 +28,6 @@ from rpo_cli.train.journal import (
     spread_warning,
     summarise,
 )
-from rpo_cli.train.look_ahead.plan import ideal_seconds
 from rpo_cli.train.noise import validation_draw
 from rpo_cli.train.objectives.objective import Errors, join
 from rpo_cli.train.policy import Average, Policy, build_policy, load_texts, make_optimiser, weight_dtype
@@ -117,9 +114,11 @@ def ready(inputs: TrainInputs, family: Family, observer: Observer, world: World)
     with world.first():
         job = replace(prepare(inputs, family, observer), world=world)
     observer.note(start_line(job))
-    folder = Folder(inputs.model, inputs.revision)
-    ideal = ideal_seconds(job.settings, job.objective, family, folder, inputs.device)
-    job = replace(job, ideal=ideal)
+    if (peak := known_peak(inputs.device, job.settings.dtype)) is not None:
+        from rpo_cli.train.look_ahead.plan import ideal_seconds
+
+        folder = Folder(inputs.model, inputs.revision)
+        job = replace(job, ideal=ideal_seconds(job.settings, job.objective, family, folder, peak))
     denoiser = family.load_denoiser(weight_dtype(job.settings))
     texts = load_texts(family, job.settings, inputs.device)
     if texts is not None:

@@ -27,8 +27,7 @@ from rpo_cli import installing
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.records import row_seed
-from rpo_cli.train.families.family import Family
-from rpo_cli.train.families.folder import Condition, Encoders, Folder, quiet
+from rpo_cli.train.families.family import Condition, Encoders, Family, Folder, quiet
 from rpo_cli.train.noise import seeded
 
 # attention projections of CLIP, as the public diffusion LoRA scripts have it

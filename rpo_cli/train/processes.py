@@ -12,27 +12,27 @@ one machine only: `accelerate launch` starts processes on several.
 import hashlib
 import os
 import pickle
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import pairwise
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO
+from typing import IO, NoReturn
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from rpo_cli.children import Child, begin, end, own_command
 from rpo_cli.compute import launched
 from rpo_cli.config import TrainSettings
-from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.errors import Case, RpoError, UsageError, translated
 from rpo_cli.train.objectives.objective import Errors, Known, ranks
 
 STEP_LIMIT = timedelta(minutes=30)  # of one exchange of gradients
@@ -42,6 +42,14 @@ CHUNK = 2**24  # numbers of one exchange of gradients
 
 class LostProcess(RpoError):
     """An exchange failed: another process ended, or does not answer."""
+
+
+LOST = Case(
+    [RuntimeError],  # what torch.distributed raises, its own class included
+    "another process of this training ended or does not answer ({why})",
+    "nothing is lost: start the training again, and see what the other process said",
+    LostProcess,
+)
 
 
 @dataclass(frozen=True)
@@ -86,7 +94,7 @@ class World:
             LostProcess: one has ended.
         """
         if self.size > 1:
-            with _lost_process_errors():
+            with translated(LOST):
                 dist.all_reduce(torch.zeros(1), group=self.control)
 
     def agree(self, text: str) -> None:
@@ -99,7 +107,7 @@ class World:
             return
         mine = torch.frombuffer(bytearray(hashlib.sha256(text.encode()).digest()), dtype=torch.uint8)
         found = [torch.empty_like(mine) for _ in range(self.size)]
-        with _lost_process_errors():
+        with translated(LOST):
             dist.all_gather(found, mine, group=self.control)
         if not all(torch.equal(mine, other) for other in found):
             raise RpoError(
@@ -121,7 +129,7 @@ class World:
             while slopes and sum(slope.numel() for slope in some) + slopes[-1].numel() <= CHUNK:
                 some.append(slopes.pop())
             flat = torch.cat([slope.reshape(-1) for slope in some])
-            with _lost_process_errors():
+            with translated(LOST):
                 dist.all_reduce(flat)
             parts = flat.split([slope.numel() for slope in some])
             for slope, part in zip(some, parts, strict=True):
@@ -136,7 +144,7 @@ class World:
         padded = values.new_zeros(len(values), max(counts))
         padded[:, : values.shape[1]] = values
         found = [torch.empty_like(padded) for _ in counts]
-        with _lost_process_errors():
+        with translated(LOST):
             dist.all_gather(found, padded)
         return torch.cat([part[:, :count] for part, count in zip(found, counts, strict=True)], dim=1)
 
@@ -157,7 +165,7 @@ def joined(rank: int, size: int, device: str, method: str = "env://") -> Iterato
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         torch.cuda.set_device(device)
-    with _lost_process_errors():
+    with translated(LOST):
         dist.init_process_group(
             "cpu:gloo,cuda:nccl" if on_gpu else "gloo",
             init_method=method,
@@ -202,19 +210,6 @@ def gather_tables(world: World, tables: Mapping[str, Tensor], counts: list[int])
     }
 
 
-@contextmanager
-def _lost_process_errors() -> Iterator[None]:
-    """Make a failing exchange a LostProcess."""
-    try:
-        yield
-    except RuntimeError as error:  # what torch.distributed raises, its own class included
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise LostProcess(
-            f"another process of this training ended or does not answer ({said})",
-            "nothing is lost: start the training again, and see what the other process said",
-        ) from error
-
-
 def loopback() -> dict[str, str]:
     """Environment of processes that talk within this machine only."""
     name = "lo" if os.path.exists("/sys/class/net/lo") else "lo0"
@@ -223,23 +218,8 @@ def loopback() -> dict[str, str]:
 
 Share = Callable[[World], object]  # what one process does of a training; it pickles
 READY = b"ready\n"
+HELP = "rpo_cli.train.processes:help_out"
 GRACE = 20.0  # seconds that a helper is given to end by itself
-# isolated: a helper imports what this process would, and nothing of the current folder
-PROGRAM = """
-import sys
-sys.path[:] = sys.argv[1:]
-from rpo_cli.train.processes import help_out
-sys.exit(help_out(sys.stdin.buffer))
-"""
-
-
-@dataclass(frozen=True)
-class Helper:
-    """A process beside the first one."""
-
-    rank: int
-    process: "subprocess.Popen[bytes]"
-    log: Path  # its stderr
 
 
 @contextmanager
@@ -305,79 +285,42 @@ def device_of(device: str, local: int) -> str:
 @contextmanager
 def _with_helpers(count: int, device: str, share: Callable[[str], Share], folder: Path) -> Iterator[World]:
     meeting = f"file://{folder / 'meeting'}"
-    helpers: list[Helper] = []
+    helpers: list[Child] = []
     os.environ.update(loopback())
     try:
         for rank in range(1, count):
             own = device_of(device, rank)
             job = pickle.dumps((share(own), rank, count, own, meeting))
-            helpers.append(_start(job, rank, folder / f"{rank}.log"))
+            helpers.append(begin(own_command(HELP), folder / f"{rank}.log", answers=True))
+            helpers[-1].write(job)
         for helper in helpers:
-            if helper.process.stdout is None or helper.process.stdout.readline() != READY:
+            if helper.line() != READY:
                 raise LostProcess("a process did not start", "")
         with joined(0, count, device_of(device, 0), meeting) as world:
             yield world
     except LostProcess as error:
         raise _story(helpers, error) from error
     finally:
-        _end(helpers)
+        end(helpers, GRACE)
 
 
-def _start(job: bytes, rank: int, log: Path) -> Helper:
-    with log.open("wb") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-c", PROGRAM, *sys.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=errors,
-            start_new_session=True,  # an interrupt at the terminal goes to the first process alone
-        )
-    assert process.stdin is not None
-    with suppress(BrokenPipeError):  # it ended at once: its log says why
-        process.stdin.write(job)
-        process.stdin.flush()
-    return Helper(rank, process, log)
-
-
-def _story(helpers: Sequence[Helper], error: LostProcess) -> RpoError:
+def _story(helpers: Sequence[Child], error: LostProcess) -> RpoError:
     """Which helper ended, and what it said."""
     deadline = time.monotonic() + GRACE
     while time.monotonic() < deadline:
-        for helper in helpers:
+        for rank, helper in enumerate(helpers, 1):
             if helper.process.poll():
                 return RpoError(
-                    f"process {helper.rank} of {len(helpers) + 1} ended: {_last_words(helper)}",
+                    f"process {rank} of {len(helpers) + 1} ended: {helper.ending()}",
                     "nothing is lost: the same command goes on from the last checkpoint",
                 )
         time.sleep(0.1)
     return error
 
 
-def _last_words(helper: Helper) -> str:
-    code = helper.process.returncode
-    lines = helper.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    if code < 0:
-        return f"signal {-code}"
-    return lines[-1] if lines else f"exit code {code}"
-
-
-def _end(helpers: Sequence[Helper]) -> None:
-    """A helper ends when its input does; one that hangs is killed."""
-    for helper in helpers:
-        for pipe in (helper.process.stdin, helper.process.stdout):
-            if pipe is not None:
-                with suppress(BrokenPipeError):
-                    pipe.close()
-    for helper in helpers:
-        try:
-            helper.process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            helper.process.kill()
-            helper.process.wait()
-
-
-def help_out(source: IO[bytes]) -> int:
-    """What a helper does: its share of one training. Returns its exit code."""
+def help_out() -> NoReturn:
+    """What a helper does: its share of one training, which its stdin tells."""
+    source = sys.stdin.buffer
     share, rank, count, device, meeting = pickle.load(source)
     sys.stdout.buffer.write(READY)  # from here on the first process waits for this one
     sys.stdout.flush()
@@ -387,8 +330,8 @@ def help_out(source: IO[bytes]) -> int:
             share(world)
     except RpoError as error:
         sys.stderr.write(f"{error.message}\n")
-        return error.exit_code
-    return 0
+        sys.exit(error.exit_code)
+    sys.exit(0)
 
 
 def _end_with(source: IO[bytes]) -> None:

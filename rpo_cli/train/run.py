@@ -19,8 +19,14 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.records import content_key
-from rpo_cli.train.composition import for_data, require_embedder, settled
-from rpo_cli.train.inputs import Embedder, OnlineInputs, TrainInputs
+from rpo_cli.train.composition import (
+    Embedder,
+    OnlineInputs,
+    TrainInputs,
+    for_data,
+    require_embedder,
+    settled,
+)
 from rpo_cli.train.objectives.objective import Objective
 
 if TYPE_CHECKING:
@@ -69,10 +75,11 @@ def train(inputs: TrainInputs, observer: Observer | None = None) -> TrainReport:
     """
     inputs, objective = of_method(inputs)
     for_data(objective, inputs.settings, inputs.dataset)
-    settings, out = inputs.settings, inputs.out
+    settings, out, code = inputs.settings, inputs.out, family_code(inputs)
     data = data_of(inputs.dataset, out)
     what = {"seed": inputs.seed, "model": inputs.model_identity, "dataset": data}
     what |= {"start": inputs.start.identity} if inputs.start else {}
+    what |= {"family": code} if code else {}
     identity = identity_of(settings, inputs.embedder, **what)
     identity |= {"numbers": dict(objective.numbers)} if objective.numbers else {}
     report = finished(out, identity, settings)
@@ -80,7 +87,7 @@ def train(inputs: TrainInputs, observer: Observer | None = None) -> TrainReport:
         return with_exports(report, inputs)
     begin(settings, out, identity)
     inputs = replace(inputs, dataset_identity=data, device=pick_device(inputs.device, launched()))
-    report = _trained(inputs, observer or Silent())
+    report = _trained(encoded_by(inputs, code), observer or Silent())
     commit(out, identity, report)
     return report
 
@@ -106,6 +113,7 @@ def prepare_cache(inputs: TrainInputs, observer: Observer | None = None) -> Prep
     from rpo_cli.train.job import prepare
 
     inputs, _ = of_method(inputs)
+    inputs = encoded_by(inputs, family_code(inputs))
     set_threads(inputs.threads)
     family = open_family(inputs.model, inputs.revision)
     family.check()
@@ -123,6 +131,21 @@ def of_method(inputs: TrainInputs) -> tuple[TrainInputs, Objective]:
     settings, objective = settled(inputs.settings)
     embedder = require_embedder(objective, inputs.embedder)
     return replace(inputs, settings=settings, embedder=embedder), objective
+
+
+def family_code(inputs: TrainInputs | OnlineInputs) -> dict[str, str]:
+    """Whose code encodes and predicts, where the family is not ours, see `registry.code_of`; else {}."""
+    if registry.names("families").keys() == registry.families.keys():
+        return {}  # no third party's is installed, and nothing is loaded to find that out
+    from rpo_cli.train.families.family import serving
+
+    return registry.code_of("families", serving(inputs.model, inputs.revision))
+
+
+def encoded_by(inputs: TrainInputs, code: dict[str, str]) -> TrainInputs:
+    """The inputs with a third party's code in the model's name: another code encodes other latents."""
+    whose = f", by {code['place']} of {code['distribution']} {code['version']}" if code else ""
+    return replace(inputs, model_identity=f"{inputs.model_identity}{whose}")
 
 
 def data_of(dataset: Path, out: Path) -> str:

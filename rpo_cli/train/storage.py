@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from rpo_cli.errors import StorageError
+from rpo_cli.errors import Case, StorageError, translated
 from rpo_cli.files import draft_of, make_folder, sync, sync_tree, write_whole
 from rpo_cli.records import content_key
 
@@ -72,16 +72,17 @@ def safetensors_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str
     return struct.pack("<Q", len(header)) + header + raw[8 + length :]
 
 
-@contextlib.contextmanager
-def storage_errors(path: Path) -> Iterator[None]:
+_UNWRITTEN = Case(
+    [OSError],
+    "{where}: cannot be written: {system}",
+    "free some space or check the permissions, then run the same command again; nothing is lost",
+    StorageError,
+)
+
+
+def storage_errors(path: Path) -> contextlib.AbstractContextManager[None]:
     """Make a failing write a StorageError that names `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(
-            f"{path}: cannot be written: {error.strerror or error}",
-            "free some space or check the permissions, then run the same command again; nothing is lost",
-        ) from error
+    return translated(_UNWRITTEN, where=str(path))
 
 
 class Shelf:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from rpo_cli.backends.hpsv3 import WORKER, HpsV3Reward
 from rpo_cli.backends.hpsv3_worker import PIXELS, resized
-from rpo_cli.backends.processes import _started
+from rpo_cli.children import start_of
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Weights
 from rpo_cli.stages import score
@@ -118,7 +118,7 @@ def test_the_deviation_stands_beside_the_score_in_its_row(reward):
 def test_a_process_that_ends_is_told_with_its_last_words(folder, tmp_path):
     made = HpsV3Reward(Weights(folder))
     made.setup()
-    made._process.kill()
+    made._child.process.kill()
     with pytest.raises(RpoError, match="its process ended with -9"):
         made.score(PROMPTS, pictures())
     made.close()
@@ -135,7 +135,7 @@ from rpo_cli.protocols import Weights
 from rpo_cli.backends.hpsv3 import HpsV3Reward
 made = HpsV3Reward(Weights(sys.argv[1]))
 made.setup()
-print(made._process.pid, flush=True)
+print(made._child.process.pid, flush=True)
 time.sleep(600)
 """
 
@@ -144,13 +144,13 @@ time.sleep(600)
 def test_after_kill_9_of_rpo_no_process_of_the_reward_is_left(folder):
     rpo = subprocess.Popen([sys.executable, "-c", VICTIM, folder], stdout=subprocess.PIPE, text=True)
     pid = int(rpo.stdout.readline())
-    assert _started(pid)
+    assert start_of(pid)
     rpo.send_signal(signal.SIGKILL)
     rpo.wait()
     until = time.monotonic() + 60
-    while _started(pid) and time.monotonic() < until:
+    while start_of(pid) and time.monotonic() < until:
         time.sleep(0.1)
-    assert _started(pid) == 0
+    assert start_of(pid) == 0
 
 
 def test_a_python_that_lacks_the_libraries_says_which(folder, tmp_path):

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from rpo_cli.backends import processes
-from rpo_cli.backends.processes import Note, end_orphans, start
+from rpo_cli import children
 from rpo_cli.backends.vllm_server import VllmServerCritic
+from rpo_cli.children import Note, end_orphans, serve
 from rpo_cli.errors import MissingDependency, RpoError
 from rpo_cli.protocols import Message, Weights
 
@@ -75,14 +75,14 @@ def worker_of(tmp_path):
 
 
 def alive(pid):
-    return processes._started(pid) > 0
+    return children.start_of(pid) > 0
 
 
 def test_it_is_started_on_loopback_with_a_key_in_its_environment_driven_and_stopped(made, tmp_path):
     critic = made(revision="abc", arguments=("--max-model-len=64",))
     critic.setup()
     (reply,) = critic.reply([(Message("user", "hi"),)], schema=None, seeds=None, max_tokens=5)
-    pid, worker = critic._server._process.pid, worker_of(tmp_path)
+    pid, worker = critic._server.child.process.pid, worker_of(tmp_path)
     command = json.loads(said(tmp_path)[0])
     critic.close()
 
@@ -130,8 +130,8 @@ def test_a_server_that_dies_ends_the_tries(made, monkeypatch):
     monkeypatch.setattr("rpo_cli.backends.servers.FIRST_PAUSE", 0.01)
     critic = made(tries=50)
     critic.setup()
-    os.kill(critic._server._process.pid, signal.SIGKILL)
-    critic._server._process.wait()
+    os.kill(critic._server.child.process.pid, signal.SIGKILL)
+    critic._server.child.process.wait()
     with pytest.raises(RpoError, match="asked once"):
         critic.reply([(Message("user", "hi"),)], schema=None, seeds=None, max_tokens=5)
 
@@ -142,7 +142,7 @@ from rpo_cli.protocols import Weights
 from rpo_cli.backends.vllm_server import VllmServerCritic
 critic = VllmServerCritic(Weights("m"), python=sys.argv[1], logs=sys.argv[2])
 critic.setup()
-print(critic._server._process.pid, flush=True)
+print(critic._server.child.process.pid, flush=True)
 time.sleep(600)
 """
 
@@ -172,9 +172,9 @@ def test_after_kill_9_the_next_command_ends_the_server_and_its_workers(python, t
 
 @pytest.mark.parametrize("wrong", ["pid", "started", "token_sha256"])
 def test_a_process_is_ended_only_when_pid_start_time_and_token_all_match(tmp_path, wrong):
-    server = start([sys.executable, "-c", "import time; time.sleep(600)"], dict(os.environ), tmp_path)
+    server = serve([sys.executable, "-c", "import time; time.sleep(600)"], dict(os.environ), tmp_path)
     (place,) = tmp_path.glob("server-*.json")
-    wait_for_environment(server._process.pid)
+    wait_for_environment(server.child.process.pid)
     true = replace(Note(**json.loads(place.read_text())), owner=2**22 + 1)
     bystander = subprocess.Popen(
         [sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True
@@ -183,11 +183,11 @@ def test_a_process_is_ended_only_when_pid_start_time_and_token_all_match(tmp_pat
     try:
         place.write_text(json.dumps(asdict(replace(true, **{wrong: other[wrong]}))))
         assert end_orphans(tmp_path) == []
-        assert alive(server._process.pid)
+        assert alive(server.child.process.pid)
         assert alive(bystander.pid)
         place.write_text(json.dumps(asdict(true)))
         assert len(end_orphans(tmp_path)) == 1
-        server._process.wait(timeout=120)
+        server.child.process.wait(timeout=120)
         assert alive(bystander.pid)
     finally:
         server.stop()
@@ -198,7 +198,7 @@ def test_a_process_is_ended_only_when_pid_start_time_and_token_all_match(tmp_pat
 def wait_for_environment(pid):
     """Between fork and exec a child has its parent's environment."""
     until = time.monotonic() + 120
-    while time.monotonic() < until and not processes._token_of(pid):
+    while time.monotonic() < until and not children._token_of(pid):
         time.sleep(0.01)
 
 

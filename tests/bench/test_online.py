@@ -4,8 +4,8 @@ import tomllib
 
 import pytest
 
-from rpo_cli.line.rounds.checks import in_rounds
 from rpo_cli.line.training import own_settings
+from rpo_cli.train.composition import in_rounds
 from tests.bench import cells, online
 
 PROTOCOL = tomllib.loads(online.PROTOCOL.read_text())
@@ -19,7 +19,7 @@ def test_an_arm_contradicts_nothing_and_its_rounds_draw_every_prompt_equally_oft
     options = {"train.rounds": rounds, **arm["options"]}
     line = online.arm_line(PROTOCOL, tmp_path / "run", options, 0)
     settings = own_settings(line)
-    assert in_rounds(line) == (arm["kind"] == "rounds")
+    assert in_rounds(line.settings.train) == (arm["kind"] == "rounds")
     if arm["kind"] == "trajectories":
         each = line.settings.online.prompts_per_round
         assert settings.rounds * each * DATA["images_per_prompt"] == PICTURES

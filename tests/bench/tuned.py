@@ -10,7 +10,7 @@ from rpo_cli.line.session import Line
 from rpo_cli.line.training import own_settings
 from rpo_cli.pictures import decode
 from rpo_cli.statistics import crossed_means
-from rpo_cli.train.inputs import Embedder, TrainInputs
+from rpo_cli.train.composition import Embedder, TrainInputs
 from rpo_cli.train.run import train
 from tests.bench.cells import as_flags
 from tests.bench.lines import ORACLE, Table, dataset_line, pictures_of, prompt_file

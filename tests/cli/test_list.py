@@ -207,3 +207,52 @@ def test_critics_are_listed_with_licence_memory_and_whether_they_can_be_used_her
         assert listed[name]["memory"].endswith(" GB")
         assert "yes" not in listed[name]["usable"]  # none of these weights is loaded by our tests
     assert all(listed[name]["usable"] for name in registry.critics)
+
+
+CODE = '''
+class Sharp:
+    """Sharper pictures are better.
+
+    Counts edges.
+
+    Source: Someone 2025, arXiv:0000.00000
+    """
+'''
+ENTRIES = """
+import rpo_cli.registry
+from rpo_cli.registry import Entry
+from sharp_code import Sharp as Again
+PLACE = "sharp_code:Sharp"
+PLAIN = Entry("sharp_code:Sharp", pairwise=True)
+NAMED = rpo_cli.registry.Entry(pairwise=True, target="sharp_code:Sharp")
+TYPED: Entry = Entry("sharp_code:Sharp")
+CONSTANT = Entry(PLACE)
+"""
+
+
+@pytest.mark.parametrize("place", ["PLAIN", "NAMED", "TYPED", "CONSTANT", "Again", "PASSED"])
+@pytest.mark.parametrize("kind", ["rewards", "families", "measures", "engines", "editors"])
+def test_a_name_of_others_that_leads_to_an_entry_is_listed_with_what_its_code_says(rpo, site, kind, place):
+    points = f"[rpo.{kind}]\nsharp = sharp_{'passed' if place == 'PASSED' else 'names'}:{place}\n"
+    passed = "from sharp_names import PLAIN as PASSED\nraise SystemExit('listing imports nothing')\n"
+    site("third", "1.0", points, sharp_names=ENTRIES, sharp_code=CODE, sharp_passed=passed)
+
+    (item,) = [one for one in json.loads(rpo("list", kind, "--json").out) if one["name"] == "sharp"]
+
+    assert item["summary"] == "Sharper pictures are better."
+    assert item["source"] == "Someone 2025, arXiv:0000.00000"
+
+
+def test_an_entry_that_leads_round_or_nowhere_is_listed_without_a_summary(rpo, site):
+    source = """
+from rpo_cli.registry import Entry
+ROUND = Entry("round:ROUND")
+NOWHERE = Entry("no_such_module_here:thing")
+MADE = Entry("round" + ":ROUND")
+"""
+    points = "[rpo.rewards]\na1 = round:ROUND\na2 = round:NOWHERE\na3 = round:MADE\n"
+    site("third", "1.0", points, round=source)
+
+    found = {one["name"]: one for one in json.loads(rpo("list", "rewards", "--json").out)}
+
+    assert [found[name]["summary"] for name in ("a1", "a2", "a3")] == ["", "", ""]

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from rpo_cli.line import dry_run as _plan  # noqa: F401, bound to the real run_stage before any test patches it
 from rpo_cli.line import run as line_run
 from rpo_cli.line import stage as line_stage
 from rpo_cli.line import training
@@ -135,7 +134,7 @@ def test_edit_takes_a_grid_of_strengths(rpo, tmp_path, monkeypatch):
     (tmp_path / "run.json").write_text("{}")
     monkeypatch.setattr("rpo_cli.line.preflight.preflight", lambda line, steps, *, alone: None)
     monkeypatch.setattr(
-        "rpo_cli.line.dry_run.plan",
+        "rpo_cli.line.run.plan",
         lambda line, names, **options: seen.append((line.settings.edit, names)) or [],
     )
 
@@ -156,7 +155,7 @@ def test_edit_takes_a_grid_of_strengths(rpo, tmp_path, monkeypatch):
 )
 def test_a_dry_run_plans_the_steps_that_a_run_would_walk(rpo, calls, tmp_path, monkeypatch, words, steps):
     planned = []
-    monkeypatch.setattr("rpo_cli.line.dry_run.forecast", lambda line, steps: planned.append(steps) or [])
+    monkeypatch.setattr("rpo_cli.line.run.forecast", lambda line, steps: planned.append(steps) or [])
 
     assert rpo("run", tmp_path, "--preset", "shapes", *words, "--dry-run").code == 0
 

@@ -3,7 +3,8 @@
 import pytest
 
 from rpo_cli.config import RunSettings
-from rpo_cli.engines.workers import Hello, Lost, Made, Note, spread
+from rpo_cli.engines.loop import Hello, Lost, Made, Note
+from rpo_cli.engines.workers import spread
 from rpo_cli.errors import RpoError
 from rpo_cli.version import __version__
 from tests.engines import stages

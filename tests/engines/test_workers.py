@@ -16,12 +16,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from rpo_cli.backends.processes import _started
+from rpo_cli.children import start_of
 from rpo_cli.compute import environment
 from rpo_cli.config import RunSettings
-from rpo_cli.engines import local, workers
-from rpo_cli.engines.local import LocalEngine, Processes
-from rpo_cli.engines.workers import Hello
+from rpo_cli.engines import workers
+from rpo_cli.engines.workers import Hello, LocalEngine, Processes
 from rpo_cli.errors import RpoError, SettingsError, Terminated, UsageError
 from rpo_cli.protocols import Task
 from rpo_cli.records import canonical_json
@@ -83,15 +82,15 @@ def test_an_error_travels_whole(error):
 
 def test_visible_gpus_are_named_as_their_user_named_them(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert local.visible_gpus() == ["0", "1"]
+    assert workers.visible_gpus() == ["0", "1"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5, GPU-8f,7")
-    assert local.visible_gpus() == ["5", "GPU-8f"]
+    assert workers.visible_gpus() == ["5", "GPU-8f"]
 
 
 def test_every_slice_of_a_gpu_that_is_named_gets_a_worker_though_a_process_sees_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-1c,MIG-2d")
-    assert local.visible_gpus() == ["MIG-1c", "MIG-2d"]
+    assert workers.visible_gpus() == ["MIG-1c", "MIG-2d"]
 
 
 # --- in processes of their own --------------------------------------------------------------------------
@@ -193,7 +192,7 @@ VICTIM = """
 import sys
 sys.path[:0] = [sys.argv[2]]
 from rpo_cli.config import RunSettings
-from rpo_cli.engines.local import LocalEngine
+from rpo_cli.engines.workers import LocalEngine
 from tests.engines import stages
 engine = LocalEngine(print, RunSettings(device="cpu", threads=1, workers=2))
 engine.run(stages.make(sys.argv[1]), stages.tasks(100, "very slow"), print)
@@ -210,9 +209,9 @@ def test_after_kill_9_of_the_engine_no_worker_is_left(tmp_path):
     assert len(workers) == 2
     engine.send_signal(signal.SIGKILL)
     engine.wait()
-    while any(map(_started, workers)) and time.monotonic() < until:
+    while any(map(start_of, workers)) and time.monotonic() < until:
         time.sleep(0.1)
-    assert not any(map(_started, workers))
+    assert not any(map(start_of, workers))
 
 
 @pytest.fixture
@@ -220,7 +219,7 @@ def worker(tmp_path):
     """(the engine's end of its pipe, a worker that has set its backend up)."""
     ours, theirs = Pipe()
     with theirs:
-        started = local._started(theirs.fileno(), "")
+        started = workers._begun(theirs.fileno(), "").process
     ours.send(("cpu", 1))
     assert isinstance(ours.recv(), Hello)
     ours.send(stages.make(tmp_path)("cpu", ""))

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from rpo_cli import open_line, registry
 from rpo_cli.exchange.card import Facts, render
 from rpo_cli.exchange.dataset import Side, commit, schema, to_row, write_splits
-from rpo_cli.exchange.json_text import json_line
 from rpo_cli.exchange.outgoing import Built, ExportJob, rich_columns
 from rpo_cli.exchange.prompts import MAX_CHARACTERS, trimmed, unfit
+from rpo_cli.exchange.raw_rows import json_line
 from rpo_cli.line.evaluation.prompts import Prompts, prompt_lines
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.pictures import sha256

@@ -13,8 +13,7 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.exchange.importers.labels import shares
 from rpo_cli.exchange.importers.richhf import words
 from rpo_cli.exchange.incoming import Bad, Entry, Options, inside
-from rpo_cli.exchange.json_text import json_items
-from rpo_cli.exchange.raw_rows import BadRow
+from rpo_cli.exchange.raw_rows import BadRow, json_items
 from rpo_cli.line.imports.opening import _found as detect
 
 
@@ -150,7 +149,7 @@ def test_a_json_array_is_read_item_by_item_whatever_the_pieces(write, monkeypatc
     items = [{"n": n, "text": "x" * (n % 7) + '[{"\\u00e9'} for n in range(50)]
     path = write.file("a.json", json.dumps(items, indent=2))
     for piece in (1, 7, 1000):
-        monkeypatch.setattr("rpo_cli.exchange.json_text.PIECE", piece)
+        monkeypatch.setattr("rpo_cli.exchange.raw_rows.PIECE", piece)
         assert list(json_items(path)) == list(enumerate(items))
     path.write_text(json.dumps(items)[:-10])
     with pytest.raises(UsageError, match="breaks off in item 49"):

@@ -8,7 +8,7 @@ import pytest
 
 from rpo_cli import open_line
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.licences import declared, forbids_commerce, model_licence
+from rpo_cli.exchange.card import declared, forbids_commerce, model_licence
 from rpo_cli.line.dataset.inputs import build_pairs
 from rpo_cli.line.dataset.push import push
 from rpo_cli.line.imports.run import import_source

@@ -13,6 +13,7 @@ from rpo_cli import open_line
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.card import MARK
 from rpo_cli.exchange.dataset import ranking_id, schema
+from rpo_cli.line.evaluation.evaluate import measure_key
 from rpo_cli.line.evaluation.labels import audit, probes
 from rpo_cli.records import Verdict, content_key
 from rpo_cli.shapes.grammar import parse_caption
@@ -232,3 +233,29 @@ def test_pairs_that_no_reward_has_scored_are_judged_by_what_there_is(tmp_path):
     pq.write_table(pq.read_table(file).drop_columns(["rewards_0", "rewards_1"]), file)
 
     assert list(audit(line).results["agreement"]) == ["critic"]
+
+
+JUDGE = """
+def judge(picture, caption):
+    from rpo_cli.shapes.measure import shapes_oracle
+    return shapes_oracle(picture, caption)
+"""
+
+
+def test_a_measure_of_others_judges_anew_with_each_version_and_ours_keeps_its_key(site, tmp_path):
+    """What a measure says is its code's; an audit by one version is none by another."""
+    points = "[rpo.measures]\nmine = judges:judge\n"
+    red, blue = (render(parse_caption(caption), random.Random(0)) for caption in CAPTIONS)
+    line = dataset(tmp_path / "run", [row(0, CAPTIONS[0], red, blue)])
+    ours = audit(line, measure="shapes-oracle")
+    assert measure_key("shapes-oracle") == "shapes-oracle"
+    assert measure_key(None) is None
+
+    site("third", "1.0", points, judges=JUDGE)
+    first, second = audit(line, measure="mine"), audit(line, measure="mine")
+    site("third", "1.1", points, judges=JUDGE)
+    newer = audit(line, measure="mine")
+
+    assert (first.skipped, second.skipped, newer.skipped) == (False, True, False)
+    assert audit(line, measure="mine").skipped
+    assert ours.results["fingerprint"] != first.results["fingerprint"] != newer.results["fingerprint"]

@@ -10,8 +10,8 @@ from PIL import Image
 
 from rpo_cli import build_pairs, open_line, plan, run_stage
 from rpo_cli.line.dataset.inputs import dataset_is_current
-from rpo_cli.line.dry_run import forecast
 from rpo_cli.line.report.build import _pictures, _stages
+from rpo_cli.line.run import forecast
 from rpo_cli.line.show import story
 from rpo_cli.line.status import status
 from rpo_cli.line.work import base

@@ -12,11 +12,10 @@ from safetensors.numpy import save_file
 
 from rpo_cli import open_line, plan, run, run_stage
 from rpo_cli.errors import UsageError
-from rpo_cli.line.dry_run import forecast
 from rpo_cli.line.imports.run import import_source
 from rpo_cli.line.preflight import NoModel
 from rpo_cli.line.rates import keep_rate
-from rpo_cli.line.run import steps_of
+from rpo_cli.line.run import forecast, steps_of
 from rpo_cli.line.run_plan import PACE, plan_run
 from rpo_cli.line.work.edit import AT_MOST
 from rpo_cli.line.work.score import SUBJECTS

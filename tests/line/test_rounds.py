@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from rpo_cli import build_pairs, open_line, plan_rounds, registry, run, run_stage, status, train_rounds
 from rpo_cli.errors import RpoError, SettingsError, UsageError
 from rpo_cli.files import TEMPORARY
-from rpo_cli.line.rounds.checks import in_rounds, reference_of
+from rpo_cli.line.rounds.checks import reference_of
 from rpo_cli.line.rounds.measurements import RewardNumbers, RoundNumbers, rewards_of, standard_error
 from rpo_cli.line.rounds.round import (
     InRound,
@@ -38,7 +38,7 @@ from rpo_cli.line.work.generate import generate_work, parent_prompts
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Image, ImageData, RewardScore
 from rpo_cli.text import split_of
-from rpo_cli.train.composition import composed
+from rpo_cli.train.composition import composed, in_rounds
 from rpo_cli.train.data.pairs import TrainingPair
 
 PRELOAD = ["diffusers", "transformers", "peft", "rpo_cli.line.rounds.train", "rpo_cli.train.loop"]
@@ -271,8 +271,8 @@ def test_the_model_that_is_trained_is_the_one_that_draws(tmp_path: Path) -> None
 
 
 def test_rounds_are_of_methods_on_pairs_only_when_a_number_is_given(tmp_path: Path) -> None:
-    assert in_rounds(opened(tmp_path))
-    assert not in_rounds(opened(tmp_path, train__rounds=0))
+    assert in_rounds(opened(tmp_path).settings.train)
+    assert not in_rounds(opened(tmp_path, train__rounds=0).settings.train)
 
 
 class Told:

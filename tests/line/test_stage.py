@@ -10,15 +10,15 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RunLocked, StorageError, UsageError
 from rpo_cli.files import TEMPORARY
 from rpo_cli.line import training
-from rpo_cli.line.dry_run import probe
 from rpo_cli.line.rates import keep_rate, rates
+from rpo_cli.line.run import probe
 from rpo_cli.line.stage import _Committer
 from rpo_cli.line.status import compact
 from rpo_cli.line.work import base
 from rpo_cli.line.work.generate import generate_work
 from rpo_cli.records import content_key
 from rpo_cli.store import Store, open_store
-from rpo_cli.train.inputs import TrainInputs
+from rpo_cli.train.composition import TrainInputs
 from tests.observed import Notes
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import time
 import xml.etree.ElementTree as ET
 
@@ -393,9 +394,13 @@ def test_a_childs_failure_is_raised_with_its_own_words_and_kind(tmp_path):
     assert str(log) in told.value.hint
 
 
+def program(code):
+    return lambda *words: [sys.executable, "-c", code, json.dumps(sys.path)]
+
+
 def test_a_child_that_is_killed_is_told_by_its_signal(tmp_path, monkeypatch):
     log = tmp_path / "child.log"
-    monkeypatch.setattr(child, "PROGRAM", "import os; os.kill(os.getpid(), 9)")
+    monkeypatch.setattr(child, "own_command", program("import os; os.kill(os.getpid(), 9)"))
 
     with pytest.raises(RpoError, match="signal 9"):
         child.run_command([], log)
@@ -403,7 +408,7 @@ def test_a_child_that_is_killed_is_told_by_its_signal(tmp_path, monkeypatch):
 
 def test_a_child_ends_when_its_parent_stops_waiting(tmp_path, monkeypatch):
     log, began = tmp_path / "child.log", time.monotonic()
-    monkeypatch.setattr(child, "PROGRAM", SLEEPER)
+    monkeypatch.setattr(child, "own_command", program(SLEEPER))
 
     def stop():
         if log.read_text():

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from rpo_cli.backends.processes import _started
+from rpo_cli.children import start_of
 from rpo_cli.config import RunSettings
 from rpo_cli.errors import RpoError, UsageError
 from tests.engines import stages
@@ -238,6 +238,6 @@ def test_after_kill_9_of_the_engine_no_actor_is_left(tmp_path):
     actor = int(up[0].name.partition("-")[2])
     engine.send_signal(signal.SIGKILL)
     engine.wait()
-    while _started(actor) and time.monotonic() < until:
+    while start_of(actor) and time.monotonic() < until:
         time.sleep(0.1)
-    assert _started(actor) == 0
+    assert start_of(actor) == 0

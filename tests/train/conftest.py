@@ -18,7 +18,7 @@ from PIL import Image
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from rpo_cli.config import TrainSettings
-from rpo_cli.train.inputs import TrainInputs
+from rpo_cli.train.composition import TrainInputs
 from rpo_cli.train.run import train
 
 SIDE = 16  # pixels; the VAE halves it once

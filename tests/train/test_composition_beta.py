@@ -7,8 +7,7 @@ import torch
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.train.composition import equivalents, salesforce_beta, scale_line, suggest_beta
-from rpo_cli.train.inputs import TrainInputs
+from rpo_cli.train.composition import TrainInputs, equivalents, salesforce_beta, scale_line, suggest_beta
 from rpo_cli.train.look_ahead.probe import propose_beta
 from rpo_cli.train.objectives.objective import Errors
 from rpo_cli.train.objectives.presets import DPO, PPOD, RAINBOW, SFT

@@ -8,9 +8,9 @@ import torch
 
 from rpo_cli.protocols import Silent
 from rpo_cli.train import knowledge as module
+from rpo_cli.train.composition import Embedder
 from rpo_cli.train.data.latents import prompt_name
 from rpo_cli.train.data.pairs import TrainingPair, read_pairs
-from rpo_cli.train.inputs import Embedder
 from rpo_cli.train.knowledge import Embeddings, embed
 from rpo_cli.train.storage import Shelf
 from tests.closeness import assert_close

@@ -14,7 +14,7 @@ from rpo_cli.pictures import decode, read
 from rpo_cli.protocols import Silent
 from rpo_cli.train.data.latents import Builder
 from rpo_cli.train.data.pairs import read_pairs
-from rpo_cli.train.families.folder import Encoders, to_pixels
+from rpo_cli.train.families.family import Encoders, to_pixels
 from rpo_cli.train.families.unet import StableDiffusion1
 from rpo_cli.train.storage import Shelf
 from tests.closeness import FORWARD, assert_close

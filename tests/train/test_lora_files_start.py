@@ -8,9 +8,9 @@ import torch
 from safetensors.torch import load_file
 
 from rpo_cli.errors import Terminated, UsageError
+from rpo_cli.train.composition import Start
 from rpo_cli.train.export.lora_files import LORA_FILE, start_from
 from rpo_cli.train.families.family import open_family
-from rpo_cli.train.inputs import Start
 from rpo_cli.train.policy import build_policy
 from tests.closeness import assert_close
 

@@ -12,9 +12,8 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.train import step
 from rpo_cli.train import step as step_module
-from rpo_cli.train.composition import composed, settled
+from rpo_cli.train.composition import Embedder, TrainInputs, composed, settled
 from rpo_cli.train.families.family import open_family
-from rpo_cli.train.inputs import Embedder, TrainInputs
 from rpo_cli.train.job import prepare
 from rpo_cli.train.loop import start_or_resume
 from rpo_cli.train.policy import build_policy

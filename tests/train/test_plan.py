@@ -9,11 +9,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.train import loop as loop_module
-from rpo_cli.train.families.family import open_family
-from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.families.family import Folder, open_family
 from rpo_cli.train.families.unet import StableDiffusion1
 from rpo_cli.train.look_ahead import plan as plan_module
-from rpo_cli.train.look_ahead.plan import counted, ideal_seconds, kept_bytes, known_peak, plan
+from rpo_cli.train.look_ahead.plan import counted, ideal_seconds, kept_bytes, plan
 from rpo_cli.train.objectives.presets import DPO
 
 
@@ -110,23 +109,14 @@ def test_mfu_is_logged_only_where_a_peak_is_known(run_train, tmp_path, monkeypat
 
     run_train("without", steps=1)
     assert "useful_mfu" not in rows("without")[0]
-    monkeypatch.setattr(plan_module, "known_peak", lambda device, dtype: 1e12)
+    monkeypatch.setattr("rpo_cli.train.loop.known_peak", lambda device, dtype: 1e12)
     report = run_train("with", steps=1)
     family = open_family(str(model))
-    ideal = ideal_seconds(TrainSettings(rank=4), DPO, family, Folder(str(model), None), "cpu")
+    ideal = ideal_seconds(TrainSettings(rank=4), DPO, family, Folder(str(model), None), 1e12)
     (row,) = rows("with")
     assert row["useful_mfu"] == pytest.approx(row["pairs_per_second"] * ideal.useful, rel=1e-2)
     assert row["hardware_mfu"] == pytest.approx(row["useful_mfu"])  # nothing is computed again
     assert "useful_mfu" not in report.train_last  # of the clock, as pairs_per_second is
-
-
-def test_a_peak_is_known_of_named_devices_in_half_precision(monkeypatch):
-    assert known_peak("cpu", "bfloat16") is None
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA H200")
-    assert known_peak("cuda", "bfloat16") == 989e12
-    assert known_peak("cuda", "float32") is None
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Another")
-    assert known_peak("cuda", "bfloat16") is None
 
 
 def test_checkpointing_counts_what_is_computed_again(model, dataset):

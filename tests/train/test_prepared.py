@@ -1,8 +1,8 @@
 """Encoding first and training later, perhaps on a machine without room for the encoders."""
 
 from rpo_cli.config import TrainSettings
+from rpo_cli.train.composition import TrainInputs
 from rpo_cli.train.families.unet import StableDiffusion1
-from rpo_cli.train.inputs import TrainInputs
 from rpo_cli.train.run import prepare_cache
 
 

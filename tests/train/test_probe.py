@@ -5,7 +5,7 @@ import pytest
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.train import loop as loop_module
-from rpo_cli.train.inputs import TrainInputs
+from rpo_cli.train.composition import TrainInputs
 from rpo_cli.train.look_ahead import probe as probe_module
 from rpo_cli.train.look_ahead.probe import probe
 

@@ -20,7 +20,7 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import Silent
 from rpo_cli.train import processes as processes_module
 from rpo_cli.train import step as step_module
-from rpo_cli.train.inputs import TrainInputs
+from rpo_cli.train.composition import TrainInputs
 from rpo_cli.train.processes import ALONE, World, loopback
 from rpo_cli.train.run import train
 
@@ -195,10 +195,13 @@ class KillAt(Silent):
 def test_a_helper_that_dies_is_named_and_the_same_call_goes_on(victim, job, tmp_path, monkeypatch):
     """`train.processes = 2`: this process starts the other."""
     started = []
-    start = processes_module._start
-    monkeypatch.setattr(
-        processes_module, "_start", lambda *given: started.append(start(*given)) or started[-1]
-    )
+    start = processes_module.begin
+
+    def begun(*words, **how):
+        started.append(start(*words, **how))
+        return started[-1]
+
+    monkeypatch.setattr(processes_module, "begin", begun)
     places = {name: value for name, value in job.items() if name not in ("validation_items", "embedder")}
     places |= {name: Path(places[name]) for name in ("dataset", "cache")}
     settings = TrainSettings(**SETTINGS, processes=2)

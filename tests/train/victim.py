@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.train import loop
-from rpo_cli.train.inputs import Embedder, OnlineInputs, Rewards, TrainInputs
+from rpo_cli.train.composition import Embedder, OnlineInputs, Rewards, TrainInputs
 from rpo_cli.train.online import loop as rounds  # noqa: F401
 from rpo_cli.train.online.run import train_online
 from rpo_cli.train.run import train

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from rpo_cli.backends.critic import TransformersCritic
-from rpo_cli.backends.processes import _session, end_orphans
 from rpo_cli.backends.vllm_server import VllmServerCritic
+from rpo_cli.children import end_orphans, session_of
 from rpo_cli.protocols import Message, Weights
 from rpo_cli.shapes.grammar import caption, sample_any
 from rpo_cli.shapes.preset import MODELS
@@ -156,9 +156,9 @@ def test_rpo_killed_under_load_leaves_a_server_that_the_next_command_ends_and_no
     first.wait()
     before = kept(run)
     assert before
-    assert len(_session(pid)) >= 2  # the server and its engine go on without rpo
+    assert len(session_of(pid)) >= 2  # the server and its engine go on without rpo
     assert len(end_orphans(run / "logs")) == 1
-    assert _session(pid) == []
+    assert session_of(pid) == []
 
     second = started(run)
     out, err = second.communicate(timeout=600)

@@ -7,11 +7,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.errors import RpoError, UsageError, first_line
 from rpo_cli.exchange.importers.parquet import FILE, typed_table
 from rpo_cli.exchange.incoming import Options, Source, inside, refuse
 from rpo_cli.exchange.places import Place, touch
-from rpo_cli.exchange.raw_rows import BROKEN, BadRow, first_line, plain_rows
+from rpo_cli.exchange.raw_rows import BROKEN, BadRow, plain_rows
 
 BATCH = 16  # rows that are in memory as Python objects
 HINT = "check the folder, or name another --format; see `rpo list importers`"

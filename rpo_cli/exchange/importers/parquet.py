@@ -13,8 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.exchange.hub import HubPath
+from rpo_cli.errors import RpoError, UsageError, first_line
 from rpo_cli.exchange.importers.labels import shares
 from rpo_cli.exchange.importers.layouts import coded, layout_of, to_entry
 from rpo_cli.exchange.incoming import (
@@ -29,8 +28,8 @@ from rpo_cli.exchange.incoming import (
     prompt_of,
     refuse,
 )
-from rpo_cli.exchange.places import Place, below, touch
-from rpo_cli.exchange.raw_rows import BROKEN, first_line, plain_rows
+from rpo_cli.exchange.places import HubPath, Place, below, touch
+from rpo_cli.exchange.raw_rows import BROKEN, plain_rows
 
 BATCH = 16  # rows that are in memory at once: two pictures each
 BUFFER = 2**20  # bytes read ahead of a column, instead of a whole row group

@@ -22,9 +22,8 @@ from rpo_cli.exchange.incoming import (
     prompt_of,
     refuse,
 )
-from rpo_cli.exchange.json_text import json_items
 from rpo_cli.exchange.places import Place, touch
-from rpo_cli.exchange.raw_rows import BadRow
+from rpo_cli.exchange.raw_rows import BadRow, json_items
 from rpo_cli.pictures import MAX_BYTES
 
 HINT = "check the folder, or name another --format; see `rpo list importers`"

@@ -26,9 +26,8 @@ from rpo_cli.exchange.incoming import (
     refuse,
     text_of,
 )
-from rpo_cli.exchange.json_text import parsed
 from rpo_cli.exchange.places import Place, touch
-from rpo_cli.exchange.raw_rows import BadRow
+from rpo_cli.exchange.raw_rows import BadRow, parsed
 from rpo_cli.exchange.unpack import TARS
 from rpo_cli.pictures import ENDINGS, MAX_BYTES, OTHERS
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rpo_cli.errors import UsageError
+from rpo_cli.exchange.card import forbids_commerce, model_licence
 from rpo_cli.exchange.dataset import CARD
 from rpo_cli.exchange.hub import Pushed, upload
-from rpo_cli.exchange.licences import forbids_commerce, model_licence
 from rpo_cli.exchange.outgoing import Built
 from rpo_cli.line.imports.sources import card_sources, generates
 from rpo_cli.line.session import Line

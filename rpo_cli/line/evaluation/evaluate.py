@@ -195,8 +195,13 @@ def _fingerprint(plan: _Plan) -> str:
         images = sorted(line.store.keys("images") & generate_work(line).keys)
         keys.append([label, images, scores])
     settings = [[setting.label, setting.members, setting.beside] for setting in plan.settings]
-    asked = [plan.prompts.texts, plan.prompts.source, plan.seeds, plan.seed, plan.measure]
+    asked = [plan.prompts.texts, plan.prompts.source, plan.seeds, plan.seed, measure_key(plan.measure)]
     return content_key("eval", FIGURES, asked, settings, keys)
+
+
+def measure_key(name: str | None) -> Any:
+    """A measure in the key of what it judged: its name; of a third party's its version and place too."""
+    return name and (registry.code_of("measures", name) or name)
 
 
 def read_json(store: Store, place: str) -> dict[str, Any]:

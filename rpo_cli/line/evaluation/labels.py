@@ -19,7 +19,7 @@ from rpo_cli import registry
 from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.exchange.dataset import ranking_id
 from rpo_cli.files import reading
-from rpo_cli.line.evaluation.evaluate import FOLDER, Evaluation, checked_name, read_json
+from rpo_cli.line.evaluation.evaluate import FOLDER, Evaluation, checked_name, measure_key, read_json
 from rpo_cli.line.evaluation.models import dataset_files
 from rpo_cli.line.session import Line
 from rpo_cli.metrics.labels import (
@@ -96,7 +96,7 @@ def audit(
     people = opinions(line.store)
     # a data file is named by its content
     fingerprint = content_key(
-        "audit", FIGURES, [file.name for file in files], measure, limit, sorted(people.items())
+        "audit", FIGURES, [file.name for file in files], measure_key(measure), limit, sorted(people.items())
     )
     known = read_json(line.store, place)
     if known.get("fingerprint") == fingerprint:

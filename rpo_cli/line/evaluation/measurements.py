@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image as Picture
 
 from rpo_cli.errors import CorruptImage, UsageError
-from rpo_cli.exchange.json_text import json_line
+from rpo_cli.exchange.raw_rows import json_line
 from rpo_cli.line.evaluation.models import BASE, Contender, Setting
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.critics import reward_models

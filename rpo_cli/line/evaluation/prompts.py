@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 
 from rpo_cli.config import PromptSettings
 from rpo_cli.errors import MissingDependency, RunLocked, UsageError, nearest
-from rpo_cli.exchange.json_text import json_line
 from rpo_cli.exchange.prompts import read_prompts
+from rpo_cli.exchange.raw_rows import json_line
 from rpo_cli.line.evaluation.models import LABEL, dataset_files
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.generate import live_prompts

@@ -6,49 +6,17 @@ one of the higher generation counts, so a chunk is replaced in one step, and del
 tidying. A claim is written after the rows that it names.
 """
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from rpo_cli.errors import RpoError
+from rpo_cli.line.imports.sources import PLACE, TABLE, rank_of, scanned
 from rpo_cli.records import Claim, content_key
 from rpo_cli.schema import from_table, to_table
 from rpo_cli.store import Store
 
-TABLE = "claims"
 NAMED = ("prompts", "images", "critiques", "rejects", "preferences")  # tables whose keys a claim names
-PLACE = ("claim_id", "source", "start", "generation", "upto")
-TRIES = 3
-
-
-def claimed(store: Store, sources: Set[str], table: str) -> list[str]:
-    """Keys of a table that the current claims of these sources name; one for each claim that names it."""
-    best: dict[tuple[str, int], tuple[tuple[int, int, str], pa.Scalar]] = {}
-    for data in _scan(store, [*PLACE, table]):
-        for place, row in zip(data.select(PLACE).to_pylist(), data.column(table), strict=True):
-            at, rank = (place["source"], place["start"]), _rank(place)
-            if place["source"] in sources and (at not in best or best[at][0] < rank):
-                best[at] = (rank, row)
-    return [key for _, keys in best.values() for key in keys.as_py()]
-
-
-def _rank(place: dict[str, object]) -> tuple[int, int, str]:
-    generation, upto, key = place["generation"], place["upto"], place["claim_id"]
-    assert isinstance(generation, int)
-    assert isinstance(upto, int)
-    return generation, upto, str(key)
-
-
-def _scan(store: Store, columns: list[str] | None, source: str | None = None) -> list[pa.Table]:
-    """The parts of the ledger. An import that runs now may delete one: then all are read anew."""
-    for attempt in range(TRIES):
-        try:
-            return list(store.scan(TABLE, columns, group=source))
-        except RpoError as error:
-            if attempt == TRIES - 1 or not isinstance(error.__cause__, FileNotFoundError):
-                raise
-    raise AssertionError("unreachable")
 
 
 @dataclass
@@ -63,13 +31,13 @@ class Ledger:
     def of(cls, store: Store, source: str) -> "Ledger":
         """As it stands; claims are kept packed until they are asked for."""
         ledger = cls(store, source)
-        for data in _scan(store, None, source):
+        for data in scanned(store, None, source):
             for number, place in enumerate(data.select(PLACE).to_pylist()):
                 ledger._meet(place, data.slice(number, 1))
         return ledger
 
     def _meet(self, place: dict[str, object], packed: pa.Table) -> None:
-        start, rank = place["start"], _rank(place)
+        start, rank = place["start"], rank_of(place)
         assert isinstance(start, int)
         if start not in self._current or self._current[start][0] < rank:
             self._current[start] = (rank, packed)

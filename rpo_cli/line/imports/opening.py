@@ -9,11 +9,11 @@ from typing import Any
 
 from rpo_cli import registry
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.exchange.hub import URIS, HubPath, open_repository, parse
+from rpo_cli.exchange.card import declared
+from rpo_cli.exchange.hub import URIS, open_repository, parse
 from rpo_cli.exchange.importers.sidecar import looks_like_classes
 from rpo_cli.exchange.incoming import Options, Source
-from rpo_cli.exchange.licences import declared
-from rpo_cli.exchange.places import Place, cached_name
+from rpo_cli.exchange.places import HubPath, Place, cached_name
 from rpo_cli.exchange.unpack import is_archive, remove_leftovers, unpacked
 from rpo_cli.hashes import FileHashes, user_cache
 from rpo_cli.identity import HUB_ID

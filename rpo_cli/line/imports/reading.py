@@ -16,9 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.hub import HubPath
 from rpo_cli.exchange.incoming import Source
-from rpo_cli.exchange.places import Place, Touched, state_of
+from rpo_cli.exchange.places import HubPath, Place, Touched, state_of
 from rpo_cli.files import create, draft_of
 from rpo_cli.hashes import SETTLED, FileHashes, user_cache
 from rpo_cli.line.imports.ledger import NAMED, Ledger, blank

@@ -5,19 +5,23 @@ round, or what an rpo before the ledger has imported.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rpo_cli.errors import UsageError, nearest
+import pyarrow as pa
+
+from rpo_cli.errors import RpoError, UsageError, nearest
 from rpo_cli.keysets import Keys, union
-from rpo_cli.line.imports.ledger import TABLE, claimed
 from rpo_cli.line.session import Line
 from rpo_cli.records import canonical_json
 from rpo_cli.store import Store
 
 STAGE = "import"
+TABLE = "claims"  # the ledger of imports, see `ledger.py`
+PLACE = ("claim_id", "source", "start", "generation", "upto")
+TRIES = 3
 TOLD = ("source", "format", "license", "revision")  # of a source, on cards
 Entries = dict[str, dict[str, Any]]
 
@@ -70,6 +74,35 @@ def _imported(line: Line, table: str) -> Keys:
     keys = Keys.of(claimed(line.store, found.keys() - groups, table))
     parts = [part for part in line.store.parts(table) if part.group in groups]
     return union([keys, *(line.store.part_keys(table, part) for part in parts)])
+
+
+def claimed(store: Store, sources: Set[str], table: str) -> list[str]:
+    """Keys of a table that the current claims of these sources name; one for each claim that names it."""
+    best: dict[tuple[str, int], tuple[tuple[int, int, str], pa.Scalar]] = {}
+    for data in scanned(store, [*PLACE, table]):
+        for place, row in zip(data.select(PLACE).to_pylist(), data.column(table), strict=True):
+            at, rank = (place["source"], place["start"]), rank_of(place)
+            if place["source"] in sources and (at not in best or best[at][0] < rank):
+                best[at] = (rank, row)
+    return [key for _, keys in best.values() for key in keys.as_py()]
+
+
+def rank_of(place: dict[str, object]) -> tuple[int, int, str]:
+    generation, upto, key = place["generation"], place["upto"], place["claim_id"]
+    assert isinstance(generation, int)
+    assert isinstance(upto, int)
+    return generation, upto, str(key)
+
+
+def scanned(store: Store, columns: list[str] | None, source: str | None = None) -> list[pa.Table]:
+    """The parts of the ledger. An import that runs now may delete one: then all are read anew."""
+    for attempt in range(TRIES):
+        try:
+            return list(store.scan(TABLE, columns, group=source))
+        except RpoError as error:
+            if attempt == TRIES - 1 or not isinstance(error.__cause__, FileNotFoundError):
+                raise
+    raise AssertionError("unreachable")
 
 
 def imported_feedback(line: Line) -> dict[tuple[str, str], str]:

@@ -1,6 +1,5 @@
 """What contradicts a training in rounds, told at the door; and what its rounds would do."""
 
-import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,15 +13,10 @@ from rpo_cli.line.rounds.round import losers_of, pictures_each, round_folder, tr
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.generate import parent_prompts
 from rpo_cli.store import Store, open_store
-from rpo_cli.train.composition import composed, is_online
+from rpo_cli.train.composition import composed
 from rpo_cli.train.objectives.objective import Objective
 
 Checks = list[tuple[bool, str]]
-
-
-def in_rounds(line: Line) -> bool:
-    """Whether the settings ask for rounds of pictures; methods on trajectories have a loop of their own."""
-    return bool(line.settings.train.rounds) and not is_online(line.settings.train)
 
 
 def check(line: Line) -> None:
@@ -157,15 +151,6 @@ class RoundPlan:
     steps: int
 
 
-@dataclass(frozen=True)
-class RoundsStatus:
-    """A training in rounds: how many were asked for, how many are done."""
-
-    name: str
-    rounds: int
-    done: int
-
-
 def plan_rounds(line: Line) -> list[RoundPlan]:
     """Every round of the training, as far as it is known.
 
@@ -212,21 +197,3 @@ def _there(store: Store) -> tuple[int, int, int | None]:
     pictures = sum(count for group, count in store.counts("images").items() if group not in given)
     verdicts = store.tally("pairs", ["verdict"])
     return pictures, len(store.keys("rewards")), verdicts[("accepted",)] if verdicts else None
-
-
-def rounds_status(store: Store) -> list[RoundsStatus]:
-    """Every training of a run that was made in rounds, by name; reads names and one small file of each."""
-    found = []
-    for path in store.files.find("train", "/settings.json"):
-        parts = path.split("/")
-        saved = json.loads(store.files.read(path)) if len(parts) == 3 else {}
-        if "rounds" in saved:
-            name = parts[1]
-            place = f"train/{name}/rounds"
-            done = [
-                file.split("/")[3]
-                for file in store.files.find(place, f"/train/{name}/done.json")
-                if len(file.split("/")) == 7
-            ]
-            found.append(RoundsStatus(name, int(saved["rounds"]), len(done)))
-    return sorted(found, key=lambda status: status.name)

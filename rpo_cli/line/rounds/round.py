@@ -12,7 +12,7 @@ from typing import Any
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.json_text import json_line
+from rpo_cli.exchange.raw_rows import json_line
 from rpo_cli.line.imports.sources import import_groups, imported
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.generate import generate_work
@@ -26,6 +26,7 @@ from rpo_cli.scopes import GENERATOR, HANGS
 from rpo_cli.settings_checks import DEFAULT
 from rpo_cli.store import open_store
 from rpo_cli.text import split_of
+from rpo_cli.train.composition import composed
 
 STRATEGY = {"given": "seeds", "generated": "spin", "renoised": "sapo"}  # by the objective's losers
 SEEDS, LOSERS = 4, 2  # pictures of a prompt, or of a winner, unless the settings say another number
@@ -121,8 +122,6 @@ def round_settings(line: Line, number: int, sampler: Path | None) -> dict[str, A
 
 def losers_of(settings: TrainSettings) -> str:
     """given, generated or renoised, as the method says."""
-    from rpo_cli.train.composition import composed
-
     return composed(settings).losers
 
 

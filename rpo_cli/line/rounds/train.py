@@ -39,8 +39,7 @@ from rpo_cli.line.training import add_layouts, check_layouts, fine_tune, own_set
 from rpo_cli.line.work.critics import reward_identity, reward_models
 from rpo_cli.line.work.generate import parent_prompts
 from rpo_cli.records import content_key
-from rpo_cli.train.composition import composed
-from rpo_cli.train.inputs import Start
+from rpo_cli.train.composition import Start, composed, settled
 from rpo_cli.train.run import CHECKPOINTS, SCHEDULE_ONLY, refuse_other
 
 LORA_FILE = "pytorch_lora_weights.safetensors"
@@ -199,8 +198,6 @@ def _identity(line: Line, sources: _Sources) -> dict[str, Any]:
 
 def _settled(nested: Line) -> dict[str, Any]:
     """The settings of training with the method's own numbers."""
-    from rpo_cli.train.composition import settled
-
     settings = settled(own_settings(nested))[0]
     return settings.model_dump(mode="json", exclude=set(SCHEDULE_ONLY), exclude_none=True)
 

@@ -14,12 +14,11 @@ from rpo_cli.line.evaluation.nested import tuned_model
 from rpo_cli.line.evaluation.prompts import held_out_prompts, prompts_of_file
 from rpo_cli.line.preflight import preflight
 from rpo_cli.line.rounds.checks import check as check_rounds
-from rpo_cli.line.rounds.checks import in_rounds
 from rpo_cli.line.session import Line, open_line
 from rpo_cli.line.sweep.variants import FINISHED, ITSELF, Request, Training, Variant, state
 from rpo_cli.line.training import dataset_of, fine_tune, own_settings
 from rpo_cli.resolve import NO_PRESET
-from rpo_cli.train.composition import is_online
+from rpo_cli.train.composition import in_rounds, is_online
 from rpo_cli.train.data.pairs import training_rows
 from rpo_cli.train.run import result_folder
 
@@ -148,7 +147,7 @@ def _ready(line: Line, asked: Request, variant: Variant) -> Ready:
         own = opened(line, options)
     _require_beta(variant)
     preflight(own, ["train"])
-    if in_rounds(own):
+    if in_rounds(own.settings.train):
         check_rounds(own)
     elif not is_online(own.settings.train):
         _require_pairs(own)

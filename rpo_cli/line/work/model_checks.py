@@ -10,7 +10,6 @@ from typing import Literal
 
 from rpo_cli import installing
 from rpo_cli.adapters import adapter_file, held, scaling_config
-from rpo_cli.backends.lora_names import DENOISERS, ORIGINAL, match, refuse
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.hashes import file_hashes
@@ -30,7 +29,7 @@ from rpo_cli.line.work.models import (
     left_over,
     pipeline_index,
 )
-from rpo_cli.model_files import INDEX, published, shapes
+from rpo_cli.model_files import DENOISERS, INDEX, published, shapes
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.kinds import CONTROLNET, CONTROLNET_IMG2IMG, SD
 from rpo_cli.single_file import single_file
@@ -174,9 +173,9 @@ def check_lora(line: Line, model: ModelIdentity, ref: str) -> None:
     modules = _modules(folder) if folder is not None else {}
     if not any(name in modules for name in DENOISERS):
         return  # nothing here tells the layers
-    found = match(layers, modules)
-    if found.unlike or not any(ORIGINAL.search(name) for name in found.unknown):
-        refuse(ref, found, model.ref)
+    from rpo_cli.backends.lora_names import refuse_foreign
+
+    refuse_foreign(ref, layers, modules, model.ref)
 
 
 def _modules(folder: Path) -> dict[str, dict[str, tuple[int, ...]]]:
@@ -199,7 +198,7 @@ def check_licences(line: Line, models: Sequence[ModelIdentity]) -> None:
     Raises:
         UsageError: names them and their licences.
     """
-    from rpo_cli.exchange.licences import forbids_commerce, model_licence
+    from rpo_cli.exchange.card import forbids_commerce, model_licence
 
     if line.settings.run.accept_license:
         return

@@ -27,8 +27,7 @@ from rpo_cli.pictures import decode, read
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
 from rpo_cli.train.data.pairs import Item, pictures
-from rpo_cli.train.families.family import Family
-from rpo_cli.train.families.folder import Condition, Encoders, covering
+from rpo_cli.train.families.family import Condition, Encoders, Family, covering
 from rpo_cli.train.storage import Shelf
 
 Size = tuple[int, int]  # width, height in pixels

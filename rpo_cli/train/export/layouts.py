@@ -14,12 +14,13 @@ import json
 from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
+from rpo_cli.train.composition import OF_PAIRS
 from rpo_cli.train.export.lora_files import (
     LORA_FILE,
     check_denoiser,
@@ -34,10 +35,12 @@ from rpo_cli.train.families.family import Family
 from rpo_cli.train.journal import Numbers
 from rpo_cli.train.objectives.components import pair_reversed
 from rpo_cli.train.objectives.objective import Objective
-from rpo_cli.train.objectives.online import OF_PAIRS, OnlineObjective
 from rpo_cli.train.policy import Policy, require_texts
 from rpo_cli.train.storage import folder_atomically, remove_temporaries, safetensors_bytes, write_atomically
 from rpo_cli.version import __version__
+
+if TYPE_CHECKING:
+    from rpo_cli.train.objectives.online import OnlineObjective
 
 DENOISER_FILE = "diffusion_pytorch_model.safetensors"
 CARD = "README.md"
@@ -69,7 +72,7 @@ def export(
     policy: Policy,
     family: Family,
     settings: TrainSettings,
-    objective: Objective | OnlineObjective,
+    objective: "Objective | OnlineObjective",
     facts: Mapping[str, Any],
     metrics: Mapping[str, Numbers],
 ) -> None:
@@ -169,12 +172,12 @@ NOT_SAMPLED = {"steps", "save_every", "validate_every", "size_condition"}
 def card(
     settings: TrainSettings,
     family: Family,
-    objective: Objective | OnlineObjective,
+    objective: "Objective | OnlineObjective",
     facts: Mapping[str, Any],
     metrics: Mapping[str, Numbers],
 ) -> str:
     """The model card: what it is, how to use it, settings, numbers. No clock, no host, no local path."""
-    if isinstance(objective, OnlineObjective):
+    if not isinstance(objective, Objective):
         return _sampled_card(settings, family, objective, facts, metrics)
     kind = "full fine-tuning" if settings.full else f"LoRA of rank {settings.rank}"
     dumped = settings.model_dump(mode="json", exclude=UNTOLD, exclude_none=True)
@@ -216,7 +219,7 @@ def card(
 def _sampled_card(
     settings: TrainSettings,
     family: Family,
-    objective: OnlineObjective,
+    objective: "OnlineObjective",
     facts: Mapping[str, Any],
     metrics: Mapping[str, Numbers],
 ) -> str:
@@ -264,7 +267,7 @@ def _items(objective: Objective) -> str:
 
 
 def _header(
-    settings: TrainSettings, objective: Objective | OnlineObjective, facts: Mapping[str, Any]
+    settings: TrainSettings, objective: "Objective | OnlineObjective", facts: Mapping[str, Any]
 ) -> list[str]:
     """What the hub reads."""
     lines = ["---", "library_name: diffusers", "pipeline_tag: text-to-image"]

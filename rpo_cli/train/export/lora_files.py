@@ -26,9 +26,8 @@ from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
 
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.train.families.family import Family
-from rpo_cli.train.families.folder import KohyaNames, quiet
-from rpo_cli.train.inputs import Start
+from rpo_cli.train.composition import Start
+from rpo_cli.train.families.family import Family, KohyaNames, quiet
 from rpo_cli.train.policy import Average, Policy, parameter_name
 from rpo_cli.train.storage import folder_atomically, safetensors_bytes
 

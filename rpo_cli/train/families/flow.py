@@ -15,7 +15,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel, S
 from torch import Tensor
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.families.folder import (
+from rpo_cli.train.families.family import (
     Condition,
     Encoders,
     Folder,

@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.families.folder import (
+from rpo_cli.train.families.family import (
     Condition,
     Encoders,
     Folder,

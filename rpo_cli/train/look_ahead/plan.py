@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
+from rpo_cli.compute import known_peak
 from rpo_cli.config import TrainSettings
 from rpo_cli.train.composition import for_data, settled
 from rpo_cli.train.data.pairs import training_rows
-from rpo_cli.train.families.family import Family, open_family
-from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.families.family import Family, Folder, open_family
+from rpo_cli.train.job import Ideal
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.policy import DTYPES, Policy, blank_texts, build_policy, require_texts, weight_dtype
 
@@ -144,10 +145,6 @@ def _as_it_is(value: Tensor) -> Tensor:
     return value
 
 
-# dense bf16 and fp16 FLOP/s by the name that torch.cuda gives; NVIDIA's data sheets
-PEAKS = {"H200": 989e12, "H100 80GB HBM3": 989e12, "A100": 312e12}
-
-
 @dataclass(frozen=True)
 class Memory:
     """Bytes on the device; an estimate, without kernels' workspaces and the allocator's waste.
@@ -243,31 +240,12 @@ def plan(
     )
 
 
-@dataclass(frozen=True)
-class Ideal:
-    """Seconds that an item takes at the device's peak: its useful FLOPs, and all that are done."""
-
-    useful: float
-    hardware: float
-
-
 def ideal_seconds(
-    settings: TrainSettings, objective: Objective, family: Family, folder: Folder, device: str
-) -> Ideal | None:
-    """None where no peak is known."""
-    peak = known_peak(device, settings.dtype)
-    if peak is None:
-        return None
+    settings: TrainSettings, objective: Objective, family: Family, folder: Folder, peak: float
+) -> Ideal:
+    """At `peak` FLOP/s, see `compute.known_peak`."""
     flops, again, _ = measured(settings, objective, family, blank_policy(settings, family, folder))
     return Ideal(flops.total / peak, (flops.total + again) / peak)
-
-
-def known_peak(device: str, dtype: str) -> float | None:
-    """FLOP/s; None for float32, which may or may not run as TF32, and for devices not in `PEAKS`."""
-    if not device.startswith("cuda") or dtype == "float32":
-        return None
-    name = torch.cuda.get_device_name(device)
-    return next((peak for part, peak in PEAKS.items() if part in name), None)
 
 
 def measured(

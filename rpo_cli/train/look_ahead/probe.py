@@ -9,10 +9,9 @@ import torch
 from rpo_cli.compute import launched, pick_device, set_threads
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
-from rpo_cli.train.composition import BetaAdvice, for_data, suggest_beta
+from rpo_cli.train.composition import BetaAdvice, TrainInputs, for_data, suggest_beta
 from rpo_cli.train.export.layouts import require_layouts
 from rpo_cli.train.families.family import open_family
-from rpo_cli.train.inputs import TrainInputs
 from rpo_cli.train.item_errors import assemble, item_errors
 from rpo_cli.train.job import prepare
 from rpo_cli.train.loop import move_averages, ready

@@ -1,9 +1,12 @@
 """Objectives on sampled trajectories, as data; what each says about a step is in `online/losses.py`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from rpo_cli.config import Baseline, RatioBase
+from rpo_cli import registry
+from rpo_cli.config import Baseline, OnlineSettings, RatioBase, TrainSettings
+from rpo_cli.errors import SettingsError
+from rpo_cli.train.composition import OF_PAIRS, unnamed
 
 
 @dataclass(frozen=True)
@@ -179,39 +182,82 @@ PPOD_ONLINE = OnlineObjective(
     min_margin=0.5,
 )
 
-
-# settings of training on pairs, with the value at which they say nothing
-OF_PAIRS: dict[str, Any] = {
-    "text_encoder": None,
-    "dataset": None,
-    "beta_from": None,
-    "caption_dropout": 0.0,
-    "flip": False,
-    "buckets": False,
-    "timestep_density": None,
-    "reference_draws": None,
-    "reference_mix": None,
-    "reference_every": None,
-    "reference_decay": None,
-    "margin": None,
-    "scale": None,
-    "sft_weight": None,
-    "label_smoothing": None,
-    "soft_labels": None,
-    "pair_weight": None,
-    "timestep_weight": None,
-    "timestep_discount": None,
-    "min_timestep": None,
-    "max_timestep": None,
-    "group_size": None,
-    "list_size": None,
-    "temperature": None,
-    "divergence": None,
-    "divergence_alpha": None,
-    "desirable_weight": None,
-    "undesirable_weight": None,
-    "dro_temperature": None,
-    "dro_trim": None,
-    "embedder": None,
-    "compile": False,  # compiled passes with and without gradient differ: a ratio would not start at 1
+ONLINE_NAMES = frozenset(entry.name for entry in fields(OnlineObjective)) - {"name", "learning_rate"}
+ONLINE_PARTS = {
+    f"{section}.{name}": name
+    for section, model in (("train", TrainSettings), ("online", OnlineSettings))
+    for name in sorted(ONLINE_NAMES & set(model.model_fields))
 }
+ONLINE_HINT = "`rpo list objectives` shows what each method is made of and may change"
+
+
+def composed_online(settings: TrainSettings, online: OnlineSettings) -> OnlineObjective:
+    """The method's objective with the parts that the settings change.
+
+    Raises:
+        SettingsError: every setting that contradicts the method, or another setting.
+    """
+    objective: OnlineObjective = registry.load("objectives", settings.method)
+    parts = ONLINE_PARTS
+    given = {path: value for path in parts if (value := _value(settings, online, path)) is not None}
+    problems = [
+        f"{path}: {value!r} contradicts {objective.name}, which has {getattr(objective, parts[path])!r}"
+        for path, value in given.items()
+        if parts[path] not in objective.open and value != getattr(objective, parts[path])
+    ]
+    problems += [
+        f"train.{name}: {getattr(settings, name)!r} does not go with {objective.name}, which samples"
+        for name, neutral in OF_PAIRS.items()
+        if (getattr(settings, name) or None) != (neutral or None)  # 0 and False say nothing either
+    ]
+    opened = {parts[path]: value for path, value in given.items() if parts[path] in objective.open}
+    changed = replace(objective, **opened)
+    problems += _inconsistent_online(changed, settings, online)
+    if problems:
+        raise SettingsError("settings", problems, ONLINE_HINT)
+    return changed
+
+
+def _value(settings: TrainSettings, online: OnlineSettings, path: str) -> Any:
+    section, _, name = path.partition(".")
+    return getattr(settings if section == "train" else online, name)
+
+
+def _inconsistent_online(
+    objective: OnlineObjective, settings: TrainSettings, online: OnlineSettings
+) -> list[str]:
+    """Settings that do not go together, or are missing."""
+    unused_beta = settings.beta is not None and objective.default_beta is None
+    too_many = online.steps is not None and (online.taught_steps or 0) > online.steps
+    checks = (
+        (
+            not settings.rounds,
+            f"train.rounds: {objective.name} samples, scores and learns in rounds; say how many (--rounds)",
+        ),
+        (unused_beta, f"train.beta: {objective.name} has none"),
+        (too_many, f"online.taught_steps: {online.taught_steps} of {online.steps} denoising steps"),
+        (
+            objective.paired and settings.batch_size < 2,
+            "train.batch_size: both pictures of a pair go through one forward pass; at least 2",
+        ),
+    )
+    return [problem for wrong, problem in checks if wrong]
+
+
+def settled_online(
+    settings: TrainSettings, online: OnlineSettings
+) -> tuple[TrainSettings, OnlineSettings, OnlineObjective]:
+    """Both sections with the method's own numbers where none were given, for the record; the objective.
+
+    Raises:
+        SettingsError: see `composed_online`.
+    """
+    objective = composed_online(settings, online)
+    own: dict[str, dict[str, Any]] = {"train": {}, "online": {}}
+    for path, name in ONLINE_PARTS.items():
+        section, _, setting = path.partition(".")
+        if name in objective.open:
+            own[section][setting] = getattr(objective, name)
+    own["train"]["beta"] = settings.beta if settings.beta is not None else objective.default_beta
+    settled = settings.model_copy(update=unnamed(settings) | own["train"])
+    return settled, online.model_copy(update=own["online"]), objective

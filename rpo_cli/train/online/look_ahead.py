@@ -6,15 +6,14 @@ from math import ceil
 
 import torch
 
-from rpo_cli.compute import launched, pick_device, set_threads
+from rpo_cli.compute import known_peak, launched, pick_device, set_threads
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
-from rpo_cli.train.composition import settled_online
-from rpo_cli.train.families.family import open_family
-from rpo_cli.train.families.folder import Folder
-from rpo_cli.train.inputs import OnlineInputs
-from rpo_cli.train.look_ahead.plan import Memory, blank_pass, blank_policy, known_peak, memory_of, passes
+from rpo_cli.train.composition import OnlineInputs
+from rpo_cli.train.families.family import Folder, open_family
+from rpo_cli.train.look_ahead.plan import Memory, blank_pass, blank_policy, memory_of, passes
+from rpo_cli.train.objectives.online import settled_online
 from rpo_cli.train.online.lesson import State
 from rpo_cli.train.online.loop import drawn, enough_memory, learned, load_scorers, ready
 from rpo_cli.train.online.rollout import (

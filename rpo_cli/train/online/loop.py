@@ -13,9 +13,9 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
 from rpo_cli.records import content_key
+from rpo_cli.train.composition import OnlineInputs
 from rpo_cli.train.export.layouts import export, portable_name, require_layouts
 from rpo_cli.train.families.family import open_family
-from rpo_cli.train.inputs import OnlineInputs
 from rpo_cli.train.journal import Journal, MetricsFile, Numbers, open_loggers
 from rpo_cli.train.objectives.online import OnlineObjective
 from rpo_cli.train.online.credit import Memory

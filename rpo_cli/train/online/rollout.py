@@ -16,10 +16,9 @@ from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import Observer, Reward
 from rpo_cli.records import row_seed
+from rpo_cli.train.composition import Prompts
 from rpo_cli.train.data.latents import ENCODE_BATCH, Frame
-from rpo_cli.train.families.family import Family
-from rpo_cli.train.families.folder import Condition, Encoders, Folder
-from rpo_cli.train.inputs import Prompts
+from rpo_cli.train.families.family import Condition, Encoders, Family, Folder
 from rpo_cli.train.noise import epoch_order
 from rpo_cli.train.objectives.online import OnlineObjective
 from rpo_cli.train.online.credit import Floats

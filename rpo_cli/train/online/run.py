@@ -8,13 +8,13 @@ from rpo_cli.compute import launched, pick_device
 from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.records import content_key
-from rpo_cli.train.composition import settled_online
-from rpo_cli.train.inputs import OnlineInputs
-from rpo_cli.train.objectives.online import OnlineObjective
+from rpo_cli.train.composition import OnlineInputs
+from rpo_cli.train.objectives.online import OnlineObjective, settled_online
 from rpo_cli.train.run import (
     TrainReport,
     begin,
     commit,
+    family_code,
     finished,
     identity_of,
     result_folder,
@@ -42,6 +42,7 @@ def train_online(inputs: OnlineInputs, observer: Observer | None = None) -> Trai
     settings, out = inputs.settings, inputs.out
     what: dict[str, Any] = {"online": inputs.online.model_dump(mode="json", exclude_none=True)}
     what |= {"prompts": inputs.prompts_identity, "rewards": dict(inputs.rewards.identities)}
+    what |= {"family": code} if (code := family_code(inputs)) else {}
     identity = identity_of(settings, None, seed=inputs.seed, model=inputs.model_identity, **what)
     report = finished(out, identity, settings)
     if report is not None:

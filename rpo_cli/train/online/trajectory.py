@@ -15,8 +15,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor, nn
 
 from rpo_cli.errors import UsageError
-from rpo_cli.train.families.family import Family
-from rpo_cli.train.families.folder import Condition
+from rpo_cli.train.families.family import Condition, Family
 from rpo_cli.train.noise import PredictionType, seeded
 from rpo_cli.train.policy import Policy
 

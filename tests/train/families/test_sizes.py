@@ -18,8 +18,7 @@ from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Silent
 from rpo_cli.train.data.latents import Builder, Framing
 from rpo_cli.train.data.pairs import read_pairs
-from rpo_cli.train.families.family import open_family
-from rpo_cli.train.families.folder import to_pixels
+from rpo_cli.train.families.family import open_family, to_pixels
 from rpo_cli.train.job import schedule_of
 from rpo_cli.train.noise import DrawSettings, drawn_pair
 from rpo_cli.train.step import by_shape

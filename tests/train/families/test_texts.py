@@ -14,9 +14,9 @@ from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import SettingsError, UsageError
 from rpo_cli.protocols import Weights
 from rpo_cli.train import loop as loop_module
-from rpo_cli.train.composition import composed_online
-from rpo_cli.train.inputs import Start
+from rpo_cli.train.composition import Start
 from rpo_cli.train.look_ahead.plan import plan
+from rpo_cli.train.objectives.online import composed_online
 from rpo_cli.train.policy import Texts, build_policy, load_texts
 from tests.closeness import FORWARD, assert_close
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file
 
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.protocols import Silent
-from rpo_cli.train.families.folder import Folder
-from rpo_cli.train.inputs import OnlineInputs, Rewards
+from rpo_cli.train.composition import OnlineInputs, Rewards
+from rpo_cli.train.families.family import Folder
 from rpo_cli.train.online.rollout import conditions
 from rpo_cli.train.online.run import train_online
 from rpo_cli.train.online.trajectory import Grid, Sampler, sample

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rpo_cli.config import OnlineSettings, TrainSettings
-from rpo_cli.train.inputs import OnlineInputs, Rewards
+from rpo_cli.train.composition import OnlineInputs, Rewards
 from rpo_cli.train.online.run import train_online
 
 PROMPTS = [("p0", "a red thing"), ("p1", "a blue thing"), ("p2", "a dog"), ("p3", "a cat")]

@@ -6,7 +6,7 @@ import pytest
 
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import Terminated, UsageError
-from rpo_cli.train.inputs import OnlineInputs, Rewards
+from rpo_cli.train.composition import OnlineInputs, Rewards
 from rpo_cli.train.online import loop
 from rpo_cli.train.online.look_ahead import probe_online
 

@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from rpo_cli import registry
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import RpoError, SettingsError, Terminated, UsageError
-from rpo_cli.train.composition import composed_online, settled_online
-from rpo_cli.train.inputs import Rewards
+from rpo_cli.train.composition import Rewards
+from rpo_cli.train.objectives.online import composed_online, settled_online
 
 NAMES = list(registry.online_objectives)
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -185,7 +185,7 @@ import sys
 from pathlib import Path
 from rpo_cli.config import TrainSettings
 from rpo_cli.config import OnlineSettings
-from rpo_cli.train.inputs import OnlineInputs, Rewards
+from rpo_cli.train.composition import OnlineInputs, Rewards
 from rpo_cli.train.online.run import train_online
 done = train_online(OnlineInputs(
     TrainSettings(

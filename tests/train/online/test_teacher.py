@@ -9,8 +9,7 @@ from diffusers import DDIMScheduler
 from rpo_cli import registry
 from rpo_cli.config import OnlineSettings, TrainSettings
 from rpo_cli.errors import RpoError
-from rpo_cli.train.families.family import open_family
-from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.families.family import Folder, open_family
 from rpo_cli.train.online.credit import Memory
 from rpo_cli.train.online.lesson import Lesson, State, running_cost
 from rpo_cli.train.online.losses import losses

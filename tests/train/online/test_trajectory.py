@@ -8,8 +8,7 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import UsageError
-from rpo_cli.train.families.family import open_family
-from rpo_cli.train.families.folder import Folder
+from rpo_cli.train.families.family import Folder, open_family
 from rpo_cli.train.online.trajectory import Grid, Sampler, log_probability, sample, step_kl, step_of
 from rpo_cli.train.policy import build_policy, weight_dtype
 from tests.closeness import FORWARD, assert_close
