@@ -113,7 +113,7 @@ def draft_folder(parent: Path, prefix: str) -> Iterator[Path]:
     make_folder(parent)
     draft = parent / f"{prefix}{secrets.token_hex(8)}"
     with held(parent, fcntl.LOCK_EX):  # nobody clears a draft between its birth and its lock
-        for left in parent.glob(f"{prefix}*"):
+        for left in [each for each in parent.iterdir() if each.name.startswith(prefix)]:
             _clear_dead(left)
         draft.mkdir()
         handle = os.open(draft, os.O_RDONLY | os.O_DIRECTORY)

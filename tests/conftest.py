@@ -1,5 +1,10 @@
-"""Shared by all tests: RPO_CI=1 turns a missing optional part into a failure, and no test reaches a hub."""
+"""Shared by all tests: RPO_CI=1 turns a missing optional part into a failure, and no test reaches a hub.
 
+No test of this process waits for a disk: a test can kill a process and never the power, and what the kernel
+has is read back whole. The tests of what is flushed, and when, look at the calls.
+"""
+
+import gc
 import os
 import shutil
 
@@ -10,6 +15,23 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
 from rpo_cli import registry
+
+
+def fsync(handle):
+    """As `os.fsync`, also of a handle that is none, but without the disk."""
+    os.fstat(handle)
+
+
+os.fsync = fsync
+
+
+gc.set_threshold(50_000, 20, 20)
+
+
+def pytest_collection_finish():
+    """What the test files have imported stays: to search it for garbage took a seventh of all time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.hookimpl(wrapper=True)

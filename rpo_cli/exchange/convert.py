@@ -3,20 +3,19 @@
 What it comes to is planned from names and indexes; no pickle is read for that (`exchange/pickles.py` does).
 """
 
-import fcntl
 import json
 import re
 import shlex
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import RunLocked, UsageError
-from rpo_cli.files import disk_errors, held, sync, sync_tree
+from rpo_cli.files import disk_errors, draft_folder, sync, sync_tree
 from rpo_cli.identity import PICKLES
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.single_file import SUFFIX, single_file
@@ -83,7 +82,10 @@ def convert(
     found, observer = _planned(source, out, config), observer or Silent()
     if dry_run:
         return found
-    with _draft(out) as draft:
+    drafts = f".{out.name}.rpo-draft-"
+    with disk_errors(str(out)), draft_folder(out.parent, drafts) as draft:
+        if any(each.name.startswith(drafts) and each != draft for each in out.parent.iterdir()):
+            raise RunLocked(f"{out}: another rpo is making it", "wait for it to end")
         observer.start("convert", len(found.pickles) or 1, 0)
         if found.config is not None:
             from rpo_cli.exchange.model_folders import unpack  # diffusers
@@ -112,48 +114,50 @@ def _filled(found: Conversion, draft: Path, key: str | None, observer: Observer)
         under, sizes[name], rest = rewrite(root / name, draft / target, key)
         done.append(Converted(name, target, under, len(sizes[name]), sum(sizes[name].values()), rest))
         observer.advance(1, 0)
-    for name, target in found.indexes.items():
-        (draft / target).write_text(_index(found, name, sizes), encoding="utf-8")
+    for name, target in found.indexes.items():  # by what each shard really holds
+        named, shards = _shards(found, name)
+        places = {tensor: shard for shard in shards for tensor in sizes[shard]}
+        if lost := sorted(named - places.keys()):
+            raise UsageError(f"{Path(source, name)}: no shard holds {str(lost[0])[:100]}", AGAIN)
+        total = sum(sizes[shard][tensor] for tensor, shard in places.items())
+        files = {tensor: Path(found.pickles[shard]).name for tensor, shard in sorted(places.items())}
+        index = {"metadata": {"total_size": total}, "weight_map": files}
+        (draft / target).write_text(json.dumps(index, indent=2), encoding="utf-8")
     for name in found.copied:
         shutil.copyfile(root / name, draft / name)
     return replace(found, converted=tuple(done))
 
 
-def _index(found: Conversion, name: str, sizes: Mapping[str, Mapping[str, int]]) -> str:
-    """The index of the shards' safetensors files, by what each of them really holds."""
-    named, shards = _shards(found, name)
-    places = {tensor: shard for shard in shards for tensor in sizes[shard]}
-    if lost := sorted(named - places.keys()):
-        raise UsageError(f"{Path(found.source, name)}: no shard holds {str(lost[0])[:100]}", AGAIN)
-    total = sum(sizes[shard][tensor] for tensor, shard in places.items())
-    files = {tensor: Path(found.pickles[shard]).name for tensor, shard in sorted(places.items())}
-    return json.dumps({"metadata": {"total_size": total}, "weight_map": files}, indent=2)
-
-
 def _planned(source: Path, out: Path, config: Path | None) -> Conversion:
+    found = Conversion(str(source), str(out), {})
     if not source.exists():
-        hint = f"hf download {shlex.quote(str(source))} --local-dir FOLDER, then that"
-        raise UsageError(f"{source}: no such file or folder", f"of a model on the hub: {hint}")
+        hint = (
+            f"of a model on the hub: hf download {shlex.quote(str(source))} --local-dir FOLDER, then that"
+        )
+        raise UsageError(f"{source}: no such file or folder", hint)
     _refuse_there(out)
     if source.suffix == SUFFIX and source.is_file() and out.suffix != SUFFIX:
         used = single_file(str(source), config).source
-        return Conversion(str(source), str(out), {}, config=used, beside=str(config) if config else None)
+        return replace(found, config=used, beside=str(config) if config else None)
     if config is not None:
         raise UsageError("--config: only of a model in one safetensors file", "leave it out")
     if source.is_dir():
         if out.resolve().is_relative_to(source.resolve()):
             raise UsageError(f"{out}: lies inside {source}", "name a folder beside it")
-        return _planned_folder(Conversion(str(source), str(out), {}), sorted(_files(source)))
+        return _planned_folder(found)
     if source.suffix == SUFFIX:
         hint = "use it as it is, or name a folder OUT for diffusers' layout"
         raise UsageError(f"{source}: is safetensors already", hint)
     if out.suffix != SUFFIX:
         hint = f"for example {out}/model{SUFFIX}"
         raise UsageError(f"{out}: of a single file OUT is a {SUFFIX} file", hint)
-    return Conversion(str(source), str(out), {source.name: out.name})
+    return replace(found, pickles={source.name: out.name})
 
 
-def _planned_folder(found: Conversion, files: list[Path]) -> Conversion:
+def _planned_folder(found: Conversion) -> Conversion:
+    files = sorted(islice(_files(Path(found.source)), MAX_FILES + 1))
+    if len(files) > MAX_FILES:
+        raise UsageError(f"{found.source}: more than {MAX_FILES:,} files", "give the folder of one model")
     safe = {(path.parent, _SHARD.sub("", path.stem)) for path in files if path.suffix == SUFFIX}
     copied, left, too_large = [], found.left_out, f"larger than {MAX_BESIDE >> 20} MiB"
     for path in files:
@@ -185,7 +189,7 @@ def _planned_folder(found: Conversion, files: list[Path]) -> Conversion:
 
 def _files(source: Path) -> Iterator[Path]:
     """The regular files of a folder, relative to it; hidden ones (.git, .cache) are no part of a model."""
-    home, count = source.resolve(), 0
+    home = source.resolve()
     for path in source.rglob("*"):
         relative = path.relative_to(source)
         if any(part.startswith(".") for part in relative.parts):
@@ -193,14 +197,10 @@ def _files(source: Path) -> Iterator[Path]:
         if path.is_symlink() and (path.is_dir() or not path.resolve().is_relative_to(home)):
             hint = "hf download ID --local-dir FOLDER makes a folder without links"
             raise UsageError(f"{path}: is a link that leads out of {source} or to a folder", hint)
-        if path.is_dir():
-            continue
-        if not path.is_file():
+        if not path.is_dir() and not path.is_file():
             raise UsageError(f"{path}: is no regular file", "move it out of the model's folder")
-        count += 1
-        if count > MAX_FILES:
-            raise UsageError(f"{source}: more than {MAX_FILES:,} files", "give the folder of one model")
-        yield relative
+        if path.is_file():
+            yield relative
 
 
 def _shards(found: Conversion, index: str) -> tuple[set[Any], list[str]]:
@@ -223,23 +223,3 @@ def _refuse_there(out: Path) -> None:
     """What is there is never replaced."""
     if out.exists() or out.is_symlink():
         raise UsageError(f"{out}: is there already", "name a new OUT, or delete it first")
-
-
-@contextmanager
-def _draft(out: Path) -> Iterator[Path]:
-    """An empty folder beside OUT that is gone at the end; what a killed process left in it is cleared.
-
-    Raises:
-        RunLocked: another process fills it.
-    """
-    draft = out.with_name(f".{out.name}.rpo-draft")
-    with disk_errors(str(out)), ExitStack() as ending:
-        draft.mkdir(parents=True, exist_ok=True)
-        try:
-            ending.enter_context(held(draft, fcntl.LOCK_EX | fcntl.LOCK_NB))
-        except BlockingIOError as error:
-            raise RunLocked(f"{out}: another rpo is making it", "wait for it to end") from error
-        ending.callback(shutil.rmtree, draft, ignore_errors=True)
-        for left in draft.iterdir():
-            shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
-        yield draft

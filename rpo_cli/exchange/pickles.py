@@ -17,9 +17,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from rpo_cli.errors import RpoError, StorageError, UsageError
+from rpo_cli.errors import StorageError, UsageError
 
 WHOLE = "."  # the key of a file that is a state dict itself
+PACKED = torch.contiguous_format
 DEPTH = 3  # of dictionaries in which a state dict is looked for
 GROWTH, SLACK = 4, 1 << 20  # views may take so many times the file, and a megabyte
 KEPT = frozenset(
@@ -50,28 +51,34 @@ def rewrite(source: Path, out: Path, key: str | None = None) -> tuple[str, dict[
         StorageError: the file cannot be written, or reads back otherwise.
     """
     with _refusing(source):
-        key, state = _chosen(source, _state_dicts(_loaded(source)), key)
-        tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
-        kept = {name: _kept(source, name, value) for name, value in tensors.items()}
-        sizes = {name: value.numel() * value.element_size() for name, value in kept.items()}
-        if sum(sizes.values()) > GROWTH * source.stat().st_size + SLACK:
-            raise UsageError(f"{source}: its tensors would take {sum(sizes.values()):,} bytes", _ELSE)
-        apart = _apart(kept)
+        key, state = _state_dict(source, _loaded(source), key)
+        kept = {name: _kept(source, name, part) for name, part in state.items() if isinstance(part, Tensor)}
+        if (total := sum(value.nbytes for value in kept.values())) > GROWTH * source.stat().st_size + SLACK:
+            raise UsageError(f"{source}: its tensors would take {total:,} bytes", _ELSE)
+        apart, seen = {}, set()
+        for name, value in kept.items():  # contiguous, and no two in the same memory
+            place = value.untyped_storage().data_ptr()
+            apart[name] = value.contiguous() if place not in seen else value.clone(memory_format=PACKED)
+            seen.add(place)
     try:
         save_file(apart, out, metadata={"format": "pt"})  # transformers asks for this entry
+        with safe_open(out, "pt") as file:
+            wrong = sorted(set(file.keys()) ^ kept.keys())
+            wrong = wrong or [name for name in apart if not _same(file.get_tensor(name), apart[name])]
     except SafetensorError as error:  # the disk's errors too
         hint = "free some space, then run the same command again"
         raise StorageError(f"{out.name}: cannot be written: {error}", hint) from error
-    _compare(kept, out)
-    return key, sizes, tuple(str(name)[:100] for name in state if name not in kept)
+    if wrong:
+        hint = "see that the disk is sound, then run the same command again; nothing was kept"
+        raise StorageError(f"{out.name}: '{wrong[0][:100]}' reads back otherwise than it was written", hint)
+    rest = tuple(str(name)[:100] for name in state if name not in kept)
+    return key, {name: value.nbytes for name, value in kept.items()}, rest
 
 
 @contextmanager
 def _refusing(source: Path) -> Iterator[None]:
     try:
         yield
-    except RpoError:
-        raise
     except PermissionError as error:
         raise UsageError(f"{source}: no permission to read it", "change its mode") from error
     except _BROKEN as error:
@@ -92,29 +99,26 @@ def _loaded(source: Path) -> Any:
     return torch.load(str(source), map_location="cpu", weights_only=True, mmap=zipped)
 
 
-def _state_dicts(loaded: Any) -> dict[str, Mapping[str, Any]]:
-    """Dotted key → every dictionary that has tensors under names, the outermost first."""
+def _state_dict(source: Path, loaded: Any, key: str | None) -> tuple[str, Mapping[str, Any]]:
+    """The dictionary of named tensors under `key`, or the only one there is."""
     found: dict[str, Mapping[str, Any]] = {}
     waiting, seen = [("", loaded, 0)], set()
-    for key, value, depth in waiting:  # grows as it is walked
+    for path, value, depth in waiting:  # grows as it is walked: the outermost first
         if not isinstance(value, Mapping) or id(value) in seen:
             continue
         seen.add(id(value))
         names = [name for name, inner in value.items() if isinstance(inner, Tensor)]
         if names and all(isinstance(name, str) for name in names):
-            found[key or WHOLE] = value
+            found[path or WHOLE] = value
         inner = [(name, part) for name, part in value.items() if isinstance(name, str) and depth < DEPTH]
-        waiting += [(f"{key}.{name}" if key else name, part, depth + 1) for name, part in inner]
-    return found
-
-
-def _chosen(source: Path, found: Mapping[str, Any], key: str | None) -> tuple[str, Mapping[str, Any]]:
+        waiting += [(f"{path}.{name}" if path else name, part, depth + 1) for name, part in inner]
     keys = ", ".join(each[:100] for each in list(found)[:8])
     if not found:
         raise UsageError(f"{source}: holds no dictionary of tensors", _ELSE)
     if key is None and len(found) > 1:
-        hint = "name one of them with --key"
-        raise UsageError(f"{source}: holds several dictionaries of tensors: {keys}", hint)
+        raise UsageError(
+            f"{source}: holds several dictionaries of tensors: {keys}", "name one of them with --key"
+        )
     key = next(iter(found)) if key is None else key
     if key not in found:
         raise UsageError(f"{source}: has no tensors under '{key}'", f"--key takes one of: {keys}")
@@ -130,29 +134,7 @@ def _kept(source: Path, name: str, value: Tensor) -> Tensor:
     return value.detach().resolve_neg()
 
 
-def _apart(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors, contiguous and no two in the same memory."""
-    apart, seen, whole = {}, set(), torch.contiguous_format
-    for name, value in sorted(tensors.items()):
-        place = value.untyped_storage().data_ptr()
-        apart[name] = value.clone(memory_format=whole) if place in seen else value.contiguous()
-        seen.add(place)
-    return apart
-
-
-def _compare(tensors: Mapping[str, Tensor], out: Path) -> None:
-    """Every tensor by name, dtype, shape and bits (NaN is equal to itself)."""
-    try:
-        with safe_open(out, "pt") as file:
-            wrong = sorted(set(file.keys()) ^ tensors.keys())
-            wrong = wrong or [name for name in tensors if not _same(file.get_tensor(name), tensors[name])]
-    except SafetensorError:
-        wrong = ["all"]
-    if wrong:
-        hint = "see that the disk is sound, then run the same command again; nothing was kept"
-        raise StorageError(f"{out.name}: '{wrong[0][:100]}' reads back otherwise than it was written", hint)
-
-
 def _same(back: Tensor, value: Tensor) -> bool:
-    one, other = (each.contiguous().reshape(-1).view(torch.uint8) for each in (back, value))
+    """Whether dtype, shape and bits are equal; NaN is equal to itself."""
+    one, other = (each.reshape(-1).view(torch.uint8) for each in (back, value))
     return (back.dtype, back.shape) == (value.dtype, value.shape) and torch.equal(one, other)

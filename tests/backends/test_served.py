@@ -185,7 +185,7 @@ def test_who_is_told_to_wait_waits_and_loses_no_try(server):
 def test_while_a_server_wants_no_question_nobody_asks_it(server):
     """The others in flight wait too: of four questions one alone is told to come back."""
     critic = critic_of(server, in_flight=4)
-    server.faults = [(429, {"Retry-After": "1.5"})]
+    server.faults = [(429, {"Retry-After": "0.1"})]
     ask(critic, talk("first"))
     told = len(shown(server))
     server.faults = [(429, {"Retry-After": "1.5"})]

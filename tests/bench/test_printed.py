@@ -30,6 +30,18 @@ def sampled(tmp_path_factory: pytest.TempPathFactory) -> guidance.Guidance:
     return guidance.Guidance(tmp_path_factory.mktemp("guidance"))
 
 
+@pytest.fixture(scope="module")
+def evidence_table(measured: evidence.Evidence) -> str:
+    """The evidence's tables, whose intervals take seconds."""
+    return measured.table()
+
+
+@pytest.fixture(scope="module")
+def curve_table(sampled: guidance.Guidance) -> str:
+    """The table of the guidance curve."""
+    return sampled.table()
+
+
 def tables(lines: list[str]) -> list[list[str]]:
     """Runs of lines that begin with a bar."""
     found: list[list[str]] = [[]]
@@ -38,15 +50,15 @@ def tables(lines: list[str]) -> list[list[str]]:
     return [table for table in found if table]
 
 
-def check_printed(told: str) -> None:
-    printed = tables(told.splitlines())
+def check_printed(text: str) -> None:
+    printed = tables(text.splitlines())
     assert printed
     for table in printed:
         assert table in tables(PAGE), "\n".join(["the page lacks", *table])
 
 
-def test_the_page_prints_the_evidence_of_the_committed_cells(measured: evidence.Evidence) -> None:
-    check_printed(measured.table())
+def test_the_page_prints_the_evidence_of_the_committed_cells(evidence_table: str) -> None:
+    check_printed(evidence_table)
 
 
 @pytest.mark.parametrize("bench", [methods, online], ids=["methods", "online"])
@@ -57,19 +69,19 @@ def test_the_page_prints_what_the_committed_cells_say(bench: ModuleType, tmp_pat
 
 
 def test_the_lines_of_readme_say_what_the_tables_say(
-    measured: evidence.Evidence, sampled: guidance.Guidance
+    measured: evidence.Evidence, evidence_table: str, curve_table: str
 ) -> None:
-    (three,) = (line for line in sampled.table().splitlines() if line.startswith("| 3 |"))
-    cells = [three.split("|")[3], *("".join(gain_of(measured, arm)) for arm in TOLD)]
+    (three,) = (line for line in curve_table.splitlines() if line.startswith("| 3 |"))
+    cells = [three.split("|")[3], *("".join(gain_of(evidence_table, arm)) for arm in TOLD)]
     text = " ".join(README.split()).replace(" points [", " [")
 
     assert [cell for cell in map(as_said, cells) if cell not in text] == []
     assert all(f"{len(runs)} seeds" in text for arm, runs in measured.runs().items() if arm in TOLD)
 
 
-def gain_of(measured: evidence.Evidence, arm: str) -> list[str]:
+def gain_of(evidence_table: str, arm: str) -> list[str]:
     """The difference and its interval in the row of an arm."""
-    (line,) = (line for line in measured.table().splitlines() if re.match(rf"\| {arm} \| \d+ \|", line))
+    (line,) = (line for line in evidence_table.splitlines() if re.match(rf"\| {arm} \| \d+ \|", line))
     return line.split("|")[5:7]
 
 
@@ -78,11 +90,9 @@ def test_the_committed_plot_of_the_evidence_is_that_of_its_cells(measured: evide
     assert "](results/evidence.svg)" in "\n".join(PAGE)
 
 
-def test_the_page_prints_the_guidance_curve_of_the_committed_cells(sampled: guidance.Guidance) -> None:
-    told = sampled.table()
-
-    check_printed(told)
-    assert "not run" not in told
+def test_the_page_prints_the_guidance_curve_of_the_committed_cells(curve_table: str) -> None:
+    check_printed(curve_table)
+    assert "not run" not in curve_table
 
 
 def test_the_committed_plot_of_the_guidance_curve_is_that_of_its_cells(sampled: guidance.Guidance) -> None:
@@ -92,15 +102,15 @@ def test_the_committed_plot_of_the_guidance_curve_is_that_of_its_cells(sampled: 
 
 
 def test_the_page_says_of_the_dev_prompts_what_their_cells_say(
-    measured: evidence.Evidence, sampled: guidance.Guidance
+    measured: evidence.Evidence, curve_table: str
 ) -> None:
     """In a sentence: `line, counter` less `seeds`, in the evidence's cells and in the curve's."""
     dev = evidence.Evidence(measured.protocol, measured.work, "dev")
-    (told,) = (line for line in dev.compared() if line.startswith("| line, counter |"))
-    (at,) = (line for line in sampled.table().splitlines() if line.startswith("| 1.15 |"))
+    (compared,) = (line for line in dev.compared() if line.startswith("| line, counter |"))
+    (at,) = (line for line in curve_table.splitlines() if line.startswith("| 1.15 |"))
     text = " ".join(PAGE)
 
-    assert f"{as_said(told.split('|')[2])} with three seeds" in text
+    assert f"{as_said(compared.split('|')[2])} with three seeds" in text
     assert f"{as_said(at.split('|')[-2])} with the curve's two" in text
 
 

@@ -1,6 +1,5 @@
 """Pickled weights become safetensors, and nothing in a pickle ever runs."""
 
-import fcntl
 import json
 import os
 import random
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from rpo_cli.errors import RunLocked, StorageError, UsageError
 from rpo_cli.exchange import pickles
 from rpo_cli.exchange.convert import convert
+from rpo_cli.files import draft_folder
 from rpo_cli.shapes.manifest import MODELS
 
 MANY = {
@@ -289,16 +289,15 @@ def test_a_tensor_that_no_shard_holds_is_refused(folder, tmp_path):
         convert(folder, tmp_path / "new")
 
 
-def test_two_that_write_one_out_are_told_and_what_a_killed_one_left_is_cleared(tmp_path):
-    source, draft = saved(tmp_path / "w.pt", {"a": torch.ones(1)}), tmp_path / ".m.safetensors.rpo-draft"
-    (draft / "left").mkdir(parents=True)
-    held = os.open(draft, os.O_RDONLY)
-    fcntl.flock(held, fcntl.LOCK_EX)
-    with pytest.raises(RunLocked, match="another rpo"):
-        convert(source, tmp_path / "m.safetensors")
-    os.close(held)
-    convert(source, tmp_path / "m.safetensors")
-    assert not draft.exists()
+@pytest.mark.parametrize("name", ["m.safetensors", "m[1]*.safetensors"])
+def test_two_that_write_one_out_are_told_and_what_a_killed_one_left_is_cleared(tmp_path, name):
+    source, drafts = saved(tmp_path / "w.pt", {"a": torch.ones(1)}), f".{name}.rpo-draft-"
+    (tmp_path / f"{drafts}killed" / "left").mkdir(parents=True)
+    with draft_folder(tmp_path, drafts), pytest.raises(RunLocked, match="another rpo"):
+        convert(source, tmp_path / name)
+    (tmp_path / f"{drafts}killed" / "left").mkdir(parents=True)
+    convert(source, tmp_path / name)
+    assert sorted(item.name for item in tmp_path.iterdir()) == [name, "w.pt"]
 
 
 @pytest.mark.slow
@@ -308,21 +307,21 @@ def test_a_conversion_killed_at_any_moment_leaves_no_out_and_the_next_one_makes_
     for shard in range(4):
         saved(source / f"shard-{shard}.bin", {f"w{shard}.{n}": torch.randn(300_000) for n in range(4)})
     (source / "config.json").write_text("{}")
-    draft, out = tmp_path / ".out.rpo-draft", tmp_path / "out"
+    out = tmp_path / "out"
     program = "import sys; from pathlib import Path; from rpo_cli.exchange.convert import convert"
     program += "; convert(*map(Path, sys.argv[1:]))"
     command = [sys.executable, "-c", program, str(source), str(out)]
     for made in (0, 2):
         process = subprocess.Popen(command)
-        while process.poll() is None and not (
-            draft.is_dir() and len(list(draft.glob("*.safetensors"))) >= made
+        while process.poll() is None and not any(
+            len(list(draft.glob("*.safetensors"))) >= made for draft in tmp_path.glob(".out.rpo-draft-*")
         ):
             time.sleep(0.001)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         assert not out.exists()
     subprocess.run(command, check=True)
-    assert not draft.exists()
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["model", "out"]
     assert sorted(file.name for file in out.iterdir()) == [
         "config.json",
         *(f"shard-{shard}.safetensors" for shard in range(4)),

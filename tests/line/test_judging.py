@@ -38,9 +38,12 @@ class Eye:
 
 @pytest.fixture
 def judge(monkeypatch):
+    """Makes a judge that sees with an `Eye`; both are returned."""
+
     def make(**how):
-        monkeypatch.setattr("rpo_cli.registry.load", lambda kind, name: lambda *a, **b: Eye(**how))
-        return PairJudge(Weights("m"))
+        eye = Eye(**how)
+        monkeypatch.setattr("rpo_cli.registry.load", lambda kind, name: lambda *a, **b: eye)
+        return PairJudge(Weights("m")), eye
 
     return make
 
@@ -66,22 +69,22 @@ def test_a_verdict_is_about_the_picture_and_not_about_what_it_is_compared_with()
 
 @pytest.mark.parametrize(("level", "value"), [(200, 1.0), (50, -1.0), (100, 0.0)])
 def test_a_picture_is_judged_against_the_first_of_its_prompt_in_both_orders(judge, level, value):
-    made = judge()
+    made, eye = judge()
     assert made.score(["p", "p"], [grey(100), grey(level)]) == [0.0, value]
-    assert [pair[:2] for pair in made._critic.asked] == [
+    assert [pair[:2] for pair in eye.asked] == [
         ((level,) * 3, (100,) * 3),
         ((100,) * 3, (level,) * 3),
     ]
 
 
 def test_a_judge_that_always_says_the_first_gives_ties(judge):
-    assert judge(bias=True).score(["p", "p"], [grey(0), grey(9)]) == [0.0, 0.0]
+    assert judge(bias=True)[0].score(["p", "p"], [grey(0), grey(9)]) == [0.0, 0.0]
 
 
 def test_pictures_of_other_prompts_are_never_compared(judge):
-    made = judge()
+    made, eye = judge()
     assert made.score(["p", "q"], [grey(0), grey(9)]) == [0.0, 0.0]
-    assert made._critic.asked == []
+    assert eye.asked == []
 
 
 GOOD = '{"reason": "x", "better": "first"}'
@@ -90,10 +93,10 @@ BAD = ["", "first", "[]", "{}", '{"better": "first"}', '{"reason": "x", "better"
 
 @pytest.mark.parametrize("bad", BAD)
 def test_a_bad_verdict_is_asked_again_sampled_and_then_there_is_none(judge, bad):
-    made = judge(words=[bad, GOOD, GOOD])
+    made, eye = judge(words=[bad, GOOD, GOOD])
     assert made.score(["p", "p"], [grey(0), grey(9)]) == [0.0, 0.0]  # the first in both orders: a tie
-    assert [asked[2] for asked in made._critic.asked] == [None, [1], None]
-    (_, score) = judge(words=[bad] * 6).score(["p", "p"], [grey(0), grey(9)])
+    assert [asked[2] for asked in eye.asked] == [None, [1], None]
+    (_, score) = judge(words=[bad] * 6)[0].score(["p", "p"], [grey(0), grey(9)])
     assert score != score
 
 

@@ -52,9 +52,13 @@ def test_the_clip_reward_of_the_run_embeds_unless_another_model_is_named(tmp_pat
 
 @pytest.mark.parametrize(("own", "seed"), [(None, 3), (5, 5), (0, 0)])
 def test_a_training_has_the_runs_seed_unless_it_has_one_of_its_own(tmp_path, monkeypatch, own, seed):
-    monkeypatch.setattr(training, "_sweep", lambda line, dataset: None)
-    line = open_line(tmp_path, {"train.seed": own, "run.seed": 3}, preset="shapes")
-    assert training._inputs(line, own_settings(line)).seed == seed
+    monkeypatch.setattr(training, "prepare_cache", lambda inputs, observer: inputs)
+    folder = tmp_path / "judged" / "train"
+    folder.mkdir(parents=True)
+    (folder / "a.png").touch()
+    (folder / "metadata.jsonl").write_text('{"file_name": "a.png", "caption": "a", "label": true}\n')
+    settings = {"train.seed": own, "run.seed": 3, "train.dataset": str(folder.parent)}
+    assert training.prepare(open_line(tmp_path / "run", settings, preset="shapes")).seed == seed
 
 
 def test_a_plan_of_a_path_that_is_no_run_is_refused_and_makes_nothing(tmp_path):

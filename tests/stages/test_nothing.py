@@ -13,14 +13,13 @@ from rpo_cli.stages.refusals import is_refusal
 SAID = tomllib.loads((Path(__file__).parent / "sentences.toml").read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("text", SAID["nothing"])
-def test_a_sentence_of_no_change_asks_for_nothing(text):
-    assert asks_for_nothing(text)
+def test_a_sentence_of_no_change_asks_for_nothing():
+    assert [text for text in SAID["nothing"] if not asks_for_nothing(text)] == []
 
 
-@pytest.mark.parametrize("text", [*SAID["nothing"], *SAID["remarks"]])
-def test_where_no_flaw_was_named_no_remark_reaches_an_editor(text):
-    assert instructions_of([text], 3, flawless=True).kept == ()
+def test_where_no_flaw_was_named_no_remark_reaches_an_editor():
+    texts = [*SAID["nothing"], *SAID["remarks"]]
+    assert [text for text in texts if instructions_of([text], 3, flawless=True).kept != ()] == []
 
 
 def test_most_orders_of_every_kind_are_known_for_orders():
@@ -28,36 +27,32 @@ def test_most_orders_of_every_kind_are_known_for_orders():
     assert len(known) * 100 >= 88 * len(SAID["orders"])
 
 
-@pytest.mark.parametrize("text", [*SAID["orders"], *SAID["anew"]])
-def test_an_order_is_never_taken_for_a_sentence_of_no_change(text):
-    assert not asks_for_nothing(text)
+def test_an_order_is_never_taken_for_a_sentence_of_no_change():
+    assert [text for text in [*SAID["orders"], *SAID["anew"]] if asks_for_nothing(text)] == []
 
 
-@pytest.mark.parametrize("text", SAID["anew"])
-def test_the_wish_for_another_picture_is_told(text):
-    assert asks_anew(text)
+def test_the_wish_for_another_picture_is_told():
+    assert [text for text in SAID["anew"] if not asks_anew(text)] == []
 
 
-@pytest.mark.parametrize("text", [*SAID["orders"], *SAID["nothing"]])
-def test_what_an_editor_can_do_is_no_wish_for_another_picture(text):
-    assert not asks_anew(text)
+def test_what_an_editor_can_do_is_no_wish_for_another_picture():
+    assert [text for text in [*SAID["orders"], *SAID["nothing"]] if asks_anew(text)] == []
 
 
-@pytest.mark.parametrize("text", SAID["refusals"])
-def test_a_refusal_is_told_by_its_place(text):
-    assert is_refusal(text)
-    assert is_refusal(f"Thank you.\n\n{text.strip(chr(34))}")
+def test_a_refusal_is_told_by_its_place():
+    assert [text for text in SAID["refusals"] if not is_refusal(text)] == []
+    behind = [f"Thank you.\n\n{text.strip(chr(34))}" for text in SAID["refusals"]]
+    assert [text for text in behind if not is_refusal(text)] == []
 
 
-@pytest.mark.parametrize("text", [*SAID["critiques"], *SAID["orders"], *SAID["nothing"]])
-def test_a_critique_or_an_instruction_is_no_refusal_whatever_it_quotes(text):
-    assert not is_refusal(text)
+def test_a_critique_or_an_instruction_is_no_refusal_whatever_it_quotes():
+    texts = [*SAID["critiques"], *SAID["orders"], *SAID["nothing"]]
+    assert [text for text in texts if is_refusal(text)] == []
 
 
-@pytest.mark.parametrize("text", SAID["refusals"])
-def test_a_refusal_that_is_quoted_is_none(text):
-    if '"' not in text:
-        assert not is_refusal(f'A sign on the wall reads "{text}" in red.')
+def test_a_refusal_that_is_quoted_is_none():
+    quoted = [f'A sign on the wall reads "{text}" in red.' for text in SAID["refusals"] if '"' not in text]
+    assert [text for text in quoted if is_refusal(text)] == []
 
 
 @pytest.mark.parametrize("text", ["Make the circle red", "把圆变成红色", "rends le cercle rouge"])

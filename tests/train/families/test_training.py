@@ -43,6 +43,28 @@ def trained(monkeypatch):
     return held
 
 
+@pytest.fixture(scope="module")
+def kept():
+    return {}
+
+
+@pytest.fixture
+def tuned(kept, run_family, trained):
+    """A family → the report, policy and job of its training with every layout it has, made once."""
+
+    def call(name):
+        if name not in kept:
+            report = run_family(name, "tuned", export=layouts_of(name))
+            kept[name] = (report, trained["policy"], trained["job"])
+        return kept[name]
+
+    return call
+
+
+def layouts_of(name):
+    return ["merged", "kohya"] if name in ("sd1", "sdxl") else ["merged"]
+
+
 def rows(report, split: str) -> list[dict]:
     lines = (report.adapter.parent / "metrics.jsonl").read_text().splitlines()
     return [row for row in map(json.loads, lines) if row["split"] == split]
@@ -60,8 +82,8 @@ def condition_of(job) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_family_starts_at_zero_and_learns(name, run_family):
-    report = run_family(name)
+def test_a_family_starts_at_zero_and_learns(name, tuned):
+    report, _, _ = tuned(name)
     train = rows(report, "train")
     assert train[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
     assert train[0]["logit_mean"] == train[0]["logit_std"] == 0.0
@@ -71,9 +93,8 @@ def test_a_family_starts_at_zero_and_learns(name, run_family):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_lora_loads_back_by_the_pipeline_to_the_trainers_prediction(name, run_family, trained, model_of):
-    report = run_family(name)
-    policy, job = trained["policy"], trained["job"]
+def test_a_lora_loads_back_by_the_pipeline_to_the_trainers_prediction(name, tuned, model_of):
+    report, policy, job = tuned(name)
     pipeline = DiffusionPipeline.from_pretrained(model_of(name))
     denoiser = getattr(pipeline, job.family.component)
     condition = condition_of(job)
@@ -86,8 +107,8 @@ def test_a_lora_loads_back_by_the_pipeline_to_the_trainers_prediction(name, run_
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_a_cut_training_goes_on_to_the_same_bytes(name, run_family, monkeypatch):
-    whole = run_family(name, "whole")
+def test_a_cut_training_goes_on_to_the_same_bytes(name, tuned, run_family, monkeypatch):
+    whole, _, _ = tuned(name)
     step = loop_module.timed_step
 
     def cut(job, state, observer):
@@ -98,30 +119,26 @@ def test_a_cut_training_goes_on_to_the_same_bytes(name, run_family, monkeypatch)
     with monkeypatch.context() as patch:
         patch.setattr(loop_module, "timed_step", cut)
         with pytest.raises(KeyboardInterrupt):
-            run_family(name, "cut")
-    resumed = run_family(name, "cut")
+            run_family(name, "cut", export=layouts_of(name))
+    resumed = run_family(name, "cut", export=layouts_of(name))
     file = "pytorch_lora_weights.safetensors"
     assert (resumed.adapter / file).read_bytes() == (whole.adapter / file).read_bytes()
 
 
 @pytest.mark.parametrize("name", ["sd1", "sdxl"])
-def test_a_kohya_file_loads_back_by_the_pipeline_to_the_trainers_prediction(
-    name, run_family, trained, model_of
-):
-    report = run_family(name, export=["kohya"])
+def test_a_kohya_file_loads_back_by_the_pipeline_to_the_trainers_prediction(name, tuned, model_of):
+    report, policy, job = tuned(name)
     pipeline = DiffusionPipeline.from_pretrained(model_of(name))
     pipeline.load_lora_weights(report.adapter / "kohya", weight_name="default.safetensors")
-    condition = condition_of(trained["job"])
-    family = trained["job"].family
-    after = prediction(family, pipeline.unet, condition)
-    expected = prediction(family, trained["policy"].unet, condition)
+    condition = condition_of(job)
+    after = prediction(job.family, pipeline.unet, condition)
+    expected = prediction(job.family, policy.unet, condition)
     assert_close(after, expected, FORWARD)
 
 
 @pytest.mark.parametrize("name", registry.families)
-def test_a_merged_denoiser_predicts_what_the_trainer_does(name, run_family, trained):
-    report = run_family(name, export=["merged"])
-    policy, job = trained["policy"], trained["job"]
+def test_a_merged_denoiser_predicts_what_the_trainer_does(name, tuned):
+    report, policy, job = tuned(name)
     merged = type(policy.unet).from_pretrained(report.adapter / "merged", use_safetensors=True).eval()
     condition = condition_of(job)
     found = prediction(job.family, merged, condition)
@@ -171,8 +188,9 @@ def test_a_lora_layout_is_refused_for_full_tuning(run_family):
 
 
 @pytest.mark.parametrize("name", registry.families)
-def test_a_card_names_the_classes_of_its_family(name, run_family):
-    card = (run_family(name, steps=1).adapter / "README.md").read_text()
+def test_a_card_names_the_classes_of_its_family(name, tuned):
+    report, _, _ = tuned(name)
+    card = (report.adapter / "README.md").read_text()
     assert f"{registry.load('families', name).pipeline}.from_pretrained(BASE_MODEL)" in card
 
 
