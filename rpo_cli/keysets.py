@@ -74,6 +74,10 @@ def _alike(arrays: Sequence[Packed]) -> Sequence[Packed]:
 
 def first_places(keys: Packed) -> Mask | None:
     """Where a key stands for the first time; None: all are different, the usual case."""
+    if keys.type == KIND:  # where halves of them are: a tenth of the memory that counting them takes
+        halves = np.sort(np.frombuffer(_bytes(keys), np.uint64)[::2])
+        if (halves[1:] != halves[:-1]).all():
+            return None
     if pc.count_distinct(keys).as_py() == len(keys):
         return None
     places = keys.dictionary_encode().indices  # numbered as they are met
@@ -295,6 +299,8 @@ class Index:
     def count(self, numbers: Sequence[int]) -> int:
         """How many keys some tables have that lie side by side, each once."""
         start, end = self.starts[numbers[0]], self.starts[numbers[-1] + 1]
+        if self.first is None:
+            return end - start
         return int(pc.count_distinct(self.keys.slice(start, end - start)).as_py())
 
     def each(self) -> list[Packed]:

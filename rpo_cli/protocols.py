@@ -8,6 +8,7 @@ A backend is cheap to construct and picklable: its constructor only stores setti
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rpo_cli.records import Reject, Row
@@ -173,7 +174,13 @@ class Wanted:
     @cached_property
     def packed(self) -> bytes:
         """The key of every subject, one after the other."""
-        return self.kept(lambda: b"".join(map(self.key, self.subjects())))
+        return self.kept(self._packed)
+
+    def _packed(self) -> bytes:
+        keys, found = map(self.key, self.subjects()), bytearray()
+        while some := b"".join(islice(keys, 10_000)):
+            found += some
+        return bytes(found)
 
     def __iter__(self) -> Iterator[Task]:
         """Every task, each key once; for few rows."""

@@ -244,7 +244,11 @@ class LightRows:
 
     @cached_property
     def data(self) -> pa.Table:
-        return self.store.columns(self.table, self.columns, among=self.keys).combine_chunks()
+        columns = self.store.columns(self.table, self.columns, among=self.keys).columns
+        whole = []
+        while columns:  # one after the other: of two copies only one column's are there at a time
+            whole.append(columns.pop(0).combine_chunks())
+        return pa.table(whole, names=self.columns)
 
     @cached_property
     def order(self) -> pa.Array:

@@ -184,16 +184,17 @@ def floor_wanted(line: Line) -> Wanted | None:
 def critiqued(line: Line) -> Callable[[], Iterator[edit.Critiqued]]:
     """What gives the live critiques that are there now, prompt by prompt, beside their pictures."""
     images = live_images(line)
-    columns = ["critique_id", "prompt_id", "image_sha256", "prompt", "instructions"]
+    columns = ["critique_id", "prompt_id", "image_sha256", "instructions"]
     said = light_rows(line, "critiques", critique_work(line).keys, columns)
 
     def found() -> Iterator[edit.Critiqued]:
-        pictures = groupby(images.tuples("prompt_id", "sha256", "image_id", "decoding"), itemgetter(0))
+        shown = images.tuples("prompt_id", "sha256", "image_id", "prompt", "decoding")
+        pictures = groupby(shown, itemgetter(0))
         for prompt_id, critiques in groupby(said.anew().tuples(*columns), itemgetter(1)):
             theirs = next(found for of, found in pictures if of == prompt_id)
-            by_hash = {sha256: (image_id, decoding) for _, sha256, image_id, decoding in theirs}
-            for critique_id, _, sha256, prompt, instructions in critiques:
-                image_id, decoding = by_hash[sha256]
+            by_hash = {sha256: others for _, sha256, *others in theirs}
+            for critique_id, _, sha256, instructions in critiques:
+                image_id, prompt, decoding = by_hash[sha256]
                 names = (critique_id, image_id, sha256, prompt_id, prompt)
                 yield edit.Critiqued(*names, tuple(instructions), decoding)
 
