@@ -10,7 +10,7 @@ from typing import Any
 from rpo_cli.config import PromptSettings
 from rpo_cli.delimited import delimiter_of
 from rpo_cli.errors import UsageError, nearest
-from rpo_cli.records import Prompt, content_key
+from rpo_cli.records import HOLE, Prompt, template
 from rpo_cli.text import MARK, known_encoding, lines, normalised, read_text
 
 MAX_CHARACTERS = 10_000
@@ -201,6 +201,7 @@ def left_out(settings: PromptSettings) -> dict[str, str]:
 def _take(found: PromptList, values: Placed, kept_out: dict[str, str], limit: int | None) -> None:
     texts: set[str] = set()
     forms: set[str] = set()
+    key = template("prompt", HOLE)
     for place, value in values:
         if len(found.prompts) == limit:
             found.limited = True
@@ -225,5 +226,5 @@ def _take(found: PromptList, values: Placed, kept_out: dict[str, str], limit: in
                 found.alike.append(f"{place}: {text[:60]!r}")
             texts.add(text)
             forms.add(form)
-            key = content_key("prompt", text)
-            found.prompts.append(Prompt(prompt_id=key, prompt=text, source=found.source))
+            prompt_id = key(text).hex()
+            found.prompts.append(Prompt(prompt_id=prompt_id, prompt=text, source=found.source))

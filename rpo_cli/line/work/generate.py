@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 from rpo_cli.errors import UsageError
-from rpo_cli.exchange.prompts import read_prompts
+from rpo_cli.exchange.prompts import PromptList, read_prompts
 from rpo_cli.identity import ModelIdentity
 from rpo_cli.keysets import digests, order_of, union
 from rpo_cli.line.imports.sources import generates, imported
@@ -122,12 +122,24 @@ def live_images(line: Line) -> LightRows:
     return light_rows(line, "images", union([*drawn, imported(line, "images")]), columns)
 
 
+PROMPTS = "prompts' source"  # in the memory of a line, until its prompts are taken
+
+
+def prompts_of(line: Line) -> PromptList:
+    """What the prompts' source holds, read once for the door and the stage."""
+    if PROMPTS not in line.memory:
+        line.memory[PROMPTS] = (None, read_prompts(line.settings.prompts))
+    found: PromptList = line.memory[PROMPTS][1]
+    return found
+
+
 def take_prompts(line: Line) -> None:
     """Read the prompts' source and commit those that are new; run.json says which rows are meant now.
 
     A run that has prompts keeps them when its source is gone, unless the source is asked for again.
     """
-    found = read_prompts(line.settings.prompts)
+    found = prompts_of(line)
+    del line.memory[PROMPTS]
     for text in () if line.nested else found.account():
         line.say(text)
     prompts = found.prompts
@@ -202,7 +214,7 @@ def checks(line: Line) -> Sequence[Callable[[], Any]]:
     s = line.settings
     return [
         # a file is quick to read; a dataset of the hub is read once, by the stage
-        *([partial(read_prompts, s.prompts)] if s.prompts.dataset is None else []),
+        *([partial(prompts_of, line)] if s.prompts.dataset is None else []),
         partial(check_generator, line),
         *([partial(check_scheduler, s.generate.scheduler)] if s.generate.scheduler else []),
     ]
