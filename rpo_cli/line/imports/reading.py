@@ -22,7 +22,7 @@ from rpo_cli.files import create, draft_of
 from rpo_cli.hashes import SETTLED, FileHashes, user_cache
 from rpo_cli.line.imports.ledger import NAMED, Ledger, blank
 from rpo_cli.line.imports.rows import RowMaker
-from rpo_cli.line.imports.sources import STAGE
+from rpo_cli.line.imports.sources import KEPT, STAGE
 from rpo_cli.line.session import Line
 from rpo_cli.records import Claim, Reject, Row, canonical_json, content_key
 
@@ -223,6 +223,8 @@ class Taking:
         finally:
             self.line.observer.finish()
         self.ledger.tidy()
+        for table in KEPT:
+            self.line.join_parts(table, {self.maker.group})
 
     def _beyond(self, start: int) -> bool:
         return self.limit is not None and start >= self.limit

@@ -22,7 +22,7 @@ from rpo_cli.line.imports.opening import about_of, beside, fingerprint, key_of, 
 from rpo_cli.line.imports.profiles import decoding_notes
 from rpo_cli.line.imports.reading import Contents, Taking, cache_folder
 from rpo_cli.line.imports.rows import RowMaker
-from rpo_cli.line.imports.sources import KEPT, STAGE, entries, settings_of_source
+from rpo_cli.line.imports.sources import STAGE, entries, settings_of_source
 from rpo_cli.line.imports.summary import ImportReport, report_of, whole_of
 from rpo_cli.line.session import Line
 from rpo_cli.records import FORMAT_VERSION
@@ -97,8 +97,6 @@ def import_source(
                 present={table: set(line.store.keys(table)) for table in NAMED},
             )
             taking.take()
-        for table in KEPT:
-            line.join_parts(table, {key})
         line.record(imports={key: {**about, **whole_of(taking.ledger)}})
         left = [*opened.left, *(source.left() if taking.whole else ())]
         notes += _say_all(line, [f"{about['source']}: {note}" for note in left])

@@ -233,31 +233,14 @@ def settings_group(stage: str, settings: str, seed: int) -> str:
 class LightRows:
     """Light columns of rows, prompt by prompt and in each by key, so that neighbours lie in one part.
 
-    There may be as many as pictures: they are read when somebody looks, and a row is a mapping or a tuple
-    only while somebody looks at it.
+    There may be as many as pictures: they are read at every look and held no longer, and a row is a mapping
+    or a tuple only while somebody looks at it.
     """
 
     store: Store
     table: str
     keys: Keys  # of rows that are there
     columns: Sequence[str]
-
-    @cached_property
-    def data(self) -> pa.Table:
-        columns = self.store.columns(self.table, self.columns, among=self.keys).columns
-        whole = []
-        while columns:  # one after the other: of two copies only one column's are there at a time
-            whole.append(columns.pop(0).combine_chunks())
-        return pa.table(whole, names=self.columns)
-
-    @cached_property
-    def order(self) -> pa.Array:
-        """Numbers of its rows."""
-        return order_of(*(digests(self.data[name]) for name in ("prompt_id", self.columns[0])))
-
-    def anew(self) -> "LightRows":
-        """The same, read again, so that nothing is held between two looks."""
-        return replace(self)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -267,7 +250,14 @@ class LightRows:
 
     def tuples(self, *names: str) -> Iterator[tuple[Any, ...]]:
         """The values of some columns."""
-        return tuples_of(self.data.select(names), self.order)
+        key = self.columns[0]
+        read = dict.fromkeys((*names, "prompt_id", key))
+        columns = self.store.columns(self.table, list(read), among=self.keys).columns
+        whole = []
+        while columns:  # one after the other: of two copies only one column's are there at a time
+            whole.append(columns.pop(0).combine_chunks())
+        data = pa.table(whole, names=list(read))
+        return tuples_of(data.select(names), order_of(digests(data["prompt_id"]), digests(data[key])))
 
 
 def tuples_of(data: pa.Table, order: pa.Array) -> Iterator[tuple[Any, ...]]:

@@ -8,8 +8,6 @@ from itertools import groupby, product
 from operator import itemgetter
 from typing import Any
 
-import pyarrow.compute as pc
-
 from rpo_cli import keysets
 from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.identity import ModelIdentity
@@ -77,7 +75,7 @@ def floor_keys(line: Line) -> Keys:
 def floor_size(line: Line, to_come: int) -> int:
     """Edits of the floor once that many more pictures are there."""
     chosen = models.editor(line)
-    pictures = len(pc.unique(live_images(line).data["sha256"])) + to_come
+    pictures = len({sha256 for (sha256,) in live_images(line).tuples("sha256")}) + to_come
     grid = len(set(product(chosen.guidance, chosen.image_guidance)))
     return min(line.settings.edit.floor_pictures, pictures) * grid
 
@@ -190,7 +188,7 @@ def critiqued(line: Line) -> Callable[[], Iterator[edit.Critiqued]]:
     def found() -> Iterator[edit.Critiqued]:
         shown = images.tuples("prompt_id", "sha256", "image_id", "prompt", "decoding")
         pictures = groupby(shown, itemgetter(0))
-        for prompt_id, critiques in groupby(said.anew().tuples(*columns), itemgetter(1)):
+        for prompt_id, critiques in groupby(said.tuples(*columns), itemgetter(1)):
             theirs = next(found for of, found in pictures if of == prompt_id)
             by_hash = {sha256: others for _, sha256, *others in theirs}
             for critique_id, _, sha256, instructions in critiques:

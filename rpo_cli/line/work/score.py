@@ -138,7 +138,7 @@ def subjects(line: Line) -> Callable[[], Iterator[score.Shown]]:
     def found() -> Iterator[score.Shown]:
         for values in images.tuples(*SUBJECT):
             yield score.Shown("image", *values)
-        for values in edits.anew().tuples(*columns):
+        for values in edits.tuples(*columns):
             yield score.Shown("edit", *values)
 
     return found
