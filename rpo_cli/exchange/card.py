@@ -1,8 +1,11 @@
 """The dataset card: a YAML header that makes the folder load, a page that says what is in it and why."""
 
 import html
+import math
 import re
 import unicodedata
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,13 +91,41 @@ LIMITS = (
 )
 
 
+class Tally:
+    """Pairs as the card tells them, counted one after the other: 8 bytes a number of an accepted pair.
+
+    Attributes:
+        counts: (verdict, kind, reason) → pairs.
+        widths: reason → |margin| of each accepted pair.
+        scores: reward → of the winners and of the losers of accepted pairs that have one.
+    """
+
+    def __init__(self, pairs: Iterable[Pair] = ()) -> None:
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+        self.widths: dict[str, array[float]] = defaultdict(lambda: array("d"))
+        self.scores: dict[str, tuple[array[float], array[float]]] = defaultdict(
+            lambda: (array("d"), array("d"))
+        )
+        self.add(pairs)
+
+    def add(self, pairs: Iterable[Pair]) -> None:
+        for pair in pairs:
+            self.counts[pair.verdict, pair.pair_kind, pair.reason] += 1
+            if pair.verdict == "accepted":
+                self.widths[pair.reason].append(abs(pair.margin))
+                sides = (pair.rewards_b, pair.rewards_a)
+                for place, scores in enumerate(sides if pair.winner == "b" else sides[::-1]):
+                    for reward, score in scores.items():
+                        self.scores[reward][place].append(score)
+
+
 @dataclass(frozen=True)
 class Facts:
     """Everything the card says.
 
     Attributes:
         build: fingerprint of the inputs, kept in the card to know an unchanged build.
-        pairs: every candidate, dropped ones too.
+        pairs: of every candidate, dropped ones too.
         models: role → name and identity.
         counts: what there is of each table, in the order of the line.
         rejects: stage → reason → rows.
@@ -107,7 +138,7 @@ class Facts:
     """
 
     build: str
-    pairs: Sequence[Pair]
+    pairs: Tally
     splits: Sequence[SplitFiles]
     columns: pa.Schema
     models: Mapping[str, str]
@@ -221,7 +252,7 @@ def _summary(facts: Facts) -> list[str]:
         "the edit lost, `margin` is winner minus loser, `provenance` is JSON. There are no ties. "
         f"`created_at` and the urls are empty, `user_id` is 0: {voted}."
     )
-    if any(pair.pair_kind == "counter" for pair in facts.pairs):
+    if any(kind == "counter" for _, kind, _ in facts.pairs.counts):
         columns += f" {COUNTER}"
     return ["# Rich preference pairs", text, load, columns]
 
@@ -260,31 +291,21 @@ def _imported(facts: Facts) -> list[str]:
 
 
 def _pair_counts(facts: Facts) -> list[str]:
-    counted: dict[tuple[str, str, str], int] = {}
-    for pair in facts.pairs:
-        key = (pair.verdict, pair.pair_kind, pair.reason)
-        counted[key] = counted.get(key, 0) + 1
     rows = [
         (verdict, kind, code(reason), REASONS.get(reason, ""), f"{count:,}")
-        for (verdict, kind, reason), count in sorted(counted.items())
+        for (verdict, kind, reason), count in sorted(facts.pairs.counts.items())
     ]
     table = _table(("verdict", "kind", "reason", "meaning", "pairs"), rows)
     return ["## Pairs", table, *floor_lines(facts.floors)]
 
 
 def _margins(facts: Facts) -> list[str]:
-    accepted = [pair for pair in facts.pairs if pair.verdict == "accepted"]
-    widths: dict[str, list[float]] = {}
-    for pair in accepted:
-        widths.setdefault(pair.reason, []).append(abs(pair.margin))
-    margins = [
-        (code(reason), f"{len(values):,}", *_quantiles(values)) for reason, values in sorted(widths.items())
-    ]
+    widths = sorted(facts.pairs.widths.items())
+    margins = [(code(reason), f"{len(values):,}", *_quantiles(values)) for reason, values in widths]
     rewards = []
     for reward, (sd, basis) in facts.scales.items():
-        winners = [(p.rewards_b if p.winner == "b" else p.rewards_a)[reward] for p in accepted]
-        losers = [(p.rewards_a if p.winner == "b" else p.rewards_b)[reward] for p in accepted]
-        means = [f"{np.mean(values):.4g}" if values else "" for values in (winners, losers)]
+        sides = facts.pairs.scores.get(reward, ((), ()))
+        means = [f"{math.fsum(values) / len(values):.4g}" if values else "" for values in sides]
         rewards.append((code(reward), *means, f"{sd:.4g}", plain(basis)))
     return [
         "## Margins and rewards",

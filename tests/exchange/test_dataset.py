@@ -10,7 +10,7 @@ import yaml
 from PIL import Image
 
 from rpo_cli.errors import StorageError
-from rpo_cli.exchange.card import Facts, built, code, header, plain, render
+from rpo_cli.exchange.card import Facts, Tally, built, code, header, plain, render
 from rpo_cli.exchange.dataset import Side, SplitFiles, commit, schema, to_row, winner_side, write_splits
 from rpo_cli.files import disk_errors
 from rpo_cli.pictures import encode_png
@@ -99,7 +99,7 @@ def row_of(pair):
 def facts(pairs, splits, **changes):
     said = {
         "build": "b" * 64,
-        "pairs": pairs,
+        "pairs": Tally(pairs),
         "splits": splits,
         "columns": schema(REWARDS),
         "models": {"generator": "sd 1234"},
@@ -116,8 +116,14 @@ def rows_of(pairs):
     return map(row_of, sorted(pairs, key=lambda pair: pair.pair_id))
 
 
+def written(folder, pairs, **options):
+    """Rows of both splits in turn, as many at a time as there are."""
+    rows = [(pair.split, rows_of([pair])) for pair in sorted(pairs, key=lambda pair: pair.pair_id)]
+    return write_splits(folder, schema(REWARDS), rows, **options)
+
+
 def build(folder, pairs, **options):
-    splits = write_splits(folder, pairs, rows_of, schema(REWARDS), **options)
+    splits = written(folder, pairs, **options)
     commit(folder, render(facts(pairs, splits)), splits)
     return splits
 
@@ -245,7 +251,7 @@ def test_a_new_build_removes_the_files_of_the_old_one_and_nothing_else(tmp_path)
 def test_until_the_card_is_there_the_build_before_counts(tmp_path):
     (old,) = build(tmp_path, [pair(1, split="train")])
     before = (tmp_path / "README.md").read_bytes()
-    (new,) = write_splits(tmp_path, [pair(2, split="train")], rows_of, schema(REWARDS))
+    (new,) = written(tmp_path, [pair(2, split="train")])
     assert (tmp_path / "README.md").read_bytes() == before
     named = yaml.safe_load(before.decode().split("---\n")[1])["configs"][0]["data_files"][0]["path"]
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.glob(named)] == list(old.files)

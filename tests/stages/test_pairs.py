@@ -80,7 +80,7 @@ def test_the_scale_is_the_root_mean_variance_over_seeds_of_one_prompt():
     rows += [("lone", "0", 99.0)]
     scores = Scores.of(Scored(prompt, prompt + sha, "r", score) for prompt, sha, score in rows)
     seeds = {"p": ["p0", "p1"], "q": ["q0", "q1", "q2"], "lone": ["lone0"]}
-    assert scales(scores, seeds)["r"] == Scale(pytest.approx(math.sqrt(1.5)), "seeds of one prompt")
+    assert scales([(scores, seeds)])["r"] == Scale(pytest.approx(math.sqrt(1.5)), "seeds of one prompt")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_the_scale_is_the_root_mean_variance_over_seeds_of_one_prompt():
 )
 def test_the_scale_falls_back_in_the_order_it_says(rows, seeds, expected):
     scores = Scores.of(Scored(prompt, sha, "r", score) for prompt, sha, score in rows)
-    found = scales(scores, seeds)["r"]
+    found = scales([(scores, seeds)])["r"]
     assert (found.sd, found.basis) == (pytest.approx(expected.sd), expected.basis)
 
 

@@ -2,8 +2,10 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,22 +14,35 @@ import pyarrow.compute as pc
 
 from rpo_cli import keysets
 from rpo_cli.config import PairSettings
-from rpo_cli.exchange.card import Facts, built, render
-from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, rewards_of, schema, sweep, write_splits
-from rpo_cli.files import disk_errors
-from rpo_cli.keysets import Keys, joined
-from rpo_cli.line.dataset.comparisons import differences_of
-from rpo_cli.line.dataset.rows import Export, Live, Pictures, Sides, block_digits, light_rows, tell
+from rpo_cli.exchange.card import Facts, Tally, built, render
+from rpo_cli.exchange.dataset import CARD, DRAFT, SPLITS, commit, rewards_of, schema, sweep, write_splits
+from rpo_cli.files import disk_errors, draft_folder
+from rpo_cli.keysets import Keys, digests, joined
+from rpo_cli.line.dataset.buckets import PER_BUCKET, Buckets, Homes, homes_of, letters
+from rpo_cli.line.dataset.comparisons import Comparisons
+from rpo_cli.line.dataset.rows import (
+    Export,
+    Live,
+    Pictures,
+    Sides,
+    block_digits,
+    columns_told,
+    mean_pixels,
+    tell,
+)
 from rpo_cli.line.work.edit import measured
 from rpo_cli.protocols import Observer
 from rpo_cli.records import KEY_VERSION, Pair, canonical_json
+from rpo_cli.schema import from_table, schema_of
 from rpo_cli.stages.candidates import Candidate
 from rpo_cli.stages.margins import Scale
-from rpo_cli.stages.pairs import COLUMNS, candidates
-from rpo_cli.stages.verdicts import VERDICT_COLUMNS, Said, consensus, decide, opinion_on
-from rpo_cli.store import Store
+from rpo_cli.stages.opponents import STRATEGIES
+from rpo_cli.stages.pairs import COLUMNS, candidates, scales_of
+from rpo_cli.stages.verdicts import VERDICT_COLUMNS, Said, Subject, consensus, decide, opinion_on
+from rpo_cli.store import FEW, Store
 
 COUNTED = ("images", "critiques", "edits", "rewards", "preferences", "verdicts")  # of the card, in order
+PICTURED = ("images", "edits")
 ROWS_PER_PART = 10_000
 Alive = Mapping[str, Keys]
 
@@ -62,6 +77,7 @@ def build_dataset(
     imports: Sequence[Mapping[str, str]] = (),
     floor: Set[str] = frozenset(),
     sides: Sides | None = None,
+    per_bucket: int = PER_BUCKET,
 ) -> PairsReport:
     """Candidate pairs, gates, verdicts, pairs/ and dataset/.
 
@@ -74,6 +90,7 @@ def build_dataset(
         imports: source, format and license of each source of imported rows, for the card.
         floor: keys of the edits under an empty instruction that current settings want.
         sides: columns of plugins' stages that the dataset has for both pictures; their tables are live.
+        per_bucket: candidates that are in memory at a time, about; of up to five times so many, all are.
 
     Raises:
         UsageError: `select_by` names a reward that has scored nothing.
@@ -85,7 +102,12 @@ def build_dataset(
     group = build[:8]
     files = _present(folder, build)
     if files is None:
-        _build(store, settings, alive, around, build, floor, sides or {}, observer)
+        digits = letters(_expected(settings, around["counts"]), per_bucket)
+        job = _Build(store, settings, alive, around, build, floor, sides or {}, digits)
+        # the next build clears what a killed one has left
+        rows = draft_folder(folder, f"{DRAFT}rows-") if digits else nullcontext()
+        with disk_errors(str(folder)), rows as scratch:
+            job.make(folder, scratch, observer)
     else:
         sweep(folder, files)
     store.prune("pairs", {group})
@@ -117,41 +139,155 @@ def _card_says(
     return {"models": models, "notes": tuple(notes), "license": license, **more}
 
 
-def _build(
-    store: Store,
-    settings: PairSettings,
-    live: Alive,
-    around: Mapping[str, Any],
-    build: str,
-    floor: Set[str],
-    sides: Sides,
-    observer: Observer,
-) -> None:
-    tables = {
-        name: list(light_rows(store, name, live[name], columns).values())
-        for name, columns in COLUMNS.items()
-        if name in live
-    }
-    found = candidates(tables, settings)
-    rewards = sorted(found.scales)
-    folder = store.path("dataset")
-    pictures = Pictures(store, block_digits(len(found.pairs), _pixels(store, live)))
-    with disk_errors(str(folder)):
-        floors = measured(store, floor)
-        differences = differences_of(found.pairs, pictures, observer, tables["edits"], floors)
-        pairs = decide(found.pairs, differences, settings, _people(store, live, found.pairs))
-        _commit_pairs(store, pairs, build[:8])
-        accepted = [pair for pair in pairs if pair.verdict == "accepted"]
-        export = Export(pictures, accepted, tell(store, live, accepted, sides), around["models"])
-        scored = sorted({*rewards, *rewards_of(accepted)})
-        shares = any(pair.share not in (None, 0.0, 1.0) for pair in accepted)
-        columns = schema(scored, shares=shares, sides=[name for names in sides.values() for name in names])
-        splits = write_splits(folder, accepted, export.rows, columns)
-        card = {**around, "floors": sorted(set(floors.by.values()))}
-        facts = _facts(
-            build, pairs, splits, columns, found.scales, _settings_in_force(settings, live), card
+def _expected(settings: PairSettings, counts: Mapping[str, int]) -> int:
+    """How many candidates there will be, about: told from the tables alone, and no fewer in most runs."""
+    found = counts.get("preferences", 0) if settings.labels != "none" else 0
+    found += counts["edits"] if settings.strategy in ("edits", "all") else 0
+    found += counts["prompts"] if settings.strategy in ("seeds", "all") else 0
+    return found + (counts["images"] if settings.strategy in STRATEGIES else 0)
+
+
+@dataclass(frozen=True)
+class _Build:
+    """One build, bucket by bucket, so that no more than the rows of some prompts are objects at a time.
+
+    Candidates are judged and committed first, since the dataset's columns hang on all that is accepted.
+
+    Attributes:
+        digits: letters of their prompt_id that the prompts of a bucket have in common.
+    """
+
+    store: Store
+    settings: PairSettings
+    live: Alive
+    around: Mapping[str, Any]
+    build: str
+    floor: Set[str]
+    sides: Sides
+    digits: int
+
+    @property
+    def group(self) -> str:
+        """A build's pairs are a group of their own: rows of a verdict never mix with another build's."""
+        return self.build[:8]
+
+    @cached_property
+    def pixels(self) -> float:
+        return mean_pixels(self.store, self.live)
+
+    @cached_property
+    def homes(self) -> Homes:
+        """All that share the room of a prompt are in one bucket."""
+        if not self.digits or self.settings.max_pairs_per_prompt is None:
+            return {}
+        return homes_of(self._light("images", ["prompt_id", "prompt"]))
+
+    def _light(self, table: str, columns: Sequence[str], among: Keys | None = None) -> Iterator[pa.Table]:
+        return self.store.batches(table, columns, among=self.live[table] if among is None else among)
+
+    def make(self, folder: Path, scratch: Path | None, observer: Observer) -> None:
+        """Pairs, data files and card, of which the last makes the others count."""
+        rows = Buckets(scratch, self.digits, self.homes)
+        for table, columns in COLUMNS.items():
+            if table in self.live:
+                rows.add(table, self._light(table, columns))
+        scored = (rows.tables(bucket, ("images", "rewards")) for bucket in rows)
+        scales = scales_of(scored, self.settings)
+        found = self._decide(rows, scales, observer)
+        accepted = Buckets(scratch, self.digits, self.homes)
+        self._add_accepted(accepted)
+        columns = schema(
+            sorted({*scales, *found.rewards}),
+            shares=found.shares,
+            sides=[name for names in self.sides.values() for name in names],
+        )
+        pictures = Pictures(
+            self.store, max(self.digits, block_digits(found.tally.counts.total(), self.pixels))
+        )
+        splits = write_splits(folder, columns, self._exported(accepted, pictures))
+        facts = Facts(
+            build=self.build,
+            pairs=found.tally,
+            splits=splits,
+            columns=columns,
+            scales={name: (scale.sd, scale.basis) for name, scale in sorted(scales.items())},
+            settings=_settings_in_force(self.settings, self.live),
+            **{**self.around, "floors": found.floors},
         )
         commit(folder, render(facts), splits)
+
+    def _decide(self, rows: Buckets, scales: Mapping[str, Scale], observer: Observer) -> "_Decided":
+        """All candidates as rows of pairs."""
+        floors = measured(self.store, self.floor)
+        found = _Decided(sorted(set(floors.by.values())))
+        expected = _expected(self.settings, self.around["counts"]) if self.digits else None
+        opinions = self._opinions()
+        others = {part.group for part in self.store.parts("pairs")} - {self.group}
+        self.store.prune("pairs", others)  # what a killed build has left
+        with Comparisons(self.store, observer, expected, floors) as comparisons:
+            for bucket in rows:
+                tables = rows.tables(bucket)
+                made = candidates(tables, self.settings, scales).pairs
+                pictures = Pictures(self.store, self.digits + block_digits(len(made), self.pixels))
+                differences = comparisons.of(made, pictures, tables["edits"])
+                pairs = decide(made, differences, self.settings, _people(opinions, made))
+                for start in range(0, len(pairs), ROWS_PER_PART):
+                    self.store.commit("pairs", pairs[start : start + ROWS_PER_PART], group=self.group)
+                found.add(pairs)
+        self.store.compact("pairs", groups={self.group}, least=FEW)
+        return found
+
+    def _opinions(self) -> dict[Subject, str]:
+        """What reviewers say of two pictures of a prompt."""
+        if (live := self.live.get("verdicts")) is None:
+            return {}
+        return consensus(self.store.columns("verdicts", VERDICT_COLUMNS, among=live).to_pylist())
+
+    def _add_accepted(self, buckets: Buckets) -> None:
+        """The accepted pairs, and what is said of their pictures."""
+        names = ("a_id", "b_id")
+        sides = (digests(batch[name]) for batch in self._accepted(names) for name in names)
+        pictures = Keys.distinct(joined(sides))
+        if not pictures:
+            return
+        buckets.add("pairs", self._accepted(schema_of(Pair).names))
+        for table, columns in columns_told(self.sides).items():
+            live = self.live[table]
+            buckets.add(
+                table, self._light(table, columns, live.within(pictures) if table in PICTURED else live)
+            )
+
+    def _accepted(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        names = list(dict.fromkeys((*columns, "verdict")))
+        for batch in self.store.batches("pairs", names, group=self.group):
+            yield batch.filter(keysets.is_equal(batch["verdict"], "accepted"))
+
+    def _exported(
+        self, accepted: Buckets, pictures: Pictures
+    ) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
+        """Rows of the dataset, by split."""
+        for bucket in accepted:
+            if (found := accepted.table(bucket, "pairs")) is None:
+                continue
+            pairs = [row for row in from_table(Pair, found) if isinstance(row, Pair)]
+            told = tell(accepted.tables(bucket, tuple(columns_told(self.sides))), self.sides)
+            export = Export(pictures, pairs, told, self.around["models"])
+            for split in SPLITS:
+                yield split, export.rows([pair for pair in pairs if pair.split == split])
+
+
+class _Decided:
+    """What the dataset and its card tell of all candidates; the candidates themselves are in the table."""
+
+    def __init__(self, floors: Sequence[float]) -> None:
+        self.floors, self.tally, self.shares = floors, Tally(), False
+        self.rewards: set[str] = set()  # that pairs came with
+
+    def add(self, pairs: Sequence[Pair]) -> None:
+        accepted = [pair for pair in pairs if pair.verdict == "accepted"]
+        self.tally.add(pairs)
+        self.rewards |= rewards_of(accepted)
+        self.shares |= any(pair.share not in (None, 0.0, 1.0) for pair in accepted)
 
 
 OUTCOME = ("verdict", "reason", "split", "floor")
@@ -200,8 +336,8 @@ def _around(store: Store, live: Alive, **said: Any) -> dict[str, Any]:
     prompts = pc.unique(store.columns("images", ["prompt_id"], among=live["images"])["prompt_id"])
     known = store.columns("prompts", ["prompt_id", "source"])
     sources = Counter(known.filter(pc.is_in(known["prompt_id"], value_set=prompts))["source"].to_pylist())
-    counts = {table: len(store.keys(table) & live[table]) for table in COUNTED if table in live}
-    counts |= {table: len(store.keys(table) & live[table]) for table in live if table not in counts}
+    tables = [table for table in dict.fromkeys((*COUNTED, *live)) if table in live]
+    counts = {table: len(store.keys(table) & live[table]) for table in tables}
     return {
         "counts": {"prompts": len(prompts), **counts},
         "rejects": {stage: dict(sorted(found.items())) for stage, found in sorted(rejects.items())},
@@ -255,52 +391,9 @@ def _present(folder: Path, build: str) -> set[str] | None:
 # --- pairs ---------------------------------------------------------------------------------------------
 
 
-def _people(store: Store, live: Live, pairs: Iterable[Candidate]) -> dict[str, Said]:
+def _people(opinions: Mapping[Subject, str], pairs: Iterable[Candidate]) -> dict[str, Said]:
     """pair_id → what reviewers say of it."""
-    if "verdicts" not in live:
-        return {}
-    rows = light_rows(store, "verdicts", live["verdicts"], VERDICT_COLUMNS).values()
-    opinions = consensus(rows)
     found = {
         pair.pair_id: opinion_on(opinions, pair.a.prompt_id, pair.a.sha256, pair.b.sha256) for pair in pairs
     }
     return {key: said for key, said in found.items() if said is not None}
-
-
-def _pixels(store: Store, live: Live) -> float:
-    """Of a live picture, on average; 0 without any."""
-    pixels = count = 0
-    for table in ("images", "edits"):
-        found = store.columns(table, ["width", "height"], among=Keys.of(live[table]))
-        pixels += pc.sum(pc.multiply(found["width"], found["height"])).as_py() or 0
-        count += len(found)
-    return pixels / count if count else 0.0
-
-
-def _commit_pairs(store: Store, pairs: Sequence[Pair], group: str) -> None:
-    """A build's pairs are a group of their own: the rows of a verdict never mix with another build's."""
-    for start in range(0, len(pairs), ROWS_PER_PART):
-        store.commit("pairs", pairs[start : start + ROWS_PER_PART], group=group)
-
-
-# --- card ----------------------------------------------------------------------------------------------
-
-
-def _facts(
-    build: str,
-    pairs: Sequence[Pair],
-    splits: Sequence[SplitFiles],
-    columns: pa.Schema,
-    scales: Mapping[str, Scale],
-    settings: Mapping[str, Any],
-    around: Mapping[str, Any],
-) -> Facts:
-    return Facts(
-        build=build,
-        pairs=pairs,
-        splits=splits,
-        columns=columns,
-        scales={name: (scales[name].sd, scales[name].basis) for name in sorted(scales)},
-        settings=settings,
-        **around,
-    )
