@@ -18,8 +18,8 @@ import pyarrow.ipc as ipc
 from rpo_cli import keysets
 from rpo_cli.text import normalised
 
-PER_BUCKET = 10_000  # candidates, some 6 kB each as objects
-SMALL = 5  # times as many are one bucket
+PER_BUCKET = 5_000  # candidates, some 6 kB each as objects
+SMALL = 10  # times as many are one bucket
 BYTES_AT_ONCE = 64_000_000  # of rows that are sorted
 Homes = Mapping[str, str]  # prompt_id → another one in whose bucket it is
 

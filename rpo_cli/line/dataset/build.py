@@ -90,7 +90,7 @@ def build_dataset(
         imports: source, format and license of each source of imported rows, for the card.
         floor: keys of the edits under an empty instruction that current settings want.
         sides: columns of plugins' stages that the dataset has for both pictures; their tables are live.
-        per_bucket: candidates that are in memory at a time, about; of up to five times so many, all are.
+        per_bucket: candidates that are in memory at a time, about; of up to ten times so many, all are.
 
     Raises:
         UsageError: `select_by` names a reward that has scored nothing.

@@ -141,9 +141,10 @@ class Known:
         """Those of some keys that are known."""
         wanted = np.frombuffer(b"".join(keys), HALVES)
         places = np.searchsorted(self.keys["high"], wanted["high"])
-        for key, half, place in zip(keys, wanted, places.tolist(), strict=True):
-            if place < len(self.keys) and self.keys[place] == half:
-                yield key, Difference(float(self.change[place]), int(self.distance[place]))
+        inside = np.flatnonzero(places < len(self.keys))
+        found = inside[self.keys[places[inside]] == wanted[inside]]
+        for number, place in zip(found.tolist(), places[found].tolist(), strict=True):
+            yield keys[number], Difference(float(self.change[place]), int(self.distance[place]))
 
 
 def _numbers(data: pa.Table) -> tuple[NDArray[Any], NDArray[Any]]:
