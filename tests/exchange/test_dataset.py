@@ -236,6 +236,46 @@ def test_large_splits_are_cut_into_files_that_one_pattern_names(tmp_path):
     assert max(groups) <= 4
 
 
+def test_rows_that_come_in_any_portions_of_either_split_make_the_same_files(tmp_path):
+    pairs = [pair(n, split=("train", "validation")[n % 3 == 0]) for n in range(23)]
+    pairs.sort(key=lambda pair: pair.pair_id)
+    options = {"rows_per_group": 4, "bytes_per_file": 9_000}
+    written(tmp_path / "one by one", pairs, **options)
+    portions = [
+        (split, rows_of([pair for pair in pairs[start : start + 9] if pair.split == split]))
+        for start in range(0, 23, 9)
+        for split in ("validation", "train")
+    ]
+    write_splits(tmp_path / "in portions", schema(REWARDS), portions, **options)
+
+    first, second = tree(tmp_path / "one by one"), tree(tmp_path / "in portions")
+    assert first == second
+    assert len(first) > 4
+
+
+def test_rows_that_end_in_an_error_leave_drafts_that_the_next_build_sweeps(tmp_path):
+    def broken():
+        yield from rows_of([pair(n) for n in range(5)])
+        raise ValueError("unreadable")
+
+    with pytest.raises(ValueError, match="unreadable"):
+        write_splits(tmp_path, schema(REWARDS), [("train", broken())], rows_per_group=2)
+    assert len(tree(tmp_path)) == 1
+    (split,) = build(tmp_path, [pair(1, split="train")])
+    assert tree(tmp_path).keys() == {"README.md", *split.files}
+
+
+def test_the_card_tells_pairs_that_keep_their_label_without_a_score(tmp_path):
+    """Means are over the sides that have a score: 0.4 and 0.8 of the winner, 0.1 and 0.5 of the loser."""
+    unscored = {"rewards_a": {}, "rewards_b": {}, "margins": {}, "margin": 0.0, "reason": "label_kept"}
+    pairs = [pair(1, split="train"), pair(2, split="train").model_copy(update=unscored)]
+    card = render(facts(pairs, []))
+
+    assert "| `clip` | 0.4 | 0.1 | 0.02 | seeds of one prompt |" in card
+    assert "| `label_kept` | 1 | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 |" in card
+    assert "| `clip` |  |  | 0.02 | seeds of one prompt |" in render(facts(pairs[1:], []))
+
+
 def test_a_new_build_removes_the_files_of_the_old_one_and_nothing_else(tmp_path):
     (old,) = build(tmp_path, [pair(1, split="train")])
     stranger = tmp_path / "data" / "notes.txt"
