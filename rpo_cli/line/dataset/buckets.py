@@ -16,6 +16,8 @@ import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 
 from rpo_cli import keysets
+from rpo_cli.config import PairSettings
+from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.text import normalised
 
 PER_BUCKET = 5_000  # candidates, some 6 kB each as objects
@@ -30,6 +32,14 @@ def letters(candidates: int, per_bucket: int = PER_BUCKET) -> int:
     while candidates > SMALL * per_bucket and candidates > per_bucket * 16**digits:
         digits += 1
     return digits
+
+
+def expected(settings: PairSettings, counts: Mapping[str, int]) -> int:
+    """How many candidates there will be, about: told from the tables alone, and no fewer in most runs."""
+    found = counts.get("preferences", 0) if settings.labels != "none" else 0
+    found += counts["edits"] if settings.strategy in ("edits", "all") else 0
+    found += counts["prompts"] if settings.strategy in ("seeds", "all") else 0
+    return found + (counts["images"] if settings.strategy in STRATEGIES else 0)
 
 
 class Buckets:
@@ -116,7 +126,7 @@ class _Sink:
     def __exit__(self, *error: object) -> None:
         if self._out is not None:
             self._out.close()
-            found = self._sink.getvalue() if self._path is None else pa.memory_map(str(self._path))
+            found = self._sink.getvalue() if self._path is None else pa.OSFile(str(self._path))
             self._sink.close()
             self.file = ipc.open_file(found)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,8 +17,8 @@ from rpo_cli.config import PairSettings
 from rpo_cli.exchange.card import Facts, Tally, built, render
 from rpo_cli.exchange.dataset import CARD, DRAFT, SPLITS, commit, rewards_of, schema, sweep, write_splits
 from rpo_cli.files import disk_errors, draft_folder
-from rpo_cli.keysets import Keys, digests, joined
-from rpo_cli.line.dataset.buckets import PER_BUCKET, Buckets, Homes, homes_of, letters
+from rpo_cli.keysets import AT_ONCE, Keys, digests, joined, union
+from rpo_cli.line.dataset.buckets import PER_BUCKET, Buckets, Homes, expected, homes_of, letters
 from rpo_cli.line.dataset.comparisons import Comparisons
 from rpo_cli.line.dataset.rows import (
     Export,
@@ -34,11 +34,9 @@ from rpo_cli.line.work.edit import measured
 from rpo_cli.protocols import Observer
 from rpo_cli.records import KEY_VERSION, Pair, canonical_json
 from rpo_cli.schema import from_table, schema_of
-from rpo_cli.stages.candidates import Candidate
 from rpo_cli.stages.margins import Scale
-from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.stages.pairs import COLUMNS, candidates, scales_of
-from rpo_cli.stages.verdicts import VERDICT_COLUMNS, Said, Subject, consensus, decide, opinion_on
+from rpo_cli.stages.verdicts import VERDICT_COLUMNS, Subject, consensus, decide, opinions_on
 from rpo_cli.store import FEW, Store
 
 COUNTED = ("images", "critiques", "edits", "rewards", "preferences", "verdicts")  # of the card, in order
@@ -96,14 +94,14 @@ def build_dataset(
         UsageError: `select_by` names a reward that has scored nothing.
     """
     folder = store.path("dataset")
-    alive = {table: Keys.of(keys) for table, keys in live.items()}
-    around = _around(store, alive, **_card_says(models, notes, license, imports))
-    build = _fingerprint(store, settings, alive, around, floor)
+    there = _there(store, live)
+    around = _around(store, live, there, **_card_says(models, notes, license, imports))
+    build = _fingerprint(store, settings, there, around, floor)
     group = build[:8]
     files = _present(folder, build)
     if files is None:
-        digits = letters(_expected(settings, around["counts"]), per_bucket)
-        job = _Build(store, settings, alive, around, build, floor, sides or {}, digits)
+        digits = letters(expected(settings, around["counts"]), per_bucket)
+        job = _Build(store, settings, there, around, build, floor, sides or {}, digits)
         # the next build clears what a killed one has left
         rows = draft_folder(folder, f"{DRAFT}rows-") if digits else nullcontext()
         with disk_errors(str(folder)), rows as scratch:
@@ -119,32 +117,24 @@ def is_built(
     settings: PairSettings,
     *,
     live: Live,
+    floor: Set[str] = frozenset(),
+    sides: Sides | None = None,
+    **said: Any,
+) -> bool:
+    """Whether `build_dataset` with these arguments would write nothing; reads key columns only."""
+    there = _there(store, live)
+    around = _around(store, live, there, **_card_says(**said))
+    return _present(store.path("dataset"), _fingerprint(store, settings, there, around, floor)) is not None
+
+
+def _card_says(
     models: Mapping[str, str],
     notes: Sequence[str],
     license: str = "unknown",
     imports: Sequence[Mapping[str, str]] = (),
-    floor: Set[str] = frozenset(),
-    sides: Sides | None = None,
-) -> bool:
-    """Whether `build_dataset` with these arguments would write nothing; reads key columns only."""
-    alive = {table: Keys.of(keys) for table, keys in live.items()}
-    around = _around(store, alive, **_card_says(models, notes, license, imports))
-    return _present(store.path("dataset"), _fingerprint(store, settings, alive, around, floor)) is not None
-
-
-def _card_says(
-    models: Mapping[str, str], notes: Sequence[str], license: str, imports: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
     more = {"imports": [dict(item) for item in imports]} if imports else {}
     return {"models": models, "notes": tuple(notes), "license": license, **more}
-
-
-def _expected(settings: PairSettings, counts: Mapping[str, int]) -> int:
-    """How many candidates there will be, about: told from the tables alone, and no fewer in most runs."""
-    found = counts.get("preferences", 0) if settings.labels != "none" else 0
-    found += counts["edits"] if settings.strategy in ("edits", "all") else 0
-    found += counts["prompts"] if settings.strategy in ("seeds", "all") else 0
-    return found + (counts["images"] if settings.strategy in STRATEGIES else 0)
 
 
 @dataclass(frozen=True)
@@ -220,17 +210,17 @@ class _Build:
         """All candidates as rows of pairs."""
         floors = measured(self.store, self.floor)
         found = _Decided(sorted(set(floors.by.values())))
-        expected = _expected(self.settings, self.around["counts"]) if self.digits else None
+        coming = expected(self.settings, self.around["counts"]) if self.digits else None
         opinions = self._opinions()
         others = {part.group for part in self.store.parts("pairs")} - {self.group}
         self.store.prune("pairs", others)  # what a killed build has left
-        with Comparisons(self.store, observer, expected, floors) as comparisons:
+        with Comparisons(self.store, observer, coming, floors) as comparisons:
             for bucket in rows:
                 tables = rows.tables(bucket)
                 made = candidates(tables, self.settings, scales).pairs
                 pictures = Pictures(self.store, self.digits + block_digits(len(made), self.pixels))
                 differences = comparisons.of(made, pictures, tables["edits"])
-                pairs = decide(made, differences, self.settings, _people(opinions, made))
+                pairs = decide(made, differences, self.settings, opinions_on(opinions, made))
                 for start in range(0, len(pairs), ROWS_PER_PART):
                     self.store.commit("pairs", pairs[start : start + ROWS_PER_PART], group=self.group)
                 found.add(pairs)
@@ -326,20 +316,25 @@ def _report(outcomes: Mapping[tuple[Any, ...], int], folder: Path, *, fresh: boo
 # --- what is there -------------------------------------------------------------------------------------
 
 
-def _around(store: Store, live: Alive, **said: Any) -> dict[str, Any]:
+def _there(store: Store, live: Live) -> Alive:
+    """Keys of the live rows that are there."""
+    return {table: store.keys(table).within(Keys.of(keys)) for table, keys in live.items()}
+
+
+def _around(store: Store, live: Live, there: Alive, **said: Any) -> dict[str, Any]:
     """What the card says beside the pairs: counts, rejects, sources and what the caller told."""
-    wanted = Keys.distinct(joined([keys.array for keys in live.values()]))
+    rejected = store.keys("rejects")
+    mine = union(rejected.within(Keys.of(keys)) for keys in live.values())
     rejects: dict[str, Counter[str]] = {}
-    for batch in store.batches("rejects", ["stage", "reason"], among=wanted):
+    for batch in store.batches("rejects", ["stage", "reason"], among=mine):
         for stage, reason in zip(batch["stage"].to_pylist(), batch["reason"].to_pylist(), strict=True):
             rejects.setdefault(stage, Counter())[reason] += 1
-    prompts = pc.unique(store.columns("images", ["prompt_id"], among=live["images"])["prompt_id"])
+    prompts = pc.unique(store.columns("images", ["prompt_id"], among=there["images"])["prompt_id"])
     known = store.columns("prompts", ["prompt_id", "source"])
     sources = Counter(known.filter(pc.is_in(known["prompt_id"], value_set=prompts))["source"].to_pylist())
-    tables = [table for table in dict.fromkeys((*COUNTED, *live)) if table in live]
-    counts = {table: len(store.keys(table) & live[table]) for table in tables}
+    tables = [table for table in dict.fromkeys((*COUNTED, *there)) if table in there]
     return {
-        "counts": {"prompts": len(prompts), **counts},
+        "counts": {"prompts": len(prompts), **{table: len(there[table]) for table in tables}},
         "rejects": {stage: dict(sorted(found.items())) for stage, found in sorted(rejects.items())},
         "sources": dict(sorted(sources.items())),
         **said,
@@ -347,24 +342,28 @@ def _around(store: Store, live: Alive, **said: Any) -> dict[str, Any]:
 
 
 def _fingerprint(
-    store: Store, settings: PairSettings, live: Alive, around: Mapping[str, Any], floor: Set[str]
+    store: Store, settings: PairSettings, there: Alive, around: Mapping[str, Any], floor: Set[str]
 ) -> str:
     """Of all that the build depends on; a row's key stands for the row, but for how it is decoded."""
-    rows = store.columns("images", ["image_id", "decoding"], among=live["images"])
+    rows = store.columns("images", ["image_id", "decoding"], among=there["images"])
     decoded = rows.filter(pc.not_equal(rows["decoding"], keysets.texts([""])[0])).to_pylist()
     converted = sorted(f"{row['image_id']} {row['decoding']}" for row in decoded)
-    tables = {table: store.keys(table).within(live[table]) for table in sorted(live)}
-    if there := store.keys("edits").within(Keys.of(floor)):
-        tables["floor"] = there  # without any it is the build of a run that has none
+    tables = {table: there[table] for table in sorted(there)}
+    if empty := store.keys("edits").within(Keys.of(floor)):
+        tables["floor"] = empty  # without any it is the build of a run that has none
     keys = {name: _digest(found) for name, found in tables.items()}
-    parts = [KEY_VERSION, _settings_in_force(settings, live), keys, around]
+    parts = [KEY_VERSION, _settings_in_force(settings, there), keys, around]
     said = canonical_json([*parts, *([converted] if converted else [])])
     return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _digest(keys: Keys) -> str:
     """Hash of keys in order, a line each."""
-    return hashlib.sha256("\n".join(keys.sorted()).encode()).hexdigest()
+    found, ordered = hashlib.sha256(), keys.sorted().array
+    for start in range(0, len(ordered), AT_ONCE):
+        lines = "\n".join(keysets.hex_of(ordered.slice(start, AT_ONCE)))
+        found.update(f"\n{lines}".encode() if start else lines.encode())
+    return found.hexdigest()
 
 
 def _settings_in_force(settings: PairSettings, live: Live) -> dict[str, Any]:
@@ -386,14 +385,3 @@ def _present(folder: Path, build: str) -> set[str] | None:
     found, files = built((folder / CARD).read_text(encoding="utf-8"))
     whole = found == build and all((folder / name).is_file() for name in files)
     return set(files) if whole else None
-
-
-# --- pairs ---------------------------------------------------------------------------------------------
-
-
-def _people(opinions: Mapping[Subject, str], pairs: Iterable[Candidate]) -> dict[str, Said]:
-    """pair_id → what reviewers say of it."""
-    found = {
-        pair.pair_id: opinion_on(opinions, pair.a.prompt_id, pair.a.sha256, pair.b.sha256) for pair in pairs
-    }
-    return {key: said for key, said in found.items() if said is not None}
