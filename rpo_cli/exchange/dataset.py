@@ -257,11 +257,10 @@ class SplitWriter:
         self._file: BinaryIO | None = None
         self._out = ExitStack()  # of the file that is open
 
-    def add(self, rows: Iterable[dict[str, Any]]) -> None:
-        for row in rows:
-            self._group.append(row)
-            if len(self._group) == self._per_group:
-                self._flush()
+    def add(self, row: dict[str, Any]) -> None:
+        self._group.append(row)
+        if len(self._group) == self._per_group:
+            self._flush()
 
     def _flush(self) -> None:
         if self._file is not None and self._file.tell() >= self._per_file:
@@ -303,20 +302,20 @@ class SplitWriter:
 
 
 def write_splits(
-    folder: Path, columns: pa.Schema, rows: Iterable[tuple[str, Iterable[dict[str, Any]]]], **options: int
+    folder: Path, columns: pa.Schema, rows: Iterable[tuple[str, dict[str, Any]]], **options: int
 ) -> list[SplitFiles]:
-    """Write the data files of every split that has rows, in their order.
+    """Write the data files of every split that has rows, in the order in which they come.
 
     Args:
-        rows: (split, rows of it), each split as often as one likes.
+        rows: each with its split.
         options: of `SplitWriter`.
     """
     with ExitStack() as stack:
         writers = {
             split: stack.enter_context(SplitWriter(folder, split, columns, **options)) for split in SPLITS
         }
-        for split, found in rows:
-            writers[split].add(found)
+        for split, row in rows:
+            writers[split].add(row)
         return [files for writer in writers.values() if (files := writer.close()) is not None]
 
 

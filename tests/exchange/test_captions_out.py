@@ -114,7 +114,7 @@ def dataset(tmp_path_factory, writer):
             n = int(pair.a_id[1:]) % 2
             return to_row(pair, side_of(pair.a_id, pictures[n]), side_of(pair.b_id, pictures[2 + n]), 1)
 
-        rows = ((pair.split, [row_of(pair)]) for pair in sorted(pairs, key=lambda pair: pair.pair_id))
+        rows = ((pair.split, row_of(pair)) for pair in sorted(pairs, key=lambda pair: pair.pair_id))
         splits = write_splits(folder, schema(["clip"], shares=True), rows)
         empty = {name: {} for name in ("models", "counts", "rejects", "sources", "scales", "settings")}
         columns = schema(["clip"], shares=True)

@@ -112,13 +112,8 @@ def facts(pairs, splits, **changes):
     return Facts(**{**said, **changes})
 
 
-def rows_of(pairs):
-    return map(row_of, sorted(pairs, key=lambda pair: pair.pair_id))
-
-
 def written(folder, pairs, **options):
-    """Rows of both splits in turn, as many at a time as there are."""
-    rows = [(pair.split, rows_of([pair])) for pair in sorted(pairs, key=lambda pair: pair.pair_id)]
+    rows = ((pair.split, row_of(pair)) for pair in sorted(pairs, key=lambda pair: pair.pair_id))
     return write_splits(folder, schema(REWARDS), rows, **options)
 
 
@@ -236,30 +231,26 @@ def test_large_splits_are_cut_into_files_that_one_pattern_names(tmp_path):
     assert max(groups) <= 4
 
 
-def test_rows_that_come_in_any_portions_of_either_split_make_the_same_files(tmp_path):
+def test_rows_of_both_splits_come_in_any_turns_and_make_the_same_files(tmp_path):
     pairs = [pair(n, split=("train", "validation")[n % 3 == 0]) for n in range(23)]
-    pairs.sort(key=lambda pair: pair.pair_id)
     options = {"rows_per_group": 4, "bytes_per_file": 9_000}
-    written(tmp_path / "one by one", pairs, **options)
-    portions = [
-        (split, rows_of([pair for pair in pairs[start : start + 9] if pair.split == split]))
-        for start in range(0, 23, 9)
-        for split in ("validation", "train")
-    ]
-    write_splits(tmp_path / "in portions", schema(REWARDS), portions, **options)
+    written(tmp_path / "in turns", pairs, **options)
+    pairs.sort(key=lambda pair: (pair.split, pair.pair_id), reverse=True)
+    rows = [(pair.split, row_of(pair)) for pair in pairs]
+    write_splits(tmp_path / "one after the other", schema(REWARDS), rows[::-1], **options)
 
-    first, second = tree(tmp_path / "one by one"), tree(tmp_path / "in portions")
+    first, second = tree(tmp_path / "in turns"), tree(tmp_path / "one after the other")
     assert first == second
     assert len(first) > 4
 
 
 def test_rows_that_end_in_an_error_leave_drafts_that_the_next_build_sweeps(tmp_path):
     def broken():
-        yield from rows_of([pair(n) for n in range(5)])
+        yield from (("train", row_of(pair(n))) for n in range(5))
         raise ValueError("unreadable")
 
     with pytest.raises(ValueError, match="unreadable"):
-        write_splits(tmp_path, schema(REWARDS), [("train", broken())], rows_per_group=2)
+        write_splits(tmp_path, schema(REWARDS), broken(), rows_per_group=2)
     assert len(tree(tmp_path)) == 1
     (split,) = build(tmp_path, [pair(1, split="train")])
     assert tree(tmp_path).keys() == {"README.md", *split.files}

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from rpo_cli import keysets
 from rpo_cli.config import PairSettings
 from rpo_cli.exchange.card import Facts, Tally, built, render
-from rpo_cli.exchange.dataset import CARD, DRAFT, SPLITS, commit, rewards_of, schema, sweep, write_splits
+from rpo_cli.exchange.dataset import CARD, DRAFT, commit, rewards_of, schema, sweep, write_splits
 from rpo_cli.files import disk_errors, draft_folder
 from rpo_cli.keysets import AT_ONCE, Keys, digests, joined, union
 from rpo_cli.line.dataset.buckets import PER_BUCKET, Buckets, Homes, expected, homes_of, letters
@@ -252,18 +252,14 @@ class _Build:
         for batch in self.store.batches("pairs", names, group=self.group):
             yield batch.filter(keysets.is_equal(batch["verdict"], "accepted"))
 
-    def _exported(
-        self, accepted: Buckets, pictures: Pictures
-    ) -> Iterator[tuple[str, Iterator[dict[str, Any]]]]:
-        """Rows of the dataset, by split."""
+    def _exported(self, accepted: Buckets, pictures: Pictures) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Rows of the dataset, each with its split."""
         for bucket in accepted:
             if (found := accepted.table(bucket, "pairs")) is None:
                 continue
             pairs = [row for row in from_table(Pair, found) if isinstance(row, Pair)]
             told = tell(accepted.tables(bucket, tuple(columns_told(self.sides))), self.sides)
-            export = Export(pictures, pairs, told, self.around["models"])
-            for split in SPLITS:
-                yield split, export.rows([pair for pair in pairs if pair.split == split])
+            yield from Export(pictures, pairs, told, self.around["models"]).rows(pairs)
 
 
 class _Decided:

@@ -198,10 +198,10 @@ class Export:
         self.pictures, self.told, self.models = pictures, told, models
         self.examples = Counter(pair.prompt for pair in accepted)
 
-    def rows(self, pairs: Iterable[Pair]) -> Iterator[dict[str, Any]]:
-        """In the order of `pictures`."""
+    def rows(self, pairs: Iterable[Pair]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each with its split, in the order of `pictures`."""
         for block, found in self.pictures.blocks(pairs):
-            yield from (self._row(pair, found) for pair in block)
+            yield from ((pair.split, self._row(pair, found)) for pair in block)
 
     def _row(self, pair: Pair, found: Mapping[str, bytes]) -> dict[str, Any]:
         kind = "edits" if pair.pair_kind in EDITED else "images"
