@@ -4,8 +4,6 @@ import html
 import math
 import re
 import unicodedata
-from array import array
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +14,8 @@ import pyarrow as pa
 import yaml
 
 from rpo_cli.adapters import is_adapter
-from rpo_cli.exchange.dataset import SplitFiles
+from rpo_cli.exchange.dataset import PairNumbers, SplitFiles
 from rpo_cli.exchange.places import Place
-from rpo_cli.records import Pair
 from rpo_cli.single_file import is_single_file, single_file
 
 REASONS = {
@@ -91,34 +88,6 @@ LIMITS = (
 )
 
 
-class Tally:
-    """Pairs as the card tells them, counted one after the other: 8 bytes a number of an accepted pair.
-
-    Attributes:
-        counts: (verdict, kind, reason) → pairs.
-        widths: reason → |margin| of each accepted pair.
-        scores: reward → of the winners and of the losers of accepted pairs that have one.
-    """
-
-    def __init__(self, pairs: Iterable[Pair] = ()) -> None:
-        self.counts: Counter[tuple[str, str, str]] = Counter()
-        self.widths: dict[str, array[float]] = defaultdict(lambda: array("d"))
-        self.scores: dict[str, tuple[array[float], array[float]]] = defaultdict(
-            lambda: (array("d"), array("d"))
-        )
-        self.add(pairs)
-
-    def add(self, pairs: Iterable[Pair]) -> None:
-        for pair in pairs:
-            self.counts[pair.verdict, pair.pair_kind, pair.reason] += 1
-            if pair.verdict == "accepted":
-                self.widths[pair.reason].append(abs(pair.margin))
-                sides = (pair.rewards_b, pair.rewards_a)
-                for place, scores in enumerate(sides if pair.winner == "b" else sides[::-1]):
-                    for reward, score in scores.items():
-                        self.scores[reward][place].append(score)
-
-
 @dataclass(frozen=True)
 class Facts:
     """Everything the card says.
@@ -138,7 +107,7 @@ class Facts:
     """
 
     build: str
-    pairs: Tally
+    pairs: PairNumbers
     splits: Sequence[SplitFiles]
     columns: pa.Schema
     models: Mapping[str, str]

@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+from array import array
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence, Set
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -56,14 +58,49 @@ def _first(own: Any, theirs: Any) -> Any:
     return theirs if own is None else own
 
 
-def rewards_of(pairs: Iterable[Pair]) -> set[str]:
-    """Names of the rewards whose scores pairs of this run have only from a dataset."""
-    found: set[str] = set()
-    for pair in pairs:
-        if pair.rich is not None and not pair.rewards_a:
-            rich = json.loads(pair.rich)
-            found |= set(rich.get("rewards_a") or {}) | set(rich.get("rewards_b") or {})
-    return found
+class PairNumbers:
+    """What columns and card tell of all pairs, counted one after the other: 8 bytes a number.
+
+    Attributes:
+        counts: (verdict, kind, reason) → pairs.
+        widths: reason → |margin| of each accepted pair.
+        scores: reward → of the winners and of the losers of accepted pairs that have one.
+        rewards: whose scores accepted pairs came with.
+        shares: whether an accepted pair came with judgements that are not of one mind.
+    """
+
+    def __init__(self, pairs: Iterable[Pair] = ()) -> None:
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+        self.widths: dict[str, array[float]] = defaultdict(lambda: array("d"))
+        self.scores: dict[str, tuple[array[float], array[float]]] = defaultdict(
+            lambda: (array("d"), array("d"))
+        )
+        self.rewards: set[str] = set()
+        self.shares = False
+        self.add(pairs)
+
+    def add(self, pairs: Iterable[Pair]) -> None:
+        for pair in pairs:
+            self.counts[pair.verdict, pair.pair_kind, pair.reason] += 1
+            if pair.verdict == "accepted":
+                self._accept(pair)
+
+    def _accept(self, pair: Pair) -> None:
+        self.widths[pair.reason].append(abs(pair.margin))
+        sides = (pair.rewards_b, pair.rewards_a)
+        for place, scores in enumerate(sides if pair.winner == "b" else sides[::-1]):
+            for reward, score in scores.items():
+                self.scores[reward][place].append(score)
+        self.rewards |= _came_with(pair)
+        self.shares |= pair.share not in (None, 0.0, 1.0)
+
+
+def _came_with(pair: Pair) -> set[str]:
+    """Names of the rewards whose scores a pair of this run has only from a dataset."""
+    if pair.rich is None or pair.rewards_a:
+        return set()
+    rich = json.loads(pair.rich)
+    return set(rich.get("rewards_a") or {}) | set(rich.get("rewards_b") or {})
 
 
 ROWS_PER_GROUP = 100

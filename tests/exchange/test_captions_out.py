@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from rpo_cli import open_line, registry
-from rpo_cli.exchange.card import Facts, Tally, render
-from rpo_cli.exchange.dataset import Side, commit, schema, to_row, write_splits
+from rpo_cli.exchange.card import Facts, render
+from rpo_cli.exchange.dataset import PairNumbers, Side, commit, schema, to_row, write_splits
 from rpo_cli.exchange.outgoing import Built, ExportJob, rich_columns
 from rpo_cli.exchange.prompts import MAX_CHARACTERS, trimmed, unfit
 from rpo_cli.exchange.raw_rows import json_line
@@ -118,7 +118,7 @@ def dataset(tmp_path_factory, writer):
         splits = write_splits(folder, schema(["clip"], shares=True), rows)
         empty = {name: {} for name in ("models", "counts", "rejects", "sources", "scales", "settings")}
         columns = schema(["clip"], shares=True)
-        facts = Facts(build="b" * 64, pairs=Tally(pairs), splits=splits, columns=columns, **empty)
+        facts = Facts(build="b" * 64, pairs=PairNumbers(pairs), splits=splits, columns=columns, **empty)
         commit(folder, render(facts), splits)
         return folder
 

@@ -10,8 +10,17 @@ import yaml
 from PIL import Image
 
 from rpo_cli.errors import StorageError
-from rpo_cli.exchange.card import Facts, Tally, built, code, header, plain, render
-from rpo_cli.exchange.dataset import Side, SplitFiles, commit, schema, to_row, winner_side, write_splits
+from rpo_cli.exchange.card import Facts, built, code, header, plain, render
+from rpo_cli.exchange.dataset import (
+    PairNumbers,
+    Side,
+    SplitFiles,
+    commit,
+    schema,
+    to_row,
+    winner_side,
+    write_splits,
+)
 from rpo_cli.files import disk_errors
 from rpo_cli.pictures import encode_png
 from rpo_cli.records import Pair, content_key
@@ -99,7 +108,7 @@ def row_of(pair):
 def facts(pairs, splits, **changes):
     said = {
         "build": "b" * 64,
-        "pairs": Tally(pairs),
+        "pairs": PairNumbers(pairs),
         "splits": splits,
         "columns": schema(REWARDS),
         "models": {"generator": "sd 1234"},

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 
 from rpo_cli import keysets
 from rpo_cli.config import PairSettings
-from rpo_cli.exchange.card import Facts, Tally, built, render
-from rpo_cli.exchange.dataset import CARD, DRAFT, commit, rewards_of, schema, sweep, write_splits
+from rpo_cli.exchange.card import Facts, built, render
+from rpo_cli.exchange.dataset import CARD, DRAFT, PairNumbers, commit, schema, sweep, write_splits
 from rpo_cli.files import disk_errors, draft_folder
 from rpo_cli.keysets import AT_ONCE, Keys, digests, joined, union
 from rpo_cli.line.dataset.buckets import PER_BUCKET, Buckets, Homes, expected, homes_of, letters
@@ -30,7 +30,7 @@ from rpo_cli.line.dataset.rows import (
     mean_pixels,
     tell,
 )
-from rpo_cli.line.work.edit import measured
+from rpo_cli.line.work.edit import Floors, measured
 from rpo_cli.protocols import Observer
 from rpo_cli.records import KEY_VERSION, Pair, canonical_json
 from rpo_cli.schema import from_table, schema_of
@@ -183,7 +183,8 @@ class _Build:
                 rows.add(table, self._light(table, columns))
         scored = (rows.tables(bucket, ("images", "rewards")) for bucket in rows)
         scales = scales_of(scored, self.settings)
-        found = self._decide(rows, scales, observer)
+        floors = measured(self.store, self.floor)
+        found = self._decide(rows, scales, floors, observer)
         accepted = Buckets(scratch, self.digits, self.homes)
         self._add_accepted(accepted)
         columns = schema(
@@ -191,25 +192,24 @@ class _Build:
             shares=found.shares,
             sides=[name for names in self.sides.values() for name in names],
         )
-        pictures = Pictures(
-            self.store, max(self.digits, block_digits(found.tally.counts.total(), self.pixels))
-        )
+        pictures = Pictures(self.store, max(self.digits, block_digits(found.counts.total(), self.pixels)))
         splits = write_splits(folder, columns, self._exported(accepted, pictures))
         facts = Facts(
             build=self.build,
-            pairs=found.tally,
+            pairs=found,
             splits=splits,
             columns=columns,
             scales={name: (scale.sd, scale.basis) for name, scale in sorted(scales.items())},
             settings=_settings_in_force(self.settings, self.live),
-            **{**self.around, "floors": found.floors},
+            **{**self.around, "floors": sorted(set(floors.by.values()))},
         )
         commit(folder, render(facts), splits)
 
-    def _decide(self, rows: Buckets, scales: Mapping[str, Scale], observer: Observer) -> "_Decided":
+    def _decide(
+        self, rows: Buckets, scales: Mapping[str, Scale], floors: Floors, observer: Observer
+    ) -> PairNumbers:
         """All candidates as rows of pairs."""
-        floors = measured(self.store, self.floor)
-        found = _Decided(sorted(set(floors.by.values())))
+        found = PairNumbers()
         coming = expected(self.settings, self.around["counts"]) if self.digits else None
         opinions = self._opinions()
         others = {part.group for part in self.store.parts("pairs")} - {self.group}
@@ -260,20 +260,6 @@ class _Build:
             pairs = [row for row in from_table(Pair, found) if isinstance(row, Pair)]
             told = tell(accepted.tables(bucket, tuple(columns_told(self.sides))), self.sides)
             yield from Export(pictures, pairs, told, self.around["models"]).rows(pairs)
-
-
-class _Decided:
-    """What the dataset and its card tell of all candidates; the candidates themselves are in the table."""
-
-    def __init__(self, floors: Sequence[float]) -> None:
-        self.floors, self.tally, self.shares = floors, Tally(), False
-        self.rewards: set[str] = set()  # that pairs came with
-
-    def add(self, pairs: Sequence[Pair]) -> None:
-        accepted = [pair for pair in pairs if pair.verdict == "accepted"]
-        self.tally.add(pairs)
-        self.rewards |= rewards_of(accepted)
-        self.shares |= any(pair.share not in (None, 0.0, 1.0) for pair in accepted)
 
 
 OUTCOME = ("verdict", "reason", "split", "floor")
