@@ -27,6 +27,7 @@ DIGITS = 2 * WIDTH
 KIND = pa.binary(WIDTH)
 AT_ONCE = 10_000  # keys that are texts at a time
 MANY = 50_000  # keys take half a second to compute
+HALVES = np.dtype([("high", ">u8"), ("low", ">u8")])
 Packed: TypeAlias = pa.Array  # keys side by side: of KIND, or as texts where one is no 32 hex digits
 Mask = NDArray[np.bool_]
 
@@ -162,6 +163,11 @@ def _bytes(keys: Packed) -> memoryview:
     if data is None:
         return memoryview(b"")
     return memoryview(data)[keys.offset * WIDTH : (keys.offset + len(keys)) * WIDTH]
+
+
+def halves_of(keys: Packed) -> NDArray[np.void]:
+    """Keys of 16 bytes as two numbers each, high and low, by which they lie in the order of their texts."""
+    return np.frombuffer(_bytes(keys), HALVES)
 
 
 class Keys(Set[str]):

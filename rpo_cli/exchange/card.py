@@ -1,6 +1,7 @@
 """The dataset card: a YAML header that makes the folder load, a page that says what is in it and why."""
 
 import html
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,9 +14,8 @@ import pyarrow as pa
 import yaml
 
 from rpo_cli.adapters import is_adapter
-from rpo_cli.exchange.dataset import SplitFiles
+from rpo_cli.exchange.dataset import PairNumbers, SplitFiles
 from rpo_cli.exchange.places import Place
-from rpo_cli.records import Pair
 from rpo_cli.single_file import is_single_file, single_file
 
 REASONS = {
@@ -94,7 +94,7 @@ class Facts:
 
     Attributes:
         build: fingerprint of the inputs, kept in the card to know an unchanged build.
-        pairs: every candidate, dropped ones too.
+        pairs: of every candidate, dropped ones too.
         models: role → name and identity.
         counts: what there is of each table, in the order of the line.
         rejects: stage → reason → rows.
@@ -107,7 +107,7 @@ class Facts:
     """
 
     build: str
-    pairs: Sequence[Pair]
+    pairs: PairNumbers
     splits: Sequence[SplitFiles]
     columns: pa.Schema
     models: Mapping[str, str]
@@ -221,7 +221,7 @@ def _summary(facts: Facts) -> list[str]:
         "the edit lost, `margin` is winner minus loser, `provenance` is JSON. There are no ties. "
         f"`created_at` and the urls are empty, `user_id` is 0: {voted}."
     )
-    if any(pair.pair_kind == "counter" for pair in facts.pairs):
+    if any(kind == "counter" for _, kind, _ in facts.pairs.counts):
         columns += f" {COUNTER}"
     return ["# Rich preference pairs", text, load, columns]
 
@@ -260,31 +260,21 @@ def _imported(facts: Facts) -> list[str]:
 
 
 def _pair_counts(facts: Facts) -> list[str]:
-    counted: dict[tuple[str, str, str], int] = {}
-    for pair in facts.pairs:
-        key = (pair.verdict, pair.pair_kind, pair.reason)
-        counted[key] = counted.get(key, 0) + 1
     rows = [
         (verdict, kind, code(reason), REASONS.get(reason, ""), f"{count:,}")
-        for (verdict, kind, reason), count in sorted(counted.items())
+        for (verdict, kind, reason), count in sorted(facts.pairs.counts.items())
     ]
     table = _table(("verdict", "kind", "reason", "meaning", "pairs"), rows)
     return ["## Pairs", table, *floor_lines(facts.floors)]
 
 
 def _margins(facts: Facts) -> list[str]:
-    accepted = [pair for pair in facts.pairs if pair.verdict == "accepted"]
-    widths: dict[str, list[float]] = {}
-    for pair in accepted:
-        widths.setdefault(pair.reason, []).append(abs(pair.margin))
-    margins = [
-        (code(reason), f"{len(values):,}", *_quantiles(values)) for reason, values in sorted(widths.items())
-    ]
+    widths = sorted(facts.pairs.widths.items())
+    margins = [(code(reason), f"{len(values):,}", *_quantiles(values)) for reason, values in widths]
     rewards = []
     for reward, (sd, basis) in facts.scales.items():
-        winners = [(p.rewards_b if p.winner == "b" else p.rewards_a)[reward] for p in accepted]
-        losers = [(p.rewards_a if p.winner == "b" else p.rewards_b)[reward] for p in accepted]
-        means = [f"{np.mean(values):.4g}" if values else "" for values in (winners, losers)]
+        sides = facts.pairs.scores.get(reward, ((), ()))
+        means = [f"{math.fsum(values) / len(values):.4g}" if values else "" for values in sides]
         rewards.append((code(reward), *means, f"{sd:.4g}", plain(basis)))
     return [
         "## Margins and rewards",

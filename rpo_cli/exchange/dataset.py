@@ -3,11 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+import shutil
+from array import array
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence, Set
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, BinaryIO, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -54,14 +58,49 @@ def _first(own: Any, theirs: Any) -> Any:
     return theirs if own is None else own
 
 
-def rewards_of(pairs: Iterable[Pair]) -> set[str]:
-    """Names of the rewards whose scores pairs of this run have only from a dataset."""
-    found: set[str] = set()
-    for pair in pairs:
-        if pair.rich is not None and not pair.rewards_a:
-            rich = json.loads(pair.rich)
-            found |= set(rich.get("rewards_a") or {}) | set(rich.get("rewards_b") or {})
-    return found
+class PairNumbers:
+    """What columns and card tell of all pairs, counted one after the other: 8 bytes a number.
+
+    Attributes:
+        counts: (verdict, kind, reason) → pairs.
+        widths: reason → |margin| of each accepted pair.
+        scores: reward → of the winners and of the losers of accepted pairs that have one.
+        rewards: whose scores accepted pairs came with.
+        shares: whether an accepted pair came with judgements that are not of one mind.
+    """
+
+    def __init__(self, pairs: Iterable[Pair] = ()) -> None:
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+        self.widths: dict[str, array[float]] = defaultdict(lambda: array("d"))
+        self.scores: dict[str, tuple[array[float], array[float]]] = defaultdict(
+            lambda: (array("d"), array("d"))
+        )
+        self.rewards: set[str] = set()
+        self.shares = False
+        self.add(pairs)
+
+    def add(self, pairs: Iterable[Pair]) -> None:
+        for pair in pairs:
+            self.counts[pair.verdict, pair.pair_kind, pair.reason] += 1
+            if pair.verdict == "accepted":
+                self._accept(pair)
+
+    def _accept(self, pair: Pair) -> None:
+        self.widths[pair.reason].append(abs(pair.margin))
+        sides = (pair.rewards_b, pair.rewards_a)
+        for place, scores in enumerate(sides if pair.winner == "b" else sides[::-1]):
+            for reward, score in scores.items():
+                self.scores[reward][place].append(score)
+        self.rewards |= _came_with(pair)
+        self.shares |= pair.share not in (None, 0.0, 1.0)
+
+
+def _came_with(pair: Pair) -> set[str]:
+    """Names of the rewards whose scores a pair of this run has only from a dataset."""
+    if pair.rich is None or pair.rewards_a:
+        return set()
+    rich = json.loads(pair.rich)
+    return set(rich.get("rewards_a") or {}) | set(rich.get("rewards_b") or {})
 
 
 ROWS_PER_GROUP = 100
@@ -232,48 +271,89 @@ def _provenance(pair: Pair, a: Side, b: Side) -> str:
     )
 
 
-def write_splits(
-    folder: Path,
-    pairs: Sequence[Pair],
-    rows_of: Callable[[Sequence[Pair]], Iterator[dict[str, Any]]],
-    columns: pa.Schema,
-    *,
-    rows_per_group: int = ROWS_PER_GROUP,
-    bytes_per_file: int = BYTES_PER_FILE,
-) -> list[SplitFiles]:
-    """Write the data files of every split that has pairs, in the order that `rows_of` gives them.
+class SplitWriter:
+    """Writes the data files of one split as its rows come; a row group of pictures is in memory at a time.
 
-    Nothing counts yet when this returns: the card still names the files of the build before. One row
-    group of pictures is in memory at a time.
+    Files have temporary names until `close`, and are cut when they have grown to `bytes_per_file`.
     """
-    data = folder / "data"
-    make_folder(data)
-    found = []
-    for split in SPLITS:
-        chosen = [pair for pair in pairs if pair.split == split]
-        if chosen:
-            drafts = list(_drafts(data, rows_of(chosen), columns, rows_per_group, bytes_per_file))
-            found.append(_name(data, split, drafts, len(chosen)))
-    return found
+
+    def __init__(
+        self,
+        folder: Path,
+        split: str,
+        columns: pa.Schema,
+        *,
+        rows_per_group: int = ROWS_PER_GROUP,
+        bytes_per_file: int = BYTES_PER_FILE,
+    ) -> None:
+        self._data, self._split, self._columns = folder / "data", split, columns
+        self._per_group, self._per_file = rows_per_group, bytes_per_file
+        self._group: list[dict[str, Any]] = []
+        self._rows = 0
+        self._drafts: list[Path] = []
+        self._file: BinaryIO | None = None
+        self._out = ExitStack()  # of the file that is open
+
+    def add(self, row: dict[str, Any]) -> None:
+        self._group.append(row)
+        if len(self._group) == self._per_group:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._file is not None and self._file.tell() >= self._per_file:
+            self._end(self._file)
+        if self._file is None:
+            make_folder(self._data)
+            self._drafts.append(draft_of(self._data / "pairs", DRAFT))
+            self._file = self._out.enter_context(create(self._drafts[-1]))
+            self._parquet = self._out.enter_context(
+                pq.ParquetWriter(self._file, self._columns, compression="snappy", write_page_index=True)
+            )
+        table = pa.Table.from_pylist(self._group, schema=self._columns)
+        self._parquet.write_table(table, row_group_size=self._per_group)
+        self._rows += len(self._group)
+        self._group = []
+
+    def _end(self, file: BinaryIO) -> None:
+        self._parquet.close()
+        file.flush()
+        os.fsync(file.fileno())
+        self._file = None
+        self._out.close()
+
+    def close(self) -> SplitFiles | None:
+        """Give the files their names; None where no row came. Nothing counts until the card names them."""
+        if self._group:
+            self._flush()
+        if self._file is not None:
+            self._end(self._file)
+        return _name(self._data, self._split, self._drafts, self._rows) if self._drafts else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._out.close()
 
 
-def _drafts(
-    data: Path, rows: Iterator[dict[str, Any]], columns: pa.Schema, per_group: int, per_file: int
-) -> Iterator[Path]:
-    """Files under temporary names, each flushed to disk, cut when it has grown to `per_file` bytes."""
-    group = list(islice(rows, per_group))
-    while group:
-        draft = draft_of(data / "pairs", DRAFT)
-        with create(draft) as file:
-            with pq.ParquetWriter(file, columns, compression="snappy", write_page_index=True) as writer:
-                while group and file.tell() < per_file:
-                    writer.write_table(
-                        pa.Table.from_pylist(group, schema=columns), row_group_size=per_group
-                    )
-                    group = list(islice(rows, per_group))
-            file.flush()
-            os.fsync(file.fileno())
-        yield draft
+def write_splits(
+    folder: Path, columns: pa.Schema, rows: Iterable[tuple[str, dict[str, Any]]], **options: int
+) -> list[SplitFiles]:
+    """Write the data files of every split that has rows, in the order in which they come.
+
+    Args:
+        rows: each with its split.
+        options: of `SplitWriter`.
+    """
+    with ExitStack() as stack:
+        writers = {
+            split: stack.enter_context(SplitWriter(folder, split, columns, **options)) for split in SPLITS
+        }
+        for split, row in rows:
+            writers[split].add(row)
+        return [files for writer in writers.values() if (files := writer.close()) is not None]
 
 
 def _name(data: Path, split: str, drafts: Sequence[Path], rows: int) -> SplitFiles:
@@ -305,5 +385,7 @@ def sweep(folder: Path, keep: Set[str]) -> None:
     """Remove data files of older builds and drafts of killed ones; nothing that we did not name."""
     for pattern in ("data/[tv]*-*-of-*.parquet", f"data/{DRAFT}*", f"{DRAFT}*"):
         for path in sorted(folder.glob(pattern)):
-            if path.relative_to(folder).as_posix() not in keep:
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.relative_to(folder).as_posix() not in keep:
                 path.unlink()

@@ -6,9 +6,11 @@ differences between such seeds, as a win rate, to which no outlier and no scale 
 """
 
 import math
+from array import array
 from bisect import bisect_left, bisect_right
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -81,7 +83,55 @@ class Scores:
         return bool(self.rewards) and len(scores) == len(self.rewards)
 
 
-def scales(scores: Scores, seeds: Mapping[str, Sequence[str]]) -> dict[str, Scale]:
+@dataclass
+class Spread:
+    """How the scores of one reward vary, told prompt by prompt; 8 bytes a score."""
+
+    variances: "array[float]" = field(default_factory=lambda: array("d"))
+    images: "array[float]" = field(default_factory=lambda: array("d"))
+    everything: "array[float]" = field(default_factory=lambda: array("d"))
+    gaps: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def add(self, reward: str, scores: Scores, seeds: Mapping[str, Sequence[str]], *, gaps: bool) -> None:
+        self.everything.extend(
+            found[reward] for _, found in sorted(scores.table.items()) if reward in found
+        )
+        for prompt in sorted(seeds):
+            values = _scored(reward, scores, prompt, sorted(seeds[prompt]))
+            self.images.extend(values)
+            if len(values) >= 2:
+                self.variances.append(float(np.var(values, ddof=1)))
+            if gaps:
+                self.gaps.extend(_gaps(_scored(reward, scores, prompt, sorted(set(seeds[prompt])))))
+
+    def scale(self) -> Scale:
+        floor = ROUNDING * max(map(abs, self.everything), default=0.0)
+        if self.variances and (sd := math.sqrt(math.fsum(self.variances) / len(self.variances))) > floor:
+            return Scale(sd, "seeds of one prompt")
+        for values, basis in ((self.images, "all images"), (self.everything, "all pictures")):
+            if len(values) >= 2 and (sd := float(np.std(values, ddof=1))) > floor:
+                return Scale(sd, basis)
+        return Scale(1.0, "nothing differs")
+
+
+def _scored(reward: str, scores: Scores, prompt: str, pictures: Iterable[str]) -> list[float]:
+    found = (scores.get(prompt, sha).get(reward) for sha in pictures)
+    return [value for value in found if value is not None]
+
+
+def _gaps(values: Sequence[float]) -> list[float]:
+    if len(values) < 2:
+        return []
+    found = np.array(values)
+    first, second = np.triu_indices(len(found), k=1)
+    gaps: list[float] = np.abs(found[first] - found[second]).tolist()
+    return gaps
+
+
+Seeds = Mapping[str, Sequence[str]]
+
+
+def scales(found: Iterable[tuple[Scores, Seeds]], *, calibrated: bool = False) -> dict[str, Scale]:
     """Each reward's scale: the root mean of its variances (n - 1) over the seeds of each prompt.
 
     Where no prompt has two scored images, or they never differ, the scale falls back on the standard
@@ -89,56 +139,30 @@ def scales(scores: Scores, seeds: Mapping[str, Sequence[str]]) -> dict[str, Scal
     then over all scored pictures, then on 1 (nothing differs at all).
 
     Args:
-        seeds: prompt_id → hashes of its generated images, one per seed.
-    """
-    return {reward: _scale(reward, scores, seeds) for reward in scores.rewards}
-
-
-def calibrated(
-    found: Mapping[str, Scale], scores: Scores, seeds: Mapping[str, Sequence[str]]
-) -> dict[str, Scale]:
-    """The scales with the gaps between the seeds of each prompt.
+        found: scores of some prompts at a time, in the order of their ids, with prompt_id → hashes of its
+            generated images, one per seed.
+        calibrated: with the gaps between the seeds of each prompt.
 
     Raises:
         UsageError: a reward has not scored two seeds of any prompt, so that nothing is known of its gaps.
     """
-    return {reward: replace(scale, gaps=_gaps(reward, scores, seeds)) for reward, scale in found.items()}
+    spreads: dict[str, Spread] = defaultdict(Spread)
+    for scores, seeds in found:
+        for reward in scores.rewards:
+            spreads[reward].add(reward, scores, seeds, gaps=calibrated)
+    told = {reward: spreads[reward].scale() for reward in sorted(spreads)}
+    if not calibrated:
+        return told
+    return {reward: replace(scale, gaps=_known(reward, spreads[reward])) for reward, scale in told.items()}
 
 
-def _gaps(reward: str, scores: Scores, seeds: Mapping[str, Sequence[str]]) -> tuple[float, ...]:
-    gaps: list[float] = []
-    for prompt, found in seeds.items():
-        scored = [scores.get(prompt, sha).get(reward) for sha in sorted(set(found))]
-        values = np.array([value for value in scored if value is not None])
-        first, second = np.triu_indices(len(values), k=1)
-        gaps += np.abs(values[first] - values[second]).tolist() if len(values) > 1 else []
-    if not gaps:
+def _known(reward: str, spread: Spread) -> tuple[float, ...]:
+    if not spread.gaps:
         raise UsageError(
             f"pairs.calibration: '{reward}' has scored no two images of one prompt, which win rates need",
             "generate 2 or more images of a prompt, or leave pairs.calibration at sd",
         )
-    return tuple(sorted(gaps))
-
-
-def _scale(reward: str, scores: Scores, seeds: Mapping[str, Sequence[str]]) -> Scale:
-    by_prompt = [
-        [
-            value
-            for sha in sorted(seeds[prompt])
-            if (value := scores.get(prompt, sha).get(reward)) is not None
-        ]
-        for prompt in sorted(seeds)
-    ]
-    images = [value for values in by_prompt for value in values]
-    everything = [found[reward] for _, found in sorted(scores.table.items()) if reward in found]
-    variances = [float(np.var(values, ddof=1)) for values in by_prompt if len(values) >= 2]
-    floor = ROUNDING * max(map(abs, everything), default=0.0)
-    if variances and (sd := math.sqrt(math.fsum(variances) / len(variances))) > floor:
-        return Scale(sd, "seeds of one prompt")
-    for values, basis in ((images, "all images"), (everything, "all pictures")):
-        if len(values) >= 2 and (sd := float(np.std(values, ddof=1))) > floor:
-            return Scale(sd, basis)
-    return Scale(1.0, "nothing differs")
+    return tuple(sorted(spread.gaps))
 
 
 @dataclass(frozen=True)

@@ -6,26 +6,17 @@ Nothing depends on the order of the rows. `judge.py` gives every candidate its v
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from rpo_cli.config import PairSettings
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.records import canonical_json
 from rpo_cli.stages import opponents
 from rpo_cli.stages.candidates import Candidate, Candidates, Kind, Picture, World
-from rpo_cli.stages.margins import (
-    Scored,
-    Scores,
-    calibrated,
-    dispersion,
-    scales,
-    standings,
-)
-
-if TYPE_CHECKING:
-    pass
+from rpo_cli.stages.margins import Scale, Scored, Scores, dispersion, scales, standings
 
 # the light columns that `candidates` needs of each table
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -44,17 +35,20 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 Rows = Sequence[Mapping[str, Any]]
 
 
-def candidates(tables: Mapping[str, Rows], settings: PairSettings) -> Candidates:
-    """All candidate pairs of a run.
+def candidates(
+    tables: Mapping[str, Rows], settings: PairSettings, scale: Mapping[str, Scale] | None = None
+) -> Candidates:
+    """All candidate pairs of some prompts.
 
     Args:
         tables: table name → rows with at least its `COLUMNS`; rows of current settings only.
+        scale: of the rewards of the run (`scales_of`); None: these are all of its prompts.
 
     Raises:
         UsageError: a setting names a reward that has scored nothing, all weights are 0, or there are no
             two images of a prompt to take win rates from.
     """
-    world = _index(tables, settings)
+    world = _index(tables, settings, scales_of([tables], settings) if scale is None else scale)
     _known(settings, world.scores)
     found: dict[str, Candidate] = {}
     if settings.strategy in ("edits", "all"):
@@ -66,6 +60,43 @@ def candidates(tables: Mapping[str, Rows], settings: PairSettings) -> Candidates
     if settings.labels != "none":
         found.update((pair.pair_id, pair) for pair in pairs(tables, world))
     return Candidates(tuple(found[key] for key in sorted(found)), world.scales)
+
+
+def scales_of(found: Iterable[Mapping[str, Rows]], settings: PairSettings) -> dict[str, Scale]:
+    """The scales that margins are in.
+
+    Args:
+        found: `images` and `rewards` as for `candidates`, of some prompts at a time, in the order of their
+            ids.
+
+    Raises:
+        UsageError: there are no two images of a prompt to take win rates from.
+    """
+    spread = ((Scores.of(_scores(tables)), _seeds(tables["images"])) for tables in found)
+    return scales(spread, calibrated=settings.calibration == "win-rate")
+
+
+def _scores(tables: Mapping[str, Rows]) -> Iterator[Scored]:
+    for row in tables["rewards"]:
+        yield Scored(row["prompt_id"], row["subject_sha256"], row["reward"], row["score"])
+
+
+def _pictures_of(images: Rows) -> dict[str, list[Picture]]:
+    """prompt_id → its images in order, each row once."""
+    unique = {Picture(row["prompt_id"], row["index"], row["image_id"], row["sha256"]) for row in images}
+    found: dict[str, list[Picture]] = defaultdict(list)
+    for picture in sorted(unique):
+        found[picture.prompt_id].append(picture)
+    return found
+
+
+def _seeds(images: Rows) -> dict[str, list[str]]:
+    """prompt_id → hashes of the images that are seeds of the policy."""
+    given = opponents.opposed(images)
+    return {
+        prompt: [image.sha256 for image in found if (prompt, image.sha256) not in given]
+        for prompt, found in _pictures_of(images).items()
+    }
 
 
 def _known(settings: PairSettings, scores: Scores) -> None:
@@ -86,30 +117,15 @@ def _known(settings: PairSettings, scores: Scores) -> None:
         )
 
 
-def _index(tables: Mapping[str, Rows], settings: PairSettings) -> World:
-    unique = {
-        Picture(row["prompt_id"], row["index"], row["image_id"], row["sha256"]) for row in tables["images"]
-    }
-    images: dict[str, list[Picture]] = defaultdict(list)
-    for picture in sorted(unique):
-        images[picture.prompt_id].append(picture)
-    scores = Scores.of(
-        Scored(row["prompt_id"], row["subject_sha256"], row["reward"], row["score"])
-        for row in tables["rewards"]
-    )
-    given = opponents.opposed(tables["images"])
-    seeds = {
-        prompt: [image.sha256 for image in found if (prompt, image.sha256) not in given]
-        for prompt, found in images.items()
-    }
-    scale = scales(scores, seeds)
-    if settings.calibration == "win-rate":
-        scale = calibrated(scale, scores, seeds)
+def _index(tables: Mapping[str, Rows], settings: PairSettings, scale: Mapping[str, Scale]) -> World:
+    images = _pictures_of(tables["images"])
+    # a reward that has scored nothing here has scored other prompts
+    scores = replace(Scores.of(_scores(tables)), rewards=tuple(sorted(scale)))
     return World(
         prompts={row["prompt_id"]: row["prompt"] for row in tables["images"]},
         images=images,
         scores=scores,
-        scales=scale,
+        scales=dict(scale),
         dispersions={
             prompt: dispersion([scored for _, scored in _scored(scores, found)], scale)
             for prompt, found in images.items()

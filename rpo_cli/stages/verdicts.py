@@ -282,3 +282,11 @@ def opinion_on(opinions: Mapping[Subject, str], prompt_id: str, a: str, b: str) 
         return None
     names: dict[str, Said] = {a: "a", b: "b", "reject": "reject"}
     return names.get(opinion, "tie")
+
+
+def opinions_on(opinions: Mapping[Subject, str], pairs: Iterable[Candidate]) -> dict[str, Said]:
+    """pair_id → what reviewers say of it."""
+    found = {
+        pair.pair_id: opinion_on(opinions, pair.a.prompt_id, pair.a.sha256, pair.b.sha256) for pair in pairs
+    }
+    return {key: said for key, said in found.items() if said is not None}

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from rpo_cli import open_line, registry
 from rpo_cli.exchange.card import Facts, render
-from rpo_cli.exchange.dataset import Side, commit, schema, to_row, write_splits
+from rpo_cli.exchange.dataset import PairNumbers, Side, commit, schema, to_row, write_splits
 from rpo_cli.exchange.outgoing import Built, ExportJob, rich_columns
 from rpo_cli.exchange.prompts import MAX_CHARACTERS, trimmed, unfit
 from rpo_cli.exchange.raw_rows import json_line
@@ -114,13 +114,11 @@ def dataset(tmp_path_factory, writer):
             n = int(pair.a_id[1:]) % 2
             return to_row(pair, side_of(pair.a_id, pictures[n]), side_of(pair.b_id, pictures[2 + n]), 1)
 
-        def rows_of(pairs):
-            return map(row_of, sorted(pairs, key=lambda pair: pair.pair_id))
-
-        splits = write_splits(folder, pairs, rows_of, schema(["clip"], shares=True))
+        rows = ((pair.split, row_of(pair)) for pair in sorted(pairs, key=lambda pair: pair.pair_id))
+        splits = write_splits(folder, schema(["clip"], shares=True), rows)
         empty = {name: {} for name in ("models", "counts", "rejects", "sources", "scales", "settings")}
         columns = schema(["clip"], shares=True)
-        facts = Facts(build="b" * 64, pairs=pairs, splits=splits, columns=columns, **empty)
+        facts = Facts(build="b" * 64, pairs=PairNumbers(pairs), splits=splits, columns=columns, **empty)
         commit(folder, render(facts), splits)
         return folder
 

@@ -11,7 +11,16 @@ from PIL import Image
 
 from rpo_cli.errors import StorageError
 from rpo_cli.exchange.card import Facts, built, code, header, plain, render
-from rpo_cli.exchange.dataset import Side, SplitFiles, commit, schema, to_row, winner_side, write_splits
+from rpo_cli.exchange.dataset import (
+    PairNumbers,
+    Side,
+    SplitFiles,
+    commit,
+    schema,
+    to_row,
+    winner_side,
+    write_splits,
+)
 from rpo_cli.files import disk_errors
 from rpo_cli.pictures import encode_png
 from rpo_cli.records import Pair, content_key
@@ -99,7 +108,7 @@ def row_of(pair):
 def facts(pairs, splits, **changes):
     said = {
         "build": "b" * 64,
-        "pairs": pairs,
+        "pairs": PairNumbers(pairs),
         "splits": splits,
         "columns": schema(REWARDS),
         "models": {"generator": "sd 1234"},
@@ -112,12 +121,13 @@ def facts(pairs, splits, **changes):
     return Facts(**{**said, **changes})
 
 
-def rows_of(pairs):
-    return map(row_of, sorted(pairs, key=lambda pair: pair.pair_id))
+def written(folder, pairs, **options):
+    rows = ((pair.split, row_of(pair)) for pair in sorted(pairs, key=lambda pair: pair.pair_id))
+    return write_splits(folder, schema(REWARDS), rows, **options)
 
 
 def build(folder, pairs, **options):
-    splits = write_splits(folder, pairs, rows_of, schema(REWARDS), **options)
+    splits = written(folder, pairs, **options)
     commit(folder, render(facts(pairs, splits)), splits)
     return splits
 
@@ -230,6 +240,42 @@ def test_large_splits_are_cut_into_files_that_one_pattern_names(tmp_path):
     assert max(groups) <= 4
 
 
+def test_rows_of_both_splits_come_in_any_turns_and_make_the_same_files(tmp_path):
+    pairs = [pair(n, split=("train", "validation")[n % 3 == 0]) for n in range(23)]
+    options = {"rows_per_group": 4, "bytes_per_file": 9_000}
+    written(tmp_path / "in turns", pairs, **options)
+    pairs.sort(key=lambda pair: (pair.split, pair.pair_id), reverse=True)
+    rows = [(pair.split, row_of(pair)) for pair in pairs]
+    write_splits(tmp_path / "one after the other", schema(REWARDS), rows[::-1], **options)
+
+    first, second = tree(tmp_path / "in turns"), tree(tmp_path / "one after the other")
+    assert first == second
+    assert len(first) > 4
+
+
+def test_rows_that_end_in_an_error_leave_drafts_that_the_next_build_sweeps(tmp_path):
+    def broken():
+        yield from (("train", row_of(pair(n))) for n in range(5))
+        raise ValueError("unreadable")
+
+    with pytest.raises(ValueError, match="unreadable"):
+        write_splits(tmp_path, schema(REWARDS), broken(), rows_per_group=2)
+    assert len(tree(tmp_path)) == 1
+    (split,) = build(tmp_path, [pair(1, split="train")])
+    assert tree(tmp_path).keys() == {"README.md", *split.files}
+
+
+def test_the_card_tells_pairs_that_keep_their_label_without_a_score(tmp_path):
+    """Means are over the sides that have a score: 0.4 and 0.8 of the winner, 0.1 and 0.5 of the loser."""
+    unscored = {"rewards_a": {}, "rewards_b": {}, "margins": {}, "margin": 0.0, "reason": "label_kept"}
+    pairs = [pair(1, split="train"), pair(2, split="train").model_copy(update=unscored)]
+    card = render(facts(pairs, []))
+
+    assert "| `clip` | 0.4 | 0.1 | 0.02 | seeds of one prompt |" in card
+    assert "| `label_kept` | 1 | 0.00 | 0.00 | 0.00 | 0.00 | 0.00 |" in card
+    assert "| `clip` |  |  | 0.02 | seeds of one prompt |" in render(facts(pairs[1:], []))
+
+
 def test_a_new_build_removes_the_files_of_the_old_one_and_nothing_else(tmp_path):
     (old,) = build(tmp_path, [pair(1, split="train")])
     stranger = tmp_path / "data" / "notes.txt"
@@ -245,7 +291,7 @@ def test_a_new_build_removes_the_files_of_the_old_one_and_nothing_else(tmp_path)
 def test_until_the_card_is_there_the_build_before_counts(tmp_path):
     (old,) = build(tmp_path, [pair(1, split="train")])
     before = (tmp_path / "README.md").read_bytes()
-    (new,) = write_splits(tmp_path, [pair(2, split="train")], rows_of, schema(REWARDS))
+    (new,) = written(tmp_path, [pair(2, split="train")])
     assert (tmp_path / "README.md").read_bytes() == before
     named = yaml.safe_load(before.decode().split("---\n")[1])["configs"][0]["data_files"][0]["path"]
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.glob(named)] == list(old.files)

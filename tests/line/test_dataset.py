@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from rpo_cli.config import PairSettings
 from rpo_cli.line.dataset import rows as dataset_sides
 from rpo_cli.line.dataset.build import build_dataset
 from rpo_cli.line.dataset.comparisons import prune_comparisons
+from rpo_cli.line.dataset.contact_sheet import draw_contact_sheet
 from rpo_cli.line.dataset.rows import PictureShelf, block_digits, tell
 from rpo_cli.pictures import encode_png, sha256
 from rpo_cli.protocols import Silent
@@ -248,7 +250,7 @@ def test_what_only_the_card_says_is_told_anew_when_it_changes(tmp_path, said):
     assert not build_dataset(store, SETTINGS, **{**usual, **said}).fresh
 
 
-def test_a_side_is_told_with_the_critics_words_before_those_of_people_and_the_lowest_key_first(tmp_path):
+def test_a_side_is_told_with_the_critics_words_before_those_of_people_and_the_lowest_key_first():
     rows = tables()
     critic = rows["critiques"][0]
     others = {"0": '{"import":"richhf"}', "~": "{}", "}": "{}"}  # the critic's own key stands between
@@ -256,12 +258,15 @@ def test_a_side_is_told_with_the_critics_words_before_those_of_people_and_the_lo
         new = {"critique_id": key, "text": f"said under {key}", "settings": settings}
         rows["critiques"].append(critic.model_copy(update=new))
 
-    told = tell(fill(tmp_path, rows), live_of(rows), (), {})
-
     about = (critic.prompt_id, critic.image_sha256)
-    assert told.critiques[about]["text"] == critic.text
-    without = {**live_of(rows), "critiques": set(others)}
-    assert tell(open_store(tmp_path), without, (), {}).critiques[about]["text"] == "said under }"
+    critiques = [row.model_dump() for row in rows["critiques"]]
+    without = [row for row in critiques if row["critique_id"] in others]
+
+    def words(found):
+        return tell({"images": [], "edits": [], "critiques": found}, {}).critiques[about]["text"]
+
+    assert words(critiques) == words(critiques[::-1]) == critic.text
+    assert words(without) == "said under }"
 
 
 def test_rows_of_older_settings_take_no_part(tmp_path):
@@ -462,6 +467,33 @@ def test_what_is_known_of_pictures_that_are_gone_is_pruned(tmp_path):
     assert prune_comparisons(store) == hung == 2, "of the image: its edit and the other seed"
     assert prune_comparisons(store) == 0
     assert len(store.keys("comparisons")) == 30 - hung
+
+
+def test_only_comparisons_of_other_pictures_are_measured(tmp_path):
+    """Half of what is known stays: it is found among the others by its key, whatever lies beside it."""
+    rows = tables()
+    store, whole, half = fill(tmp_path, rows), Measured(), Measured()
+    build(store, rows, observer=whole)
+    before = tree(tmp_path, "dataset", "pairs")
+    (part,) = store.parts("comparisons")
+    store.replace("comparisons", part, list(store.part_rows("comparisons", part))[::2])
+    build(store, rows, SETTINGS.model_copy(update={"min_margin": 0.6}), observer=half)
+    build(store, rows)
+
+    assert (half.there, half.made) == ([(30, 15)], 15)
+    assert tree(tmp_path, "dataset", "pairs") == before
+
+
+def test_the_sheet_of_many_pairs_is_chosen_from_the_first_of_each_reason(tmp_path, monkeypatch):
+    """Eight are shown, of four outcomes in turn; so the first eight of each reason are enough here."""
+    rows = tables(prompts=60)
+    sheets = []
+    for name, most in (("all", 1_000), ("few", 8)):
+        monkeypatch.setattr("rpo_cli.line.dataset.contact_sheet.LOOKED_AT", most)
+        store = fill(tmp_path / name / "run", rows, parts=3, seed=most)
+        build(store, rows)
+        sheets.append(draw_contact_sheet(SimpleNamespace(store=store)).read_bytes())
+    assert sheets[0] == sheets[1]
 
 
 def test_pairs_fall_into_blocks_whose_pictures_fit_in_memory():

@@ -8,7 +8,7 @@ import pytest
 from rpo_cli.config import PairSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.stages.differences import Difference
-from rpo_cli.stages.margins import Scale, Scored, Scores, calibrated, compare, scales, standings
+from rpo_cli.stages.margins import Scale, Scored, Scores, compare, scales, standings
 from rpo_cli.stages.pairs import candidates
 from rpo_cli.stages.verdicts import decide
 
@@ -25,7 +25,7 @@ def scores_of(**prompts):
 
 def curve(**prompts):
     scores, seeds = scores_of(**prompts)
-    return calibrated(scales(scores, seeds), scores, seeds)["r"]
+    return scales([(scores, seeds)], calibrated=True)["r"]
 
 
 def test_a_win_rate_is_the_share_of_seed_differences_that_are_smaller():
@@ -49,7 +49,7 @@ def test_win_rates_know_no_unit():
 def test_without_two_images_of_a_prompt_there_is_no_win_rate():
     scores, seeds = scores_of(p=(1.0,), q=(2.0,))
     with pytest.raises(UsageError, match="'r' has scored no two images"):
-        calibrated(scales(scores, seeds), scores, seeds)
+        scales([(scores, seeds)], calibrated=True)
 
 
 def test_weights_are_shares_of_the_mean_and_of_the_agreement():

@@ -80,7 +80,7 @@ def test_the_scale_is_the_root_mean_variance_over_seeds_of_one_prompt():
     rows += [("lone", "0", 99.0)]
     scores = Scores.of(Scored(prompt, prompt + sha, "r", score) for prompt, sha, score in rows)
     seeds = {"p": ["p0", "p1"], "q": ["q0", "q1", "q2"], "lone": ["lone0"]}
-    assert scales(scores, seeds)["r"] == Scale(pytest.approx(math.sqrt(1.5)), "seeds of one prompt")
+    assert scales([(scores, seeds)])["r"] == Scale(pytest.approx(math.sqrt(1.5)), "seeds of one prompt")
 
 
 @pytest.mark.parametrize(
@@ -95,8 +95,37 @@ def test_the_scale_is_the_root_mean_variance_over_seeds_of_one_prompt():
 )
 def test_the_scale_falls_back_in_the_order_it_says(rows, seeds, expected):
     scores = Scores.of(Scored(prompt, sha, "r", score) for prompt, sha, score in rows)
-    found = scales(scores, seeds)["r"]
+    found = scales([(scores, seeds)])["r"]
     assert (found.sd, found.basis) == (pytest.approx(expected.sd), expected.basis)
+
+
+@pytest.mark.parametrize("basis", ["seeds of one prompt", "all images", "all pictures", "nothing differs"])
+@pytest.mark.parametrize("calibrated", [False, True])
+def test_scales_of_prompts_a_few_at_a_time_are_those_of_all_to_the_last_bit(basis, calibrated):
+    rng = random.Random(basis)
+    count = {"seeds of one prompt": 3, "all images": 1}.get(basis, 0) or (
+        2 if basis == "nothing differs" else 1
+    )
+    prompts = [f"p{n:02}" for n in range(1 if basis == "all pictures" else 30)]
+    rows, seeds = [], {}
+    for prompt in prompts:
+        seeds[prompt] = [f"{prompt}-{n}" for n in range(count)]
+        for sha in [*seeds[prompt], f"{prompt}-edit"]:
+            for reward in ("r", "s")[: rng.choice((1, 2)) if prompt != "p00" else 2]:
+                score = 5.0 if basis == "nothing differs" else rng.gauss(3, 1e-3)
+                rows.append(Scored(prompt, sha, reward, score))
+    if calibrated and count < 2:
+        seeds["zz"] = ["zz-0", "zz-1"]
+        rows += [Scored("zz", sha, reward, 3.0) for sha in seeds["zz"] for reward in "rs"]
+
+    def part(chosen):
+        return Scores.of(row for row in rows if row.prompt_id in chosen), {p: seeds[p] for p in chosen}
+
+    whole = scales([part(list(seeds))], calibrated=calibrated)
+    names = list(seeds)
+    few = [part(names[start : start + 4]) for start in range(0, len(names), 4)]
+    assert scales(iter(few), calibrated=calibrated) == whole
+    assert calibrated or {scale.basis for scale in whole.values()} == {basis}
 
 
 def test_a_margin_is_the_mean_over_rewards_of_scaled_differences():

@@ -2,8 +2,10 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +15,32 @@ import pyarrow.compute as pc
 from rpo_cli import keysets
 from rpo_cli.config import PairSettings
 from rpo_cli.exchange.card import Facts, built, render
-from rpo_cli.exchange.dataset import CARD, SplitFiles, commit, rewards_of, schema, sweep, write_splits
-from rpo_cli.files import disk_errors
-from rpo_cli.keysets import Keys, joined
-from rpo_cli.line.dataset.comparisons import differences_of
-from rpo_cli.line.dataset.rows import Export, Live, Pictures, Sides, block_digits, light_rows, tell
-from rpo_cli.line.work.edit import measured
+from rpo_cli.exchange.dataset import CARD, DRAFT, PairNumbers, commit, schema, sweep, write_splits
+from rpo_cli.files import disk_errors, draft_folder
+from rpo_cli.keysets import AT_ONCE, Keys, digests, joined, union
+from rpo_cli.line.dataset.buckets import PER_BUCKET, Buckets, Homes, expected, homes_of, letters
+from rpo_cli.line.dataset.comparisons import Comparisons
+from rpo_cli.line.dataset.rows import (
+    Export,
+    Live,
+    Pictures,
+    Sides,
+    block_digits,
+    columns_told,
+    mean_pixels,
+    tell,
+)
+from rpo_cli.line.work.edit import Floors, measured
 from rpo_cli.protocols import Observer
 from rpo_cli.records import KEY_VERSION, Pair, canonical_json
-from rpo_cli.stages.candidates import Candidate
+from rpo_cli.schema import from_table, schema_of
 from rpo_cli.stages.margins import Scale
-from rpo_cli.stages.pairs import COLUMNS, candidates
-from rpo_cli.stages.verdicts import VERDICT_COLUMNS, Said, consensus, decide, opinion_on
-from rpo_cli.store import Store
+from rpo_cli.stages.pairs import COLUMNS, candidates, scales_of
+from rpo_cli.stages.verdicts import VERDICT_COLUMNS, Subject, consensus, decide, opinions_on
+from rpo_cli.store import FEW, Store
 
 COUNTED = ("images", "critiques", "edits", "rewards", "preferences", "verdicts")  # of the card, in order
+PICTURED = ("images", "edits")
 ROWS_PER_PART = 10_000
 Alive = Mapping[str, Keys]
 
@@ -62,6 +75,7 @@ def build_dataset(
     imports: Sequence[Mapping[str, str]] = (),
     floor: Set[str] = frozenset(),
     sides: Sides | None = None,
+    per_bucket: int = PER_BUCKET,
 ) -> PairsReport:
     """Candidate pairs, gates, verdicts, pairs/ and dataset/.
 
@@ -74,18 +88,24 @@ def build_dataset(
         imports: source, format and license of each source of imported rows, for the card.
         floor: keys of the edits under an empty instruction that current settings want.
         sides: columns of plugins' stages that the dataset has for both pictures; their tables are live.
+        per_bucket: candidates that are in memory at a time, about; of up to ten times so many, all are.
 
     Raises:
         UsageError: `select_by` names a reward that has scored nothing.
     """
     folder = store.path("dataset")
-    alive = {table: Keys.of(keys) for table, keys in live.items()}
-    around = _around(store, alive, **_card_says(models, notes, license, imports))
-    build = _fingerprint(store, settings, alive, around, floor)
+    there = _there(store, live)
+    around = _around(store, live, there, **_card_says(models, notes, license, imports))
+    build = _fingerprint(store, settings, there, around, floor)
     group = build[:8]
     files = _present(folder, build)
     if files is None:
-        _build(store, settings, alive, around, build, floor, sides or {}, observer)
+        digits = letters(expected(settings, around["counts"]), per_bucket)
+        job = _Build(store, settings, there, around, build, floor, sides or {}, digits)
+        # the next build clears what a killed one has left
+        rows = draft_folder(folder, f"{DRAFT}rows-") if digits else nullcontext()
+        with disk_errors(str(folder)), rows as scratch:
+            job.make(folder, scratch, observer)
     else:
         sweep(folder, files)
     store.prune("pairs", {group})
@@ -97,61 +117,149 @@ def is_built(
     settings: PairSettings,
     *,
     live: Live,
+    floor: Set[str] = frozenset(),
+    sides: Sides | None = None,
+    **said: Any,
+) -> bool:
+    """Whether `build_dataset` with these arguments would write nothing; reads key columns only."""
+    there = _there(store, live)
+    around = _around(store, live, there, **_card_says(**said))
+    return _present(store.path("dataset"), _fingerprint(store, settings, there, around, floor)) is not None
+
+
+def _card_says(
     models: Mapping[str, str],
     notes: Sequence[str],
     license: str = "unknown",
     imports: Sequence[Mapping[str, str]] = (),
-    floor: Set[str] = frozenset(),
-    sides: Sides | None = None,
-) -> bool:
-    """Whether `build_dataset` with these arguments would write nothing; reads key columns only."""
-    alive = {table: Keys.of(keys) for table, keys in live.items()}
-    around = _around(store, alive, **_card_says(models, notes, license, imports))
-    return _present(store.path("dataset"), _fingerprint(store, settings, alive, around, floor)) is not None
-
-
-def _card_says(
-    models: Mapping[str, str], notes: Sequence[str], license: str, imports: Sequence[Mapping[str, str]]
 ) -> dict[str, Any]:
     more = {"imports": [dict(item) for item in imports]} if imports else {}
     return {"models": models, "notes": tuple(notes), "license": license, **more}
 
 
-def _build(
-    store: Store,
-    settings: PairSettings,
-    live: Alive,
-    around: Mapping[str, Any],
-    build: str,
-    floor: Set[str],
-    sides: Sides,
-    observer: Observer,
-) -> None:
-    tables = {
-        name: list(light_rows(store, name, live[name], columns).values())
-        for name, columns in COLUMNS.items()
-        if name in live
-    }
-    found = candidates(tables, settings)
-    rewards = sorted(found.scales)
-    folder = store.path("dataset")
-    pictures = Pictures(store, block_digits(len(found.pairs), _pixels(store, live)))
-    with disk_errors(str(folder)):
-        floors = measured(store, floor)
-        differences = differences_of(found.pairs, pictures, observer, tables["edits"], floors)
-        pairs = decide(found.pairs, differences, settings, _people(store, live, found.pairs))
-        _commit_pairs(store, pairs, build[:8])
-        accepted = [pair for pair in pairs if pair.verdict == "accepted"]
-        export = Export(pictures, accepted, tell(store, live, accepted, sides), around["models"])
-        scored = sorted({*rewards, *rewards_of(accepted)})
-        shares = any(pair.share not in (None, 0.0, 1.0) for pair in accepted)
-        columns = schema(scored, shares=shares, sides=[name for names in sides.values() for name in names])
-        splits = write_splits(folder, accepted, export.rows, columns)
-        card = {**around, "floors": sorted(set(floors.by.values()))}
-        facts = _facts(
-            build, pairs, splits, columns, found.scales, _settings_in_force(settings, live), card
+@dataclass(frozen=True)
+class _Build:
+    """One build, bucket by bucket, so that no more than the rows of some prompts are objects at a time.
+
+    Candidates are judged and committed first, since the dataset's columns hang on all that is accepted.
+
+    Attributes:
+        digits: letters of their prompt_id that the prompts of a bucket have in common.
+    """
+
+    store: Store
+    settings: PairSettings
+    live: Alive
+    around: Mapping[str, Any]
+    build: str
+    floor: Set[str]
+    sides: Sides
+    digits: int
+
+    @property
+    def group(self) -> str:
+        """A build's pairs are a group of their own: rows of a verdict never mix with another build's."""
+        return self.build[:8]
+
+    @cached_property
+    def pixels(self) -> float:
+        return mean_pixels(self.store, self.live)
+
+    @cached_property
+    def homes(self) -> Homes:
+        """All that share the room of a prompt are in one bucket."""
+        if not self.digits or self.settings.max_pairs_per_prompt is None:
+            return {}
+        return homes_of(self._light("images", ["prompt_id", "prompt"]))
+
+    def _light(self, table: str, columns: Sequence[str], among: Keys | None = None) -> Iterator[pa.Table]:
+        return self.store.batches(table, columns, among=self.live[table] if among is None else among)
+
+    def make(self, folder: Path, scratch: Path | None, observer: Observer) -> None:
+        """Pairs, data files and card, of which the last makes the others count."""
+        rows = Buckets(scratch, self.digits, self.homes)
+        for table, columns in COLUMNS.items():
+            if table in self.live:
+                rows.add(table, self._light(table, columns))
+        scored = (rows.tables(bucket, ("images", "rewards")) for bucket in rows)
+        scales = scales_of(scored, self.settings)
+        floors = measured(self.store, self.floor)
+        found = self._decide(rows, scales, floors, observer)
+        accepted = Buckets(scratch, self.digits, self.homes)
+        self._add_accepted(accepted)
+        columns = schema(
+            sorted({*scales, *found.rewards}),
+            shares=found.shares,
+            sides=[name for names in self.sides.values() for name in names],
+        )
+        pictures = Pictures(self.store, max(self.digits, block_digits(found.counts.total(), self.pixels)))
+        splits = write_splits(folder, columns, self._exported(accepted, pictures))
+        facts = Facts(
+            build=self.build,
+            pairs=found,
+            splits=splits,
+            columns=columns,
+            scales={name: (scale.sd, scale.basis) for name, scale in sorted(scales.items())},
+            settings=_settings_in_force(self.settings, self.live),
+            **{**self.around, "floors": sorted(set(floors.by.values()))},
         )
         commit(folder, render(facts), splits)
+
+    def _decide(
+        self, rows: Buckets, scales: Mapping[str, Scale], floors: Floors, observer: Observer
+    ) -> PairNumbers:
+        """All candidates as rows of pairs."""
+        found = PairNumbers()
+        coming = expected(self.settings, self.around["counts"]) if self.digits else None
+        opinions = self._opinions()
+        others = {part.group for part in self.store.parts("pairs")} - {self.group}
+        self.store.prune("pairs", others)  # what a killed build has left
+        with Comparisons(self.store, observer, coming, floors) as comparisons:
+            for bucket in rows:
+                tables = rows.tables(bucket)
+                made = candidates(tables, self.settings, scales).pairs
+                pictures = Pictures(self.store, self.digits + block_digits(len(made), self.pixels))
+                differences = comparisons.of(made, pictures, tables["edits"])
+                pairs = decide(made, differences, self.settings, opinions_on(opinions, made))
+                for start in range(0, len(pairs), ROWS_PER_PART):
+                    self.store.commit("pairs", pairs[start : start + ROWS_PER_PART], group=self.group)
+                found.add(pairs)
+        self.store.compact("pairs", groups={self.group}, least=FEW)
+        return found
+
+    def _opinions(self) -> dict[Subject, str]:
+        """What reviewers say of two pictures of a prompt."""
+        if (live := self.live.get("verdicts")) is None:
+            return {}
+        return consensus(self.store.columns("verdicts", VERDICT_COLUMNS, among=live).to_pylist())
+
+    def _add_accepted(self, buckets: Buckets) -> None:
+        """The accepted pairs, and what is said of their pictures."""
+        names = ("a_id", "b_id")
+        sides = (digests(batch[name]) for batch in self._accepted(names) for name in names)
+        pictures = Keys.distinct(joined(sides))
+        if not pictures:
+            return
+        buckets.add("pairs", self._accepted(schema_of(Pair).names))
+        for table, columns in columns_told(self.sides).items():
+            live = self.live[table]
+            buckets.add(
+                table, self._light(table, columns, live.within(pictures) if table in PICTURED else live)
+            )
+
+    def _accepted(self, columns: Sequence[str]) -> Iterator[pa.Table]:
+        names = list(dict.fromkeys((*columns, "verdict")))
+        for batch in self.store.batches("pairs", names, group=self.group):
+            yield batch.filter(keysets.is_equal(batch["verdict"], "accepted"))
+
+    def _exported(self, accepted: Buckets, pictures: Pictures) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Rows of the dataset, each with its split."""
+        for bucket in accepted:
+            if (found := accepted.table(bucket, "pairs")) is None:
+                continue
+            pairs = [row for row in from_table(Pair, found) if isinstance(row, Pair)]
+            told = tell(accepted.tables(bucket, tuple(columns_told(self.sides))), self.sides)
+            yield from Export(pictures, pairs, told, self.around["models"]).rows(pairs)
 
 
 OUTCOME = ("verdict", "reason", "split", "floor")
@@ -190,20 +298,25 @@ def _report(outcomes: Mapping[tuple[Any, ...], int], folder: Path, *, fresh: boo
 # --- what is there -------------------------------------------------------------------------------------
 
 
-def _around(store: Store, live: Alive, **said: Any) -> dict[str, Any]:
+def _there(store: Store, live: Live) -> Alive:
+    """Keys of the live rows that are there."""
+    return {table: store.keys(table).within(Keys.of(keys)) for table, keys in live.items()}
+
+
+def _around(store: Store, live: Live, there: Alive, **said: Any) -> dict[str, Any]:
     """What the card says beside the pairs: counts, rejects, sources and what the caller told."""
-    wanted = Keys.distinct(joined([keys.array for keys in live.values()]))
+    rejected = store.keys("rejects")
+    mine = union(rejected.within(Keys.of(keys)) for keys in live.values())
     rejects: dict[str, Counter[str]] = {}
-    for batch in store.batches("rejects", ["stage", "reason"], among=wanted):
+    for batch in store.batches("rejects", ["stage", "reason"], among=mine):
         for stage, reason in zip(batch["stage"].to_pylist(), batch["reason"].to_pylist(), strict=True):
             rejects.setdefault(stage, Counter())[reason] += 1
-    prompts = pc.unique(store.columns("images", ["prompt_id"], among=live["images"])["prompt_id"])
+    prompts = pc.unique(store.columns("images", ["prompt_id"], among=there["images"])["prompt_id"])
     known = store.columns("prompts", ["prompt_id", "source"])
     sources = Counter(known.filter(pc.is_in(known["prompt_id"], value_set=prompts))["source"].to_pylist())
-    counts = {table: len(store.keys(table) & live[table]) for table in COUNTED if table in live}
-    counts |= {table: len(store.keys(table) & live[table]) for table in live if table not in counts}
+    tables = [table for table in dict.fromkeys((*COUNTED, *there)) if table in there]
     return {
-        "counts": {"prompts": len(prompts), **counts},
+        "counts": {"prompts": len(prompts), **{table: len(there[table]) for table in tables}},
         "rejects": {stage: dict(sorted(found.items())) for stage, found in sorted(rejects.items())},
         "sources": dict(sorted(sources.items())),
         **said,
@@ -211,24 +324,28 @@ def _around(store: Store, live: Alive, **said: Any) -> dict[str, Any]:
 
 
 def _fingerprint(
-    store: Store, settings: PairSettings, live: Alive, around: Mapping[str, Any], floor: Set[str]
+    store: Store, settings: PairSettings, there: Alive, around: Mapping[str, Any], floor: Set[str]
 ) -> str:
     """Of all that the build depends on; a row's key stands for the row, but for how it is decoded."""
-    rows = store.columns("images", ["image_id", "decoding"], among=live["images"])
+    rows = store.columns("images", ["image_id", "decoding"], among=there["images"])
     decoded = rows.filter(pc.not_equal(rows["decoding"], keysets.texts([""])[0])).to_pylist()
     converted = sorted(f"{row['image_id']} {row['decoding']}" for row in decoded)
-    tables = {table: store.keys(table).within(live[table]) for table in sorted(live)}
-    if there := store.keys("edits").within(Keys.of(floor)):
-        tables["floor"] = there  # without any it is the build of a run that has none
+    tables = {table: there[table] for table in sorted(there)}
+    if empty := store.keys("edits").within(Keys.of(floor)):
+        tables["floor"] = empty  # without any it is the build of a run that has none
     keys = {name: _digest(found) for name, found in tables.items()}
-    parts = [KEY_VERSION, _settings_in_force(settings, live), keys, around]
+    parts = [KEY_VERSION, _settings_in_force(settings, there), keys, around]
     said = canonical_json([*parts, *([converted] if converted else [])])
     return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _digest(keys: Keys) -> str:
     """Hash of keys in order, a line each."""
-    return hashlib.sha256("\n".join(keys.sorted()).encode()).hexdigest()
+    found, ordered = hashlib.sha256(), keys.sorted().array
+    for start in range(0, len(ordered), AT_ONCE):
+        lines = "\n".join(keysets.hex_of(ordered.slice(start, AT_ONCE)))
+        found.update(f"\n{lines}".encode() if start else lines.encode())
+    return found.hexdigest()
 
 
 def _settings_in_force(settings: PairSettings, live: Live) -> dict[str, Any]:
@@ -250,57 +367,3 @@ def _present(folder: Path, build: str) -> set[str] | None:
     found, files = built((folder / CARD).read_text(encoding="utf-8"))
     whole = found == build and all((folder / name).is_file() for name in files)
     return set(files) if whole else None
-
-
-# --- pairs ---------------------------------------------------------------------------------------------
-
-
-def _people(store: Store, live: Live, pairs: Iterable[Candidate]) -> dict[str, Said]:
-    """pair_id → what reviewers say of it."""
-    if "verdicts" not in live:
-        return {}
-    rows = light_rows(store, "verdicts", live["verdicts"], VERDICT_COLUMNS).values()
-    opinions = consensus(rows)
-    found = {
-        pair.pair_id: opinion_on(opinions, pair.a.prompt_id, pair.a.sha256, pair.b.sha256) for pair in pairs
-    }
-    return {key: said for key, said in found.items() if said is not None}
-
-
-def _pixels(store: Store, live: Live) -> float:
-    """Of a live picture, on average; 0 without any."""
-    pixels = count = 0
-    for table in ("images", "edits"):
-        found = store.columns(table, ["width", "height"], among=Keys.of(live[table]))
-        pixels += pc.sum(pc.multiply(found["width"], found["height"])).as_py() or 0
-        count += len(found)
-    return pixels / count if count else 0.0
-
-
-def _commit_pairs(store: Store, pairs: Sequence[Pair], group: str) -> None:
-    """A build's pairs are a group of their own: the rows of a verdict never mix with another build's."""
-    for start in range(0, len(pairs), ROWS_PER_PART):
-        store.commit("pairs", pairs[start : start + ROWS_PER_PART], group=group)
-
-
-# --- card ----------------------------------------------------------------------------------------------
-
-
-def _facts(
-    build: str,
-    pairs: Sequence[Pair],
-    splits: Sequence[SplitFiles],
-    columns: pa.Schema,
-    scales: Mapping[str, Scale],
-    settings: Mapping[str, Any],
-    around: Mapping[str, Any],
-) -> Facts:
-    return Facts(
-        build=build,
-        pairs=pairs,
-        splits=splits,
-        columns=columns,
-        scales={name: (scales[name].sd, scales[name].basis) for name in sorted(scales)},
-        settings=settings,
-        **around,
-    )

@@ -1,9 +1,11 @@
 """Contact sheets: a few pairs of a run, from prompt to verdict; RUN/contact-sheet.png or another file."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from heapq import nsmallest
 from pathlib import Path
 
+import pyarrow.compute as pc
 from PIL.Image import Image as Picture
 
 from rpo_cli.errors import CorruptImage, UsageError
@@ -16,6 +18,7 @@ from rpo_cli.store import Store
 from rpo_cli.visuals.contact_sheet import Scored, SheetRow, choose, draw, fitted
 
 NAME = "contact-sheet.png"
+LOOKED_AT = 1_000  # pairs of one kind, verdict and reason that may be on it
 
 
 def draw_contact_sheet(line: Line) -> Path | None:
@@ -27,24 +30,39 @@ def draw_contact_sheet(line: Line) -> Path | None:
     path, card = store.path(NAME), store.path("dataset", CARD)
     if path.is_file() and card.is_file() and path.stat().st_mtime_ns >= card.stat().st_mtime_ns:
         return path
-    rows = store.columns("pairs", list(Scored._fields)).to_pylist()
-    judged = [Scored(**row) for row in rows if row["reason"] != "corrupt_image"]
+    outcomes, judged = _looked_at(store)
     chosen = [pair.pair_id for pair in choose(judged)]
     if not chosen:
         return None
-    outcomes = Counter(row["verdict"] for row in rows)
+    verdicts = Counter[str]()
+    for (verdict, _), count in outcomes.items():
+        verdicts[verdict] += count
+    prompts = store.columns("pairs", ["prompt_id"])["prompt_id"]
     counts = {
-        "prompts": len({row["prompt"] for row in rows}),
-        "candidate pairs": len(rows),
-        "accepted": outcomes["accepted"],
-        "of them reversed": sum(
-            row["reason"] == "reversed" for row in rows if row["verdict"] == "accepted"
-        ),
-        "dropped": outcomes["dropped"],
+        "prompts": pc.count_distinct(prompts).as_py(),
+        "candidate pairs": verdicts.total(),
+        "accepted": verdicts["accepted"],
+        "of them reversed": outcomes["accepted", "reversed"],
+        "dropped": verdicts["dropped"],
     }
     sheet = draw(_shown(store, chosen), title=path.parent.resolve().name, counts=counts)
     store.files.write(NAME, encode_png(sheet))
     return path
+
+
+def _looked_at(store: Store) -> tuple[Counter[tuple[str, str]], list[Scored]]:
+    """Pairs by verdict and reason, and those that the choice is made from: the first ids of each kind."""
+    outcomes: Counter[tuple[str, str]] = Counter()
+    found: dict[tuple[str, str, str], list[Scored]] = defaultdict(list)
+    for batch in store.batches("pairs", Scored._fields):
+        for pair in map(
+            Scored._make, zip(*(batch[name].to_pylist() for name in Scored._fields), strict=True)
+        ):
+            outcomes[pair.verdict, pair.reason] += 1
+            if pair.reason != "corrupt_image":
+                found[pair.pair_kind, pair.verdict, pair.reason].append(pair)
+        found = defaultdict(list, {name: nsmallest(LOOKED_AT, pairs) for name, pairs in found.items()})
+    return outcomes, [pair for pairs in found.values() for pair in pairs]
 
 
 def refuse_unwritable(path: Path) -> None:

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from heapq import nsmallest
 from itertools import chain
 from pathlib import Path
 from textwrap import shorten
@@ -290,17 +291,16 @@ def find(
     store = open_store(path)
     if sheet is not None:
         refuse_unwritable(sheet)
-    total, ranked = _ranked(store, asked, ORDERS[sort])
+    total, matching, chosen = _ranked(store, asked, ORDERS[sort], limit)
     if not total:
         raise UsageError(f"{path}: no pairs yet", f"rpo build-pairs {path}")
-    chosen = ranked[:limit]
     if sheet is not None and len(chosen) > ON_A_SHEET:
         raise UsageError(
             f"{sheet}: {len(chosen):,} pairs; a sheet holds {ON_A_SHEET}",
             f"--limit {ON_A_SHEET}, or a filter",
         )
     pairs = _found_pairs(store, asked, chosen)
-    found = Found(str(path), asked, sort, total, len(ranked), pairs, sheet)
+    found = Found(str(path), asked, sort, total, matching, pairs, sheet)
     return found if sheet is None else replace(found, drawn=_drawn(store, found, sheet))
 
 
@@ -322,15 +322,20 @@ def _drawn(store: Store, found: Found, sheet: Path) -> int:
 
 
 def _ranked(
-    store: Store, asked: PairFilter, order: Callable[[Margin, str, str], Any]
-) -> tuple[int, list[str]]:
-    """How many pairs there are, and the ids of those that match, in order."""
-    sift = Sift(store, asked)
-    found = []
-    for row in chain.from_iterable(sift.rows()):
-        margin = asked.margin(dict(named(row["margins"])), row["margin"])
-        found.append((order(margin, row["prompt"], row["pair_id"]), row["pair_id"]))
-    return sift.total, [key for _, key in sorted(found)]
+    store: Store, asked: PairFilter, order: Callable[[Margin, str, str], Any], limit: int | None
+) -> tuple[int, int, list[str]]:
+    """How many pairs there are and how many match, and the ids of the first of these, in order."""
+    sift, matching = Sift(store, asked), 0
+
+    def places() -> Iterator[tuple[Any, str]]:
+        nonlocal matching
+        for row in chain.from_iterable(sift.rows()):
+            matching += 1
+            margin = asked.margin(dict(named(row["margins"])), row["margin"])
+            yield order(margin, row["prompt"], row["pair_id"]), row["pair_id"]
+
+    found = sorted(places()) if limit is None else nsmallest(limit, places())
+    return sift.total, matching, [key for _, key in found]
 
 
 def _found_pairs(store: Store, asked: PairFilter, chosen: Sequence[str]) -> list[FoundPair]:

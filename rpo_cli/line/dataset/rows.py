@@ -127,57 +127,70 @@ Live = Mapping[str, Set[str]]
 Sides = Mapping[
     str, Sequence[str]
 ]  # table of a plugin's stage → its columns that both sides of a pair tell
-Rows = dict[str, dict[str, Any]]
+Rows = Sequence[Mapping[str, Any]]
+SAID = ("critique_id", "prompt_id", "image_sha256", "text", "flaws", "settings")
 
 
-def light_rows(store: Store, table: str, keys: Set[str], columns: Iterable[str]) -> Rows:
-    """Live rows of a table by key, some columns only."""
-    key = key_of(table)
-    names = list(dict.fromkeys((key, *columns)))
-    return {row[key]: row for row in store.columns(table, names, among=Keys.of(keys)).to_pylist()}
+def columns_told(sides: Sides) -> dict[str, tuple[str, ...]]:
+    """Table → its columns that `tell` looks at."""
+    return {
+        "images": ("image_id", "prompt_id", *MADE, *IMPORTED),
+        "edits": ("edit_id", "prompt_id", *MADE_EDIT, "purpose"),
+        "critiques": SAID,
+        **{table: (key_of(table), "prompt_id", "image_sha256", *names) for table, names in sides.items()},
+    }
 
 
 @dataclass(frozen=True)
 class Told:
     """Light rows by id; critiques and what plugins' stages say by (prompt_id, picture)."""
 
-    images: Rows
-    edits: Rows
-    critiques: dict[tuple[str, str], dict[str, Any]]
+    images: dict[str, Mapping[str, Any]]
+    edits: dict[str, Mapping[str, Any]]
+    critiques: dict[tuple[str, str], Mapping[str, Any]]
     more: dict[tuple[str, str], dict[str, str]]
 
 
-def tell(store: Store, live: Live, accepted: Iterable[Pair], columns: Sides) -> Told:
-    sides = {side for pair in accepted for side in (pair.a_id, pair.b_id)}
-    critiques = light_rows(
-        store, "critiques", live["critiques"], ["prompt_id", "image_sha256", "text", "flaws", "settings"]
+def tell(tables: Mapping[str, Rows], sides: Sides) -> Told:
+    """What is said of the pictures of some prompts.
+
+    Args:
+        tables: table name → live rows with its `columns_told`.
+    """
+    critics = sorted(
+        tables["critiques"], key=lambda row: (IMPORT in row["settings"], row["critique_id"]), reverse=True
     )
     return Told(
-        images=light_rows(store, "images", sides & live["images"], [*MADE, *IMPORTED]),
-        edits=light_rows(store, "edits", sides & live["edits"], (*MADE_EDIT, "purpose")),
+        images={row["image_id"]: row for row in tables["images"]},
+        edits={row["edit_id"]: row for row in tables["edits"]},
         # the last one stays: a critic's words before a person's imported ones, then the lowest key
-        critiques={
-            (row["prompt_id"], row["image_sha256"]): row
-            for _, row in sorted(
-                critiques.items(), key=lambda item: (IMPORT in item[1]["settings"], item[0]), reverse=True
-            )
-        },
-        more=_of_pictures(store, live, columns),
+        critiques={(row["prompt_id"], row["image_sha256"]): row for row in critics},
+        more=_of_pictures(tables, sides),
     )
 
 
-def _of_pictures(store: Store, live: Live, columns: Sides) -> dict[tuple[str, str], dict[str, str]]:
+def _of_pictures(tables: Mapping[str, Rows], sides: Sides) -> dict[tuple[str, str], dict[str, str]]:
     found: dict[tuple[str, str], dict[str, str]] = {}
-    for table, names in columns.items():
-        rows = light_rows(store, table, live[table], ["prompt_id", "image_sha256", *names])
-        for _, row in sorted(rows.items(), reverse=True):  # the lowest key has the word
+    for table, names in sides.items():
+        key = key_of(table)
+        for row in sorted(tables[table], key=lambda row: str(row[key]), reverse=True):
             place = found.setdefault((row["prompt_id"], row["image_sha256"]), {})
-            place.update({name: row[name] for name in names})
+            place.update({name: row[name] for name in names})  # the lowest key has the word
     return found
 
 
+def mean_pixels(store: Store, live: Live) -> float:
+    """Of a live picture, on average; 0 without any."""
+    pixels = count = 0
+    for table in ("images", "edits"):
+        found = store.columns(table, ["width", "height"], among=Keys.of(live[table]))
+        pixels += pc.sum(pc.multiply(found["width"], found["height"])).as_py() or 0
+        count += len(found)
+    return pixels / count if count else 0.0
+
+
 class Export:
-    """Accepted pairs → rows of the dataset."""
+    """Accepted pairs → rows of the dataset; all those of a prompt at once."""
 
     def __init__(
         self, pictures: Pictures, accepted: Sequence[Pair], told: Told, models: Mapping[str, str]
@@ -185,10 +198,10 @@ class Export:
         self.pictures, self.told, self.models = pictures, told, models
         self.examples = Counter(pair.prompt for pair in accepted)
 
-    def rows(self, pairs: Iterable[Pair]) -> Iterator[dict[str, Any]]:
-        """In the order of `pictures`."""
+    def rows(self, pairs: Iterable[Pair]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each with its split, in the order of `pictures`."""
         for block, found in self.pictures.blocks(pairs):
-            yield from (self._row(pair, found) for pair in block)
+            yield from ((pair.split, self._row(pair, found)) for pair in block)
 
     def _row(self, pair: Pair, found: Mapping[str, bytes]) -> dict[str, Any]:
         kind = "edits" if pair.pair_kind in EDITED else "images"

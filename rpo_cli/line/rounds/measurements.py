@@ -108,7 +108,7 @@ def rewards_of(nested: Line) -> tuple[dict[str, list[str]], dict[str, RewardNumb
     scores = Scores.of(
         Scored(row["prompt_id"], row["subject_sha256"], row["reward"], row["score"]) for row in rows
     )
-    found = scales(scores, prompts)
+    found = scales([(scores, prompts)])
     return dict(prompts), {
         reward: _numbers(reward, scores, prompts, found[reward].sd, found[reward].basis)
         for reward in scores.rewards
