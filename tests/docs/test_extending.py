@@ -29,6 +29,7 @@ FILES = {
     block.marks["file"]: "\n".join(block.lines) + "\n" for block in blocks(PAGE) if "file" in block.marks
 }
 PROJECTS = [name for name in FILES if name.endswith("/pyproject.toml")]
+SMALL = ("--preset", "shapes", "--limit", "1")
 PYTHON = [name for name in FILES if name.endswith(".py")]
 
 
@@ -141,7 +142,7 @@ def test_a_misplaced_stage_is_refused_in_two_lines(bare, change, why):
     rig, site = bare
     install("captioning/pyproject.toml", site, changes=[change])
 
-    told = refused(call(rig, "run", "new", "--preset", "shapes", "--limit", "1"))
+    told = refused(call(rig, "run", "new", *SMALL))
 
     assert f"plugin caption: {why}" in told
     assert not (rig.work / "new" / "images").exists()
@@ -162,7 +163,7 @@ def test_a_stage_may_follow_one_of_another_package(bare):
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: aloud\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[rpo.stages]\naloud = aloud:SPEC\n")
 
-    told = call(rig, "plan", "new", "--preset", "shapes", "--limit", "1", "--json").said
+    told = call(rig, "plan", "new", *SMALL, "--until", "build-pairs", "--json").said
 
     steps = json.loads(told[told.index("{") :])["steps"]
     assert [step["stage"] for step in steps][2:6] == ["edit", "caption", "aloud", "score clip"]

@@ -160,8 +160,9 @@ def check_lora(
         differing = [
             name
             for module in (denoiser, *texts.values())
+            for dtype in [module.dtype]  # which diffusers looks up among all weights, each time
             for name, layer in adapted(module).items()
-            if _differs(layer, module.dtype)
+            if _differs(layer, dtype)
         ]
     finally:
         for module in texts.values():
