@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from rpo_cli.errors import UsageError
+from rpo_cli.text import DELIMITER_NAMES
 
 Quoting = Literal["rfc4180", "none"]
 Ends = Literal["\n", "\r"]
 QUOTINGS: dict[str, tuple[Quoting, ...]] = {".csv": ("rfc4180",), ".tsv": ("rfc4180", "none")}
 DELIMITERS = {".csv": (",", ";"), ".tsv": ("\t",)}
-NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
-SAYS = {char: name for name, char in NAMES.items()}
+SAYS = {char: name for name, char in DELIMITER_NAMES.items()}
 # Excel's own first line, which names the delimiter and is no row
 SEP = re.compile(r'"?sep=([^"\r\n])"?(?:\r\n|\n|\r)', re.IGNORECASE)
 # the csv module has no way to say "no limit" but a number, and one cell is never this large on purpose
@@ -69,20 +69,6 @@ class _Reading:
     delimiter: str
     quoting: Quoting
     ends: Ends
-
-
-def delimiter_of(name: str | None) -> str | None:
-    """A delimiter as a user names it: one character, or comma, semicolon, tab, pipe.
-
-    Raises:
-        UsageError: something else.
-    """
-    if name is None:
-        return None
-    char = NAMES.get(name, "\t" if name == r"\t" else name)
-    if len(char) != 1 or char in '"\r\n':
-        raise UsageError(f"--delimiter {name}: not one character", f"or one of {', '.join(NAMES)}")
-    return char
 
 
 def read_table(
@@ -225,7 +211,7 @@ def _refused(where: str, ending: str, unfit: list[tuple[_Reading, _Unfit]]) -> U
     return UsageError(
         f"{where}:{error.line}: {error} (read {how})",
         f"cells that hold {char}, quotes or line breaks stand in quotes, inner quotes doubled; "
-        f"or say how it is written: --delimiter {'|'.join(NAMES)}, --quoting rfc4180|none",
+        f"or say how it is written: --delimiter {'|'.join(DELIMITER_NAMES)}, --quoting rfc4180|none",
     )
 
 

@@ -46,11 +46,28 @@ MARKS = (
     (codecs.BOM_UTF16_BE, "UTF-16"),
 )
 MARK = "\ufeff"
+DELIMITER_NAMES = {"comma": ",", "semicolon": ";", "tab": "\t", "pipe": "|"}
 HINT = "save it as UTF-8, or, where a command has it, --encoding NAME (cp1252, utf-16, shift_jis, ...)"
 
 
 class NotText(Exception):
     """Bytes that are not the text they should be; says which line and byte."""
+
+
+def delimiter_of(name: str | None) -> str | None:
+    """A delimiter as a user names it: one character, or comma, semicolon, tab, pipe.
+
+    Raises:
+        UsageError: something else.
+    """
+    if name is None:
+        return None
+    char = DELIMITER_NAMES.get(name, "\t" if name == r"\t" else name)
+    if len(char) != 1 or char in '"\r\n':
+        raise UsageError(
+            f"--delimiter {name}: not one character", f"or one of {', '.join(DELIMITER_NAMES)}"
+        )
+    return char
 
 
 def known_encoding(name: str | None) -> None:

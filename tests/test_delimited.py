@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rpo_cli.delimited import delimiter_of, read_table
+from rpo_cli.delimited import read_table
 from rpo_cli.errors import UsageError
-from rpo_cli.text import NotText, decoded, known_encoding, lines
+from rpo_cli.text import NotText, decoded, delimiter_of, known_encoding, lines
 
 
 def cells(text, ending=".csv", **how):

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -15,8 +15,10 @@ import yaml
 
 from rpo_cli.adapters import is_adapter
 from rpo_cli.exchange.dataset import PairNumbers, SplitFiles
-from rpo_cli.exchange.places import Place
 from rpo_cli.single_file import is_single_file, single_file
+
+if TYPE_CHECKING:
+    from rpo_cli.exchange.places import Place
 
 REASONS = {
     "edit_won": "the edit beat its original",
@@ -353,7 +355,7 @@ NON_COMMERCIAL_MODELS = (
 _FORBIDS = re.compile(r"(^|[-_ ])(nc|research)([-_ ]|$)|non-?commercial", re.IGNORECASE)
 
 
-def declared(folder: Place) -> str | None:
+def declared(folder: "Place") -> str | None:
     """The `license` in the YAML header of a folder's README.md; `license_name` where that is "other"."""
     card = folder / "README.md"
     if not card.is_file() or card.stat().st_size > MAX_CARD:

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.config import PromptSettings
-from rpo_cli.delimited import delimiter_of
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.records import HOLE, Prompt, template
-from rpo_cli.text import MARK, known_encoding, lines, normalised, read_text
+from rpo_cli.text import MARK, delimiter_of, known_encoding, lines, normalised, read_text
 
 MAX_CHARACTERS = 10_000
 

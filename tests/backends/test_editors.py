@@ -152,8 +152,9 @@ def test_a_folder_that_is_none_is_told_in_two_lines(name, tmp_path):
 @pytest.mark.skipif(find_spec("torchvision") is not None, reason="torchvision is here")
 def test_a_processor_that_needs_torchvision_is_told_as_missing(tmp_path):
     """`from_pretrained` of a Qwen-Image-Edit folder names the package, and the error is of that kind."""
-    from rpo_cli.backends.loading import _missing
+    from rpo_cli.backends.loading import loading
 
-    told = _missing("folder", ImportError("Qwen2VLVideoProcessor requires the Torchvision library"))
-    assert isinstance(told, MissingDependency)
+    with pytest.raises(MissingDependency) as caught, loading("folder", "a pipeline", "model_index.json"):
+        raise ImportError("Qwen2VLVideoProcessor requires the Torchvision library")
+    told = caught.value
     assert "torchvision" in told.message

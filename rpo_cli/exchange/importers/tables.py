@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 from unicodedata import normalize
 
-from rpo_cli.delimited import DELIMITERS, delimiter_of, read_table
+from rpo_cli.delimited import DELIMITERS, read_table
 from rpo_cli.exchange.importers.layouts import Layout, coded, layout_of, to_entry
 from rpo_cli.exchange.importers.parquet import columns_of, rows_of
 from rpo_cli.exchange.incoming import Bad, Entry, Options, Source, encoded, entries, ordered, refuse
 from rpo_cli.exchange.places import Place, below, touch
 from rpo_cli.exchange.raw_rows import BadRow, is_list, json_items, json_lines
 from rpo_cli.pictures import ENDINGS
-from rpo_cli.text import read_text
+from rpo_cli.text import delimiter_of, read_text
 
 JSON = (".json", ".jsonl", ".ndjson")
 LOOKED_AT = 20  # rows whose names say what the columns are

@@ -10,7 +10,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
 
-from rpo_cli.delimited import delimiter_of
 from rpo_cli.exchange.incoming import Options
 from rpo_cli.exchange.places import watching
 from rpo_cli.exchange.prompts import left_out
@@ -26,7 +25,7 @@ from rpo_cli.line.imports.sources import STAGE, entries, settings_of_source
 from rpo_cli.line.imports.summary import ImportReport, report_of, whole_of
 from rpo_cli.line.session import Line
 from rpo_cli.records import FORMAT_VERSION
-from rpo_cli.text import known_encoding
+from rpo_cli.text import delimiter_of, known_encoding
 
 
 def import_source(

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rpo_cli.delimited import read_table
 from rpo_cli.errors import UsageError
 from rpo_cli.text import lines, read_text
 
@@ -114,6 +113,8 @@ def _rows(dataset: Path, split: str) -> Iterator[tuple[dict[str, Any], Path, str
 
 def _cells(table: Path) -> Iterator[dict[str, Any]]:
     """The rows of a CSV, read by the rule that imports read tables by."""
+    from rpo_cli.delimited import read_table
+
     found = read_table(read_text(table), str(table), ".csv")
     _complete(table, found.header)
     yield from (row for _, row in found.mappings())
