@@ -9,6 +9,7 @@ import io
 import json
 import re
 import types
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -191,6 +192,29 @@ def together(table: str, columns: Sequence[str], found: Iterable[pa.Table]) -> p
     schema = pa.schema([schema_of(TABLES[table]).field(name) for name in columns])
     tables = (data.replace_schema_metadata() for data in found)
     return pa.concat_tables([pa.Table.from_batches([], schema), *tables])  # empty_table() loads pandas
+
+
+def batched(table: str, columns: Sequence[str], found: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """The same in tables of about so many rows."""
+    waiting: list[pa.Table] = []
+    for data in found:
+        for start in range(0, len(data), rows):
+            waiting.append(data.slice(start, rows))
+            if sum(map(len, waiting)) >= rows:
+                yield together(table, columns, waiting)
+                waiting = []
+    if waiting:
+        yield together(table, columns, waiting)
+
+
+def tally(columns: Sequence[str], found: Iterable[pa.Table]) -> Counter[tuple[Any, ...]]:
+    """Values of columns → how many rows have them."""
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for data in found:
+        *values, numbers = data.group_by(list(columns)).aggregate([([], "count_all")]).columns
+        rows = zip(*(column.to_pylist() for column in values), strict=True)
+        counts.update(dict(zip(rows, numbers.to_pylist(), strict=True)))
+    return counts
 
 
 def picked(data: pa.Table, places: NDArray[np.intp]) -> pa.Table:

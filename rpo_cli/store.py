@@ -215,12 +215,7 @@ class Store:
         self, table: str, columns: Sequence[str], *, group: str | None = None, among: Keys | None = None
     ) -> Counter[tuple[Any, ...]]:
         """Values of columns that have few → how many rows have them."""
-        found: Counter[tuple[Any, ...]] = Counter()
-        for data in self.scan(table, columns, group=group, among=among):
-            *values, counts = data.group_by(list(columns)).aggregate([([], "count_all")]).columns
-            rows = zip(*(column.to_pylist() for column in values), strict=True)
-            found.update(dict(zip(rows, counts.to_pylist(), strict=True)))
-        return found
+        return schema.tally(columns, self.scan(table, columns, group=group, among=among))
 
     def batches(
         self,
@@ -232,15 +227,7 @@ class Store:
         rows: int = ROWS_PER_BATCH,
     ) -> Iterator[pa.Table]:
         """The same in tables of about so many rows; memory is bounded by one of them and a part."""
-        waiting: list[pa.Table] = []
-        for data in self.scan(table, columns, group=group, among=among):
-            for start in range(0, len(data), rows):
-                waiting.append(data.slice(start, rows))
-                if sum(map(len, waiting)) >= rows:
-                    yield schema.together(table, columns, waiting)
-                    waiting = []
-        if waiting:
-            yield schema.together(table, columns, waiting)
+        return schema.batched(table, columns, self.scan(table, columns, group=group, among=among), rows)
 
     def fetch(self, table: str, keys: Collection[str]) -> Iterator[Row]:
         """Whole rows of the given keys, in part order, then row order; memory is bounded by a row group."""

@@ -173,6 +173,11 @@ class RunStatus:
 def status(path: str | Path) -> RunStatus:
     """Count the rows of a run by stage; reads key columns only and loads no model."""
     line = open_line(path, create=False, uses=())
+    with line.store.listing():
+        return _status(line, path)
+
+
+def _status(line: Line, path: str | Path) -> RunStatus:
     files = line.store.files
     stages = [*_imports(line), *(_stage(line, spec) for spec in specs())]
     current = is_current(line)

@@ -71,6 +71,10 @@ class Unscored:
         return self.no_number > MOST * (self.present + self.no_number)
 
 
+EDITS = (*CRITIQUES, "edits")  # tables that scores are wanted of
+
+
+@once(*EDITS, "rewards", "rejects")
 def unscored(line: Line) -> list[Unscored]:
     """Each reward of the run, as its tables are now; a judge's works of images and edits are one."""
     by_name: dict[str, list[Work]] = {}
@@ -147,9 +151,6 @@ def subjects(line: Line) -> Callable[[], Iterator[score.Shown]]:
 def picture_of(task: Task) -> tuple[str, str]:
     """(table, id) of the picture of such a task."""
     return f"{task.payload.subject}s", task.payload.subject_id
-
-
-EDITS = (*CRITIQUES, "edits")  # tables that scores are wanted of
 
 
 @once(*EDITS)
