@@ -1,4 +1,5 @@
-"""Encoded pictures in and out: formats told by their bytes, one safe decode, one deterministic encode.
+"""Encoded pictures in and out: formats told by their bytes, one safe decode, one deterministic encode; and
+how much two pictures differ.
 
 Sources: the formats' own specifications; brands of ISO media files: https://mp4ra.org, HEIF: ISO 23008-12,
 AVIF: https://aomediacodec.github.io/av1-avif.
@@ -319,3 +320,30 @@ def to_array(picture: Picture) -> NDArray[np.uint8]:
 def sha256(data: bytes) -> str:
     """64 hex digits; of encoded bytes, not of pixels."""
     return hashlib.sha256(data).hexdigest()
+
+
+def mean_absolute_difference(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:
+    """Mean of |a - b| over pixels and channels, in [0, 1]; b is brought to a's size if it has another."""
+    if a.shape != b.shape:
+        height, width = a.shape[:2]
+        b = np.asarray(Image.fromarray(b).resize((width, height), Image.Resampling.BICUBIC))
+    return float(np.mean(np.abs(a.astype(np.int16) - b.astype(np.int16))) / 255)
+
+
+HASH_SIDE = 8
+GREY_SIDE = 32
+
+
+def perceptual_hash(pixels: NDArray[np.uint8]) -> int:
+    """64-bit pHash: low frequencies of a small grey copy, each a bit "above the median" (Zauner 2010).
+
+    The picture becomes 32x32 grey; of its two-dimensional DCT the 8x8 lowest frequencies are compared
+    with their median. Row by row, the constant term is the highest bit.
+    """
+    from scipy.fft import dctn  # half of what a finished command would load
+
+    grey = Image.fromarray(pixels).convert("L").resize((GREY_SIDE, GREY_SIDE), Image.Resampling.LANCZOS)
+    spectrum = dctn(np.asarray(grey, dtype=np.float64), norm="ortho")[:HASH_SIDE, :HASH_SIDE]
+    low = np.round(spectrum, 6)  # a flat picture's zeros come out as ±1e-14, which would be random bits
+    bits = np.packbits((low > np.median(low)).ravel())
+    return int.from_bytes(bits.tobytes(), "big")

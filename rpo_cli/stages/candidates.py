@@ -49,6 +49,19 @@ class Candidate:
 
 
 @dataclass(frozen=True)
+class Difference:
+    """Of a pair: mean absolute pixel difference in [0, 1], Hamming distance of hashes in [0, 64].
+
+    It is measured once and kept; the gates that look at it may change without a new look at the pictures.
+    `floor`: the change that the editor of side b makes by itself (`edit.py`); None: not known, or no edit.
+    """
+
+    change: float
+    hash_distance: int
+    floor: float | None = None
+
+
+@dataclass(frozen=True)
 class Candidates:
     """All candidates, by pair_id, and the scales their margins are in."""
 

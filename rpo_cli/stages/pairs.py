@@ -1,6 +1,6 @@
 """build-pairs: scored or imported pictures → candidate pairs. Pure functions of key columns; no pictures.
 
-Nothing depends on the order of the rows. `judge.py` gives every candidate its verdict.
+Nothing depends on the order of the rows. `verdicts.py` gives every candidate its verdict.
 """
 
 import json

@@ -12,8 +12,7 @@ from typing import Any, Literal
 from rpo_cli.config import PairSettings
 from rpo_cli.records import Pair
 from rpo_cli.stages import opponents
-from rpo_cli.stages.candidates import Candidate
-from rpo_cli.stages.differences import Difference
+from rpo_cli.stages.candidates import Candidate, Difference
 from rpo_cli.stages.margins import Margin
 from rpo_cli.text import normalised, split_of
 

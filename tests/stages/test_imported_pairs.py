@@ -3,7 +3,7 @@
 import pytest
 
 from rpo_cli.config import PairSettings
-from rpo_cli.stages.differences import Difference
+from rpo_cli.stages.candidates import Difference
 from rpo_cli.stages.pairs import candidates
 from rpo_cli.stages.verdicts import decide
 

@@ -8,7 +8,7 @@ import pytest
 
 from rpo_cli.config import PairSettings
 from rpo_cli.stages import opponents
-from rpo_cli.stages.differences import Difference
+from rpo_cli.stages.candidates import Difference
 from rpo_cli.stages.margins import Margin
 from rpo_cli.stages.pairs import candidates
 from rpo_cli.stages.verdicts import decide, reason_to_drop

@@ -5,8 +5,7 @@ import itertools
 import pytest
 
 from rpo_cli.config import PairSettings
-from rpo_cli.stages.candidates import Candidate, Picture
-from rpo_cli.stages.differences import Difference
+from rpo_cli.stages.candidates import Candidate, Difference, Picture
 from rpo_cli.stages.margins import Margin
 from rpo_cli.stages.verdicts import consensus, decide, opinion_on, standing
 

@@ -8,21 +8,22 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from rpo_cli.errors import CorruptImage
 from rpo_cli.keysets import HALVES, digests, halves_of
 from rpo_cli.line.dataset.rows import Pictures
 from rpo_cli.line.work.edit import Floors
+from rpo_cli.pictures import decode, mean_absolute_difference, perceptual_hash, to_array
 from rpo_cli.protocols import Observer
 from rpo_cli.records import EDITED, HOLE, Comparison, template
 from rpo_cli.schema import from_table
-from rpo_cli.stages.candidates import Candidate
-from rpo_cli.stages.differences import Difference, measure
+from rpo_cli.stages.candidates import Candidate, Difference
 from rpo_cli.store import FEW, Store
 
 VERSION = 1  # of what `measure` computes: raised where it gives another value
@@ -207,3 +208,23 @@ def prune_comparisons(store: Store) -> int:
             store.replace(TABLE, part, [])
             dropped += len(data) - len(kept)
     return dropped
+
+
+class Shelf(Protocol):
+    def __getitem__(self, sha256: str) -> bytes:
+        """The encoded picture with this hash."""
+
+
+def measure(pairs: Iterable[tuple[str, str]], shelf: Shelf) -> Iterator[Difference | None]:
+    """One value per pair of hashes, in order; None where a picture cannot be read.
+
+    Two pictures are in memory at a time.
+    """
+    for first, second in pairs:
+        try:
+            a, b = (to_array(decode(shelf[key], key)) for key in (first, second))
+        except CorruptImage:
+            yield None
+            continue
+        distance = (perceptual_hash(a) ^ perceptual_hash(b)).bit_count()
+        yield Difference(mean_absolute_difference(a, b), distance)

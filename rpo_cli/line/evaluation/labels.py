@@ -35,9 +35,8 @@ from rpo_cli.metrics.labels import (
     right_share,
 )
 from rpo_cli.metrics.looks import DISTANCES, MEASURED_BY, look
-from rpo_cli.pictures import decode, to_array
+from rpo_cli.pictures import decode, perceptual_hash, to_array
 from rpo_cli.records import content_key
-from rpo_cli.stages.differences import perceptual_hash
 from rpo_cli.stages.verdicts import VERDICT_COLUMNS, consensus, opinion_on
 from rpo_cli.store import Store
 from rpo_cli.text import normalised

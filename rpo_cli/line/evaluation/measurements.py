@@ -18,9 +18,8 @@ from rpo_cli.line.work.generate import live_images, live_prompts
 from rpo_cli.line.work.score import score_works
 from rpo_cli.metrics.comparison import Measured, with_right
 from rpo_cli.metrics.looks import Look, diversity, drift, look
-from rpo_cli.pictures import decode, to_array
+from rpo_cli.pictures import decode, perceptual_hash, to_array
 from rpo_cli.records import Image
-from rpo_cli.stages.differences import perceptual_hash
 
 AT = "@"  # of no label that a user may give
 

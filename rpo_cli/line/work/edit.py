@@ -31,12 +31,11 @@ from rpo_cli.line.work.critique import SUBJECT, critique_work
 from rpo_cli.line.work.generate import IMAGES, live_images, require_pictures
 from rpo_cli.line.work.generate import works as pictures_of
 from rpo_cli.line.work.model_checks import check_editor, check_fits, check_scheduler
-from rpo_cli.pictures import decode, to_array
+from rpo_cli.pictures import decode, mean_absolute_difference, to_array
 from rpo_cli.protocols import Stage, Wanted
 from rpo_cli.records import Edit, Image, canonical_json
 from rpo_cli.scopes import EDITOR
 from rpo_cli.stages import edit
-from rpo_cli.stages.differences import mean_absolute_difference
 from rpo_cli.stages.edit import NO_FLOOR, Guidances, floor_of
 from rpo_cli.store import Store
 

@@ -1,10 +1,13 @@
+"""What is measured of two pictures: values by hand, and what the eye forgives."""
+
 import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-from rpo_cli.pictures import decode, encode_png, to_array
-from rpo_cli.stages.differences import Difference, mean_absolute_difference, measure, perceptual_hash
+from rpo_cli.line.dataset.comparisons import measure
+from rpo_cli.pictures import decode, encode_png, mean_absolute_difference, perceptual_hash, to_array
+from rpo_cli.stages.candidates import Difference
 
 
 def scene(seed=0, side=64):
