@@ -39,7 +39,7 @@ UNREAD = frozenset({"human_label"})  # columns that no training takes
 BATCH_ROWS = 64  # rows in memory at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class TrainingPair:
     """A labelled pair: SHA-256 of the encoded bytes of both sides, and the caption.
 
