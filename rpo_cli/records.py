@@ -57,16 +57,20 @@ def _digests(first: int, *parts: Any) -> Callable[..., bytes]:
     end = f"{fixed}]"
 
     def digest(*own: Any) -> bytes:
-        said = "".join(
-            [
-                # what the encoder of `canonical_json` does with a text, without its detours
-                text + (encode_basestring(value) if type(value) is str else canonical_json(value))
-                for text, value in zip(texts, own, strict=True)
-            ]
-        )
+        said = "".join([text + _encoded(value) for text, value in zip(texts, own, strict=True)])
         return hashlib.sha256((said + end).encode()).digest()
 
     return digest
+
+
+def _encoded(value: Any) -> str:
+    """What `canonical_json` gives, of the usual kinds without its detours."""
+    kind = type(value)
+    if kind is str:
+        return encode_basestring(value)
+    if kind is int:
+        return repr(value)
+    return f"[{','.join(map(_encoded, value))}]" if kind is tuple else canonical_json(value)
 
 
 def seen_as(sha256: str, decoding: str | None) -> str:

@@ -31,6 +31,19 @@ def markdown(cells: Sequence[Cell]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def growth(cells: Sequence[Cell]) -> str:
+    """A line a command: wall seconds at every size, then rows/s, memory and exponent at the largest."""
+    sizes = sorted({cell["rows"] for cell in cells})
+    head = ("command", *(f"{size:,}: s" for size in sizes), "rows/s", "MB", "exponent")
+    lines = [head, ("---", *["---:"] * (len(head) - 1))]
+    for command in dict.fromkeys(cell["command"] for cell in cells):
+        found = {cell["rows"]: _line(cell, cells) for cell in cells if cell["command"] == command}
+        seconds = [found[size][3] if size in found else "" for size in sizes]
+        largest = found[max(found)]
+        lines.append((command, *seconds, largest[2], largest[5], largest[8]))
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def _line(cell: Cell, cells: Sequence[Cell]) -> list[str]:
     ended = cell["ended"]
     seconds = f"{cell['seconds']:,.1f}" if ended else f"> {cell['seconds']:,.0f}"
