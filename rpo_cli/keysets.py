@@ -231,6 +231,14 @@ class Keys(Set[str]):
             bool(among(self.array, other.array).all()) if isinstance(other, Keys) else super().__le__(other)
         )
 
+    @cached_property
+    def digest(self) -> str:
+        """What tells the set from others, whatever its order."""
+        if self.array.type != KIND:
+            return hashlib.sha256("\n".join(sorted(self.array.to_pylist())).encode()).hexdigest()
+        halves = np.frombuffer(_bytes(self.array), np.uint64).reshape(-1, 2)  # hashes, each once
+        return f"{len(self)} {np.bitwise_xor.reduce(halves, axis=0).tobytes().hex()}"
+
     def within(self, other: "Keys") -> "Keys":
         """Those that are among the others."""
         return Keys(self.array.filter(as_array(among(self.array, other.array))))

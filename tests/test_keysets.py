@@ -199,3 +199,14 @@ def test_few_keys_are_not_kept_and_a_folder_that_cannot_be_written_to_stops_noth
     assert not (tmp_path / "few").exists()
     (tmp_path / "file").write_text("")
     assert Kept(tmp_path / "file" / "keys", content_key("x"), least=0)(lambda: bytes(16)) == bytes(16)
+
+
+def test_a_digest_tells_sets_apart_and_hangs_on_no_order():
+    some, turned = Keys.of(keys(1, 2, 3)), Keys.of(keys(3, 1, 2))
+    assert some.digest == turned.digest
+    assert (
+        len({some.digest, Keys.of(keys(1, 2)).digest, Keys.of(keys(1, 2, 4)).digest, Keys.of(()).digest})
+        == 4
+    )
+    odd = [Keys.of(order) for order in (("a key", "another"), ("another", "a key"), ("a key",))]
+    assert odd[0].digest == odd[1].digest != odd[2].digest

@@ -68,7 +68,7 @@ def test_a_long_instruction_is_said_at_edit(opened, monkeypatch):
     asked = edit.Critiqued(
         "c", given["image_id"], given["sha256"], given["prompt_id"], given["prompt"], (LONG, "make it red")
     )
-    monkeypatch.setattr("rpo_cli.line.work.edit.critiqued", lambda line: lambda: [asked])
+    monkeypatch.setattr("rpo_cli.line.work.edit.critiqued", lambda *rows: lambda: [asked])
     said = Notes()
     run_stage(opened(said, **{"edit.mode": "each"}), "edit")
 

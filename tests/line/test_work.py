@@ -481,6 +481,7 @@ def all_keys(path, **settings):
 def test_keys_that_a_run_keeps_are_those_that_it_would_compute(tmp_path, options, monkeypatch):
     """Whatever changes: prompts, settings of any stage, rows that are there."""
     monkeypatch.setattr(base, "MANY", 0)
+    monkeypatch.setattr("rpo_cli.line.work.edit.MANY", 0)
     run, kept = tmp_path / "run", tmp_path / "run" / "cache" / "keys"
     more = {}
     criticised(run, options)

@@ -39,7 +39,9 @@ def once(*tables: str) -> Callable[[Callable[[Line], Made]], Callable[[Line], Ma
 
         @wraps(function)
         def remembered(line: Line) -> Made:
-            state = (line.planned, *_state(line, tables))
+            parts = [part.name for table in tables for part in line.store.parts(table)]
+            manifest = line.store.read_manifest()
+            state = (line.planned, manifest.get("prompts"), manifest.get("imports"), parts)
             if line.memory.get(name, (None,))[0] != state:
                 line.memory[name] = (state, function(line))
             found: Made = line.memory[name][1]
@@ -50,39 +52,25 @@ def once(*tables: str) -> Callable[[Callable[[Line], Made]], Callable[[Line], Ma
     return decorate
 
 
-def _state(line: Line, tables: Iterable[str]) -> tuple[Any, ...]:
-    manifest = line.store.read_manifest()
-    parts = [part.name for table in tables for part in line.store.parts(table)]
-    return manifest.get("prompts"), manifest.get("imports"), parts
-
-
 KEYED: Any = {"run": {"seed"}, **dict.fromkeys(("generate", "critique", "edit", "score", "pairs"), True)}
 
 
 def keep_keys(
-    line: Line,
-    wanted: Wanted,
-    name: str,
-    tables: Iterable[str],
-    settings: str,
-    before: Iterable["Work"] = (),
-    of: int = 0,
+    line: Line, wanted: Wanted, name: str, rows: Sequence["LightRows"], *said: str, many: bool = False
 ) -> Wanted:
     """The same, with keys that the run keeps between commands as long as all that they hang on stays.
 
     Args:
         name: of this kind of row in the run.
-        tables: the rows are made from.
-        settings: with what stands in files, models and templates. before: works with settings of theirs.
-        of: rows that the keys are computed of, where those are more than the keys.
+        rows: that they are computed of. said: what else, beside the settings: models, templates.
+        many: keep them although they are few, as they are computed of many.
     """
     if line.planned is not None or line.store.files.local is None:
         return wanted
-    told = [work.settings for work in before]
-    said = line.settings.model_dump(mode="json", include=KEYED)
-    state = content_key("kept", __version__, name, *_state(line, tables), said, settings, *told)
+    settings = line.settings.model_dump(mode="json", include=KEYED)
+    state = content_key("kept", __version__, name, [some.keys.digest for some in rows], settings, said)
     place = line.store.path("cache", "keys", content_key("kept", name)[:16])
-    return replace(wanted, kept=Kept(place, state, least=0 if of > MANY else MANY))
+    return replace(wanted, kept=Kept(place, state, least=0 if many else MANY))
 
 
 @dataclass(frozen=True)

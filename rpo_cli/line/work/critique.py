@@ -32,7 +32,6 @@ from rpo_cli.line.work.critics import (
     server_settings,
 )
 from rpo_cli.line.work.generate import IMAGES, live_images, require_pictures
-from rpo_cli.line.work.generate import works as pictures_of
 from rpo_cli.line.work.model_checks import check_fits, check_models, whole_folder
 from rpo_cli.protocols import Stage, Weights
 from rpo_cli.records import Critique, canonical_json
@@ -118,9 +117,11 @@ def critique_work(line: Line) -> Work:
     settings = canonical_json(styles.critique_settings(line, model.revision, asked.hashes))
     seed = line.settings.run.seed
     people = {} if s.single_turn else imported_feedback(line)
-    pictures = partial(live_images(line).tuples, *SUBJECT)
+    images = live_images(line)
+    pictures = partial(images.tuples, *SUBJECT)
     wanted = critique.wanted(pictures, seed=seed, settings=settings, said=people)
-    wanted = keep_keys(line, wanted, "critique", IMAGES, settings, pictures_of(line))
+    words = canonical_json(sorted((*shown, text) for shown, text in people.items()))
+    wanted = keep_keys(line, wanted, "critique", [images], settings, words)
 
     def stage(device: str, environment: str) -> Stage:
         build = critic_loader(line, model, device)

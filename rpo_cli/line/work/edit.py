@@ -11,10 +11,11 @@ from typing import Any
 from rpo_cli import keysets
 from rpo_cli.errors import CorruptImage, UsageError
 from rpo_cli.identity import ModelIdentity
-from rpo_cli.keysets import WIDTH, Keys
+from rpo_cli.keysets import MANY, WIDTH, Keys
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import base, models
 from rpo_cli.line.work.base import (
+    LightRows,
     StagePlan,
     StageSpec,
     Work,
@@ -29,7 +30,6 @@ from rpo_cli.line.work.base import (
 )
 from rpo_cli.line.work.critique import SUBJECT, critique_work
 from rpo_cli.line.work.generate import IMAGES, live_images, require_pictures
-from rpo_cli.line.work.generate import works as pictures_of
 from rpo_cli.line.work.model_checks import check_editor, check_fits, check_scheduler
 from rpo_cli.pictures import decode, mean_absolute_difference, to_array
 from rpo_cli.protocols import Stage, Wanted
@@ -119,13 +119,13 @@ def edit_work(line: Line) -> Work:
     seed, taken = line.settings.run.seed, line.settings.pairs.edits
     numbers = {"guidance": chosen.guidance, "image_guidance": chosen.image_guidance}
     said: dict[str, Any] = {**numbers, "seed": seed, "settings": settings}
-    critiques = critiqued(line)
+    images, said_of = live_images(line), live_critiques(line)
+    critiques = critiqued(images, said_of)
     answers = edit.wanted(critiques, mode=s.mode, attempts=s.edits_per_image, **said)
     counters = edit.wanted_counter_edits(critiques, count=s.counter_edits, **said)
     kinds = {"answers": {"edit": answers}, "counter": {"counter-edit": counters}}
-    before = [*pictures_of(line), critique_work(line)]
     wanted = tuple(
-        keep_keys(line, kind, name, CRITIQUES, settings, before)
+        keep_keys(line, kind, name, [images, said_of], settings)
         for name, kind in kinds.get(taken, kinds["answers"] | kinds["counter"]).items()
     )
 
@@ -174,23 +174,26 @@ def floor_wanted(line: Line) -> Wanted | None:
         seed=line.settings.run.seed,
         settings=settings,
     )
-    before = [*pictures_of(line), critique_work(line)]
-    return keep_keys(line, found, "edit-floor", CRITIQUES, settings, before, of=len(images))
+    return keep_keys(line, found, "edit-floor", [images], settings, many=len(images) > MANY)
 
 
-def critiqued(line: Line) -> Callable[[], Iterator[edit.Critiqued]]:
-    """What gives the live critiques that are there now, prompt by prompt, beside their pictures."""
-    images = live_images(line)
-    columns = ["critique_id", "prompt_id", "image_sha256", "instructions"]
-    said = light_rows(line, "critiques", critique_work(line).keys, columns)
+SAID = ("critique_id", "prompt_id", "image_sha256", "instructions")
+
+
+def live_critiques(line: Line) -> LightRows:
+    return light_rows(line, "critiques", critique_work(line).keys, SAID)
+
+
+def critiqued(images: LightRows, critiques: LightRows) -> Callable[[], Iterator[edit.Critiqued]]:
+    """What gives critiques prompt by prompt, beside their pictures."""
 
     def found() -> Iterator[edit.Critiqued]:
         shown = images.tuples("prompt_id", "sha256", "image_id", "prompt", "decoding")
         pictures = groupby(shown, itemgetter(0))
-        for prompt_id, critiques in groupby(said.tuples(*columns), itemgetter(1)):
+        for prompt_id, rows in groupby(critiques.tuples(*SAID), itemgetter(1)):
             theirs = next(found for of, found in pictures if of == prompt_id)
             by_hash = {sha256: others for _, sha256, *others in theirs}
-            for critique_id, _, sha256, instructions in critiques:
+            for critique_id, _, sha256, instructions in rows:
                 image_id, prompt, decoding = by_hash[sha256]
                 names = (critique_id, image_id, sha256, prompt_id, prompt)
                 yield edit.Critiqued(*names, tuple(instructions), decoding)

@@ -51,9 +51,10 @@ def making(line: Line, settings: str) -> Making:
     """
     s, seed = line.settings.generate, line.settings.run.seed
     if line.settings.pairs.strategy not in opponents.STRATEGIES:
-        prompts = partial(live_prompts, line)
+        taken = line.store.read_manifest().get("prompts", {})
+        prompts = partial(live_prompts, line, taken.get("group"))
         wanted = generate.wanted(prompts, count=s.images_per_prompt, seed=seed, settings=settings)
-        return Making(keep_keys(line, wanted, "generate", ["prompts"], settings))
+        return Making(keep_keys(line, wanted, "generate", (), settings, canonical_json(taken)))
     found = opponents.wanted(
         winners(line), count=s.images_per_prompt, seed=seed, settings=settings, strengths=s.strengths
     )
@@ -155,13 +156,17 @@ def take_prompts(line: Line) -> None:
     line.record(prompts=said)
 
 
-def live_prompts(line: Line) -> Iterator[tuple[str, str]]:
-    """(prompt_id, prompt) of the run's current prompts, in order of prompt_id."""
+def live_prompts(line: Line, group: str | None = None) -> Iterator[tuple[str, str]]:
+    """(prompt_id, prompt) of the run's current prompts, in order of prompt_id.
+
+    Args:
+        group: of the prompts that are meant; None: those of run.json now.
+    """
     if line.planned is not None:
         yield from line.planned
         return
     manifest = line.store.read_manifest()
-    group = manifest.get("prompts", {}).get("group")
+    group = group or manifest.get("prompts", {}).get("group")
     if group is None and "imports" in manifest:
         return  # imported prompts have their pictures
     table = line.store.columns("prompts", ["prompt_id", "prompt"], group=group)

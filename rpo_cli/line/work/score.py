@@ -13,6 +13,7 @@ from rpo_cli.line.imports.sources import labelled_only
 from rpo_cli.line.session import Line
 from rpo_cli.line.work import base, critics
 from rpo_cli.line.work.base import (
+    LightRows,
     StagePlan,
     StageSpec,
     Work,
@@ -30,10 +31,9 @@ from rpo_cli.line.work.critics import (
     reward_identity,
     reward_models,
 )
-from rpo_cli.line.work.critique import SUBJECT, critique_work
+from rpo_cli.line.work.critique import SUBJECT
 from rpo_cli.line.work.edit import CRITIQUES, check_counter_edits, edit_work
 from rpo_cli.line.work.generate import live_images, require_pictures
-from rpo_cli.line.work.generate import works as pictures_of
 from rpo_cli.line.work.model_checks import check_fits, check_models, whole_folder
 from rpo_cli.line.work.pairwise import judge_works
 from rpo_cli.protocols import Stage, Task, Weights
@@ -132,20 +132,24 @@ def missing_notes(line: Line) -> list[str]:
     ]
 
 
-def subjects(line: Line) -> Callable[[], Iterator[score.Shown]]:
-    """What gives every picture that the run wants and has now, original or edited, under its prompt."""
-    images = live_images(line)
-    wanted = edit_work(line).keys if wants_edits(line) else Keys.of(())
-    columns = ["edit_id", "sha256", "prompt_id", "prompt"]
-    edits = light_rows(line, "edits", wanted, columns)
+@dataclass(frozen=True)
+class Subjects:
+    """Every picture that the run wants and had when it was asked, original or edited, under its prompt."""
 
-    def found() -> Iterator[score.Shown]:
-        for values in images.tuples(*SUBJECT):
+    images: LightRows
+    edits: LightRows
+
+    def __call__(self) -> Iterator[score.Shown]:
+        for values in self.images.tuples(*SUBJECT):
             yield score.Shown("image", *values)
-        for values in edits.tuples(*columns):
+        for values in self.edits.tuples(*self.edits.columns):
             yield score.Shown("edit", *values)
 
-    return found
+
+def subjects(line: Line) -> Subjects:
+    wanted = edit_work(line).keys if wants_edits(line) else Keys.of(())
+    edits = light_rows(line, "edits", wanted, ("edit_id", "sha256", "prompt_id", "prompt"))
+    return Subjects(live_images(line), edits)
 
 
 def picture_of(task: Task) -> tuple[str, str]:
@@ -168,7 +172,7 @@ def score_works(line: Line) -> list[Work]:
     ]
 
 
-def _score_work(line: Line, reward: str, ref: str, pictures: Callable[[], Iterator[score.Shown]]) -> Work:
+def _score_work(line: Line, reward: str, ref: str, pictures: Subjects) -> Work:
     s = line.settings.score
     model, settings = reward_identity(line, reward, ref)
 
@@ -179,14 +183,13 @@ def _score_work(line: Line, reward: str, ref: str, pictures: Callable[[], Iterat
         finish = score.Finish(reward, settings, environment)
         return Stage(f"score {reward}", "rewards", s.batch_size, build, score.step, finish, score.bucket)
 
-    before = [*pictures_of(line), *([critique_work(line), edit_work(line)] if wants_edits(line) else [])]
     wanted = score.wanted(pictures, reward=reward, settings=settings)
     return Work(
         f"score {reward}",
         "rewards",
         settings_group("score", settings, 0),
         settings,
-        (keep_keys(line, wanted, f"score {reward}", EDITS, settings, before),),
+        (keep_keys(line, wanted, f"score {reward}", [pictures.images, pictures.edits], settings),),
         (model,),
         stage,
         picture_of,
