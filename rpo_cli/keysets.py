@@ -90,7 +90,8 @@ def first_places(keys: Packed) -> Mask | None:
 def among(keys: Packed, others: Packed) -> Mask:
     """Which of the keys are also among the others."""
     keys, others = _alike([keys, others])
-    found = _sought(keys, others) if keys.type == KIND and len(others) else None
+    many = len(others) > len(keys) // 4  # of few a table is made at once
+    found = _sought(keys, others) if keys.type == KIND and many else None
     return _mask(pc.is_in(keys, value_set=others)) if found is None else found
 
 
