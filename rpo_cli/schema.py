@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from rpo_cli.keysets import as_array
 from rpo_cli.records import PART_VERSION, TABLES, ImageData, Row
 
 COMPACT = "compact"
@@ -217,8 +218,11 @@ def tally(columns: Sequence[str], found: Iterable[pa.Table]) -> Counter[tuple[An
     return counts
 
 
-def picked(data: pa.Table, places: NDArray[np.intp]) -> pa.Table:
-    """Some rows; slices copy nothing, so no column of pictures can overflow as with `take`."""
+def picked(data: pa.Table, mask: NDArray[np.bool_]) -> pa.Table:
+    """Some rows; of pictures as slices, which copy nothing: their column would overflow in a filter."""
+    if not any(pa.types.is_struct(field.type) for field in data.schema):
+        return data.filter(as_array(mask))
+    places = np.flatnonzero(mask)
     runs = np.split(places, np.flatnonzero(np.diff(places) != 1) + 1)
     return pa.concat_tables(data.slice(run[0], len(run)) for run in runs)
 

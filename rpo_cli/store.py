@@ -14,7 +14,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -215,7 +214,7 @@ class Store:
         self, table: str, columns: Sequence[str], *, group: str | None = None, among: Keys | None = None
     ) -> Counter[tuple[Any, ...]]:
         """Values of columns that have few → how many rows have them."""
-        return schema.tally(columns, self.scan(table, columns, group=group, among=among))
+        return schema.tally(columns, self.batches(table, columns, group=group, among=among))
 
     def batches(
         self,
@@ -226,8 +225,8 @@ class Store:
         among: Keys | None = None,
         rows: int = ROWS_PER_BATCH,
     ) -> Iterator[pa.Table]:
-        """The same in tables of about so many rows; memory is bounded by one of them and a part."""
-        return schema.batched(table, columns, self.scan(table, columns, group=group, among=among), rows)
+        """The same in tables of about so many rows; memory is bounded by one of them and a row group."""
+        return schema.batched(table, columns, self.picked(table, columns, among, group=group), rows)
 
     def fetch(self, table: str, keys: Collection[str]) -> Iterator[Row]:
         """Whole rows of the given keys, in part order, then row order; memory is bounded by a row group."""
@@ -235,12 +234,11 @@ class Store:
             for data in self._groups(table, part, file, mask, None):
                 yield from self._rows(table, part, data)
 
-    def picked(self, table: str, columns: Sequence[str] | None, keys: Keys) -> Iterator[pa.Table]:
-        """Columns of the rows of the given keys, pictures too, in the order of `fetch`.
-
-        Memory is bounded by a row group; groups without such a row are not read.
-        """
-        for file, part, mask in self._opened(table, None, keys):
+    def picked(
+        self, table: str, columns: Sequence[str] | None, keys: Keys | None, *, group: str | None = None
+    ) -> Iterator[pa.Table]:
+        """Columns of rows, pictures too, in the order of `fetch`; memory is bounded by a row group."""
+        for file, part, mask in self._opened(table, group, keys):
             yield from self._groups(table, part, file, mask, columns)
 
     def _groups(
@@ -251,13 +249,13 @@ class Store:
         present = [name for name in wanted if name in file.schema_arrow.names]
         for index in range(file.num_row_groups):
             count = file.metadata.row_group(index).num_rows
-            inside = np.arange(count) if mask is None else np.flatnonzero(mask[start : start + count])
+            inside = None if mask is None else mask[start : start + count]
             start += count
-            if len(inside):
+            if inside is None or inside.any():
                 with reading(self.files.join(part.name)):
                     data = file.read_row_group(index, present, use_threads=False)
                     data = schema.complete(TABLES[table], data, wanted)
-                yield data if len(inside) == count else schema.picked(data, inside)
+                yield data if inside is None or inside.all() else schema.picked(data, inside)
 
     def _rows(self, table: str, part: Part, data: pa.Table) -> Iterator[Row]:
         for start in range(0, len(data), ROWS_AT_ONCE):
