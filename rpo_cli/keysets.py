@@ -62,8 +62,9 @@ def _packed(chunk: pa.Array) -> Packed:
 
 
 def joined(parts: Iterable[Packed]) -> Packed:
-    """One after the other."""
-    return pa.concat_arrays(_alike([packed(b""), *parts]))
+    """One after the other; of one alone nothing is copied."""
+    found = [part for part in parts if len(part)]
+    return found[0] if len(found) == 1 else pa.concat_arrays(_alike([packed(b""), *found]))
 
 
 def _alike(arrays: Sequence[Packed]) -> Sequence[Packed]:

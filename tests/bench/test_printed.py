@@ -10,6 +10,8 @@ import pytest
 
 from rpo_cli.statistics import crossed_bootstrap
 from tests.bench import evidence, guidance, methods, online
+from tests.bench.at_scale import table as at_scale
+from tests.bench.at_scale.__main__ import TABLE
 from tests.bench.cells import cells, flags
 from tests.bench.curve import curve
 
@@ -151,3 +153,10 @@ def test_the_demo_is_measured_at_the_guidance_of_the_tables_and_at_the_bases_bes
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
 
     assert f"--guidance {sampled.guidances[0]:g} --guidance {best:g}" in makefile
+
+
+def test_the_page_prints_how_runs_have_grown() -> None:
+    found = at_scale.read(TABLE)
+
+    for code in ("before", "after"):
+        check_printed(at_scale.growth([cell for cell in found if cell["code"] == code]))
