@@ -100,8 +100,8 @@ def test_weights_in_the_older_names_score_the_same(reward, tmp_path):
 
 @pytest.mark.slow
 def test_the_deviation_stands_beside_the_score_in_its_row(reward):
-    want = [score.ScoreTask("image", f"i{n}", f"{n}", "p", text) for n, text in enumerate(PROMPTS)]
-    tasks = list(score.wanted(want, reward="hpsv3", settings="{}"))
+    want = [score.Shown("image", f"i{n}", f"{n}", "p", text) for n, text in enumerate(PROMPTS)]
+    tasks = list(score.wanted(lambda: want, reward="hpsv3", settings="{}"))
     for task, picture in zip(tasks, pictures(), strict=True):
         object.__setattr__(task.payload, "picture", picture)
     rows = score.Finish("hpsv3", "{}", "{}")(tasks, score.step(tasks, reward, 3), 3)

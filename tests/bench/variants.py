@@ -57,7 +57,7 @@ def run_name(arm: Table) -> str:
 def instruct_at_random(line: Line) -> None:
     """Give each picture that has no critique one: a random edit of what its prompt describes."""
     (work,) = stage_of("critique").works(line)
-    missing = [task for task in work.tasks() if task.key not in line.store.keys("critiques")]
+    missing = list(work.tasks(work.keys.without(line.store.keys("critiques"))))
     rows = []
     for task in missing:
         scene = parse_caption(task.payload.prompt)
