@@ -22,7 +22,7 @@ from rpo_cli.text import normalised
 
 PER_BUCKET = 5_000  # candidates, some 6 kB each as objects
 SMALL = 10  # times as many are one bucket
-BYTES_AT_ONCE = 64_000_000  # of rows that are sorted
+BYTES_AT_ONCE = 16_000_000  # of rows that are sorted, three times in memory
 Homes = Mapping[str, str]  # prompt_id → another one in whose bucket it is
 
 

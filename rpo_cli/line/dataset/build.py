@@ -41,7 +41,7 @@ from rpo_cli.store import FEW, Store
 
 COUNTED = ("images", "critiques", "edits", "rewards", "preferences", "verdicts")  # of the card, in order
 PICTURED = ("images", "edits")
-ROWS_PER_PART = 10_000
+ROWS_PER_PART = 10_000  # and of a batch that is read
 Alive = Mapping[str, Keys]
 
 
@@ -173,7 +173,8 @@ class _Build:
         return homes_of(self._light("images", ["prompt_id", "prompt"]))
 
     def _light(self, table: str, columns: Sequence[str], among: Keys | None = None) -> Iterator[pa.Table]:
-        return self.store.batches(table, columns, among=self.live[table] if among is None else among)
+        live = self.live[table] if among is None else among
+        return self.store.batches(table, columns, among=live, rows=ROWS_PER_PART)
 
     def make(self, folder: Path, scratch: Path | None, observer: Observer) -> None:
         """Pairs, data files and card, of which the last makes the others count."""
@@ -249,7 +250,7 @@ class _Build:
 
     def _accepted(self, columns: Sequence[str]) -> Iterator[pa.Table]:
         names = list(dict.fromkeys((*columns, "verdict")))
-        for batch in self.store.batches("pairs", names, group=self.group):
+        for batch in self.store.batches("pairs", names, group=self.group, rows=ROWS_PER_PART):
             yield batch.filter(keysets.is_equal(batch["verdict"], "accepted"))
 
     def _exported(self, accepted: Buckets, pictures: Pictures) -> Iterator[tuple[str, dict[str, Any]]]:
