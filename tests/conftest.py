@@ -7,6 +7,7 @@ has is read back whole. The tests of what is flushed, and when, look at the call
 import gc
 import os
 import shutil
+import sys
 
 import pytest
 
@@ -48,7 +49,10 @@ def pytest_runtest_makereport(item, call):
 def site(tmp_path, monkeypatch):
     """Installs distributions, each in place of its older version: entry points, and modules beside them."""
 
+    installed = set()
+
     def install(name, version, points, **modules):
+        installed.update(modules)
         folder = tmp_path / f"{name}-{version}.dist-info"
         for older in tmp_path.glob(f"{name}-*.dist-info"):
             shutil.rmtree(older)
@@ -62,4 +66,6 @@ def site(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     yield install
     monkeypatch.undo()
+    for module in installed:  # another test may have one of that name
+        sys.modules.pop(module, None)
     registry._points.cache_clear()
