@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as Picture
 
 from rpo_cli import open_line, registry
-from rpo_cli.errors import UsageError
+from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.line.imports.sources import imported_feedback
 from rpo_cli.line.merge import merge
 from rpo_cli.line.preflight import preflight
@@ -518,3 +518,21 @@ def pictured(run):
     take_prompts(line)
     work = generate_work(line)
     line.store.commit("images", [image(task) for task in work.tasks()], group=work.group)
+
+
+@pytest.mark.parametrize("gone", [slice(0, 1), slice(5, 6), slice(0, 6)], ids=["first", "last", "all"])
+def test_rows_that_go_between_two_looks_are_said_and_no_task_is_lost_unsaid(tmp_path, options, gone):
+    line = opened(tmp_path / "run", options)
+    images = generate_work(line)
+    rows = [image(task) for task in images.tasks()]
+    for row in rows:
+        line.store.commit("images", [row], group=images.group)
+    work = critique_work(line)
+    assert len(work.keys) == len(list(work.tasks())) == 6
+    ordered = sorted(rows, key=lambda row: (row.prompt_id, row.key))
+    for row in ordered[gone]:
+        (part,) = (p for p in line.store.parts("images") if row.key in line.store.part_keys("images", p))
+        line.store.files.delete(part.name)
+
+    with pytest.raises(RpoError, match="the rows before it were changed meanwhile"):
+        list(work.tasks())

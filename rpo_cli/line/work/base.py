@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, wraps
-from itertools import compress
+from itertools import compress, zip_longest
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -115,8 +115,8 @@ class Work:
             subjects: Iterable[Any] = kind.subjects()
             if mask is not None:
                 subjects, names = compress(subjects, mask), names.filter(keysets.as_array(mask))
-            for key, subject in zip(Keys(names), subjects, strict=False):
-                if kind.key(subject).hex() != key:
+            for key, subject in zip_longest(Keys(names), subjects):
+                if subject is None or kind.key(subject).hex() != key:
                     raise RpoError(
                         f"{self.name}: the rows before it were changed meanwhile", "call the command again"
                     )
