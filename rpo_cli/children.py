@@ -22,8 +22,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
 
-from rpo_cli.errors import Case, translated
-from rpo_cli.files import disk_errors
+from rpo_cli.errors import Case, disk_errors, translated
 
 TOKEN = "RPO_SERVER_TOKEN"
 NOTE = "server-*.json"

@@ -15,11 +15,13 @@ Terminated             143   SIGTERM: no error; what is whole is committed on th
 What libraries and the system raise becomes one of these by tables of `Case`, see `translated`.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
 
@@ -146,6 +148,44 @@ def translated(*cases: Case, where: str = "", **facts: str) -> Iterator[None]:
         if (case := case_of(error, cases)) is None:
             raise
         raise case.error_of(error, where, facts) from error
+
+
+def _is_number(number: int, error: OSError) -> bool:
+    return error.errno == number
+
+
+_REASONS = {
+    errno.ENOSPC: ("the disk is full", "free some space and run the same command again; nothing is lost"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
+    errno.EACCES: ("no permission to write", "choose a directory you may write to, or change its mode"),
+    errno.EPERM: ("no permission to write", "choose a directory you may write to, or change its mode"),
+    errno.EROFS: ("the file system is read-only", "choose another directory"),
+    errno.ENOTDIR: ("a part of the path is a file", "choose another directory"),
+    errno.EEXIST: (
+        "a file stands where a directory is needed",
+        "move it away, or choose another directory",
+    ),
+}
+
+
+_DISK = (
+    *(
+        Case([OSError], f"{{where}}: {reason}", hint, StorageError, partial(_is_number, number))
+        for number, (reason, hint) in _REASONS.items()
+    ),
+    Case(
+        [OSError],
+        "{where}: {system}",
+        "see that the disk is sound, then run the same command again: what is committed is whole",
+        StorageError,
+        is_of_system,
+    ),
+)
+
+
+def disk_errors(where: str) -> AbstractContextManager[None]:
+    """Turn the errors of a disk into two lines for a person."""
+    return translated(*_DISK, where=where)
 
 
 def first_line(error: Exception) -> str:

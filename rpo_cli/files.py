@@ -4,7 +4,6 @@ A process id names nothing here: in containers that share a disk every process m
 has a random name and is made with O_EXCL, and whether its writer lives is asked of a kernel lock.
 """
 
-import errno
 import fcntl
 import io
 import os
@@ -13,7 +12,6 @@ import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,8 +22,8 @@ from rpo_cli.errors import (
     Case,
     MissingDependency,
     RpoError,
-    StorageError,
     UsageError,
+    disk_errors,
     is_of_system,
     nearest,
     translated,
@@ -148,35 +146,6 @@ def held(folder: Path, kind: int) -> Iterator[None]:
         os.close(handle)
 
 
-def _is_number(number: int, error: OSError) -> bool:
-    return error.errno == number
-
-
-_REASONS = {
-    errno.ENOSPC: ("the disk is full", "free some space and run the same command again; nothing is lost"),
-    errno.EDQUOT: ("the disk quota is used up", "free some space and run the same command again"),
-    errno.EACCES: ("no permission to write", "choose a directory you may write to, or change its mode"),
-    errno.EPERM: ("no permission to write", "choose a directory you may write to, or change its mode"),
-    errno.EROFS: ("the file system is read-only", "choose another directory"),
-    errno.ENOTDIR: ("a part of the path is a file", "choose another directory"),
-    errno.EEXIST: (
-        "a file stands where a directory is needed",
-        "move it away, or choose another directory",
-    ),
-}
-_DISK = (
-    *(
-        Case([OSError], f"{{where}}: {reason}", hint, StorageError, partial(_is_number, number))
-        for number, (reason, hint) in _REASONS.items()
-    ),
-    Case(
-        [OSError],
-        "{where}: {system}",
-        "see that the disk is sound, then run the same command again: what is committed is whole",
-        StorageError,
-        is_of_system,
-    ),
-)
 _PART = (
     Case(
         [FileNotFoundError],
@@ -284,11 +253,6 @@ class Files:
 def _protocols(system: Any) -> tuple[str, ...]:
     protocol = system.protocol
     return (protocol,) if isinstance(protocol, str) else tuple(protocol)
-
-
-def disk_errors(where: str) -> AbstractContextManager[None]:
-    """Turn the errors of a disk into two lines for a person."""
-    return translated(*_DISK, where=where)
 
 
 def reading(where: str) -> AbstractContextManager[None]:

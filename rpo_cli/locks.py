@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rpo_cli.errors import RunLocked
-from rpo_cli.files import disk_errors, make_folder
+from rpo_cli.errors import RunLocked, disk_errors
+from rpo_cli.files import make_folder
 
 Shard = tuple[int, int]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from rpo_cli.errors import StorageError
-from rpo_cli.files import Files, create, disk_errors, draft_folder, draft_of, write_whole
+from rpo_cli.errors import StorageError, disk_errors
+from rpo_cli.files import Files, create, draft_folder, draft_of, write_whole
 from rpo_cli.records import Prompt
 from rpo_cli.store import Store, open_store
 

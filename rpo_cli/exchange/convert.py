@@ -14,8 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rpo_cli.errors import RunLocked, UsageError
-from rpo_cli.files import disk_errors, draft_folder, sync, sync_tree
+from rpo_cli.errors import RunLocked, UsageError, disk_errors
+from rpo_cli.files import draft_folder, sync, sync_tree
 from rpo_cli.identity import PICKLES
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.single_file import SUFFIX, single_file

@@ -5,8 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rpo_cli.children import Child, begin, end, own_command
-from rpo_cli.errors import MissingDependency, RpoError, UsageError
-from rpo_cli.files import disk_errors
+from rpo_cli.errors import MissingDependency, RpoError, UsageError, disk_errors
 
 PAUSE = 0.5  # seconds between two looks at a child
 GRACE = 20.0  # seconds that a child is given to end by itself

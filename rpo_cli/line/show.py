@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rpo_cli.errors import UsageError
-from rpo_cli.files import disk_errors
+from rpo_cli.errors import UsageError, disk_errors
 from rpo_cli.line.steps import OURS, stages
 from rpo_cli.line.work.base import settings_group
 from rpo_cli.pictures import HEIF, READ, format_of, sha256

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from rpo_cli.errors import StorageError
+from rpo_cli.errors import StorageError, disk_errors
 from rpo_cli.exchange.card import Facts, built, code, header, plain, render
 from rpo_cli.exchange.dataset import (
     PairNumbers,
@@ -21,7 +21,6 @@ from rpo_cli.exchange.dataset import (
     winner_side,
     write_splits,
 )
-from rpo_cli.files import disk_errors
 from rpo_cli.pictures import encode_png
 from rpo_cli.records import Pair, content_key
 from rpo_cli.text import split_of

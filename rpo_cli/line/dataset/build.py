@@ -14,9 +14,10 @@ import pyarrow.compute as pc
 
 from rpo_cli import keysets
 from rpo_cli.config import PairSettings
+from rpo_cli.errors import disk_errors
 from rpo_cli.exchange.card import Facts, built, render
 from rpo_cli.exchange.dataset import CARD, DRAFT, PairNumbers, commit, schema, sweep, write_splits
-from rpo_cli.files import disk_errors, draft_folder
+from rpo_cli.files import draft_folder
 from rpo_cli.keysets import AT_ONCE, Keys, digests, joined, union
 from rpo_cli.line.dataset.buckets import PER_BUCKET, Buckets, Homes, expected, homes_of, letters
 from rpo_cli.line.dataset.comparisons import Comparisons

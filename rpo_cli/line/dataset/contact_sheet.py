@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow.compute as pc
 from PIL.Image import Image as Picture
 
-from rpo_cli.errors import CorruptImage, UsageError
+from rpo_cli.errors import CorruptImage, UsageError, disk_errors
 from rpo_cli.exchange.dataset import CARD
-from rpo_cli.files import create, disk_errors, draft_of, make_folder, write_whole
+from rpo_cli.files import create, draft_of, make_folder, write_whole
 from rpo_cli.line.session import Line
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import Critique, Edit, Image, Pair

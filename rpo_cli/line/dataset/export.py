@@ -10,11 +10,11 @@ from typing import Any
 import yaml
 
 from rpo_cli import registry
-from rpo_cli.errors import UsageError
+from rpo_cli.errors import UsageError, disk_errors
 from rpo_cli.exchange.card import code, feature, plain
 from rpo_cli.exchange.dataset import PICK_A_PIC, schema
 from rpo_cli.exchange.outgoing import Built, ExportJob
-from rpo_cli.files import disk_errors, draft_folder, sync, sync_tree, write_whole
+from rpo_cli.files import draft_folder, sync, sync_tree, write_whole
 from rpo_cli.line.imports.sources import card_sources
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.critique import style

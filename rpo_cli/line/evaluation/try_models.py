@@ -13,9 +13,9 @@ from tempfile import TemporaryFile
 
 from PIL.Image import Image as Picture
 
-from rpo_cli.errors import CorruptImage, RpoError, UsageError
+from rpo_cli.errors import CorruptImage, RpoError, UsageError, disk_errors
 from rpo_cli.exchange.prompts import MAX_CHARACTERS
-from rpo_cli.files import disk_errors, write_whole
+from rpo_cli.files import write_whole
 from rpo_cli.line.evaluation.measurements import checked_guidances
 from rpo_cli.line.evaluation.models import BASE, Contender, contenders, finished, refuse_other_bases
 from rpo_cli.line.evaluation.nested import nested_line, noise_seed, of_their_base, tuned_model

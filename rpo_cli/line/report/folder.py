@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rpo_cli.errors import UsageError
-from rpo_cli.files import disk_errors, draft_folder
+from rpo_cli.errors import UsageError, disk_errors
+from rpo_cli.files import draft_folder
 
 INDEX = "index.html"
 MARK = b'<meta name="generator" content="rpo report">'

@@ -15,8 +15,8 @@ from typing import Any, Literal
 from PIL.Image import Image as Picture
 from PIL.Image import Resampling
 
-from rpo_cli.errors import CorruptImage
-from rpo_cli.files import create, disk_errors, draft_of, make_folder, sync
+from rpo_cli.errors import CorruptImage, disk_errors
+from rpo_cli.files import create, draft_of, make_folder, sync
 from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import EDITED, Edit, Image
 from rpo_cli.stages.verdicts import Subject, subject
