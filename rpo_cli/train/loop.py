@@ -151,6 +151,7 @@ def finish(inputs: TrainInputs, job: Job, state: State, ends: dict[str, Numbers]
         **({"start": inputs.start.identity} if inputs.start else {}),
     }
     result = inputs.out / (job.family.component if job.settings.full else "adapter")
+    state.optimiser.zero_grad(set_to_none=True)  # as much memory as what is read back
     with exported_weights(state):
         export(result, state.policy, job.family, job.settings, job.objective, facts, ends)
     if inputs.start is not None and inputs.start.keep_reference and state.anchor is not None:

@@ -6,19 +6,19 @@ A checkpoint is one file: weights, averages, optimiser state, the step. Draws ha
 import contextlib
 import hashlib
 import json
+import re
 import shutil
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from rpo_cli.errors import Case, StorageError, translated
-from rpo_cli.files import draft_of, make_folder, sync, sync_tree, write_whole
+from rpo_cli.files import draft_of, make_folder, sync, sync_tree, write_whole, writing_whole
 from rpo_cli.records import content_key
 
 TEMPORARY = ".tmp-"
@@ -58,18 +58,103 @@ def remove_temporaries(folder: Path) -> None:
             left.unlink(missing_ok=True)
 
 
-def safetensors_bytes(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str]) -> bytes:
-    """A safetensors file with a sorted header.
+# the names of number formats in a safetensors header, in the order in which the library lays data out:
+# the widest first, so that everything is aligned
+DTYPES = {
+    torch.uint64: "U64",
+    torch.int64: "I64",
+    torch.float64: "F64",
+    torch.complex64: "C64",
+    torch.float32: "F32",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.bfloat16: "BF16",
+    torch.float16: "F16",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+DIGEST = "sha256"  # metadata of a file that tells when it was damaged
+BLANK = "0" * 64  # in its place while the file is hashed
 
-    The library writes metadata in the order of a randomly seeded hash map: equal content would give
-    other bytes in every process.
+
+def write_tensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], *, digest: bool = False
+) -> None:
+    """A safetensors file, whole or absent, through memory one tensor at a time; equal content, equal bytes.
+
+    The library writes metadata in the order of a randomly seeded hash map, from a copy of all tensors.
+
+    Args:
+        digest: write the content's hash into the metadata, for `require_whole`.
+
+    Raises:
+        StorageError: no space, or no permission.
     """
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
-    raw = save(whole, metadata=dict(metadata))
-    (length,) = struct.unpack("<Q", raw[:8])
-    header = json.dumps(json.loads(raw[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return struct.pack("<Q", len(header)) + header + raw[8 + length :]
+    ranked = list(DTYPES)
+    names = sorted(tensors, key=lambda name: (ranked.index(tensors[name].dtype), name))
+    header = _header(names, tensors, {**metadata, **({DIGEST: BLANK} if digest else {})})
+    content = hashlib.sha256(header)
+    with storage_errors(path), writing_whole(path, prefix=TEMPORARY) as file:
+        file.write(header)
+        for name in names:
+            data = _raw(tensors[name])
+            file.write(data)
+            if digest:
+                content.update(data)
+        if digest:
+            file.seek(0)
+            file.write(header.replace(BLANK.encode(), content.hexdigest().encode(), 1))
+
+
+def _header(names: Sequence[str], tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
+    found: dict[str, Any] = {"__metadata__": dict(metadata)} if metadata else {}
+    end = 0
+    for name in names:
+        value, start = tensors[name], end
+        end += value.numel() * value.element_size()
+        found[name] = {
+            "dtype": DTYPES[value.dtype],
+            "shape": list(value.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(found, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text
+
+
+def _raw(value: Tensor) -> memoryview:
+    """A tensor's numbers in row-major order, without a copy where they lie so on this device's host."""
+    flat = value.detach().cpu().contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data
+
+
+_DAMAGED = Case(
+    [SafetensorError, OSError],
+    "{where}: damaged after it was written: {why}",
+    "delete it: its training starts anew",
+)
+
+
+def require_whole(path: Path) -> None:
+    """Hash a file again that was written with its digest; one that has none passes.
+
+    Raises:
+        RpoError: it is damaged.
+    """
+    with path.open("rb") as file, translated(_DAMAGED, where=str(path)):
+        start = file.read(8)
+        header = file.read(min(int.from_bytes(start, "little"), path.stat().st_size))
+        found = re.search(rb'"sha256":"(.{64})"', header)
+        if found is None:
+            return
+        content = hashlib.sha256(start + header.replace(found[1], BLANK.encode(), 1))
+        while data := file.read(1 << 20):
+            content.update(data)
+        if content.hexdigest().encode() != found[1]:
+            raise SafetensorError("its content is not what was hashed")
 
 
 _UNWRITTEN = Case(
@@ -104,7 +189,7 @@ class Shelf:
     def add(self, tensors: dict[str, Tensor]) -> None:
         """Commit a block."""
         path = self._folder / f"{content_key(sorted(tensors))}.safetensors"
-        write_atomically(path, safetensors_bytes(tensors, {}))
+        write_tensors(path, tensors, {})
         self._open(path)
 
     def _open(self, path: Path) -> None:
@@ -130,7 +215,6 @@ def put_state(
     optimiser.state[parameter] = {**moved, "step": int(state["step"])}
 
 
-SMALL = 1024
 PATTERN = "checkpoint-*.safetensors"
 
 
@@ -152,20 +236,15 @@ def save_checkpoint(
     for name, parameter in parameters.items():
         tensors[f"weight.{name}"] = parameter
         state = optimiser.state[parameter]
-        tensors |= {f"{moment}.{name}": _own(state[moment]) for moment in STATE if moment in state}
+        found = {moment: torch.as_tensor(state[moment]) for moment in STATE if moment in state}
+        tensors |= {f"{moment}.{name}": value for moment, value in found.items()}
     tensors |= {f"average.{name}": value for name, value in (averages or {}).items()}
     whole = {"step": step, "scaler": scaler.state_dict(), **({"extra": extra} if extra else {})}
     state_json = json.dumps(whole, sort_keys=True)
     path = folder / f"checkpoint-{step:08d}.safetensors"
-    write_atomically(path, safetensors_bytes(tensors, {"state": state_json}))
+    write_tensors(path, tensors, {"state": state_json}, digest=True)
     for older in sorted(folder.glob(PATTERN))[:-1]:
         older.unlink(missing_ok=True)
-
-
-def _own(value: Any) -> Tensor:
-    """A tensor of its own: 8-bit optimisers have one map for all weights, and an integer step."""
-    found = torch.as_tensor(value)
-    return found.clone() if found.numel() <= SMALL else found
 
 
 def weights_digest(parameters: Mapping[str, nn.Parameter]) -> str:
@@ -187,9 +266,14 @@ def restore_checkpoint(
     scaler: torch.amp.GradScaler,
     averages: Mapping[str, Tensor] | None = None,
 ) -> int:
-    """Put a checkpoint's state into place; returns its step. `parameters` are the optimiser's, in order."""
+    """Put a checkpoint's state into place; returns its step. `parameters` are the optimiser's, in order.
+
+    Raises:
+        RpoError: it is damaged.
+    """
     moments: dict[int, dict[str, Tensor]] = {}
-    with safe_open(path, framework="pt") as file:
+    require_whole(path)
+    with translated(_DAMAGED, where=str(path)), safe_open(path, framework="pt") as file:
         present = set(file.keys())
         for index, (name, parameter) in enumerate(parameters.items()):
             parameter.data.copy_(file.get_tensor(f"weight.{name}"))

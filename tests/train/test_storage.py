@@ -1,31 +1,39 @@
 """Files are whole or absent, and their bytes depend on their content only."""
 
+import json
 import subprocess
 import sys
 
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import save
 
-from rpo_cli.errors import StorageError
-from rpo_cli.train.storage import folder_atomically, remove_temporaries, safetensors_bytes, write_atomically
+from rpo_cli.errors import RpoError, StorageError
+from rpo_cli.train.storage import (
+    folder_atomically,
+    remove_temporaries,
+    require_whole,
+    write_atomically,
+    write_tensors,
+)
 
 DUMP = """
-import sys, torch
-from rpo_cli.train.storage import safetensors_bytes
+import pathlib, sys, torch
+from rpo_cli.train.storage import write_tensors
 tensors = {"b": torch.arange(3.0), "a": torch.ones(2, 2).half()}
-sys.stdout.buffer.write(safetensors_bytes(tensors, {name: "ü" for name in "abcdefgh"}))
+write_tensors(pathlib.Path(sys.argv[1]), tensors, {name: "ü" for name in "abcdefgh"})
 """
 
 
 def test_equal_content_gives_equal_bytes_in_every_process(tmp_path):
-    there = subprocess.run([sys.executable, "-c", DUMP], capture_output=True, check=True).stdout
+    other = tmp_path / "other.safetensors"
+    subprocess.run([sys.executable, "-c", DUMP, other], check=True)
     tensors = {"a": torch.ones(2, 2).half(), "b": torch.arange(3.0)}
     metadata = dict.fromkeys("hgfedcba", "ü")
-    here = safetensors_bytes(tensors, metadata)
-    assert here == there
     path = tmp_path / "x.safetensors"
-    path.write_bytes(here)
+    write_tensors(path, tensors, metadata)
+    assert path.read_bytes() == other.read_bytes()
     with safe_open(path, framework="pt") as file:
         assert file.metadata() == metadata
         assert all(torch.equal(file.get_tensor(name), value) for name, value in tensors.items())
@@ -34,9 +42,42 @@ def test_equal_content_gives_equal_bytes_in_every_process(tmp_path):
 def test_channels_last_tensors_are_written_in_their_logical_order(tmp_path):
     value = torch.randn(2, 3, 4, 5)
     path = tmp_path / "x.safetensors"
-    path.write_bytes(safetensors_bytes({"v": value.contiguous(memory_format=torch.channels_last)}, {}))
+    write_tensors(path, {"v": value.contiguous(memory_format=torch.channels_last)}, {})
     with safe_open(path, framework="pt") as file:
         assert torch.equal(file.get_tensor("v"), value)
+
+
+def test_a_file_is_the_librarys_whatever_the_number_formats(tmp_path):
+    kinds = [
+        torch.uint8,
+        torch.bfloat16,
+        torch.int64,
+        torch.float32,
+        torch.bool,
+        torch.float16,
+        torch.float64,
+    ]
+    kinds += [torch.int8, torch.int16, torch.int32]
+    tensors = {f"{n}{kind}": torch.arange(n).to(kind) for kind in kinds for n in (3, 0, 1)}
+    tensors["scalar"] = torch.tensor(7.0)
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, tensors, {})
+    theirs, ours = save(tensors), path.read_bytes()
+    sizes = [8 + int.from_bytes(data[:8], "little") for data in (theirs, ours)]
+    assert json.loads(theirs[8 : sizes[0]]) == json.loads(ours[8 : sizes[1]])
+    assert theirs[sizes[0] :] == ours[sizes[1] :]
+
+
+@pytest.mark.parametrize("place", [0, 9, 60, 200, -1, -400])
+def test_one_flipped_bit_of_a_file_with_a_digest_is_seen(tmp_path, place):
+    path = tmp_path / "x.safetensors"
+    write_tensors(path, {"v": torch.arange(200.0)}, {"state": "{}"}, digest=True)
+    require_whole(path)
+    data = bytearray(path.read_bytes())
+    data[place] ^= 4
+    path.write_bytes(data)
+    with pytest.raises(RpoError, match="damaged after it was written"):
+        require_whole(path)
 
 
 def test_a_failed_write_leaves_the_old_file_and_says_why(tmp_path, monkeypatch):

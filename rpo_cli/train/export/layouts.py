@@ -36,7 +36,7 @@ from rpo_cli.train.journal import Numbers
 from rpo_cli.train.objectives.components import pair_reversed
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.policy import Policy, require_texts
-from rpo_cli.train.storage import folder_atomically, remove_temporaries, safetensors_bytes, write_atomically
+from rpo_cli.train.storage import folder_atomically, remove_temporaries, write_atomically, write_tensors
 from rpo_cli.version import __version__
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def export(
             write_denoiser(temporary, policy.unet, policy.unet.state_dict(), metadata)
         else:
             weights = diffusers_weights(policy.unet, family.component, policy.encoders)
-            (temporary / LORA_FILE).write_bytes(safetensors_bytes(weights, metadata))
+            write_tensors(temporary / LORA_FILE, weights, metadata)
             check_lora(temporary, LORA_FILE, policy.unet, family, policy.encoders)
             for layout in settings.export:
                 write_layout(temporary / layout, layout, policy, family, settings)
@@ -125,7 +125,7 @@ def write_layout(
     assert family.kohya is not None
     file = f"{settings.name}.safetensors"
     weights = kohya_weights(policy.unet, family.kohya, policy.encoders)
-    (folder / file).write_bytes(safetensors_bytes(weights, kohya_metadata(settings.rank)))
+    write_tensors(folder / file, weights, kohya_metadata(settings.rank))
     check_lora(folder, file, policy.unet, family, policy.encoders)
 
 
@@ -134,8 +134,8 @@ def write_denoiser(
 ) -> None:
     """A folder that `from_pretrained` of the denoiser's class reads."""
     (folder / "config.json").write_text(portable_config(denoiser), encoding="utf-8")
-    (folder / DENOISER_FILE).write_bytes(safetensors_bytes(weights, {**metadata, "format": "pt"}))
-    check_denoiser(folder, weights, denoiser)
+    write_tensors(folder / DENOISER_FILE, weights, {**metadata, "format": "pt"})
+    check_denoiser(folder / DENOISER_FILE, weights, denoiser)
 
 
 def portable_config(denoiser: Any) -> str:

@@ -20,7 +20,7 @@ import diffusers
 import torch
 from peft import get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
@@ -29,7 +29,7 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.train.composition import Start
 from rpo_cli.train.families.family import Family, KohyaNames, quiet
 from rpo_cli.train.policy import Average, Policy, parameter_name
-from rpo_cli.train.storage import folder_atomically, safetensors_bytes
+from rpo_cli.train.storage import folder_atomically, write_tensors
 
 ADAPTER = "default"
 NO_TEXTS: Mapping[str, Any] = MappingProxyType({})
@@ -187,23 +187,25 @@ def unreported() -> Iterator[None]:
         transformers_logging.set_verbosity(level)
 
 
-def check_denoiser(folder: Path, weights: dict[str, torch.Tensor], denoiser: Any) -> None:
-    """Load a denoiser's folder and compare every tensor.
+def check_denoiser(path: Path, weights: dict[str, torch.Tensor], denoiser: Any) -> None:
+    """Compare every tensor of a denoiser's file, and their names with those that its class asks for.
+
+    Through memory one tensor at a time: a training's state stands beside.
 
     Raises:
         RpoError: one is missing or differs.
     """
-    dtype = next(iter(weights.values())).dtype
-    loaded = type(denoiser).from_pretrained(folder, use_safetensors=True, dtype=dtype).state_dict()
-    differing = sorted(
-        name
-        for name in weights.keys() | loaded.keys()
-        if name not in weights
-        or name not in loaded
-        or not torch.equal(loaded[name], weights[name].to(loaded[name].device))
-    )
+    with torch.device("meta"):
+        names = type(denoiser).from_config(denoiser.config).state_dict().keys()
+    with safe_open(path, framework="pt") as file:
+        saved = set(file.keys())
+        differing = sorted(saved ^ names) or sorted(
+            name
+            for name in names
+            if name not in weights or not torch.equal(file.get_tensor(name), weights[name].cpu())
+        )
     if differing:
-        raise _unlike(folder, f"{len(differing)} tensors, e.g. {differing[0]}")
+        raise _unlike(path, f"{len(differing)} tensors, e.g. {differing[0]}")
 
 
 def _differs(layer: Any, dtype: torch.dtype) -> bool:
@@ -289,4 +291,4 @@ def export_reference(folder: Path, policy: Policy, family: Family, anchor: Avera
     applied: AbstractContextManager[None] = anchor.applied()
     with folder_atomically(folder) as temporary, applied:
         weights: dict[str, Tensor] = diffusers_weights(policy.unet, family.component, policy.encoders)
-        (temporary / LORA_FILE).write_bytes(safetensors_bytes(weights, {}))
+        write_tensors(temporary / LORA_FILE, weights, {})
