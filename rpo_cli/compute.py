@@ -5,7 +5,7 @@ import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rpo_cli.errors import RpoError, UsageError
 
@@ -95,6 +95,21 @@ def environment(device: str) -> dict[str, str]:
     if device == "cpu":
         found["threads"] = str(torch.get_num_threads())
     return found
+
+
+LARGE = 100_000_000  # weights: convolutions of more than these gain little from another layout on a CPU
+
+
+def fastest_layout(denoiser: Any, device: str) -> Any:
+    """The order in memory, a `torch.memory_format`, in which a denoiser's convolutions do best.
+
+    Channels last: a third faster on a CPU on the embedded UNet. On one of 220 M weights it is 5 % faster
+    there and takes a fifth more memory, since oneDNN keeps weights of its own.
+    """
+    import torch
+
+    large = sum(weight.numel() for weight in denoiser.parameters()) > LARGE
+    return torch.contiguous_format if device == "cpu" and large else torch.channels_last
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -67,8 +67,8 @@ class Batch:
         for height, width in sorted(set(self.sizes)):
             rows = [row for row, size in enumerate(self.sizes) if size == (height, width)]
             part = Batch(
-                noisy=channels_last(self.noisy[rows, :, :height, :width]),
-                wanted=channels_last(self.wanted[rows, :, :height, :width]),
+                noisy=self.noisy[rows, :, :height, :width],
+                wanted=self.wanted[rows, :, :height, :width],
                 timesteps=self.timesteps[rows],
                 condition={name: values[rows] for name, values in self.condition.items()},
                 sizes=((height, width),) * len(rows),
@@ -76,6 +76,11 @@ class Batch:
             )
             found.append((rows, part))
         return found
+
+    def laid_out(self, layout: torch.memory_format) -> "Batch":
+        """The same in another order in memory: that of the denoiser's convolutions."""
+        noisy = self.noisy.contiguous(memory_format=layout)
+        return replace(self, noisy=noisy, wanted=self.wanted.contiguous(memory_format=layout))
 
 
 def assemble(
@@ -93,8 +98,8 @@ def assemble(
     noise = torch.stack([draw.noise[:, : clean.shape[2], : clean.shape[3]] for draw in draws] * width)
     timesteps = torch.tensor([draw.timestep for draw in draws] * width)
     return Batch(
-        noisy=channels_last(add_noise(schedule, clean, noise, timesteps).to(device)),
-        wanted=channels_last(target(schedule, clean, noise, timesteps).to(device)),
+        noisy=add_noise(schedule, clean, noise, timesteps).to(device),
+        wanted=target(schedule, clean, noise, timesteps).to(device),
         timesteps=schedule.times(timesteps).to(device),
         condition={
             part: torch.stack([prompt[part] for prompt in prompts] * width).to(device)
@@ -119,7 +124,7 @@ def item_errors(
 
     Items whose latents have another size go through a pass of their own.
     """
-    parts = batch.parts()
+    parts = [(rows, part.laid_out(policy.layout)) for rows, part in batch.parts()]
     order = torch.tensor([row for rows, _ in parts for row in rows], device=batch.noisy.device).argsort()
 
     def predictions_of(unet: torch.nn.Module) -> list[Tensor]:
@@ -175,10 +180,6 @@ def _padded(latents: Sequence[Tensor]) -> Tensor:
             for latent in latents
         ]
     )
-
-
-def channels_last(values: Tensor) -> Tensor:
-    return values.contiguous(memory_format=torch.channels_last)
 
 
 BLOCK = 1024  # items of one file

@@ -24,6 +24,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
 from rpo_cli import installing
+from rpo_cli.compute import fastest_layout
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.records import row_seed
@@ -145,12 +146,14 @@ class Policy:
         parameters: what the optimiser changes, by name, in float32.
         autocast: the context of every forward pass.
         texts: text encoders that are trained too; None: conditions come from the cache.
+        layout: of the denoiser's weights, and so of what it is given.
     """
 
     unet: Any
     reference: Callable[[], AbstractContextManager[nn.Module]]
     parameters: dict[str, nn.Parameter]
     autocast: Callable[[], AbstractContextManager[object]]
+    layout: torch.memory_format
     texts: Texts | None = None
 
     @property
@@ -174,7 +177,8 @@ def build_policy(
 ) -> Policy:
     """Prepare a UNet that was loaded in `weight_dtype`. It starts equal to its reference."""
     unet.requires_grad_(settings.full)
-    unet.to(device, memory_format=torch.channels_last)
+    layout = fastest_layout(unet, device)
+    unet.to(device, memory_format=layout)
     reference = _frozen_copy(unet) if settings.full else _adapters_off(unet, settings, targets, seed, texts)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
@@ -184,7 +188,7 @@ def build_policy(
     for encoder, module in (texts.modules if texts else {}).items():
         trained = {name: value for name, value in module.named_parameters() if value.requires_grad}
         parameters |= {parameter_name(encoder, name): value for name, value in trained.items()}
-    return Policy(unet, reference, parameters, _autocast(settings.dtype, device), texts)
+    return Policy(unet, reference, parameters, _autocast(settings.dtype, device), layout, texts)
 
 
 def weight_dtype(settings: TrainSettings) -> torch.dtype:

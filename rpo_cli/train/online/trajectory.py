@@ -150,7 +150,7 @@ class Sampler:
         """
         guided = self.guidance > 1
         noisy = torch.cat([latents, latents]) if guided else latents
-        noisy = noisy.contiguous(memory_format=torch.channels_last)
+        noisy = noisy.contiguous(memory_format=self.policy.layout)
         times = self.grid.times[index].to(self.device).expand(len(noisy))
         with self.policy.autocast():
             output = self.family.predict(unet, noisy, times, condition).float().contiguous()
