@@ -350,6 +350,11 @@ class TrainSettings(Section):
     )
     save_every: int = Field(default=50, ge=1, description="Optimiser steps between checkpoints.")
     validate_every: int = Field(default=50, ge=1, description="Optimiser steps between validations.")
+    validation_draws: int | None = Field(
+        default=None,
+        ge=1,
+        description="Of a validation; none: some of each pair held out, at most 5 % of the work.",
+    )
     seed: int | None = Field(default=None, ge=0, description="None: the run's.")
 
     # parts of the objective; None: the method's own (see `rpo list objectives`)

@@ -73,6 +73,7 @@ UNITS = {
     "train.rounds": "rounds",
     "train.save_every": STEPS,
     "train.validate_every": STEPS,
+    "train.validation_draws": "draws",
     "train.seed": "seed",
     "train.reference_mix": SHARE,
     "train.reference_every": STEPS,

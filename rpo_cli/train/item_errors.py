@@ -234,6 +234,13 @@ def fingerprint(job: Job, identity: str) -> str:
     )
 
 
+def held_out_fingerprint(job: Job, identity: str) -> str:
+    """The same of its errors on the held-out items, see `noise.validation_draw`."""
+    draws = replace(job.draws, pairs=len(job.held_out), flip=False, caption_dropout=0.0, discount=1.0)
+    alike = replace(job, pairs=job.held_out, draws=draws)
+    return content_key(fingerprint(alike, identity), "held out", job.draws.group, job.looks)
+
+
 def deviation(job: Job, policy: Policy, uses: int) -> float:
     """Root mean square, in logits, of kept against computed, over draws spread over items and uses."""
     assert job.references is not None

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
+from math import ceil, prod
 
 import torch
 from torch import Tensor
@@ -19,6 +19,11 @@ from rpo_cli.train.noise import Draw, DrawSettings, NoiseSchedule, logit_normal,
 from rpo_cli.train.objectives.objective import Objective
 from rpo_cli.train.policy import Average, Policy, beside, require_texts
 from rpo_cli.train.processes import ALONE, World
+from rpo_cli.train.storage import Shelf
+
+DRAWS = 128  # of a validation at most
+DRAWS_A_PAIR = 16  # from here on pairs differ among each other more than a pair's draws do
+VALIDATION_SHARE = 0.05  # of a training's denoiser work
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,8 @@ class Job:
     references: References | None = None  # of a training with fixed draws
     world: World = ALONE
     starts_equal: bool = True
+    looks: int = 0  # draws of a validation
+    held_out_kept: Shelf | None = None  # the model's errors on them, where the policy starts as it
 
 
 @dataclass
@@ -129,8 +136,31 @@ def prepare(inputs: TrainInputs, family: Family, observer: Observer) -> Job:
     known = knowledge(objective, schedule, pairs, embeddings)
     beta = salesforce_beta(settings.beta or 0.0, settings.beta_from, prod(cache.shape))
     return Job(
-        settings, objective, family, schedule, cache, pairs, held_out, draws, inputs.device, known, beta
+        *(settings, objective, family, schedule, cache, pairs, held_out, draws, inputs.device, known, beta),
+        looks=validation_draws(settings, objective, len(held_out)),
     )
+
+
+def validations(settings: TrainSettings) -> int:
+    """Times that a training looks at what is held out, after the start."""
+    return ceil(settings.steps / settings.validate_every)
+
+
+def validation_draws(settings: TrainSettings, objective: Objective, held_out: int) -> int:
+    """Draws of a validation, in whole groups; small splits are drawn several times, large ones in part.
+
+    All validations and the reference's errors take at most `VALIDATION_SHARE` of the forward passes that
+    the steps are worth, where a backward pass counts as one of a LoRA and as two of full tuning.
+    """
+    if not held_out:
+        return 0
+    group = objective.group_size
+    with_reference = objective.needs_reference and not settings.reference_draws
+    passes = (3 if settings.full else 2) + with_reference
+    work = settings.steps * settings.global_batch * passes
+    cost = 1 + validations(settings) * (1 + objective.needs_cross)
+    most = min(DRAWS, DRAWS_A_PAIR * held_out, int(VALIDATION_SHARE * work / cost))
+    return max(1, (settings.validation_draws or most) // group) * group
 
 
 def schedule_of(family: Family, settings: TrainSettings) -> NoiseSchedule:

@@ -1,6 +1,7 @@
 """Training from prepared data to exported weights: encode once, step, validate, save, export."""
 
 import json
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from rpo_cli.train.data.latents import tell_too_long
 from rpo_cli.train.export.layouts import add_layouts, export, portable_name, require_layouts
 from rpo_cli.train.export.lora_files import export_reference, start_from
 from rpo_cli.train.families.family import Family, Folder, open_family
-from rpo_cli.train.item_errors import with_references
+from rpo_cli.train.item_errors import held_out_fingerprint, with_references
 from rpo_cli.train.job import Job, State, prepare
 from rpo_cli.train.journal import (
     Journal,
@@ -28,37 +29,79 @@ from rpo_cli.train.journal import (
     spread_warning,
     summarise,
 )
-from rpo_cli.train.noise import validation_draw
+from rpo_cli.train.noise import Draw, validation_draw
 from rpo_cli.train.objectives.objective import Errors, join
 from rpo_cli.train.policy import Average, Policy, build_policy, load_texts, make_optimiser, weight_dtype
 from rpo_cli.train.processes import ALONE, World, gather_errors
 from rpo_cli.train.step import forward, in_memory, timed_step
-from rpo_cli.train.storage import latest_checkpoint, restore_checkpoint, save_checkpoint, weights_digest
+from rpo_cli.train.storage import (
+    Shelf,
+    latest_checkpoint,
+    restore_checkpoint,
+    save_checkpoint,
+    weights_digest,
+)
 
-VALIDATION_ITEMS = 128  # fixed draws; small splits are drawn several times, large ones in part
 
+def validation_errors(
+    job: Job,
+    state: State,
+    observer: Observer,
+    *,
+    with_reference: bool = False,
+    reference_alone: bool = False,
+) -> Errors:
+    """Errors on the held-out items, at the same draws every time.
 
-def validation_errors(job: Job, state: State, observer: Observer, *, with_reference: bool) -> Errors:
-    """Errors on the held-out items, at the same draws every time; the reference's too when asked."""
-    fixed = replace(job.draws, pairs=len(job.held_out))
-    group = job.objective.group_size
-    count = max(1, VALIDATION_ITEMS // group) * group
-    counts = [len(part) for part in job.world.shares(count)]
+    Args:
+        with_reference: the reference's too.
+        reference_alone: the reference's, in the place of the policy's.
+    """
+    draws = held_out_draws(job)
+    counts = [len(part) for part in job.world.shares(len(draws))]
     spread = min(counts) > 0
-    draws = [validation_draw(fixed, item) for item in (job.world.share(count) if spread else range(count))]
+    own = [draws[place] for place in job.world.share(len(draws))] if spread else draws
+
+    def part(policy: Policy, chunk: Sequence[Draw]) -> Errors:
+        return forward(job, policy, job.held_out, chunk, grad=False, with_reference=with_reference)
 
     def whole() -> Errors:
-        chunks = [
-            draws[start : start + state.batch_size] for start in range(0, len(draws), state.batch_size)
-        ]
-        found = [
-            forward(job, state.policy, job.held_out, chunk, grad=False, with_reference=with_reference)
-            for chunk in chunks
-        ]
-        return join(found)
+        chunks = [own[start : start + state.batch_size] for start in range(0, len(own), state.batch_size)]
+        if not reference_alone:
+            return join([part(state.policy, chunk) for chunk in chunks])
+        with state.policy.reference() as denoiser:
+            return join([part(replace(state.policy, unet=denoiser), chunk) for chunk in chunks])
 
     errors = in_memory(whole, state, observer)
     return gather_errors(job.world, errors, counts) if spread else errors
+
+
+def held_out_draws(job: Job) -> list[Draw]:
+    fixed = replace(job.draws, pairs=len(job.held_out))
+    return [validation_draw(fixed, item) for item in range(job.looks)]
+
+
+KEPT = "held out"  # the name of the reference's errors on its shelf
+
+
+def start_errors(job: Job, state: State, observer: Observer) -> Errors:
+    """The reference's errors on the held-out items, beside those of the policy before its first step.
+
+    A policy that starts as the model has the same, so only one of them runs, and not where an earlier
+    training of this model looked at these draws.
+    """
+    shelf = job.held_out_kept
+    if shelf is None or job.objective.needs_cross:
+        return validation_errors(job, state, observer, with_reference=True)
+    if KEPT in shelf:
+        known = job.knowledge.of(held_out_draws(job), job.held_out, job.device)
+        width = len(job.held_out[0].pictures)
+        errors = Errors(shelf.get(KEPT).to(job.device), None, None, known, width)
+    else:
+        errors = validation_errors(job, state, observer, reference_alone=True)
+        if job.world.leads:
+            shelf.add({KEPT: errors.policy.cpu()})
+    return replace(errors, reference=errors.policy, distance=torch.zeros_like(errors.policy))
 
 
 def validate(job: Job, state: State, reference: Errors, observer: Observer) -> Numbers:
@@ -127,6 +170,9 @@ def ready(inputs: TrainInputs, family: Family, observer: Observer, world: World)
     policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device, texts)
     with world.first():
         job = with_references(job, policy, inputs.model_identity, inputs.cache, observer)
+        if job.held_out and inputs.start is None:
+            name = held_out_fingerprint(job, inputs.model_identity)
+            job = replace(job, held_out_kept=Shelf(inputs.cache / "reference" / name))
     anchor = start_from(policy, family, inputs.start) if inputs.start else None
     job = replace(job, starts_equal=inputs.start is None or inputs.start.adapter == inputs.start.reference)
     state = start_or_resume(job, policy, inputs.out, anchor)
@@ -179,8 +225,9 @@ def start_line(job: Job) -> str:
     kind += f", reference moves every {every} steps" if every else ""
     items = f"lists of {job.objective.list_size}" if job.objective.listwise else "pairs"
     items = "judged pictures" if job.objective.singles else items
+    held_out = f"{len(job.held_out)} held out" + (f", looked at in {job.looks} draws" if job.looks else "")
     return (
-        f"{job.objective.name} on {len(job.pairs)} {items} ({len(job.held_out)} held out), {kind}, "
+        f"{job.objective.name} on {len(job.pairs)} {items} ({held_out}), {kind}, "
         f"{job.schedule.prediction_type} model; {scale_line(job.objective, job.beta, job.cache.shape)}"
     )
 
@@ -229,7 +276,7 @@ def exported_weights(state: State) -> AbstractContextManager[None]:
 def loop(job: Job, state: State, journal: Journal, out: Path, observer: Observer) -> None:
     """Steps, validation before, during and after, checkpoints; the last step is always saved."""
     settings = job.settings
-    reference = validation_errors(job, state, observer, with_reference=True) if job.held_out else None
+    reference = start_errors(job, state, observer) if job.held_out else None
     if state.step == 0 and reference is not None:
         journal.append("validation", 0, summarise(reference, job.objective, job.beta))
     ran_away = False

@@ -34,7 +34,10 @@ if TYPE_CHECKING:
 
 # settings that say when to look, not what to compute
 SCHEDULE_ONLY = frozenset(
-    {"name", "model", "save_every", "validate_every", "seed", "export", "loggers", "processes", "dataset"}
+    {
+        *("name", "model", "save_every", "validate_every", "validation_draws", "seed", "export"),
+        *("loggers", "processes", "dataset"),
+    }
 )
 CHECKPOINTS = "checkpoint-*.safetensors"
 

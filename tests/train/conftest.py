@@ -221,9 +221,8 @@ def shared_cache(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def run_train(model, dataset, shared_cache, tmp_path, monkeypatch):
+def run_train(model, dataset, shared_cache, tmp_path):
     """Call `train` on the tiny model; any argument or setting may be given."""
-    monkeypatch.setattr("rpo_cli.train.loop.VALIDATION_ITEMS", 8)
 
     def call(out: str | Path = "out", **given):
         arguments = {
@@ -249,6 +248,7 @@ def run_train(model, dataset, shared_cache, tmp_path, monkeypatch):
                 "learning_rate": 1e-3,
                 "save_every": 2,
                 "validate_every": 2,
+                "validation_draws": 8,
                 **given,
             }
         )

@@ -307,7 +307,7 @@ def test_progress_is_told(run_train):
     run_train(observer=observer)
     assert observer.started[-1] == ("train", 4, 0)
     assert observer.notes[0].startswith(
-        "dpo on 10 pairs (4 held out), LoRA of rank 4, epsilon model; beta 5000"
+        "dpo on 10 pairs (4 held out, looked at in 8 draws), LoRA of rank 4, epsilon model; beta 5000"
     )
     assert "means over C,H,W" in observer.notes[0]
 

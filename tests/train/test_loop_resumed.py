@@ -15,7 +15,13 @@ from rpo_cli.train.run import claim
 
 KILLS = 20
 SETTINGS = {"steps": 12, "global_batch": 4, "batch_size": 2, "rank": 4, "warmup_steps": 3, "flip": True}
-SETTINGS |= {"learning_rate": 1e-3, "caption_dropout": 0.2, "save_every": 1, "validate_every": 3}
+SETTINGS |= {
+    "learning_rate": 1e-3,
+    "caption_dropout": 0.2,
+    "save_every": 1,
+    "validation_draws": 8,
+    "validate_every": 3,
+}
 
 
 class StopAt:
@@ -108,7 +114,6 @@ def test_a_training_killed_at_twenty_random_moments_ends_with_the_same_bytes(
         "seed": 0,
         "device": "cpu",
         "threads": 1,
-        "validation_items": 8,
     }
     whole = job | {"out": str(tmp_path / "whole"), "cache": str(tmp_path / "cache")}
     victim.start(whole)  # returns when the imports are done

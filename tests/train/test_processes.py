@@ -27,7 +27,13 @@ from rpo_cli.train.run import train
 SHAPES = Path(step_module.__file__).parent.parent / "shapes" / "models"
 LORA = "adapter/pytorch_lora_weights.safetensors"
 SETTINGS = {"steps": 4, "global_batch": 8, "batch_size": 3, "rank": 4, "warmup_steps": 0, "flip": True}
-SETTINGS |= {"learning_rate": 1e-3, "caption_dropout": 0.2, "save_every": 1, "validate_every": 2}
+SETTINGS |= {
+    "learning_rate": 1e-3,
+    "caption_dropout": 0.2,
+    "save_every": 1,
+    "validation_draws": 8,
+    "validate_every": 2,
+}
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 BOUND = 60.0  # seconds in which a process ends after another was killed
 
@@ -91,7 +97,6 @@ def job(model, rich_dataset, shared_cache):
         "seed": 0,
         "device": "cpu",
         "threads": 1,
-        "validation_items": 8,
         "cache": str(shared_cache),
         "embedder": {"model": str(SHAPES / "reward"), "revision": None, "identity": "shapes-reward"},
     }
@@ -202,7 +207,7 @@ def test_a_helper_that_dies_is_named_and_the_same_call_goes_on(victim, job, tmp_
         return started[-1]
 
     monkeypatch.setattr(processes_module, "begin", begun)
-    places = {name: value for name, value in job.items() if name not in ("validation_items", "embedder")}
+    places = {name: value for name, value in job.items() if name not in ("embedder",)}
     places |= {name: Path(places[name]) for name in ("dataset", "cache")}
     settings = TrainSettings(**SETTINGS, processes=2)
 

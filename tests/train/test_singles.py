@@ -262,10 +262,10 @@ def test_what_needs_pairs_is_refused_at_once(run_judged, judged, monkeypatch, tm
 def test_several_processes_train_what_one_does(victim, judged, model, tmp_path):
     """One group of eight, spread over both."""
     settings = {"method": "kto", "group_size": 8, "global_batch": 8, "batch_size": 3, "steps": 1}
-    settings |= {"rank": 4, "warmup_steps": 0, "learning_rate": 1e-3, "flip": True}
+    settings |= {"rank": 4, "warmup_steps": 0, "learning_rate": 1e-3, "flip": True, "validation_draws": 8}
     job = {"dataset": str(judged), "model": str(model), "revision": None, "model_identity": str(model)}
     job |= {"cache": str(tmp_path / "cache"), "seed": 0, "device": "cpu", "threads": 1}
-    job |= {"validation_items": 8, "settings": settings}
+    job |= {"settings": settings}
     for count in (1, 2):
         told = {"out": str(tmp_path / str(count)), "gradient": str(tmp_path / f"{count}-"), "ranks": count}
         victim.start(job | told)

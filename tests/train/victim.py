@@ -17,7 +17,6 @@ import torch
 from safetensors.torch import save_file
 
 from rpo_cli.config import OnlineSettings, TrainSettings
-from rpo_cli.train import loop
 from rpo_cli.train.composition import Embedder, OnlineInputs, Rewards, TrainInputs
 from rpo_cli.train.online import loop as rounds  # noqa: F401
 from rpo_cli.train.online.run import train_online
@@ -45,7 +44,6 @@ def work(job: dict) -> None:
     if "online" in job:
         work_online(job)
         return
-    loop.VALIDATION_ITEMS = job.pop("validation_items")
     paths = {name: Path(job.pop(name)) for name in ("dataset", "out", "cache")}
     if "embedder" in job:
         job["embedder"] = Embedder(**job["embedder"])

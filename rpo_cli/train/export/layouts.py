@@ -166,7 +166,7 @@ NEGATIVE = (
 
 NO_PART = frozenset({"export", "loggers", "processes", "dataset"})  # settings that change no weight
 UNTOLD = {"name", "model", *NO_PART}
-NOT_SAMPLED = {"steps", "save_every", "validate_every", "size_condition"}
+NOT_SAMPLED = {"steps", "save_every", "validate_every", "validation_draws", "size_condition"}
 
 
 def card(
