@@ -2,9 +2,11 @@
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, TypeVar
 
 from rpo_cli.errors import RpoError, UsageError
@@ -110,6 +112,53 @@ def fastest_layout(denoiser: Any, device: str) -> Any:
 
     large = sum(weight.numel() for weight in denoiser.parameters()) > LARGE
     return torch.contiguous_format if device == "cpu" and large else torch.channels_last
+
+
+def free_memory(device: str) -> int | None:
+    """Bytes that a process may still take on a device; None where that is not known.
+
+    On a CPU what the kernel can hand out without swapping, within the limits of this process's control
+    groups: to take more is no error there, but its end.
+    """
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.mem_get_info(device)[0])
+    if device != "cpu":
+        return None
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return None
+    return min([free, *_left_in_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))])
+
+
+GROUPS = {  # by controller: its folder; limit and use; what of the page cache is given back on demand
+    "": ("", "memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
+
+
+def _left_in_groups(own: Path, root: Path) -> Iterator[int]:
+    """Bytes that each limit on this process leaves, in groups of either version."""
+    try:
+        lines = own.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controller, path = line.split(":", 2)
+        if controller not in GROUPS:
+            continue
+        folder, limit, used, cached = GROUPS[controller]
+        top = root / folder
+        for group in (top / path.strip("/"), *(top / path.strip("/")).parents):
+            if not group.is_relative_to(top):
+                break
+            with suppress(OSError, ValueError):  # in a container some are not there; "max" is no limit
+                left = int((group / limit).read_text()) - int((group / used).read_text())
+                entries = dict(entry.split() for entry in (group / "memory.stat").read_text().splitlines())
+                yield left + int(entries.get(cached, 0))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

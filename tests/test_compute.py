@@ -6,7 +6,16 @@ import sys
 import pytest
 import torch
 
-from rpo_cli.compute import environment, is_out_of_memory, known_peak, pick_device, run_halving, set_threads
+from rpo_cli.compute import (
+    _left_in_groups,
+    environment,
+    free_memory,
+    is_out_of_memory,
+    known_peak,
+    pick_device,
+    run_halving,
+    set_threads,
+)
 from rpo_cli.errors import RpoError, UsageError
 
 
@@ -108,3 +117,37 @@ def test_a_peak_is_known_of_named_devices_in_half_precision(monkeypatch):
     assert known_peak("cuda", "float32") is None
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Another")
     assert known_peak("cuda", "bfloat16") is None
+
+
+def groups(tmp_path, own, **limits):
+    """A control group's files: {folder: (limit, used, cached)}."""
+    (tmp_path / "own").write_text(own)
+    for folder, (limit, used, cached) in limits.items():
+        place = tmp_path / "fs" / folder.replace("__", "/")
+        place.mkdir(parents=True, exist_ok=True)
+        second = "memory" not in folder
+        (place / ("memory.max" if second else "memory.limit_in_bytes")).write_text(f"{limit}\n")
+        (place / ("memory.current" if second else "memory.usage_in_bytes")).write_text(f"{used}\n")
+        entry = "inactive_file" if second else "total_inactive_file"
+        (place / "memory.stat").write_text(f"anon 7\n{entry} {cached}\n")
+    return list(_left_in_groups(tmp_path / "own", tmp_path / "fs"))
+
+
+def test_every_limit_above_this_process_counts_and_cached_files_are_given_back(tmp_path):
+    own = "0::/a/b\n"
+    assert groups(tmp_path, own, a__b=("max", 5, 1), a=(100, 60, 10)) == [50]
+    assert groups(tmp_path, own, a__b=(40, 30, 0), a=(100, 60, 10)) == [10, 50]
+
+
+def test_limits_of_the_first_version_count_too(tmp_path):
+    own = "9:name=systemd:/\n4:memory:/job/1\n1:cpu:/\n0::/\n"
+    assert groups(tmp_path, own, memory__job__1=(90, 50, 20), memory__job=(200, 80, 0)) == [60, 120]
+
+
+def test_a_process_without_limits_has_what_the_machine_has(tmp_path):
+    assert groups(tmp_path, "0::/a\n") == []
+    assert list(_left_in_groups(tmp_path / "nothing", tmp_path)) == []
+    free = free_memory("cpu")
+    assert free is not None
+    assert free > 1 << 20
+    assert free_memory("mps") is None

@@ -96,9 +96,8 @@ class CountingFamily:
 
 
 def test_errors_of_mixed_sizes_stand_in_the_order_of_the_batch_and_ignore_padding():
-    policy = SimpleNamespace(
-        autocast=nullcontext, unet=None, reference=nullcontext, texts=None, layout=torch.channels_last
-    )
+    policy = SimpleNamespace(autocast=nullcontext, unet=None, reference=nullcontext, texts=None)
+    policy.layout = torch.channels_last
     draws = [wide_draw(0), wide_draw(1)]
     batch = assemble(draws, PAIRS, MixedCache(), SCHEDULE, "cpu")
     family = CountingFamily()

@@ -12,7 +12,8 @@ from PIL import Image, ImageOps
 from rpo_cli.errors import CorruptImage, RpoError
 from rpo_cli.pictures import decode, read
 from rpo_cli.protocols import Silent
-from rpo_cli.train.data.latents import Builder
+from rpo_cli.train.data import latents as latents_module
+from rpo_cli.train.data.latents import Builder, pictures_at_once
 from rpo_cli.train.data.pairs import read_pairs
 from rpo_cli.train.families.family import Encoders, to_pixels
 from rpo_cli.train.families.unet import StableDiffusion1
@@ -207,3 +208,13 @@ def test_pixels_cover_minus_one_to_one_exactly():
     buffer = io.BytesIO()
     Image.fromarray(np.array([[[0, 0, 0], [255, 255, 255]]] * 2, np.uint8)).save(buffer, "PNG")
     assert to_pixels(decode(buffer.getvalue()), 2).unique().tolist() == [-1.0, 1.0]
+
+
+def test_large_pictures_are_encoded_alone_on_a_cpu_and_by_memory_elsewhere(monkeypatch):
+    monkeypatch.setattr(latents_module, "free_memory", lambda device: 64 << 30)
+    assert [pictures_at_once((side, side), "cpu") for side in (64, 96, 128, 256, 512)] == [8, 4, 4, 1, 1]
+    assert [pictures_at_once((side, side), "cuda:0") for side in (64, 512, 1024)] == [8, 8, 8]
+    monkeypatch.setattr(latents_module, "free_memory", lambda device: 8 << 30)
+    assert [pictures_at_once((side, side), "cuda:0") for side in (512, 1024, 2048)] == [4, 1, 1]
+    monkeypatch.setattr(latents_module, "free_memory", lambda device: None)
+    assert pictures_at_once((1024, 1024), "mps") == 8

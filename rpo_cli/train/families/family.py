@@ -204,6 +204,12 @@ class Encoders:
     def vae(self) -> Any:
         return self.pipe.vae
 
+    @property
+    def text_weights(self) -> int:
+        """Numbers in all text encoders."""
+        parts = [part for name, part in self.pipe.components.items() if name.startswith("text_encoder")]
+        return sum(weight.numel() for part in parts if part is not None for weight in part.parameters())
+
     @torch.no_grad()
     def encode_images(
         self, pictures: Sequence[Picture], size: tuple[int, int] | None = None

@@ -17,7 +17,7 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.protocols import Observer, Reward
 from rpo_cli.records import row_seed
 from rpo_cli.train.composition import Prompts
-from rpo_cli.train.data.latents import ENCODE_BATCH, Frame
+from rpo_cli.train.data.latents import Frame, pictures_at_once, texts_at_once
 from rpo_cli.train.families.family import Condition, Encoders, Family, Folder
 from rpo_cli.train.noise import epoch_order
 from rpo_cli.train.objectives.online import OnlineObjective
@@ -271,7 +271,8 @@ def encode_prompts(encoders: Encoders, prompts: Sequence[str], observer: Observe
         found = encoders.encode_prompts(batch)
         return [{part: values[row] for part, values in found.items()} for row in range(len(batch))]
 
-    made, _ = run_halving(step, list(prompts), ENCODE_BATCH, what="encoding", note=observer.note)
+    size = texts_at_once(encoders, str(encoders.vae.device))
+    made, _ = run_halving(step, list(prompts), size, what="encoding", note=observer.note)
     return {part: torch.stack([one[part] for one in made]) for part in made[0]}
 
 
@@ -293,11 +294,16 @@ def scored(
     Raises:
         RpoError: a reward that is no finite number.
     """
-    rows = list(latents)
+    rows, device, factor = (
+        list(latents),
+        str(judges.encoders.vae.device),
+        judges.encoders.pipe.vae_scale_factor,
+    )
+    size = (latents.shape[3] * factor, latents.shape[2] * factor)
     pictures, _ = run_halving(
         lambda batch: decode(judges.encoders, torch.stack(list(batch))),
         rows,
-        ENCODE_BATCH,
+        pictures_at_once(size, device),
         what="decoding",
         note=observer.note,
     )
