@@ -203,6 +203,7 @@ def plan_text(found: "TrainPlan") -> str:
         ["forward passes", f"{found.passes_per_step:,} a step, {found.batch_size:,} pairs each"],
         ["FLOPs per pair", f"{tera(found.flops_per_pair)} ({listed(flops, tera)})"],
         ["FLOPs in all", tera(found.flops_of_training)],
+        ["of them validation", tera(found.flops_of_validation)],
         ["computed again to save memory", f"{tera(found.recomputed_per_pair)} per pair"],
         ["time", at_least(found.seconds_at_peak)],
         ["memory, estimated", f"{size(found.memory_total)} ({listed(memory, size)})"],

@@ -18,7 +18,7 @@ from rpo_cli.recipes.training import Number, family_of_pipeline, numbers_of
 from rpo_cli.stages.opponents import STRATEGIES
 from rpo_cli.store import Store, open_store
 from rpo_cli.train.composition import Embedder, Start, TrainInputs, composed, is_online
-from rpo_cli.train.data.pairs import training_rows
+from rpo_cli.train.data.pairs import rows_of_split
 from rpo_cli.train.run import Prepared, TrainReport, prepare_cache
 from rpo_cli.train.run import train as train_model
 
@@ -105,7 +105,7 @@ def fine_tune(line: Line, start: Start | None = None) -> TrainReport:
         return train_model(inputs)
     with line.store.lock(f"train-{settings.name}"), line.recorded(training=True):
         if start is None and not line.store.files.exists(f"train/{settings.name}/done.json"):
-            warn_of_pairs(line, settings, training_rows(dataset_of(line, settings)))
+            warn_of_pairs(line, settings, rows_of_split(dataset_of(line, settings)))
         return train_model(inputs, line.observer)
 
 
@@ -240,7 +240,7 @@ def dataset_of(line: Line, settings: TrainSettings) -> Path:
     if settings.dataset is None:
         return line.store.path("dataset")
     folder = Path(settings.dataset)
-    if training_rows(folder) is None:
+    if rows_of_split(folder) is None:
         raise UsageError(
             f"train.dataset: {folder} holds no pairs (data/train-*.parquet) and no judged pictures "
             "(train/metadata.jsonl or .csv)",

@@ -303,7 +303,7 @@ def _errors(job: Job, policy: Policy, draws: Sequence[Draw]) -> Errors:
 
 def _size(job: Job) -> int:
     """Items of a training's forward pass: whole groups, unless one does not fit."""
-    size, group = min(job.settings.batch_size, job.settings.global_batch), job.objective.group_size
+    size, group = job.batch_size, job.objective.group_size
     return size // group * group or size
 
 

@@ -53,6 +53,7 @@ class Job:
 
     Attributes:
         beta: in the objective's own unit.
+        batch_size: items of a forward pass, as long as memory does not run out.
         starts_equal: whether the policy's first weights are its reference's.
         ideal: what an item takes at the device's peak; None where none is known.
     """
@@ -68,6 +69,7 @@ class Job:
     device: str
     knowledge: Knowledge
     beta: float
+    batch_size: int
     ideal: Ideal | None = None
     references: References | None = None  # of a training with fixed draws
     world: World = ALONE
@@ -137,6 +139,7 @@ def prepare(inputs: TrainInputs, family: Family, observer: Observer) -> Job:
     beta = salesforce_beta(settings.beta or 0.0, settings.beta_from, prod(cache.shape))
     return Job(
         *(settings, objective, family, schedule, cache, pairs, held_out, draws, inputs.device, known, beta),
+        batch_size=min(settings.batch_size, settings.global_batch),
         looks=validation_draws(settings, objective, len(held_out)),
     )
 

@@ -29,6 +29,7 @@ from rpo_cli.train.journal import (
     spread_warning,
     summarise,
 )
+from rpo_cli.train.look_ahead.memory import fit
 from rpo_cli.train.noise import Draw, validation_draw
 from rpo_cli.train.objectives.objective import Errors, join
 from rpo_cli.train.policy import Average, Policy, build_policy, load_texts, make_optimiser, weight_dtype
@@ -36,10 +37,12 @@ from rpo_cli.train.processes import ALONE, World, gather_errors
 from rpo_cli.train.step import forward, in_memory, timed_step
 from rpo_cli.train.storage import (
     Shelf,
+    checkpoint_extra,
     latest_checkpoint,
     restore_checkpoint,
     save_checkpoint,
     weights_digest,
+    write_atomically,
 )
 
 
@@ -127,6 +130,8 @@ def run_training(
     family.check()
     require_layouts(inputs.settings, family)
     job, state = ready(inputs, family, observer, world)
+    if world.leads:
+        keep_passes(inputs.out, job)
     with closing(opened(inputs, state, world)) as journal:
         observer.start("train", job.settings.steps, state.step)
         loop(job, state, journal, inputs.out, observer)
@@ -156,6 +161,7 @@ def ready(inputs: TrainInputs, family: Family, observer: Observer, world: World)
     """
     with world.first():
         job = replace(prepare(inputs, family, observer), world=world)
+    job = fitted(job, inputs, observer)
     observer.note(start_line(job))
     if (peak := known_peak(inputs.device, job.settings.dtype)) is not None:
         from rpo_cli.train.look_ahead.plan import ideal_seconds
@@ -184,6 +190,40 @@ def ready(inputs: TrainInputs, family: Family, observer: Observer, world: World)
         what += [inputs.dataset_identity, inputs.seed, state.step, weights_digest(policy.parameters)]
         world.agree(content_key(*what))
     return job, state
+
+
+def fitted(job: Job, inputs: TrainInputs, observer: Observer) -> Job:
+    """The job with passes that fit into memory, on every process; where it goes on, those of its start.
+
+    What was chosen stands in settings.json, see `keep_passes`.
+    """
+    kept = passes_of(inputs.out) if latest_checkpoint(inputs.out) else None
+    if kept is None:
+        folder, settings = Folder(inputs.model, inputs.revision), job.settings
+        found = fit(settings, job.objective, job.family, folder, inputs.device)
+        for text in found.notes(job.batch_size, settings.gradient_checkpointing):
+            observer.note(text)
+        kept = found.settings
+    values = torch.tensor([[kept["batch_size"]], [kept["gradient_checkpointing"]]], dtype=torch.float32)
+    least = job.world.gather(values, [1] * job.world.size) if job.world.size > 1 else values
+    size, checkpointing = int(least[0].min()), bool(least[1].max())
+    settings = job.settings.model_copy(update={"gradient_checkpointing": checkpointing})
+    return replace(job, settings=settings, batch_size=size)
+
+
+def passes_of(out: Path) -> dict[str, Any] | None:
+    """What `keep_passes` wrote."""
+    path = out / "settings.json"
+    found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")).get("passes")
+    return found
+
+
+def keep_passes(out: Path, job: Job) -> None:
+    """Write how the training is cut to memory beside what it is; a training that goes on keeps it."""
+    path = out / "settings.json"
+    passes = {"batch_size": job.batch_size, "gradient_checkpointing": job.settings.gradient_checkpointing}
+    whole = json.loads(path.read_text(encoding="utf-8")) | {"passes": passes}
+    write_atomically(path, (json.dumps(whole, indent=1, sort_keys=True) + "\n").encode())
 
 
 def finish(inputs: TrainInputs, job: Job, state: State, ends: dict[str, Numbers]) -> None:
@@ -227,8 +267,9 @@ def start_line(job: Job) -> str:
     items = "judged pictures" if job.objective.singles else items
     held_out = f"{len(job.held_out)} held out" + (f", looked at in {job.looks} draws" if job.looks else "")
     return (
-        f"{job.objective.name} on {len(job.pairs)} {items} ({held_out}), {kind}, "
-        f"{job.schedule.prediction_type} model; {scale_line(job.objective, job.beta, job.cache.shape)}"
+        f"{job.objective.name} on {len(job.pairs)} {items} ({held_out}), {job.batch_size} a forward pass, "
+        f"{kind}, {job.schedule.prediction_type} model; "
+        f"{scale_line(job.objective, job.beta, job.cache.shape)}"
     )
 
 
@@ -245,10 +286,10 @@ def start_or_resume(job: Job, policy: Policy, out: Path, anchor: Average | None 
     average = Average(policy.parameters, settings.ema) if settings.ema else None
     if anchor is None and job.objective.reference_every:
         anchor = Average(policy.parameters, 0.0)
-    size = min(settings.batch_size, settings.global_batch)
-    state = State(policy, optimiser, scaler, size, average=average, anchor=anchor)
+    state = State(policy, optimiser, scaler, job.batch_size, average=average, anchor=anchor)
     if (path := latest_checkpoint(out)) is not None:
         state.step = restore_checkpoint(path, policy.parameters, optimiser, scaler, averages(state))
+        state.batch_size = checkpoint_extra(path).get("batch_size", state.batch_size)
     return state
 
 
@@ -301,5 +342,6 @@ def loop(job: Job, state: State, journal: Journal, out: Path, observer: Observer
             journal.append("validation", state.step, held_out)
         due = last or (state.step % settings.save_every == 0 and not state.skipped)
         if due and job.world.leads:  # all hold the same; draws have no state
-            parameters = state.policy.parameters
-            save_checkpoint(out, state.step, parameters, state.optimiser, state.scaler, averages(state))
+            parameters, extra = state.policy.parameters, {"batch_size": state.batch_size}
+            what = (parameters, state.optimiser, state.scaler, averages(state), extra)
+            save_checkpoint(out, state.step, *what)

@@ -10,7 +10,8 @@ from rpo_cli.line.rounds import checks, train
 from rpo_cli.line.rounds.checks import RoundPlan
 from rpo_cli.line.rounds.measurements import RewardNumbers, RoundNumbers
 from rpo_cli.line.rounds.train import RoundsReport
-from rpo_cli.train.look_ahead.plan import Flops, Memory, TrainPlan
+from rpo_cli.train.look_ahead.memory import Memory
+from rpo_cli.train.look_ahead.plan import Flops, TrainPlan
 from rpo_cli.train.online.look_ahead import DrawFlops, OnlinePlan, OnlineProbe
 
 REWARD = RewardNumbers(21.5, 0.25, 1.5, "seeds of one prompt")
@@ -98,7 +99,9 @@ def test_the_probe_of_a_method_on_trajectories_times_pictures(rpo, calls, monkey
 def test_plans_say_what_rounds_would_do_and_train_nothing(rpo, calls, monkeypatch, tmp_path, option):
     planned = [RoundPlan(1, "begun", 12, 4, 24, 0, None, 9), RoundPlan(2, "to do", 12, 0, 24, 0, None, 9)]
     monkeypatch.setattr(checks, "plan_rounds", lambda line: planned)
-    each = TrainPlan("dpo", "m", 8, 3, 4, 2, 2, 100, 10, Flops(1, 2, 1), 4, 48, Memory(1, 0, 1, 1, 0, 1), 4)
+    each = TrainPlan(
+        "dpo", "m", 8, 3, 4, 2, 2, 100, 10, Flops(1, 2, 1), 4, 0, 48, Memory(1, 0, 1, 1, 0, 1), 4
+    )
     monkeypatch.setattr(training, "plan", lambda line: each)
     done = rpo("train", tmp_path, "--preset", "shapes", "--rounds", 2, option)
     assert calls == {"rounds": [], "else": []}

@@ -13,7 +13,8 @@ from rpo_cli.line.dataset.build import PairsReport
 from rpo_cli.line.run import RunReport
 from rpo_cli.line.stage import StageReport
 from rpo_cli.train.composition import BetaAdvice
-from rpo_cli.train.look_ahead.plan import Flops, Memory, TrainPlan
+from rpo_cli.train.look_ahead.memory import Memory
+from rpo_cli.train.look_ahead.plan import Flops, TrainPlan
 from rpo_cli.train.look_ahead.probe import TrainProbe
 from rpo_cli.train.run import Prepared, TrainReport
 
@@ -184,7 +185,7 @@ def test_prepare_says_what_is_encoded_and_trains_nothing(rpo, calls, monkeypatch
 
 def test_a_plan_is_told_and_nothing_is_trained(rpo, calls, monkeypatch, tmp_path):
     found = TrainPlan(
-        "dpo", "m", 8, 3, 4, 2, 2, 100, 10, Flops(1, 2, 1), 4, 48, Memory(1, 0, 1, 1, 0, 1), 4
+        "dpo", "m", 8, 3, 4, 2, 2, 100, 10, Flops(1, 2, 1), 4, 0, 48, Memory(1, 0, 1, 1, 0, 1), 4
     )
     monkeypatch.setattr(training, "plan", lambda line: found)
     told, data = (

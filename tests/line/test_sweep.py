@@ -41,7 +41,7 @@ def started(stand, monkeypatch):
 
     monkeypatch.setattr(sweep_trainings, "run_command", run)
     monkeypatch.setattr(sweep_trainings, "is_finished", made)
-    monkeypatch.setattr(checks, "training_rows", lambda folder: 1)
+    monkeypatch.setattr(checks, "rows_of_split", lambda folder: 1)
     return seen
 
 

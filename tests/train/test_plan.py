@@ -12,7 +12,8 @@ from rpo_cli.train import loop as loop_module
 from rpo_cli.train.families.family import Folder, open_family
 from rpo_cli.train.families.unet import StableDiffusion1
 from rpo_cli.train.look_ahead import plan as plan_module
-from rpo_cli.train.look_ahead.plan import counted, ideal_seconds, kept_bytes, plan
+from rpo_cli.train.look_ahead.memory import kept_bytes
+from rpo_cli.train.look_ahead.plan import counted, ideal_seconds, plan
 from rpo_cli.train.objectives.presets import DPO
 
 
@@ -68,7 +69,9 @@ def test_planned_flops_are_those_of_the_real_model(model, dataset, full):
     with sdpa_kernel(SDPBackend.MATH):  # torch does not count its fused attention on a CPU
         assert found.flops.reference_forward == counted(lambda: family.predict(unet, *inputs))
     assert found.flops_per_pair == sum(vars(found.flops).values())
-    assert found.flops_of_training == found.flops_per_pair * found.global_batch * found.steps
+    steps = found.flops_per_pair * found.global_batch * found.steps
+    assert found.flops_of_training == steps + found.flops_of_validation
+    assert 0 < found.flops_of_validation <= 0.05 * found.flops_of_training
     if full:
         assert found.flops.policy_forward == found.flops.reference_forward
         assert found.memory.reference == 4 * found.trained
@@ -84,7 +87,7 @@ def test_a_plan_follows_method_batch_dtype_and_checkpointing(model, dataset):
     assert plain.passes_per_step == 4
     assert planned(model, dataset, batch_size=8).memory.activations == 2 * plain.memory.activations
     half = planned(model, dataset, batch_size=4, dtype="bfloat16").memory
-    assert 2 * half.activations == plain.memory.activations
+    assert 2 * half.activations == pytest.approx(plain.memory.activations, abs=1)
     assert half.weights < plain.memory.weights
     saving = planned(model, dataset, batch_size=4, gradient_checkpointing=True)
     assert saving.memory.activations < plain.memory.activations
@@ -135,5 +138,5 @@ def test_time_is_told_where_a_peak_is_known_and_only_there(model, dataset, monke
     monkeypatch.setattr(plan_module, "known_peak", lambda device, dtype: 1e9)
     found = planned(model, dataset, gradient_checkpointing=True, processes=2)
     items = found.steps * found.global_batch
-    wanted = (found.flops_per_pair + found.recomputed_per_pair) * items / 2e9
+    wanted = (found.flops_of_training + found.recomputed_per_pair * items) / 2e9
     assert found.seconds_at_peak == pytest.approx(wanted)

@@ -19,7 +19,7 @@ from rpo_cli.line.sweep.variants import FINISHED, ITSELF, Request, Training, Var
 from rpo_cli.line.training import dataset_of, fine_tune, own_settings
 from rpo_cli.resolve import NO_PRESET
 from rpo_cli.train.composition import in_rounds, is_online
-from rpo_cli.train.data.pairs import training_rows
+from rpo_cli.train.data.pairs import rows_of_split
 from rpo_cli.train.run import result_folder
 
 STEPS = "train.steps"
@@ -167,7 +167,7 @@ def _require_beta(variant: Variant) -> None:
 
 def _require_pairs(own: Line) -> None:
     dataset = dataset_of(own, own.settings.train)
-    if training_rows(dataset) is None:
+    if rows_of_split(dataset) is None:
         raise UsageError(f"{dataset}: no dataset yet", f"rpo build-pairs {own.store.url}")
 
 

@@ -146,11 +146,13 @@ def _file_fingerprint(dataset: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def training_rows(dataset: Path) -> int | None:
-    """Rows of the training split, from the files' footers; None: there is no dataset yet."""
+def rows_of_split(dataset: Path, split: str = "train") -> int | None:
+    """Rows of "train" or "validation", from the files' footers; None: there is no dataset yet."""
     if holds_singles(dataset):
-        return count_singles(dataset)
-    files = split_files(dataset, "train")
+        return count_singles(dataset, split)
+    files = split_files(dataset, split)
+    if not files and split != "train" and split_files(dataset, "train"):
+        return 0
     return sum(pq.read_metadata(path).num_rows for path in files) if files else None
 
 

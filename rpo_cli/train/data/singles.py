@@ -94,9 +94,9 @@ def singles_fingerprint(dataset: Path) -> str:
     return digest.hexdigest()[:32]
 
 
-def count_singles(dataset: Path) -> int:
-    """Rows of the training split."""
-    return sum(1 for _ in _rows(dataset, "train"))
+def count_singles(dataset: Path, split: str) -> int:
+    """Rows of "train" or "validation"."""
+    return sum(1 for _ in _rows(dataset, split))
 
 
 def _rows(dataset: Path, split: str) -> Iterator[tuple[dict[str, Any], Path, str]]:

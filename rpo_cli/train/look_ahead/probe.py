@@ -14,7 +14,7 @@ from rpo_cli.train.export.layouts import require_layouts
 from rpo_cli.train.families.family import open_family
 from rpo_cli.train.item_errors import assemble, item_errors
 from rpo_cli.train.job import prepare
-from rpo_cli.train.loop import move_averages, ready
+from rpo_cli.train.loop import fitted, move_averages, ready
 from rpo_cli.train.noise import training_draw
 from rpo_cli.train.objectives.objective import SALESFORCE, Errors, join
 from rpo_cli.train.policy import build_policy, load_texts, require_packages, weight_dtype
@@ -44,12 +44,12 @@ def propose_beta(inputs: TrainInputs, observer: Observer | None = None) -> BetaA
     set_threads(inputs.threads)
     family = open_family(inputs.model, inputs.revision)
     family.check()
-    job = prepare(inputs, family, observer or Silent())
+    job = fitted(prepare(inputs, family, observer or Silent()), inputs, observer or Silent())
     denoiser = family.load_denoiser(weight_dtype(job.settings))
     texts = load_texts(family, job.settings, inputs.device)
     policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device, texts)
     draws = [training_draw(job.draws, 0, place, DRAWS) for place in range(DRAWS)]
-    width, size = len(job.pairs[0].pictures), job.settings.batch_size
+    width, size = len(job.pairs[0].pictures), job.batch_size
 
     def part(start: int) -> Errors:
         batch = assemble(draws[start : start + size], job.pairs, job.cache, job.schedule, job.device)

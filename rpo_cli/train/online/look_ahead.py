@@ -12,7 +12,8 @@ from rpo_cli.errors import UsageError
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.train.composition import OnlineInputs
 from rpo_cli.train.families.family import Folder, open_family
-from rpo_cli.train.look_ahead.plan import Memory, blank_pass, blank_policy, memory_of, passes
+from rpo_cli.train.look_ahead.memory import Memory, blank_pass, blank_policy, kept_of_item, memory_of
+from rpo_cli.train.look_ahead.plan import passes
 from rpo_cli.train.objectives.online import settled_online
 from rpo_cli.train.online.lesson import State
 from rpo_cli.train.online.loop import drawn, enough_memory, learned, load_scorers, ready
@@ -113,7 +114,7 @@ def plan_online(
     rows = rows_of_pass(settings, objective, drawn)
     policy = blank_policy(settings, family, Folder(model, revision))
     said = blank_pass(settings, family, policy, 2 if (online.guidance or 0) > 1 else 1)
-    once, again, kept = passes(settings, policy, said, with_reference=objective.needs_reference)
+    once, again = passes(settings, policy, said, with_reference=objective.needs_reference)
     # a pair whose steps are summed inside its link runs each once more, see `teacher.Chunk.backward`
     again = taught * (again + (once.policy_forward if objective.form == "pair" else 0))
     learning = taught * (once.policy_forward + once.policy_backward)
@@ -121,7 +122,8 @@ def plan_online(
     learned, pictures = rounds * online.inner_epochs * items * objective.width, rounds * drawn
     useful = pictures * (flops.drawing + flops.reference) + learned * flops.learning
     peak = known_peak(device, settings.dtype)
-    memory = memory_of(settings, policy, int(settings.ema is not None), kept * rows)
+    kept = rows * kept_of_item(settings, policy, said)
+    memory = memory_of(settings, policy, int(settings.ema is not None), kept, device)
     return OnlinePlan(
         method=objective.name,
         model=model,
