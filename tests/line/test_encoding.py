@@ -6,6 +6,7 @@ import random
 from importlib.metadata import version
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image as Pillow
@@ -239,6 +240,24 @@ def test_a_picture_that_is_broken_in_the_build_before_is_encoded_anew(tmp_path, 
     run = imported(tmp_path / "run")
     run.build()
     rewritten(run.data[0], damage)
+    run.build(STRICTER)
+
+    first = imported(tmp_path / "first")
+    first.build(STRICTER)
+
+    assert run.files == first.files
+
+
+@pytest.mark.parametrize("column", ["jpg_0", "jpg_1", "image_1_uid", "provenance"])
+@pytest.mark.parametrize("lost", [True, False], ids=["lost", "empty"])
+def test_a_data_file_that_lacks_what_is_looked_for_is_no_source(tmp_path, column, lost):
+    run = imported(tmp_path / "run")
+    run.build()
+    table = pq.read_table(run.data[0])
+    place = table.schema.get_field_index(column)
+    kept = table.drop_columns([column])
+    empty = pa.nulls(len(table), table.schema.field(column).type)
+    pq.write_table(kept if lost else kept.add_column(place, column, empty), run.data[0])
     run.build(STRICTER)
 
     first = imported(tmp_path / "first")

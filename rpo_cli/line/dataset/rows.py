@@ -253,6 +253,7 @@ def _flaws(flaws: Iterable[Mapping[str, str]]) -> tuple[str, ...]:
 THREADS = 16  # more wait for the memory
 AHEAD = 2 * THREADS  # pairs, whose pictures are at work or wait
 ROWS_AT_ONCE = 10  # of the build before
+BEFORE = {"jpg_0", "jpg_1", "image_0_uid", "image_1_uid", "provenance"}  # its columns that are looked at
 Encoded = tuple[Pair, bytes, bytes]  # a pair, and both pictures as the dataset has them
 
 
@@ -289,7 +290,7 @@ class BuildBefore:
         """
         for number, mask in self._index.kept(Keys.of(wanted)) if wanted else ():
             for key, data, provenance in _encoded_before(*self._places[number], mask):
-                if wanted[key] in provenance and is_whole_png(data):
+                if wanted[key] in (provenance or "") and is_whole_png(data or b""):
                     yield wanted[key], data
 
 
@@ -297,7 +298,8 @@ def _ids(path: Path) -> Iterator[tuple[int, int, pa.Array]]:
     """Row group, side and the ids of its rows."""
     try:
         with pq.ParquetFile(path) as file:
-            for group in range(file.num_row_groups):
+            whole = set(file.schema_arrow.names) >= BEFORE
+            for group in range(file.num_row_groups if whole else 0):
                 ids = file.read_row_group(
                     group, [f"image_{side}_uid" for side in (0, 1)], use_threads=False
                 )
