@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate, pairwise
+from itertools import accumulate, count, pairwise
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -26,6 +26,7 @@ WIDTH = 16  # bytes
 DIGITS = 2 * WIDTH
 KIND = pa.binary(WIDTH)
 AT_ONCE = 10_000  # keys that are texts at a time
+FEW = 16  # times as many keys are sought by halving, not by a look at all
 MANY = 50_000  # keys take half a second to compute
 HALVES = np.dtype([("high", ">u8"), ("low", ">u8")])
 Packed: TypeAlias = pa.Array  # keys side by side: of KIND, or as texts where one is no 32 hex digits
@@ -336,6 +337,42 @@ class Index:
             return end - start
         return int(pc.count_distinct(self.keys.slice(start, end - start)).as_py())
 
+    @cached_property
+    def _questions(self) -> Iterator[int]:
+        return count()
+
+    def _pays_to_sort(self, chosen: Packed) -> bool:
+        """From the second question for a few on: most commands have one."""
+        few = len(chosen) <= len(self.keys) // FEW and chosen.type == self.keys.type == KIND
+        return few and next(self._questions) > 0
+
+    @cached_property
+    def _sorted(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """First halves of the keys in order, and where each stands; 16 bytes a key."""
+        halves = np.frombuffer(_bytes(self.keys), np.uint64)[::2]
+        order = np.argsort(halves, kind="stable")
+        return halves[order], order
+
+    def _places(self, chosen: Packed) -> NDArray[np.int64]:
+        """Where keys stand that are to be found, in order: in a time that hangs on their number."""
+        first, order = self._sorted
+        sought, every = (np.frombuffer(_bytes(of), np.uint64).reshape(-1, 2) for of in (chosen, self.keys))
+        left, right = (np.searchsorted(first, sought[:, 0], side) for side in ("left", "right"))
+        alike = right - left
+        rows = order[np.repeat(left - np.cumsum(alike) + alike, alike) + np.arange(alike.sum())]
+        rows = np.sort(rows[every[rows, 1] == np.repeat(sought[:, 1], alike)])
+        return rows if self.first is None else rows[self.first[rows]]
+
+    def _found(self, chosen: Packed) -> Iterator[tuple[int, Mask | None]]:
+        """As `kept`; looks at the tables alone that have some."""
+        rows, starts = self._places(chosen), np.array(self.starts)
+        numbers = np.searchsorted(starts, rows, "right") - 1
+        for number in np.unique(numbers).tolist():
+            mask = np.zeros(starts[number + 1] - starts[number], np.bool_)
+            first, last = np.searchsorted(numbers, [number, number + 1])
+            mask[rows[first:last] - starts[number]] = True
+            yield number, None if mask.all() else mask
+
     def each(self) -> list[Packed]:
         """The keys of each table; nothing is copied."""
         return [self.keys.slice(start, end - start) for start, end in pairwise(self.starts)]
@@ -346,6 +383,9 @@ class Index:
         Args:
             chosen: None: of any keys.
         """
+        if chosen is not None and self._pays_to_sort(chosen.array):
+            yield from self._found(chosen.array)
+            return
         kept = self.first
         if chosen is not None:
             found = among(self.keys, chosen.array)

@@ -58,6 +58,7 @@ class Shape(BaseModel):
     versions: Names = Field(default={}, description="library → version")
     groups: Names = Field(default={}, description="stage → the folder of its rows")
     datasets: Names = Field(default={}, description="dataset of the hub → commit")
+    encoded: Names = Field(default={}, description="build, encoder → which")
     imports: dict[str, dict[str, Any]] = Field(default={}, description="source → what is known of it")
     prompts: Prompts | None = Field(default=None, description="group, source and count")
 

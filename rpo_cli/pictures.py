@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 from PIL.Image import Image as Picture
 
-from rpo_cli.colours import BARE, UNREADABLE, BadProfile, Colours, colours_of
+from rpo_cli.colours import BARE, DECODING, UNREADABLE, BadProfile, Colours, colours_of
 from rpo_cli.errors import CorruptImage, OtherFormat
 from rpo_cli.installing import package
 
@@ -155,6 +156,7 @@ BROKEN = (
 )
 BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 PNG_LEVEL = 6
+EIGHT_BITS_RGB = bytes([8, 2])  # of a PNG's header
 # of a TIFF's first picture
 NEW_SUBFILE_TYPE, TILE_WIDTH, TILE_LENGTH, DNG_VERSION = 254, 322, 323, 50706
 _HINT = f"give a whole file of at most 40 megapixels: {ASKED}"
@@ -310,6 +312,33 @@ def encode_png(picture: Picture, level: int = PNG_LEVEL) -> bytes:
     buffer = io.BytesIO()
     clean.save(buffer, format="PNG", compress_level=level)
     return buffer.getvalue()
+
+
+def encoder() -> str:
+    """What decides about the bytes that `encode_png` makes of a decoded file, in words."""
+    return f"Pillow {PIL.__version__}, level {PNG_LEVEL}, {DECODING}"
+
+
+def has_encoded(environment: str) -> bool:
+    """Whether `encode_png`, as it is here, wrote the picture of a row.
+
+    Args:
+        environment: of the row: canonical JSON, which has a Pillow only where a stage has drawn.
+    """
+    return f'"pillow":"{PIL.__version__}"' in environment
+
+
+def is_whole_png(data: bytes) -> bool:
+    """Whether bytes are an RGB PNG without metadata, unchanged by its checksums; no pixel is decoded."""
+    at, view, kinds = 8, memoryview(data), []
+    while at + 12 <= len(data):
+        end = at + 8 + int.from_bytes(view[at : at + 4], "big")
+        if view[end : end + 4] != zlib.crc32(view[at + 4 : end]).to_bytes(4, "big"):
+            return False
+        kinds.append(bytes(view[at + 4 : at + 8]))
+        at = end + 4
+    plain = kinds[:1] == [b"IHDR"] and set(kinds[1:-1]) == {b"IDAT"} and kinds[-1:] == [b"IEND"]
+    return plain and at == len(data) and format_of(data) == "PNG" and data[24:26] == EIGHT_BITS_RGB
 
 
 def to_array(picture: Picture) -> NDArray[np.uint8]:

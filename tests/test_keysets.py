@@ -139,6 +139,51 @@ def test_an_index_tells_the_rows_to_keep_table_by_table():
     assert [hex_of(each) for each in index.each()] == [hex_of(each) for each in tables]
 
 
+def masks(index, chosen):
+    return {n: None if mask is None else mask.tolist() for n, mask in index.kept(Keys.of(chosen))}
+
+
+def by_hand(tables, chosen):
+    """Table → which of its rows are chosen and stand at their first place."""
+    met, found = set(), {}
+    for number, table in enumerate(tables):
+        mask = []
+        for key in table:
+            mask.append(key in chosen and key not in met)
+            met.add(key)
+        if any(mask):
+            found[number] = None if all(mask) else mask
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_questions_for_a_few_keys_have_one_answer_however_often_they_come(seed):
+    """Tables of any length, none too; keys that stand twice; keys that stand nowhere."""
+    draw = random.Random(seed)
+    tables = [keys(*(draw.randrange(600) for _ in range(draw.choice((0, 1, 5, 80))))) for _ in range(12)]
+    index = Index.of([digests(column(table)) for table in tables])
+    for _ in range(5):
+        chosen = set(keys(*(draw.randrange(900) for _ in range(draw.choice((0, 1, 3, 8))))))
+        assert masks(index, chosen) == by_hand(tables, chosen)
+        assert masks(index, set().union(*tables)) == by_hand(tables, set().union(*tables))
+
+
+def test_keys_whose_first_halves_are_alike_are_told_apart():
+    every = [f"{'ab' * 8}{n:016x}" for n in range(40)]
+    index = Index.of([digests(column(every[:25])), digests(column(every[20:]))])
+    for n in (0, 24, 25, 39):
+        assert masks(index, {every[n]}) == by_hand([every[:25], every[20:]], {every[n]})
+        assert masks(index, {f"{'ab' * 8}{99:016x}"}) == {}
+
+
+def test_a_few_keys_of_another_form_are_sought_as_texts():
+    tables = [keys(*range(40)), ["a key", *keys(50)]]
+    index = Index.of([digests(column(table)) for table in tables])
+    for _ in range(3):
+        assert masks(index, {"a key"}) == {1: [True, False]}
+        assert masks(Index.of([digests(column(tables[0]))]), {"a key"}) == {}
+
+
 def test_keys_of_bytes_lie_side_by_side():
     data = np.arange(48, dtype=np.uint8).tobytes()
 

@@ -6,6 +6,7 @@ import types
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, PngImagePlugin, TiffImagePlugin
 
@@ -320,3 +321,50 @@ def test_a_bomb_is_refused_before_its_pixels_are_decoded(side, monkeypatch):
     data += struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
     with pytest.raises(CorruptImage, match="pixels"):
         pictures.decode(data)
+
+
+def test_a_whole_png_of_ours_is_told_from_a_changed_one_without_decoding_it(monkeypatch):
+    """Whichever byte is another one, is missing, or is too many."""
+    data = pictures.encode_png(noise(5, 4))
+    large = pictures.encode_png(noise(300, 200))
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("decoded"))
+
+    assert pictures.is_whole_png(data)
+    assert png_chunks(large).count(b"IDAT") > 1
+    assert pictures.is_whole_png(large)
+    for place in range(len(data)):
+        assert not pictures.is_whole_png(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        assert not pictures.is_whole_png(data[:place])
+        assert not pictures.is_whole_png(data[:place] + data[place + 1 :])
+    assert not pictures.is_whole_png(data + b"\0")
+    assert not pictures.is_whole_png(data + data)
+
+
+def with_a_text():
+    said = PngImagePlugin.PngInfo()
+    said.add_text("Software", "a camera")
+    return encoded(noise(), format="PNG", pnginfo=said)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        with_a_text(),
+        encoded(noise(), format="PNG", icc_profile=display_p3()),
+        encoded(noise().convert("L"), format="PNG"),
+        encoded(noise().convert("RGBA"), format="PNG"),
+        encoded(noise().convert("P"), format="PNG"),
+        encoded(noise(), format="JPEG"),
+        encoded(noise(), format="WEBP", lossless=True),
+        b"",
+        b"\x89PNG\r\n\x1a\n",
+    ],
+)
+def test_other_pictures_are_no_png_of_ours(data):
+    assert not pictures.is_whole_png(data)
+
+
+def test_who_wrote_a_picture_is_told_by_the_pillow_of_its_row():
+    assert pictures.has_encoded(f'{{"pillow":"{PIL.__version__}","python":"3"}}')
+    for environment in ("{}", '{"pillow":"1.1.7"}', f'{{"numpy":"{PIL.__version__}"}}'):
+        assert not pictures.has_encoded(environment)

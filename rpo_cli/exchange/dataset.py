@@ -17,7 +17,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rpo_cli.files import create, draft_of, make_folder, sync, write_whole
-from rpo_cli.pictures import decode, encode_png
 from rpo_cli.records import EDITED, Pair, canonical_json
 
 # of the pair as it was: kept where this run has no scores of its own
@@ -115,7 +114,7 @@ class Side:
     """One picture of a pair, as it is exported.
 
     Attributes:
-        data: the stored bytes; exported after one decode and encode, like those of the other side.
+        data: an RGB PNG, like that of the other side.
         model: what made it, for `model_0/1`.
         critique: what the critic said of this picture; None where it said nothing.
         flaws: "aspect: detail" each; None without a critique.
@@ -226,7 +225,7 @@ def to_row(pair: Pair, a: Side, b: Side, examples: int) -> dict[str, Any]:
     for n in (0, 1):
         side, rewards = sides[n ^ (1 - b_stands)]
         row |= {
-            f"jpg_{n}": encode_png(decode(side.data, side.id)),
+            f"jpg_{n}": side.data,
             f"label_{n}": float(n == best),
             f"image_{n}_uid": side.id,
             f"model_{n}": side.model,

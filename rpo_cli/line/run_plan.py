@@ -14,7 +14,7 @@ from rpo_cli.line.run import forecast, steps_of
 from rpo_cli.line.session import Line
 from rpo_cli.line.steps import stage_of, stages
 from rpo_cli.line.work.base import StagePlan, StageSpec, size_of, wants_edits
-from rpo_cli.line.work.critics import SERVED, entry_of, is_function, reward_models
+from rpo_cli.line.work.critics import SERVED, entry_of, is_function, scoring
 from rpo_cli.line.work.models import model_of
 from rpo_cli.presets.facts import BYTES_PER_PIXEL, TRAINING
 from rpo_cli.recipes.weights import HUB_MODELS
@@ -178,13 +178,13 @@ def _network_requests(
             yield f"the hub: {model.ref}, {commit}; what is cached will do"
     busy = {plan.stage.partition(" ")[0] for plan in plans if plan.to_make != 0}
     asks = s.critique.backend == SERVED and "critique" in busy and wants_edits(line)
-    scored = [name for name, _ in reward_models(line) if entry_of(name).template]
+    scored = [name for name, _ in scoring(line) if entry_of(name).template]
     asks |= bool(scored) and s.score.backend == SERVED and "score" in busy
     if asks:
         yield from (f"the critic's server: {url}" for url in s.critique.critic_url)
     if s.edit.backend == SERVED and "edit" in busy and wants_edits(line):
         yield from (f"the editor's server: {url}" for url in s.edit.editor_url)
-    if "build-pairs" in steps and any(is_function(name) for name, _ in reward_models(line)):
+    if "build-pairs" in steps and any(is_function(name) for name, _ in scoring(line)):
         yield "whatever your own functions of score.functions ask"
     if "train" in steps:
         yield from (

@@ -72,6 +72,23 @@ def test_an_empty_value_of_a_column_that_is_asked_for_is_refused_by_row(tiny, ro
     assert "build-pairs" in caught.value.hint
 
 
+@pytest.mark.parametrize("column", ["margin", "agreement"])
+def test_labels_that_no_reward_has_compared_have_no_margin_to_train_on(tiny, row, tmp_path, column):
+    tiny.write_split(tmp_path, "train", [row(**{column: 0.0}), row(**{column: 0.0})])
+    assert len(read_pairs(tmp_path, "train")) == 2
+    with pytest.raises(UsageError, match=f"{column} is 0 in every pair: no reward") as caught:
+        read_pairs(tmp_path, "train", [column])
+    assert "--reward NAME=MODEL" in caught.value.hint
+
+
+@pytest.mark.parametrize("column", ["margin", "agreement"])
+def test_one_pair_with_a_margin_is_enough_and_held_out_ones_may_have_none(tiny, row, tmp_path, column):
+    tiny.write_split(tmp_path, "train", [row(**{column: 0.0}), row(**{column: 0.5})])
+    tiny.write_split(tmp_path, "validation", [row(**{column: 0.0})])
+    assert [getattr(pair, column) for pair in read_pairs(tmp_path, "train", [column])] == [0.0, 0.5]
+    assert len(read_pairs(tmp_path, "validation", [column])) == 1
+
+
 def test_equal_pictures_are_refused_by_row(tiny, row, tmp_path):
     tiny.write_split(tmp_path, "train", [row(), row(jpg_1=tiny.picture(1))])
     with pytest.raises(UsageError, match="row 1: jpg_0 and jpg_1 are the same picture"):

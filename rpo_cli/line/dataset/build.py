@@ -22,6 +22,8 @@ from rpo_cli.keysets import AT_ONCE, Keys, digests, joined, union
 from rpo_cli.line.dataset.buckets import PER_BUCKET, Buckets, Homes, expected, homes_of, letters
 from rpo_cli.line.dataset.comparisons import Comparisons
 from rpo_cli.line.dataset.rows import (
+    BuildBefore,
+    Encoding,
     Export,
     Live,
     Pictures,
@@ -29,9 +31,11 @@ from rpo_cli.line.dataset.rows import (
     block_digits,
     columns_told,
     mean_pixels,
+    on_all_cores,
     tell,
 )
 from rpo_cli.line.work.edit import Floors, measured
+from rpo_cli.pictures import encoder
 from rpo_cli.protocols import Observer
 from rpo_cli.records import KEY_VERSION, Pair, canonical_json
 from rpo_cli.schema import from_table, schema_of
@@ -43,6 +47,7 @@ from rpo_cli.store import FEW, Store
 COUNTED = ("images", "critiques", "edits", "rewards", "preferences", "verdicts")  # of the card, in order
 PICTURED = ("images", "edits")
 ROWS_PER_PART = 10_000  # and of a batch that is read
+ENCODED = "encoded"  # of run.json: by which encoder the pictures of others are in which build
 Alive = Mapping[str, Keys]
 
 
@@ -105,7 +110,7 @@ def build_dataset(
         job = _Build(store, settings, there, around, build, floor, sides or {}, digits)
         # the next build clears what a killed one has left
         rows = draft_folder(folder, f"{DRAFT}rows-") if digits else nullcontext()
-        with disk_errors(str(folder)), rows as scratch:
+        with disk_errors(str(folder)), rows as scratch, store.listing():
             job.make(folder, scratch, observer)
     else:
         sweep(folder, files)
@@ -195,7 +200,9 @@ class _Build:
             sides=[name for names in self.sides.values() for name in names],
         )
         pictures = Pictures(self.store, max(self.digits, block_digits(found.counts.total(), self.pixels)))
-        splits = write_splits(folder, columns, self._exported(accepted, pictures))
+        with on_all_cores() as pool:
+            encoding = Encoding(pictures, _before(self.store, folder), pool)
+            splits = write_splits(folder, columns, self._exported(accepted, encoding))
         facts = Facts(
             build=self.build,
             pairs=found,
@@ -206,6 +213,9 @@ class _Build:
             **{**self.around, "floors": sorted(set(floors.by.values()))},
         )
         commit(folder, render(facts), splits)
+        if encoding.others:
+            known = {ENCODED: {"build": self.build, "encoder": encoder()}}
+            self.store.update_manifest(lambda manifest: {**manifest, **known})
 
     def _decide(
         self, rows: Buckets, scales: Mapping[str, Scale], floors: Floors, observer: Observer
@@ -254,14 +264,14 @@ class _Build:
         for batch in self.store.batches("pairs", names, group=self.group, rows=ROWS_PER_PART):
             yield batch.filter(keysets.is_equal(batch["verdict"], "accepted"))
 
-    def _exported(self, accepted: Buckets, pictures: Pictures) -> Iterator[tuple[str, dict[str, Any]]]:
+    def _exported(self, accepted: Buckets, encoding: Encoding) -> Iterator[tuple[str, dict[str, Any]]]:
         """Rows of the dataset, each with its split."""
         for bucket in accepted:
             if (found := accepted.table(bucket, "pairs")) is None:
                 continue
             pairs = [row for row in from_table(Pair, found) if isinstance(row, Pair)]
             told = tell(accepted.tables(bucket, tuple(columns_told(self.sides))), self.sides)
-            yield from Export(pictures, pairs, told, self.around["models"]).rows(pairs)
+            yield from Export(encoding, pairs, told, self.around["models"]).rows(pairs)
 
 
 OUTCOME = ("verdict", "reason", "split", "floor")
@@ -360,6 +370,15 @@ def _settings_in_force(settings: PairSettings, live: Live) -> dict[str, Any]:
     exclude |= {name for name in later if getattr(settings, name) == fields[name].default}
     shares = {"shares": 1} if "preferences" in live else {}  # judgements are told as shares since then
     return settings.model_dump(mode="json", exclude=exclude) | shares
+
+
+def _before(store: Store, folder: Path) -> BuildBefore | None:
+    """The dataset that stands, where its pictures are as this encoder makes them."""
+    known = store.read_manifest().get(ENCODED, {})
+    if known.get("encoder") != encoder() or not (folder / CARD).is_file():
+        return None
+    build, files = built((folder / CARD).read_text(encoding="utf-8"))
+    return BuildBefore(folder / name for name in files) if build == known.get("build") else None
 
 
 def _present(folder: Path, build: str) -> set[str] | None:

@@ -4,9 +4,7 @@ A comparison hangs on the bytes of two pictures alone, so that another threshold
 no new look at any picture.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from types import TracebackType
@@ -19,7 +17,7 @@ from numpy.typing import NDArray
 
 from rpo_cli.errors import CorruptImage
 from rpo_cli.keysets import HALVES, digests, halves_of
-from rpo_cli.line.dataset.rows import Pictures
+from rpo_cli.line.dataset.rows import Pictures, on_all_cores, places_of
 from rpo_cli.line.work.edit import Floors
 from rpo_cli.pictures import decode, mean_absolute_difference, perceptual_hash, to_array
 from rpo_cli.protocols import Observer
@@ -30,7 +28,6 @@ from rpo_cli.store import FEW, Store
 
 VERSION = 1  # of what `measure` computes: raised where it gives another value
 TABLE = "comparisons"
-THREADS = 16  # more wait for the memory
 CHUNK = 1_000  # comparisons measured between two commits: a kill loses no more
 
 
@@ -169,7 +166,8 @@ def _measured(
     pairs: Iterable[Candidate], pictures: Pictures
 ) -> Iterator[tuple[Candidate, Difference | None]]:
     """In an order in which their pictures lie near each other."""
-    for block, found in pictures.blocks(pairs):
+    for block in pictures.blocks(pairs):
+        found = pictures.read(place for pair in block for place in places_of(pair))
         sides = ((pair.a.sha256, pair.b.sha256) for pair in block)
         yield from zip(block, measure(sides, found), strict=True)
 
@@ -223,11 +221,8 @@ def measure(pairs: Iterable[tuple[str, str]], shelf: Shelf) -> Iterator[Differen
 
     Two pictures a thread are in memory at a time: decoding and arithmetic leave Python's lock alone.
     """
-    pool = ThreadPoolExecutor(min(os.cpu_count() or 1, THREADS))
-    try:
+    with on_all_cores() as pool:
         yield from pool.map(lambda pair: _difference(pair[0], pair[1], shelf), pairs)
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _difference(first: str, second: str, shelf: Shelf) -> Difference | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli import keysets
+from rpo_cli.config import PairSettings
 from rpo_cli.errors import UsageError
 from rpo_cli.keysets import Keys, digests, union
 from rpo_cli.line.dataset.build import PairsReport, build_dataset, is_built
@@ -15,7 +16,7 @@ from rpo_cli.line.imports.sources import card_sources, generates, import_groups,
 from rpo_cli.line.session import Line
 from rpo_cli.line.steps import stages
 from rpo_cli.line.work.base import wants_edits
-from rpo_cli.line.work.critics import reward_identity, reward_models, served_model
+from rpo_cli.line.work.critics import by_somebody, reward_identity, scoring, served_model
 from rpo_cli.line.work.critique import critique_work
 from rpo_cli.line.work.edit import edit_work, floor_keys, floor_notes
 from rpo_cli.line.work.generate import generate_work
@@ -53,7 +54,7 @@ def build_pairs(line: Line, *, allow_missing: bool = False) -> PairsReport:
         inputs = _inputs(line)
         before = before_build(line)
         with line.recorded():
-            found = build_dataset(line.store, line.settings.pairs, **inputs, observer=line.observer)
+            found = build_dataset(line.store, _settings(line), **inputs, observer=line.observer)
             for text in changes_since(line, before) if found.fresh else ():
                 line.say(text)
             for text in _floor_notes(line, found):
@@ -79,7 +80,17 @@ def dataset_is_current(line: Line) -> bool:
     Raises:
         RpoError: what the settings want cannot be told, e.g. because a model is gone.
     """
-    return is_built(line.store, line.settings.pairs, **_inputs(line))
+    return is_built(line.store, _settings(line), **_inputs(line))
+
+
+def _settings(line: Line) -> PairSettings:
+    """Those of `[pairs]`; where nothing scores, without a preset's names of rewards."""
+    found = line.settings.pairs
+    if scoring(line) or not labelled_only(line):
+        return found
+    names = ("select_by", "reward_weights")
+    free = {name: PairSettings.model_fields[name].default for name in names}
+    return found.model_copy(update={k: v for k, v in free.items() if not by_somebody(line, f"pairs.{k}")})
 
 
 def _inputs(line: Line) -> dict[str, Any]:
@@ -99,7 +110,7 @@ def _inputs(line: Line) -> dict[str, Any]:
         live["verdicts"] = Keys.of(reviewed)
     models = {ROLES[work.name]: work.models[0] for work in judged}
     models |= {role: model for spec in more for role, model, _ in spec.models(line) if role not in models}
-    models |= {f"reward {name}": reward_identity(line, name, ref)[0] for name, ref in reward_models(line)}
+    models |= {f"reward {name}": reward_identity(line, name, ref)[0] for name, ref in scoring(line)}
     named = {role: f"{Path(served_model(item)).name} {item.revision[:16]}" for role, item in models.items()}
     return {
         "live": live,

@@ -11,7 +11,7 @@ from rpo_cli.exchange.outgoing import Built
 from rpo_cli.line.imports.sources import card_sources, generates
 from rpo_cli.line.session import Line
 from rpo_cli.line.work.base import wants_edits
-from rpo_cli.line.work.critics import reward_models
+from rpo_cli.line.work.critics import scoring
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def inherited(line: Line) -> Iterator[Inherited]:
     named = named if generates(line) else []
     if wants_edits(line):
         named += [("critic", s.critique.critic), ("editor", s.edit.editor)]
-    named += [(f"reward {name}", ref) for name, ref in reward_models(line)]
+    named += [(f"reward {name}", ref) for name, ref in scoring(line)]
     for role, ref in named:
         if ref:
             yield Inherited(role, ref, model_licence(ref))

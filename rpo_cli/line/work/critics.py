@@ -11,10 +11,12 @@ from rpo_cli import installing, registry, templates
 from rpo_cli.config import CritiqueSettings
 from rpo_cli.errors import MissingDependency, UsageError
 from rpo_cli.identity import PICKLES, ModelIdentity, function, served
+from rpo_cli.line.imports.sources import labelled_only
 from rpo_cli.line.session import Line
 from rpo_cli.protocols import Weights
 from rpo_cli.recipes.rewards import scorer
 from rpo_cli.records import canonical_json
+from rpo_cli.scopes import REWARDS
 
 SERVED = "openai"  # the backend whose model only its server knows
 OWN_SERVER = "vllm-server"
@@ -255,3 +257,27 @@ def required(value: str | None, setting: str) -> str:
 def reward_models(line: Line) -> list[tuple[str, str]]:
     """(reward name, model) of every reward, ("name", "module:function") of every function."""
     return list(line.settings.score.named)
+
+
+NAMING = (
+    REWARDS,
+    "pairs.select_by",
+    "pairs.reward_weights",
+)  # by these somebody asks for a reward
+
+
+def scoring(line: Line) -> list[tuple[str, str]]:
+    """Those of `reward_models` that score the run's pictures.
+
+    Where every pair keeps the label that it came with, those of a preset do not, unless somebody has named
+    one: no gate looks at a score there.
+    """
+    if not labelled_only(line) or any(by_somebody(line, name) for name in NAMING):
+        return reward_models(line)
+    return [(name, ref) for name, ref in reward_models(line) if is_function(name)]
+
+
+def by_somebody(line: Line, setting: str) -> bool:
+    """Whether a setting is neither a default nor the preset's."""
+    resolved = line.resolved
+    return resolved.origins.get(setting, "default") not in ("default", f"preset {resolved.preset}")

@@ -30,6 +30,7 @@ from rpo_cli.line.work.critics import (
     check_reached,
     reward_identity,
     reward_models,
+    scoring,
 )
 from rpo_cli.line.work.critique import SUBJECT
 from rpo_cli.line.work.edit import CRITIQUES, check_counter_edits, edit_work
@@ -163,7 +164,7 @@ def score_works(line: Line) -> list[Work]:
     pictures = subjects(line)
     return [
         work
-        for name, ref in reward_models(line)
+        for name, ref in scoring(line)
         for work in (
             judge_works(line, name, ref)
             if critics.entry_of(name).pairwise
@@ -197,7 +198,7 @@ def _score_work(line: Line, reward: str, ref: str, pictures: Subjects) -> Work:
 
 
 def check_rewards(line: Line) -> list[Callable[[], None]]:
-    """One check each, so that all that are wrong are told."""
+    """Of every reward that is named, one check each, so that all that are wrong are told."""
     return [partial(check_reward, line, name, ref) for name, ref in reward_models(line)]
 
 
@@ -217,11 +218,22 @@ def unnamed(line: Line) -> str | None:
 
 
 def checks(line: Line) -> Sequence[Callable[[], Any]]:
-    return [partial(check_counter_edits, line), *check_rewards(line)]
+    rewards = [partial(check_reward, line, name, ref) for name, ref in scoring(line)]
+    return [partial(check_counter_edits, line), *rewards]
+
+
+def say_unneeded(line: Line) -> None:
+    """Whom a preset names, and who scores nothing."""
+    left = [name for name, _ in reward_models(line) if name not in dict(scoring(line))]
+    if left:
+        line.say(
+            f"no reward is needed: labels decide; {', '.join(left)} (preset {line.resolved.preset}) score "
+            "nothing; --reward NAME=MODEL asks for one"
+        )
 
 
 def used_models(line: Line) -> Iterator[tuple[str, ModelIdentity, str]]:
-    for name, ref in reward_models(line):
+    for name, ref in scoring(line):
         yield f"reward {name}", reward_identity(line, name, ref)[0], line.settings.score.dtype
 
 
@@ -248,6 +260,8 @@ SPEC = StageSpec(
     unnamed=unnamed,
     checks=checks,
     requires=require_pictures,
+    begin=say_unneeded,
+    planned=say_unneeded,
     ahead=ahead,
     tolerant=True,
     links=("score_id", "subject_id", "prompt_id", "subject_sha256", "reward", "score"),

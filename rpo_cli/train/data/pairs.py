@@ -31,8 +31,10 @@ COLUMNS = ("jpg_0", "jpg_1", "label_0", "caption")
 BASE = ("jpg_0", "jpg_1", "caption")
 HOW = {  # a column that only some objectives read → what fills it
     "dispersion": "`rpo build-pairs` writes it for prompts with two images and two rewards or more",
-    "margin": "`rpo build-pairs` writes it; a dataset of human labels has none",
-    "agreement": "`rpo build-pairs` writes it; a dataset of human labels has none",
+    **dict.fromkeys(
+        ("margin", "agreement", "rewards_0"),
+        "`rpo build-pairs RUN --reward NAME=MODEL` writes it; labels alone have none",
+    ),
     "share_0": "a dataset has it where its pairs came with judgements of several, or with shares of votes",
 }
 UNREAD = frozenset({"human_label"})  # columns that no training takes
@@ -70,9 +72,15 @@ def read_pairs(dataset: Path, split: str, extra: Sequence[str] = ()) -> list[Tra
 
     Raises:
         UsageError: a missing column, a tie, equal pictures, or a label, number or picture that is not
-            there, with file and row.
+            there, with file and row; or no reward has compared the pictures of any training pair.
     """
-    return [_pair(row, where, extra) for row, where in rows_of(dataset, split, (*COLUMNS, *extra))]
+    found = [_pair(row, where, extra) for row, where in rows_of(dataset, split, (*COLUMNS, *extra))]
+    for name in ("margin", "agreement"):
+        if name in extra and split == "train" and found and not any(getattr(pair, name) for pair in found):
+            raise UsageError(
+                f"{dataset}: {name} is 0 in every pair: no reward has compared their pictures", HOW[name]
+            )
+    return found
 
 
 def pictures(dataset: Path, wanted: Set[str]) -> Iterator[tuple[str, bytes, str]]:
