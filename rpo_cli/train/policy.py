@@ -182,8 +182,11 @@ def build_policy(
     reference = _frozen_copy(unet) if settings.full else _adapters_off(unet, settings, targets, seed, texts)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    if settings.compile:
-        unet.compile()  # in place: names, adapters and their switch stay as they are
+    if settings.compile:  # in place: names, adapters and their switch stay as they are
+        unet.compile()
+        with reference() as frozen:
+            if frozen is not unet:
+                frozen.compile()
     parameters = {name: value for name, value in unet.named_parameters() if value.requires_grad}
     for encoder, module in (texts.modules if texts else {}).items():
         trained = {name: value for name, value in module.named_parameters() if value.requires_grad}

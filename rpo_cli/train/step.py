@@ -2,7 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import Observer
 from rpo_cli.train.data.pairs import Item
-from rpo_cli.train.item_errors import assemble, item_errors
+from rpo_cli.train.item_errors import Batch, assemble, item_errors
 from rpo_cli.train.job import Job, State
 from rpo_cli.train.journal import FAR_OUT, far_out, summarise
 from rpo_cli.train.noise import Draw, drawn_pair, training_draw
@@ -71,17 +72,35 @@ def accumulate(job: Job, state: State) -> list[Errors]:
     state.optimiser.zero_grad(set_to_none=True)
     group, draws = job.objective.group_size, own_draws(job, state.step)
     size = max(state.batch_size // group, 1) * group  # whole groups, or one that does not fit
-    return [backward(job, state, draws[start : start + size]) for start in range(0, len(draws), size)]
+    chunks = [draws[start : start + size] for start in range(0, len(draws), size)]
+    if size > state.batch_size or torch.device(job.device).type == "cpu":
+        return [backward(job, state, chunk) for chunk in chunks]
+    return [backward(job, state, chunk, batch) for chunk, batch in ahead(job, chunks)]
 
 
-def backward(job: Job, state: State, draws: Sequence[Draw]) -> Errors:
+def ahead(job: Job, chunks: Sequence[Sequence[Draw]]) -> Iterator[tuple[Sequence[Draw], Batch]]:
+    """Each chunk with its batch, which a thread assembles while the device works on the one before."""
+
+    def batch(chunk: Sequence[Draw]) -> Batch:
+        return assemble(chunk, job.pairs, job.cache, job.schedule, job.device)
+
+    with ThreadPoolExecutor(1) as thread:
+        next_one = thread.submit(batch, chunks[0])
+        for place, chunk in enumerate(chunks):
+            ready = next_one.result()
+            if place + 1 < len(chunks):
+                next_one = thread.submit(batch, chunks[place + 1])
+            yield chunk, ready
+
+
+def backward(job: Job, state: State, draws: Sequence[Draw], batch: Batch | None = None) -> Errors:
     """Add the gradient of some items that couple with no others; returns their errors without it.
 
     A group larger than a forward pass is run twice: once for all its errors, from which the loss gives the
     gradient of each, and once more, in parts, to carry these back. So the split changes no number.
     """
     if len(draws) <= state.batch_size:
-        errors = forward(job, state.compared, job.pairs, draws, grad=True)
+        errors = forward(job, state.compared, job.pairs, draws, grad=True, batch=batch)
         require_equal_start(errors, job, state.step)
         loss = job.objective.losses(errors, job.beta).sum() / job.settings.global_batch
         state.scaler.scale(loss).backward()
@@ -134,14 +153,18 @@ def forward(
     *,
     grad: bool,
     with_reference: bool | None = None,
+    batch: Batch | None = None,
 ) -> Errors:
     """Errors of drawn items and what is known of them.
 
     The reference runs when the objective needs it and its errors at these draws are not kept.
+
+    Args:
+        batch: what `assemble` makes of the draws, where that is there already.
     """
     needed = job.objective.needs_reference if with_reference is None else with_reference
     kept = job.references if needed and draws[0].use is not None else None
-    batch = assemble(draws, items, job.cache, job.schedule, job.device)
+    batch = batch or assemble(draws, items, job.cache, job.schedule, job.device)
     errors = item_errors(
         policy,
         job.family,

@@ -24,7 +24,8 @@ def test_the_policy_is_compiled_when_asked_and_its_names_stay(model, monkeypatch
     assert compiled == []
     settings = TrainSettings(full=full, compile=True)
     policy = build_policy(family.load_denoiser(), settings, family.lora_targets, 0, "cpu")
-    assert compiled == [policy.unet]
+    with policy.reference() as reference:
+        assert compiled == ([policy.unet, reference] if full else [policy.unet])
     assert policy.parameters.keys() == plain.parameters.keys()
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from rpo_cli import registry
+from rpo_cli.train import step as step_module
 from rpo_cli.train.noise import image_errors
 from rpo_cli.train.objectives.objective import Errors
 from rpo_cli.train.objectives.presets import DPO
@@ -90,3 +91,40 @@ def test_every_listed_method_has_the_beta_it_is_asked_for(name):
     from rpo_cli.train.composition import settled
 
     assert settled(TrainSettings(method=name, beta=123.0))[0].beta == 123.0
+
+
+def test_batches_that_a_thread_assembles_ahead_are_those_of_the_draws_in_their_order(
+    run_train, monkeypatch
+):
+    """As on a GPU: what the device works on and what is assembled beside are told apart."""
+    states, seen = [], []
+    real = step_module.accumulate
+
+    def watched(job, state):
+        states.append((job, state))
+        return real(job, state)
+
+    monkeypatch.setattr(step_module, "accumulate", watched)
+    run_train(steps=1, global_batch=4, batch_size=2, flip=True)
+    job = states[0][0]
+    draws = step_module.own_draws(job, 0)
+    chunks = [draws[:1], draws[1:3], draws[3:]]
+    for chunk, batch in step_module.ahead(job, chunks):
+        plain = step_module.assemble(chunk, job.pairs, job.cache, job.schedule, job.device)
+        assert torch.equal(batch.noisy, plain.noisy)
+        assert torch.equal(batch.wanted, plain.wanted)
+        assert batch.sizes == plain.sizes
+        seen.append(chunk)
+    assert seen == chunks
+
+
+def test_an_error_of_the_assembling_thread_ends_the_step(run_train, monkeypatch):
+    states = []
+    real = step_module.accumulate
+    monkeypatch.setattr(
+        step_module, "accumulate", lambda job, state: states.append(job) or real(job, state)
+    )
+    run_train(steps=1)
+    monkeypatch.setattr(step_module, "assemble", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        list(step_module.ahead(states[0], [step_module.own_draws(states[0], 0)]))
