@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from rpo_cli.errors import UsageError
-from rpo_cli.model_files import METADATA, Shapes, header, shapes
+from rpo_cli.model_files import METADATA, PICKLES, Shapes, header, shapes
 
 ADAPTER = "pytorch_lora_weights.safetensors"  # diffusers' name
 PEFT = "adapter_model.safetensors"
 PEFT_CONFIG = "adapter_config.json"
-PICKLES = (".bin", ".pt", ".ckpt", ".pth")
 _FACTOR = re.compile(
     r"[._](lora_[AB]|lora_down|lora_up|lora\.down|lora\.up|hada_w\d_[ab]|lokr_w\d(_[ab])?|b?oft_\w+)\b"
     r"|\.diff(_b)?$"

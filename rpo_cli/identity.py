@@ -13,10 +13,10 @@ from typing import Any, Literal
 from rpo_cli.adapters import ADAPTER, config_beside, is_adapter
 from rpo_cli.errors import Case, RpoError, UsageError, case_of, nearest, translated
 from rpo_cli.hashes import FileHashes, file_hashes
+from rpo_cli.model_files import PICKLES
 from rpo_cli.single_file import is_single_file, single_file
 
 RELEVANT = {".json", ".txt", ".safetensors", ".model", ".jinja"}
-PICKLES = {".bin", ".pt", ".ckpt", ".pth", ".pkl"}
 CONFIGS = ("model_index.json", "config.json", "adapter_config.json")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 MAX_HEADER = 100 << 20  # bytes that the description of a safetensors file may have
 METADATA = "__metadata__"
+PICKLES = (".bin", ".pt", ".ckpt", ".pth", ".pkl")
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -62,6 +63,9 @@ INDEX = "model_index.json"
 DENOISERS = ("unet", "transformer")
 # parts without which a pipeline draws the same pictures
 OPTIONAL = ("safety_checker", "feature_extractor", "image_encoder")
+_TEXT = ("text_encoder", "tokenizer")
+# parts without which nothing is drawn; a pipeline has some of them
+_CORE = frozenset({*DENOISERS, "vae", "scheduler", *_TEXT, *(f"{name}_2" for name in _TEXT)})
 _SHARD = r"(-\d{5}-of-\d{5})?"
 _WEIGHTS = re.compile(
     rf"(diffusion_pytorch_model|model)(\.(?P<before>\w+))?{_SHARD}(\.(?P<after>\w+))?\.safetensors"
@@ -77,12 +81,23 @@ class Published:
         both: parts that have plain weights, which are read, and those of a variant as well.
         unused: optional parts that the index names and that are not there.
         lacking: other such parts.
+        empty: parts of which the index says that there is none: they are given as None.
+        needed: those of them without which nothing is drawn.
+        unread: a safety checker that is there, without the extractor that it reads pictures with.
     """
 
     variants: dict[str, str] = field(default_factory=dict)
     both: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     lacking: tuple[str, ...] = ()
+    empty: tuple[str, ...] = ()
+    needed: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
+
+    @property
+    def none(self) -> dict[str, None]:
+        """What `from_pretrained` of the pipeline is told of empty parts: not each may be left out."""
+        return dict.fromkeys(self.empty)
 
     @property
     def variant(self) -> str | None:
@@ -102,6 +117,8 @@ class Published:
             found.append(f"its weights{parts} are of the variant {kinds}, and there are no others")
         if self.unused:
             found.append(f"its index names {', '.join(self.unused)}, not in the folder: loaded without")
+        if self.unread:
+            found.append("its safety checker cannot see without a feature extractor: loaded without")
         return found
 
 
@@ -125,7 +142,9 @@ def part_loaded(ref: str, revision: str | None, load: Callable[[dict[str, Any]],
 def pipeline_loaded(
     ref: str, revision: str | None, load: Callable[[str, dict[str, Any]], T], dtype: Any
 ) -> T:
-    """`load` of a pipeline's place, told of variants; optional parts that are absent are left out.
+    """`load` of a pipeline's place, told of variants and of parts that are None by its index.
+
+    Optional parts that are absent are left out.
 
     Args:
         load: of a folder or hub id, and what `from_pretrained` is told beside.
@@ -134,24 +153,29 @@ def pipeline_loaded(
     place = Path(ref)
     if place.is_dir():
         return _from(place, published(place), load, dtype)
+    folder = _snapshot(ref, revision)
+    told: dict[str, Any] = {} if folder is None else {**published(folder).none}
     try:
-        return load(ref, {})
+        return load(ref, told)
     except (OSError, ValueError):
         found = _of_hub(ref, revision)
-        if found.unused and (folder := _snapshot(ref, revision)) is not None:
+        folder = _snapshot(ref, revision)
+        if (found.unused or found.unread) and folder is not None:
             return _from(folder, found, load, dtype)
-        if not found.variants:
+        more = {**found.none, **({"variant": found.variant} if found.variants else {})}
+        if more == told:
             raise
-        return load(ref, {"variant": found.variant})
+        return load(ref, more)
 
 
 def _from(folder: Path, found: Published, load: Callable[[str, dict[str, Any]], T], dtype: Any) -> T:
-    told: dict[str, Any] = {}
+    told: dict[str, Any] = {**found.none}
     if found.variants:
-        told = {"variant": found.variant, **_loaded(folder, found.both, dtype)}
-    if not found.unused:
+        told |= {"variant": found.variant, **_loaded(folder, found.both, dtype)}
+    left_out = (*found.unused, *found.unread)
+    if not left_out:
         return load(str(folder), told)
-    with _without(folder, found.unused) as view:
+    with _without(folder, left_out) as view:
         return load(str(view), told)
 
 
@@ -166,6 +190,17 @@ def _without(folder: Path, parts: Iterable[str]) -> Iterator[Path]:
         index = {**_index(folder), **{part: [None, None] for part in parts}}
         (view / INDEX).write_text(json.dumps(index), encoding="utf-8")
         yield view
+
+
+def _names(ref: str, revision: str | None) -> list[str]:
+    """The files of a hub id; none where the hub does not tell them."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+
+    try:
+        return HfApi().list_repo_files(ref, revision=revision)
+    except (HfHubHTTPError, OfflineModeIsEnabled, OSError, ValueError):
+        return []
 
 
 def _of_hub(ref: str, revision: str | None) -> Published:
@@ -227,7 +262,57 @@ def of_names(names: Iterable[str], index: dict[str, Any]) -> Published:
         tuple(sorted(part for part in parts & kinds.keys() if "" in kinds[part] and len(kinds[part]) > 1)),
         tuple(name for name in absent if name in OPTIONAL),
         tuple(name for name in absent if name not in OPTIONAL),
+        empty(index),
+        needed(str(index.get("_class_name")), {**dict.fromkeys(empty(index)), **dict.fromkeys(wanted, 1)}),
+        ("safety_checker",) if {"safety_checker"} == wanted & folders & _CHECKING else (),
     )
+
+
+_CHECKING = frozenset({"safety_checker", "feature_extractor"})
+
+
+def empty(index: Mapping[str, Any]) -> tuple[str, ...]:
+    """The parts that a model_index.json lists as [null, null]."""
+    return tuple(sorted(name for name, value in index.items() if value == [None, None]))
+
+
+def needed(pipeline: str, parts: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which of a pipeline's parts are None though it draws nothing without them.
+
+    A T5 of Stable Diffusion 3 may be absent, and SDXL's first text encoder where there is a second (its
+    refiner): then their tokenizers are not read.
+
+    Args:
+        pipeline: name of its class. parts: name → the part.
+    """
+    absent = {name for name, part in parts.items() if part is None}
+    found = absent & _CORE
+    if "StableDiffusionXL" in pipeline and absent.issuperset(_TEXT):
+        found -= {*_TEXT}
+    for name in absent:  # a text encoder is of no use without its tokenizer
+        encoder = name.replace("tokenizer", "text_encoder", 1)
+        if encoder != name and parts.get(encoder) is not None:
+            found = found | {name}
+    return tuple(sorted(found))
+
+
+GET_WHOLE = "get the model whole, or give another"
+
+
+def draws_nothing(parts: Sequence[str]) -> str:
+    """Why a pipeline without these parts is refused."""
+    return f"its {INDEX} says that it has no {', '.join(parts)}, without which it draws nothing"
+
+
+def pickled(ref: str, revision: str | None = None) -> list[str]:
+    """Pickled weights of a folder or hub id that have no safetensors beside them."""
+    place = Path(ref)
+    if place.is_dir():
+        names = [path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()]
+    else:
+        names = [] if place.exists() else _names(ref, revision)
+    safe = {name.rpartition("/")[0] for name in names if name.endswith(".safetensors")}
+    return sorted(name for name in names if name.endswith(PICKLES) and name.rpartition("/")[0] not in safe)
 
 
 def _is_part(value: Any) -> bool:

@@ -145,10 +145,20 @@ def test_a_hub_id_is_asked_for_its_files_only_where_it_does_not_load(hub, monkey
     assert part_loaded("org/name", None, wants({})) == ({},)
     hub(renamed(PLAIN, "fp16", "unet", "vae", "text_encoder", "safety_checker"), INDEX)
     told = {"variant": "fp16"}
-    assert pipeline_loaded("org/name", "main", wants(told), None) == ("org/name", told)
+    whole = {**told, "image_encoder": None}  # of which its index says that there is none
+    assert pipeline_loaded("org/name", "main", wants(whole), None) == ("org/name", whole)
     assert part_loaded("org/name", "main", wants(told), "unet") == (told,)
     hub(["config.json", "model.bf16.safetensors"], {})
     assert part_loaded("org/name", None, wants({"variant": "bf16"})) == ({"variant": "bf16"},)
+
+
+def test_parts_that_the_index_says_are_not_there_are_given_as_none(hub, tmp_path):
+    empty = {"text_encoder_3": [None, None], "tokenizer_3": [None, None], "image_encoder": [None, None]}
+    hub([], empty)
+    told = dict.fromkeys(empty)
+
+    assert pipeline_loaded("org/name", None, wants(told), None) == ("org/name", told)
+    assert pipeline_loaded(str(tmp_path), None, wants(told), None) == (str(tmp_path), told)
 
 
 def test_what_no_variant_mends_keeps_its_own_error(hub):

@@ -284,7 +284,7 @@ class AestheticReward:
             whole=True,
         )
         kind = "an aesthetic predictor: layers.0, 2, 4, 6 and 7 of its head"
-        with loading(self._weights.model, kind):
+        with loading(self._weights.model, kind, revision=self._weights.revision):
             found = _head(self._weights.model, self._weights.revision)
         self._head = found.eval().to(self._weights.device)
 

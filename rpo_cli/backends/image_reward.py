@@ -78,7 +78,7 @@ class ImageReward:
 
     def setup(self) -> None:
         kind = "ImageReward (see rpo_cli/backends/image_reward.py for the layout)"
-        with loading(self._weights.model, kind):
+        with loading(self._weights.model, kind, revision=self._weights.revision):
             self._load()
 
     def _load(self) -> None:

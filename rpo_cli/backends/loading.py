@@ -5,7 +5,8 @@ import json
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,17 @@ from transformers.utils import logging as transformers_logging
 
 from rpo_cli import installing
 from rpo_cli.errors import Case, MissingDependency, RpoError, UsageError, nearest, translated
-from rpo_cli.model_files import OPTIONAL, part_loaded, pipeline_loaded
+from rpo_cli.model_files import (
+    GET_WHOLE,
+    INDEX,
+    OPTIONAL,
+    draws_nothing,
+    empty,
+    needed,
+    part_loaded,
+    pickled,
+    pipeline_loaded,
+)
 from rpo_cli.protocols import Weights
 from rpo_cli.single_file import is_single_file, single_file
 
@@ -55,7 +66,7 @@ def load_model(
         how = {"dtype": DTYPES[weights.dtype], "use_safetensors": True, "output_loading_info": whole}
         return model.from_pretrained(ref, **how, **also, **safe)
 
-    with loading(ref, kind):
+    with loading(ref, kind, revision=weights.revision):
         prepared = processor.from_pretrained(ref, **safe)
         found = part_loaded(ref, weights.revision, load)
     if whole:
@@ -86,15 +97,32 @@ _LOADING = (
     Case(
         [OSError, ValueError, KeyError, AttributeError, TypeError, RuntimeError],
         "{where}: cannot be loaded as {what}: {why}",
-        "the folder must hold {holds} and safetensors weights; see `rpo doctor`, and `rpo convert` for "
-        "pickled weights",
+        "{now}",
     ),
 )
 
 
-def loading(ref: str, what: str, holds: str = "config.json, a processor") -> AbstractContextManager[None]:
+@contextmanager
+def loading(
+    ref: str, what: str, holds: str = "config.json, a processor", *, revision: str | None = None
+) -> Iterator[None]:
     """What libraries raise while they load `ref` as an error in two lines."""
-    return translated(*_LOADING, where=ref, what=what, holds=holds)
+    missing, failed = _LOADING
+    told = replace(failed, facts=lambda error: {"now": _now(ref, revision, error, holds)})
+    with translated(missing, told, where=ref, what=what):
+        yield
+
+
+def _now(ref: str, revision: str | None, error: Exception, holds: str) -> str:
+    """A hint that fits: what is pickled is told where something is."""
+    if found := pickled(ref, revision):
+        return (
+            f"only safetensors are read, and {', '.join(found[:3])} is pickled: get this model as "
+            "safetensors, or `rpo convert FOLDER OUT` makes them"
+        )
+    if isinstance(error, OSError):
+        return f"it must hold {holds} and the weights of every part: download it again, whole"
+    return "its files may be of another kind or version than the libraries here: see `rpo doctor`"
 
 
 @contextmanager
@@ -141,8 +169,10 @@ def load_pipeline(
     own = _denoiser(Path(denoiser), DTYPES[weights.dtype]) if denoiser else {}
     given = {**own, **(parts or {})}
     read = _from_file if is_single_file(model) else _from_folder
-    with loading(model, "a diffusers pipeline", "model_index.json"):
+    with loading(model, "a diffusers pipeline", INDEX, revision=weights.revision):
         pipe = read(weights, kind, given)
+    if absent := needed(type(pipe).__name__, pipe.components):
+        raise RpoError(f"{model}: {draws_nothing(absent)}", GET_WHOLE)
     if scheduler_class is not None:
         pipe.scheduler = scheduler_class.from_config(pipe.scheduler.config, **(scheduler_config or {}))
     pipe.set_progress_bar_config(disable=True)
@@ -166,7 +196,7 @@ def _from_file(weights: Weights, kind: str, parts: Mapping[str, Any]) -> Any:
     found = single_file(weights.model)
     loader: Any = getattr(diffusers, kind if kind != "DiffusionPipeline" else found.index["_class_name"])
     how = {"config": str(found.config), "dtype": DTYPES[weights.dtype], "local_files_only": True}
-    absent = dict.fromkeys(name for name in OPTIONAL if name in found.index)
+    absent = dict.fromkeys([*(name for name in OPTIONAL if name in found.index), *empty(found.index)])
     with quiet():  # of weights that it keeps in float32, and none are
         return loader.from_single_file(weights.model, **{**absent, **how, **found.options, **parts})
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from rpo_cli.errors import RunLocked, UsageError, disk_errors
 from rpo_cli.files import draft_folder, sync, sync_tree
-from rpo_cli.identity import PICKLES
+from rpo_cli.model_files import PICKLES
 from rpo_cli.protocols import Observer, Silent
 from rpo_cli.single_file import SUFFIX, single_file
 

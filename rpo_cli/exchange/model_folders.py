@@ -9,7 +9,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers.utils import logging as transformers_logging
 
 from rpo_cli.errors import UsageError
-from rpo_cli.model_files import OPTIONAL, header
+from rpo_cli.model_files import OPTIONAL, empty, header
 from rpo_cli.recipes.kinds import EDM
 from rpo_cli.single_file import SingleFile, is_denoiser
 
@@ -26,7 +26,7 @@ def unpack(found: SingleFile, folder: Path) -> None:
     loader: Any = getattr(diffusers, name, None)
     if loader is None:
         raise UsageError(f"{found.config}: '{name}' is no pipeline of diffusers", "give another --config")
-    absent = dict.fromkeys(part for part in OPTIONAL if part in found.index)
+    absent = dict.fromkeys([*(part for part in OPTIONAL if part in found.index), *empty(found.index)])
     how = {"config": str(found.config), "dtype": _dtype(found.file), "local_files_only": True}
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()

@@ -10,9 +10,10 @@ from typing import Any
 from rpo_cli import installing, registry, templates
 from rpo_cli.config import CritiqueSettings
 from rpo_cli.errors import MissingDependency, UsageError
-from rpo_cli.identity import PICKLES, ModelIdentity, function, served
+from rpo_cli.identity import ModelIdentity, function, served
 from rpo_cli.line.imports.sources import labelled_only
 from rpo_cli.line.session import Line
+from rpo_cli.model_files import PICKLES
 from rpo_cli.protocols import Weights
 from rpo_cli.recipes.rewards import scorer
 from rpo_cli.records import canonical_json

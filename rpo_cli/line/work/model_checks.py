@@ -29,7 +29,7 @@ from rpo_cli.line.work.models import (
     left_over,
     pipeline_index,
 )
-from rpo_cli.model_files import DENOISERS, INDEX, published, shapes
+from rpo_cli.model_files import DENOISERS, GET_WHOLE, INDEX, draws_nothing, published, shapes
 from rpo_cli.recipes import RECIPES
 from rpo_cli.recipes.kinds import CONTROLNET, CONTROLNET_IMG2IMG, SD
 from rpo_cli.single_file import single_file
@@ -140,17 +140,19 @@ def check_models(line: Line, models: Sequence[ModelIdentity], given: Collection[
 def _files(line: Line, model: ModelIdentity, given: Collection[str]) -> None:
     if model.kind == "file" and model.folder is not None:
         line.say(f"{model.ref}: a single file, configured as {single_file(model.ref).source}")
-    elif model.kind == "folder":
-        found = published(Path(model.ref))
-        if lacking := [name for name in found.lacking if name not in given]:
-            raise UsageError(
-                f"{model.ref}: its {INDEX} names {', '.join(lacking)}, and the folder has none",
-                "download the model again, whole",
-            )
-        for text in found.remarks():
-            line.say(f"{model.ref}: {text}")
-    elif model.kind == "hub" and (folder := cached(model)) is not None and published(folder).variants:
-        line.say(f"{model.ref}: {published(folder).remarks()[0]}")
+    place = Path(model.ref) if model.kind == "folder" else cached(model) if model.kind == "hub" else None
+    if place is None:
+        return
+    found, whole = published(place), model.kind == "folder"  # of a hub's id only what is cached is seen
+    if lacking := [name for name in found.lacking if whole and name not in given]:
+        raise UsageError(
+            f"{model.ref}: its {INDEX} names {', '.join(lacking)}, and the folder has none",
+            "download the model again, whole",
+        )
+    if needed := [name for name in found.needed if name not in given]:
+        raise UsageError(f"{model.ref}: {draws_nothing(needed)}", GET_WHOLE)
+    for text in found.remarks() if whole else found.remarks()[: 1 if found.variants else 0]:
+        line.say(f"{model.ref}: {text}")
 
 
 def check_lora(line: Line, model: ModelIdentity, ref: str) -> None:
