@@ -7,6 +7,7 @@ import torch
 from diffusers import ControlNetModel
 from PIL.Image import Image as Picture
 
+from rpo_cli.backends.editor import working_size
 from rpo_cli.backends.loading import (
     DTYPES,
     finished,
@@ -14,7 +15,6 @@ from rpo_cli.backends.loading import (
     load_pipeline,
     resized,
     tokens_over,
-    working_size,
 )
 from rpo_cli.errors import Case, translated
 from rpo_cli.model_files import part_loaded

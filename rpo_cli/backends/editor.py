@@ -1,5 +1,6 @@
 """Editing by instruction with InstructPix2Pix (Brooks et al. 2022, arXiv:2211.09800)."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from diffusers import EDMEulerScheduler
 from PIL.Image import Image as Picture
 
-from rpo_cli.backends.loading import finished, generators, load_pipeline, resized, tokens_over, working_size
+from rpo_cli.backends.loading import finished, generators, load_pipeline, resized, tokens_over
 from rpo_cli.protocols import EditRequest, Weights
 from rpo_cli.recipes.kinds import EDM
 
@@ -104,3 +105,13 @@ def _edited(
         **size,
     )
     return finished(out, original)
+
+
+def working_size(size: tuple[int, int], multiple: int, area: int | None = None) -> tuple[int, int]:
+    """The nearest width and height that a model takes, at about `area` pixels where that is given."""
+    width, height = size
+    scale = math.sqrt(area / (width * height)) if area else 1.0
+    return (
+        max(multiple, round(width * scale / multiple) * multiple),
+        max(multiple, round(height * scale / multiple) * multiple),
+    )

@@ -10,7 +10,8 @@ import torch
 from diffusers.pipelines.flux.pipeline_flux_kontext import PREFERRED_KONTEXT_RESOLUTIONS
 from PIL.Image import Image as Picture
 
-from rpo_cli.backends.loading import finished, generators, load_pipeline, resized, tokens_over, working_size
+from rpo_cli.backends.editor import working_size
+from rpo_cli.backends.loading import finished, generators, load_pipeline, resized, tokens_over
 from rpo_cli.protocols import EditRequest, Weights
 
 KLEIN_AREA = 1024 * 1024  # pixels to which its pipeline shrinks larger pictures

@@ -12,7 +12,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL.Image import Image as Picture
 from torch import Tensor
 
-from rpo_cli.backends.loading import generators, load_pipeline, resized, tokens_over, working_size
+from rpo_cli.backends.editor import working_size
+from rpo_cli.backends.loading import generators, load_pipeline, resized, tokens_over
 from rpo_cli.errors import RpoError
 from rpo_cli.protocols import EditRequest, Weights
 
