@@ -53,6 +53,10 @@ class GenerateSettings(Section):
     )
     batch_size: int = Field(default=8, ge=1, le=4096, description="Rows in one call of the model.")
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
+    compile: bool = Field(
+        default=False,
+        description="torch.compile of the denoiser's repeated blocks: a slow first batch, then faster.",
+    )
 
 
 class EditSettings(Section):
@@ -182,7 +186,9 @@ class ServerSettings(Section):
         default=(), description="More options of the vLLM server, e.g. --max-model-len=8192."
     )
     server_seconds: float = Field(default=900.0, gt=0, description="Until the server must be up.")
-    in_flight: int = Field(default=16, ge=1, le=1024, description="Requests at a time.")
+    in_flight: int | None = Field(
+        default=None, ge=1, le=1024, description="Requests at a time; none: as many as its servers take."
+    )
     timeout: float = Field(default=300.0, gt=0, le=86400, description="Seconds for one reply.")
     tries: int = Field(default=6, ge=1, le=100, description="Tries of a request that gets no answer.")
     max_requests: int | None = Field(

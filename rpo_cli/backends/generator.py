@@ -1,6 +1,8 @@
 """Text to image with any diffusers model: from noise, in one step, or from half-way back to noise."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,7 +11,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from PIL.Image import Image as Picture
 
 from rpo_cli.backends.loading import finished, generators, load_pipeline, tokens_over
-from rpo_cli.errors import RpoError, UsageError
+from rpo_cli.compute import is_out_of_memory
+from rpo_cli.errors import Case, RpoError, UsageError, translated
 from rpo_cli.protocols import Weights
 
 
@@ -20,6 +23,55 @@ def _adapted(pipe: Any, model: str, lora: str | None, revision: str | None) -> l
     from rpo_cli.backends.lora import load_adapter
 
     return load_adapter(pipe, lora, model, revision)
+
+
+HOW: dict[str, Any] = {"dynamic": False}  # every batch has one shape
+_NO_BLOCKS = Case(
+    [ValueError, AttributeError],
+    "{where}: diffusers does not know which blocks of its denoiser are repeated: {why}",
+    "leave out generate.compile",
+    UsageError,
+)
+_NOT_COMPILED = Case(
+    ["torch._dynamo.exc.TorchDynamoException", "torch._inductor.exc.InductorError"],
+    "{where}: torch.compile fails on its denoiser: {why}",
+    "leave out generate.compile; nothing is lost",
+    when=lambda error: not is_out_of_memory(error),
+)
+
+
+class _Compiled:
+    """The repeated blocks of a pipeline's denoiser, compiled where that is asked for, and what it took."""
+
+    def __init__(self, model: str, notes: list[str], *, asked: bool) -> None:
+        self._model, self._notes, self._asked = model, notes, asked
+
+    def prepare(self, pipe: Any) -> None:
+        """Have each kind of block compiled when it is first called: in the first batch.
+
+        Raises:
+            UsageError: it has no blocks that diffusers knows to be repeated.
+        """
+        if self._asked:
+            torch.compiler.reset()  # torch keeps eight forms of a block, of all models of a process
+            with translated(_NO_BLOCKS, where=self._model):
+                denoiser = getattr(pipe, "unet", None) or pipe.transformer
+                # of some classes (SD3's) diffusers tells them under the other name only
+                denoiser._repeated_blocks = denoiser._repeated_blocks or denoiser._no_split_modules
+                denoiser.compile_repeated_blocks(**HOW)
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """While a batch is drawn; of the first it is noted how long that took."""
+        if not self._asked:
+            yield
+            return
+        started = time.monotonic()
+        with translated(_NOT_COMPILED, where=self._model):
+            yield
+        self._asked = False
+        took = time.monotonic() - started
+        self._notes.append(f"the first batch took {took:,.0f} s, in which the denoiser was compiled")
 
 
 class DiffusersGenerator:
@@ -40,6 +92,7 @@ class DiffusersGenerator:
         lora_revision: str | None = None,
         denoiser: str | None = None,
         call: Mapping[str, Any] | None = None,
+        compile: bool = False,
     ) -> None:
         """`call`: what else the pipeline is called with, e.g. the guidance of a model that takes none."""
         self._weights, self._scheduler = weights, scheduler
@@ -55,6 +108,7 @@ class DiffusersGenerator:
         self._lora, self._lora_revision = lora, lora_revision
         self._pipe: Any = None
         self.notes: list[str] = []
+        self.compiled = _Compiled(weights.model, self.notes, asked=compile)
 
     def setup(self) -> None:
         self._pipe = load_pipeline(
@@ -63,7 +117,8 @@ class DiffusersGenerator:
             scheduler_config=self._scheduler_config,
             denoiser=self._denoiser,
         )
-        self.notes = _adapted(self._pipe, self._weights.model, self._lora, self._lora_revision)
+        self.notes += _adapted(self._pipe, self._weights.model, self._lora, self._lora_revision)
+        self.compiled.prepare(self._pipe)
 
     @property
     def pipe(self) -> Any:
@@ -80,7 +135,8 @@ class DiffusersGenerator:
         call = {key: value for key, value in self._call.items() if value is not None}
         if self._negative_prompt is not None:
             call["negative_prompt"] = [self._negative_prompt] * len(prompts)
-        return finished(self._pipe(prompt=list(prompts), generator=generators(list(seeds)), **call))
+        with self.compiled.batch():
+            return finished(self._pipe(prompt=list(prompts), generator=generators(list(seeds)), **call))
 
 
 class OneStepGenerator:
@@ -107,6 +163,7 @@ class OneStepGenerator:
         lora_revision: str | None = None,
         denoiser: str | None = None,
         timestep: int = 625,
+        compile: bool = False,
     ) -> None:
         """
         Raises:
@@ -124,12 +181,14 @@ class OneStepGenerator:
         self._lora, self._lora_revision, self._timestep = lora, lora_revision, timestep
         self._pipe: Any = None
         self.notes: list[str] = []
+        self._compiled = _Compiled(weights.model, self.notes, asked=compile)
 
     def setup(self) -> None:
         self._pipe = load_pipeline(self._weights, denoiser=self._denoiser)
         # DDPM's last step returns the predicted x_0; the model's own scheduler may not take a timestep
         self._pipe.scheduler = DDPMScheduler.from_config(self._pipe.scheduler.config, clip_sample=False)
-        self.notes = _adapted(self._pipe, self._weights.model, self._lora, self._lora_revision)
+        self.notes += _adapted(self._pipe, self._weights.model, self._lora, self._lora_revision)
+        self._compiled.prepare(self._pipe)
 
     def tokens_over(self, texts: Sequence[str]) -> list[dict[str, int]]:
         """See `protocols.Generator`."""
@@ -143,15 +202,16 @@ class OneStepGenerator:
         width, height = (given // pipe.vae_scale_factor if given else side for given in self._size)
         noise = randn_tensor((len(rows), pipe.unet.config.in_channels, height, width), generator=rows)
         sigma = (1 - pipe.scheduler.alphas_cumprod[self._timestep]) ** 0.5
-        out = pipe(
-            prompt=list(prompts),
-            latents=(noise * sigma).to(pipe.unet.dtype),
-            timesteps=[self._timestep],
-            guidance_scale=1.0,
-            generator=rows,  # of the step's own noise, which has next to no variance
-            width=width * pipe.vae_scale_factor,
-            height=height * pipe.vae_scale_factor,
-        )
+        with self._compiled.batch():
+            out = pipe(
+                prompt=list(prompts),
+                latents=(noise * sigma).to(pipe.unet.dtype),
+                timesteps=[self._timestep],
+                guidance_scale=1.0,
+                generator=rows,  # of the step's own noise, which has next to no variance
+                width=width * pipe.vae_scale_factor,
+                height=height * pipe.vae_scale_factor,
+            )
         return finished(out)
 
 
@@ -172,6 +232,7 @@ class DiffusersRenoiser:
         self._negative_prompt: str | None = options.get("negative_prompt")
         self._generator = DiffusersGenerator(weights, **options)
         self._pipe: Any = None
+        self.notes = self._generator.notes
 
     def setup(self) -> None:
         self._generator.setup()
@@ -199,15 +260,16 @@ class DiffusersRenoiser:
         call: dict[str, Any] = {}
         if self._negative_prompt is not None:
             call["negative_prompt"] = [self._negative_prompt] * len(prompts)
-        out = self._pipe(
-            prompt=list(prompts),
-            image=[picture.convert("RGB") for picture in pictures],
-            strength=max(strength, 1 / self._steps),
-            num_inference_steps=self._steps,
-            guidance_scale=self._guidance,
-            generator=generators(list(seeds)),
-            **call,
-        )
+        with self._generator.compiled.batch():
+            out = self._pipe(
+                prompt=list(prompts),
+                image=[picture.convert("RGB") for picture in pictures],
+                strength=max(strength, 1 / self._steps),
+                num_inference_steps=self._steps,
+                guidance_scale=self._guidance,
+                generator=generators(list(seeds)),
+                **call,
+            )
         flags = getattr(out, "nsfw_content_detected", None) or [False] * len(prompts)
         return [
             None if flagged else image.convert("RGB")

@@ -18,11 +18,15 @@ from rpo_cli.protocols import Conversation, Message, Reply, Weights
 from rpo_cli.templates import disarm
 
 KEPT_PICTURES = 64  # encoded, so that both turns of a row send the same bytes without encoding twice
+EACH = 16  # requests that a server is given at a time whose limits nobody has told us
 REASONING = ("reasoning_content", "reasoning")  # where servers put what a model thinks
 
 
 def turn(message: Message, *, uuids: bool) -> dict[str, Any]:
-    """Pictures first: what both turns of a row have in common stands at the front, byte for byte."""
+    """Pictures first: what both turns of a row have in common stands at the front, byte for byte.
+
+    A server that keeps prefixes (vLLM does by itself) reads a picture once for all that is asked of it.
+    """
     parts: list[dict[str, Any]] = [_picture(picture, uuid=uuids) for picture in message.pictures]
     # what a model said is data as soon as it is sent back; users' texts were disarmed by their template
     text = disarm(message.text) if message.role == "assistant" else message.text
@@ -140,7 +144,7 @@ class ServedCritic:
         *,
         urls: Sequence[str] = (),
         key_variable: str | None = None,
-        in_flight: int = 16,
+        in_flight: int | None = None,
         timeout: float = 300.0,
         tries: int = 6,
         max_requests: int | None = None,
@@ -148,7 +152,9 @@ class ServedCritic:
         chat_template_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         self._model, self._urls, self._key_variable = weights.model, tuple(urls), key_variable
-        self.lanes, self._timeout, self._tries = in_flight, timeout, tries
+        # several servers take several times as much
+        self.lanes = in_flight or EACH * max(1, len(self._urls))
+        self._timeout, self._tries = timeout, tries
         self._servers: Any = None
         self._limits = (max_requests, max_tokens_total)
         self._budget: Any = None

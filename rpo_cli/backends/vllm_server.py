@@ -20,6 +20,9 @@ from rpo_cli.protocols import Conversation, Reply, Weights
 
 NAME = "rpo-critic"
 POLL = 0.25  # seconds
+# that our server answers at a time, by whether it runs on a CPU: what it is told it is given
+SEQUENCES = {False: 64, True: 16}
+MOST = 256  # requests in flight without being asked for more: each holds a picture or two
 PICTURES = 2  # in one conversation: a judge compares two
 # llguidance gave only valid JSON in our measurements; without free white space a small budget lasts
 STRUCTURED = {"backend": "guidance", "disable_any_whitespace": True}
@@ -53,7 +56,7 @@ class VllmServerCritic:
         arguments: Sequence[str] = (),
         logs: str = "logs",
         seconds: float = 900.0,
-        in_flight: int = 16,
+        in_flight: int | None = None,
         timeout: float = 300.0,
         tries: int = 6,
         max_requests: int | None = None,
@@ -62,15 +65,16 @@ class VllmServerCritic:
     ) -> None:
         self._weights = weights
         self._python, self._arguments = python or sys.executable, tuple(arguments)
+        self._told = _most(self._arguments)
+        self.lanes = in_flight or min(MOST, self._told or SEQUENCES[weights.device == "cpu"])
         self._logs, self._seconds, self._timeout, self._tries = logs, seconds, timeout, tries
         self._critic = ServedCritic(
             Weights(NAME),
-            in_flight=in_flight,
+            in_flight=self.lanes,
             max_requests=max_requests,
             max_tokens_total=max_tokens_total,
             chat_template_kwargs=chat_template_kwargs,
         )
-        self.lanes = in_flight
         self._server: Server | None = None
 
     @property
@@ -102,6 +106,7 @@ class VllmServerCritic:
         revision = ["--revision", weights.revision] if weights.revision else []
         place = ["--host", "127.0.0.1", "--port", str(port)]
         limits = ["--limit-mm-per-prompt", json.dumps({"image": PICTURES})]
+        limits += [] if self._told else ["--max-num-seqs", str(self.lanes)]
         limits += ["--structured-outputs-config", json.dumps(STRUCTURED)]
         quiet = ["--disable-uvicorn-access-log", "--allowed-media-domains", "none.invalid"]
         cpu = ["--enforce-eager"] if self._weights.device == "cpu" else []
@@ -171,6 +176,14 @@ class VllmServerCritic:
         if self._server is not None:
             self._at_exit()
             self._server = None
+
+
+def _most(arguments: Sequence[str]) -> int | None:
+    """Requests that the user lets the server answer at a time; None: the user says nothing of it."""
+    words = [part for word in arguments for part in word.split("=", 1)]
+    names = (name.replace("_", "-") for name in words)
+    found = [after for name, after in zip(names, words[1:], strict=False) if name == "--max-num-seqs"]
+    return int(found[-1]) if found and found[-1].isdecimal() else None
 
 
 def _free_port() -> int:

@@ -67,9 +67,13 @@ def run_batches(
         _ready(stage, backend, note),
         ThreadPoolExecutor(max_workers=1, thread_name_prefix="rpo-writer") as writer,
     ):
+        told = len(getattr(backend, "notes", ()))
         for bucket in batches:
             for batch, outputs, used in _halving(stage, bucket, backend, size, note):
                 size = used
+                for text in getattr(backend, "notes", ())[told:]:
+                    note(f"{stage.name}: {text}")
+                    told += 1
                 if pending is not None:
                     pending.result()
                 pending = writer.submit(_finish, stage, batch, outputs, used, made)

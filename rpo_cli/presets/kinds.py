@@ -52,7 +52,6 @@ JUDGES = (
     Chosen("critique.backend", "vllm-server", CHOSEN, "ends before the editor loads"),
     Chosen("critique.dtype", "bfloat16", CHOSEN),
     Chosen("critique.max_tokens", 1024, CHOSEN, "as the preset gpu"),
-    Chosen("critique.in_flight", 32, CHOSEN, "as the preset gpu"),
     Chosen("critique.server_args", ("--max-model-len=16384",), CHOSEN, "as the preset gpu: it fits 24 GB"),
 )
 SCORES = (

@@ -74,7 +74,6 @@ def gpu_preset() -> dict[str, Any]:
             "critic": QWEN3_VL_8B.ref,
             "backend": QWEN3_VL_8B.backend,
             "dtype": "bfloat16",
-            "in_flight": 32,
             "max_tokens": 1024,
             # pictures of up to 2 megapixels, two in a judgement, and room for both turns
             "server_args": ("--max-model-len=16384",),

@@ -6,7 +6,7 @@ from bisect import bisect
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from itertools import islice, product
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -24,7 +24,7 @@ from rpo_cli.records import (
     seen_as,
     template,
 )
-from rpo_cli.stages.generate import Cut, is_black, uncut, with_cuts
+from rpo_cli.stages.generate import Cut, is_black, on_cores, uncut, with_cuts
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
@@ -160,7 +160,7 @@ class Finish:
     environment: str
 
     def __call__(self, tasks: Sequence[Task], pictures: "Sequence[Edited]", batch_size: int) -> Results:
-        return [self._row(task, picture, batch_size) for task, picture in zip(tasks, pictures, strict=True)]
+        return on_cores(partial(self._row, batch_size=batch_size), tasks, pictures)
 
     def _row(self, task: Task, edited: "Edited", batch_size: int) -> Edit | Reject:
         want: EditTask = task.payload

@@ -392,3 +392,22 @@ def test_many_threads_ask_at_once(server):
         replies = list(threads.map(one, range(6)))
     assert all(reply.finish == "stop" for reply in replies)
     assert server.most > 1
+
+
+@pytest.mark.parametrize(
+    ("urls", "given", "lanes"),
+    [(0, None, 16), (1, None, 16), (3, None, 48), (3, 5, 5)],
+)
+def test_several_servers_are_given_several_times_as_many_requests(urls, given, lanes):
+    made = ServedCritic(Weights("m"), urls=["http://h:1/v1"] * urls, in_flight=given)
+    assert made.lanes == lanes
+
+
+def test_what_both_turns_of_a_row_share_stands_at_the_front(server):
+    """A server that keeps prefixes reads picture and prompt once."""
+    critic, first = critic_of(server), talk()
+    ask(critic, first)
+    ask(critic, (*first, Message("assistant", "a star"), Message("user", "now the flaws")))
+    one, two = (body["messages"] for body in shown(server))
+    assert two[: len(one)] == one
+    assert [part["type"] for part in one[0]["content"]] == ["image_url", "text"]

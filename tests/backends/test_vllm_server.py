@@ -216,3 +216,29 @@ def test_limits_and_what_the_chat_template_takes_reach_the_requests():
     assert inner._limits == (3, 9)
     assert inner._body((), {}, uuids=False)["chat_template_kwargs"] == {"enable_thinking": False}
     assert "chat_template_kwargs" not in VllmServerCritic(Weights("m"))._critic._body((), {}, uuids=False)
+
+
+@pytest.mark.parametrize(
+    ("given", "device", "lanes", "told"),
+    [
+        ({}, "cuda", 64, ["--max-num-seqs", "64"]),
+        ({}, "cpu", 16, ["--max-num-seqs", "16"]),
+        ({"in_flight": 5}, "cuda", 5, ["--max-num-seqs", "5"]),
+        ({"arguments": ("--max-num-seqs=40",)}, "cuda", 40, ["--max-num-seqs=40"]),
+        ({"arguments": ("--max_num_seqs", "40")}, "cpu", 40, ["--max_num_seqs", "40"]),
+        ({"arguments": ("--max-num-seqs=8", "--max-num-seqs=9")}, "cpu", 9, None),
+        ({"arguments": ("--max-num-seqs=40",), "in_flight": 5}, "cuda", 5, ["--max-num-seqs=40"]),
+        ({"arguments": ("--max-num-seqs=100000",)}, "cuda", 256, ["--max-num-seqs=100000"]),
+        ({"arguments": ("--max-model-len=64",)}, "cuda", 64, ["--max-num-seqs", "64"]),
+    ],
+)
+def test_our_server_is_given_as_many_requests_as_it_is_told_to_answer_at_a_time(given, device, lanes, told):
+    critic = VllmServerCritic(Weights("model", device=device), **given)
+    command = critic._command(1)
+    said = [word for word in command if "max-num-seqs" in word.replace("_", "-")]
+
+    assert critic.lanes == critic._critic.lanes == lanes
+    if told is not None:
+        place = command.index(told[0])
+        assert command[place : place + len(told)] == told
+        assert len(said) == 1

@@ -71,6 +71,7 @@ GENERATE = {
     ),
     "batch_size": BATCH,
     "dtype": "float16",
+    "compile": True,
 }
 CRITIQUE = {
     "critic": "other",

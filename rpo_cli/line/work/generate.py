@@ -8,6 +8,7 @@ from typing import Any
 from rpo_cli.errors import UsageError
 from rpo_cli.exchange.prompts import PromptList, read_prompts
 from rpo_cli.identity import ModelIdentity
+from rpo_cli.installing import check_compiler
 from rpo_cli.keysets import digests, order_of, union
 from rpo_cli.line.imports.sources import generates, imported
 from rpo_cli.line.session import Line
@@ -222,6 +223,7 @@ def checks(line: Line) -> Sequence[Callable[[], Any]]:
         *([partial(prompts_of, line)] if s.prompts.dataset is None else []),
         partial(check_generator, line),
         *([partial(check_scheduler, s.generate.scheduler)] if s.generate.scheduler else []),
+        *([partial(check_compiler, "generate.compile")] if s.generate.compile else []),
     ]
 
 

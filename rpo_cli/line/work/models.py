@@ -90,9 +90,17 @@ def generator(line: Line) -> Chosen:
     said |= {"denoiser": denoiser.revision} if denoiser else {}
     # of our other names steps, guidance and scheduler tell all that a row depends on
     said |= {"backend": name} if how.options or name == ONE_STEP else {}
-    said |= code_settings("generators", name)
+    code = code_settings("generators", name)
+    if s.compile and code:
+        raise UsageError(
+            f"generate.compile: '{name}' is of another package, which compiles what it wants to",
+            "leave out generate.compile",
+        )
+    said |= code
+    compiled = {"compile": True} if s.compile else {}  # other last bits; rows of before keep their keys
+    said |= compiled
     own = {key: value for key, value in how.options.items() if numbers.get(key) is None}
-    options = {**plain, **numbers, "lora": s.lora, "denoiser": s.denoiser, **own}
+    options = {**plain, **numbers, "lora": s.lora, "denoiser": s.denoiser, **own, **compiled}
     if adapter is not None and adapter.commit:
         options["lora_revision"] = adapter.commit  # what its key names, not a branch that moves
     models = tuple(found for found in (model, adapter, denoiser) if found is not None)
