@@ -110,17 +110,32 @@ def test_a_distilled_model_gets_its_scheduler(generator, name, scheduler, config
 @pytest.mark.parametrize("name", ["turbo", "flux-schnell", "flux2-klein", "lightning"])
 def test_a_model_that_takes_no_guidance_runs_its_denoiser_once_a_step(generator, name):
     """Without guidance there is no second evaluation for a blank prompt."""
-    pipe, batches = generator(name)._pipe, []
+    assert evaluations(generator(name)) == [1] * min(recipe("generators", name).steps, 2)
+
+
+def evaluations(backend):
+    """Rows of every call of the denoiser for one picture."""
+    batches, pipe = [], backend._pipe
     denoiser = getattr(pipe, "unet", None) or pipe.transformer
     hook = denoiser.register_forward_pre_hook(
         lambda module, given, named: batches.append((given or (named["hidden_states"],))[0].shape[0]),
         with_kwargs=True,
     )
     try:
-        generator(name).generate(["make it red"], [1])
+        backend.generate(["make it red"], [1])
     finally:
         hook.remove()
-    assert batches == [1] * min(recipe("generators", name).steps, 2)
+    return batches
+
+
+@pytest.mark.parametrize(("guidance", "rows"), [(1.0, [1, 1]), (3.0, [2, 2])])
+@pytest.mark.parametrize("name", ["diffusers", "sdxl", "sd3"])
+def test_guidance_is_one_batch_and_none_at_a_guidance_of_1(tiny, name, guidance, rows):
+    made = registry.load("generators", name)(
+        Weights(tiny("generators", name)), steps=2, guidance=guidance, width=SIDE, height=SIDE
+    )
+    made.setup()
+    assert evaluations(made) == rows
 
 
 @pytest.mark.parametrize("name", ["diffusers", "one-step"])
