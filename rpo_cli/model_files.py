@@ -272,8 +272,11 @@ _CHECKING = frozenset({"safety_checker", "feature_extractor"})
 
 
 def empty(index: Mapping[str, Any]) -> tuple[str, ...]:
-    """The parts that a model_index.json lists as [null, null]."""
-    return tuple(sorted(name for name, value in index.items() if value == [None, None]))
+    """The parts that a model_index.json lists as [null, null]; a T5 of SD3 may be left out of it too."""
+    null = {name for name, value in index.items() if value == [None, None]}
+    if str(index.get("_class_name")).startswith("StableDiffusion3"):
+        null |= {"text_encoder_3", "tokenizer_3"} - index.keys()
+    return tuple(sorted(null))
 
 
 def needed(pipeline: str, parts: Mapping[str, Any]) -> tuple[str, ...]:

@@ -74,6 +74,16 @@ def test_its_pictures_are_those_of_diffusers_told_of_each_empty_part(without_t5)
     assert np.array_equal(drawn(without_t5, guidance=7.5), wanted)
 
 
+def test_an_index_may_leave_the_t5_out(without_t5, tmp_path):
+    shutil.copytree(without_t5, tmp_path / "model")
+    index = json.loads((tmp_path / "model" / "model_index.json").read_text())
+    few = {name: value for name, value in index.items() if name not in ("text_encoder_3", "tokenizer_3")}
+    (tmp_path / "model" / "model_index.json").write_text(json.dumps(few))
+
+    assert checked(tmp_path, tmp_path / "model") == []
+    assert np.array_equal(drawn(tmp_path / "model"), drawn(without_t5))
+
+
 def test_an_editor_and_a_renoiser_without_t5_work(tiny, tmp_path, without_t5):
     folder = emptied(
         tiny("editors", "ultra-edit"), tmp_path / "edit", "text_encoder_3", "tokenizer_3", kept=True
