@@ -55,7 +55,7 @@ class GenerateSettings(Section):
     dtype: Dtype = Field(default="float32", description="Of the model's weights and activations.")
     compile: bool = Field(
         default=False,
-        description="torch.compile of the denoiser's repeated blocks: a slow first batch; no gain on a CPU.",
+        description="torch.compile of the denoiser's repeated blocks: slow first batch; no gain on a CPU.",
     )
 
 

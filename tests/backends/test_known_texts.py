@@ -1,12 +1,10 @@
 """A text is encoded once while its pictures are drawn, whatever its neighbours; layouts by device."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 
-from rpo_cli import registry
+from rpo_cli import compute, registry
 from rpo_cli.backends import loading
 from rpo_cli.backends.loading import KnownTexts, load_pipeline
 from rpo_cli.protocols import EditRequest, Weights
@@ -170,22 +168,14 @@ def test_the_embedded_model_encodes_a_text_alone_as_in_a_batch_of_sixteen():
     assert_close(alone, together, FORWARD)
 
 
-@pytest.mark.parametrize(
-    ("size", "device", "dtype", "last"),
-    [
-        (1, "cpu", "float32", True),
-        (9, "cpu", "float32", False),
-        (9, "cuda:0", "bfloat16", True),
-        (1, "cuda", "float32", False),
-        (1, "mps", "float16", False),
-    ],
-)
-def test_layouts_follow_device_precision_and_size(monkeypatch, size, device, dtype, last):
-    monkeypatch.setattr(loading, "SMALL", 4 * 4 * 3 * 3 + 4)
-    unet = torch.nn.Conv2d(4, 4 * size, 3)
-    loading._channels_last(SimpleNamespace(unet=unet), Weights("x", None, device, dtype))
-    assert unet.weight.is_contiguous(memory_format=torch.channels_last) == last
-    loading._channels_last(SimpleNamespace(transformer=1), Weights("x", None, device, dtype))
+@pytest.mark.parametrize(("name", "large", "last"), [("sdxl", 10**6, True), ("sdxl", 10, False)])
+def test_a_unet_has_the_layout_of_its_size_and_a_transformer_its_own(tiny, monkeypatch, name, large, last):
+    monkeypatch.setattr(compute, "LARGE", large)
+    pipe = load_pipeline(Weights(tiny("generators", name)))
+    assert pipe.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last) == last
+    assert load_pipeline(
+        Weights(tiny("generators", "sd3"))
+    ).transformer.pos_embed.proj.weight.is_contiguous()
 
 
 def test_pictures_are_those_of_the_plain_pipeline(tiny):
