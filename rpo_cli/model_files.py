@@ -318,6 +318,16 @@ def pickled(ref: str, revision: str | None = None) -> list[str]:
     return sorted(name for name in names if name.endswith(PICKLES) and name.rpartition("/")[0] not in safe)
 
 
+def pickled_hint(ref: str, revision: str | None = None) -> str | None:
+    """What to do about weights that are pickled; None where that is not what is wrong."""
+    if not (found := pickled(ref, revision)):
+        return None
+    return (
+        f"only safetensors are read, and {', '.join(found[:3])} is pickled: get this model as "
+        "safetensors, or `rpo convert FOLDER OUT` makes them"
+    )
+
+
 def _is_part(value: Any) -> bool:
     """Whether an entry of the index is [library, class] of a part that is there."""
     return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)

@@ -106,11 +106,8 @@ def loading(
 
 def _now(ref: str, revision: str | None, error: Exception, holds: str) -> str:
     """A hint that fits: what is pickled is told where something is."""
-    if found := model_files.pickled(ref, revision):
-        return (
-            f"only safetensors are read, and {', '.join(found[:3])} is pickled: get this model as "
-            "safetensors, or `rpo convert FOLDER OUT` makes them"
-        )
+    if hint := model_files.pickled_hint(ref, revision):
+        return hint
     if isinstance(error, OSError):
         return f"it must hold {holds} and the weights of every part: download it again, whole"
     return "its files may be of another kind or version than the libraries here: see `rpo doctor`"

@@ -10,7 +10,7 @@ Weights are read from safetensors files only.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, TypeVar
 
 import diffusers
@@ -25,7 +25,7 @@ from transformers.utils import logging as transformers_logging
 
 from rpo_cli import registry
 from rpo_cli.errors import Case, UsageError, translated
-from rpo_cli.model_files import part_loaded, pipeline_loaded
+from rpo_cli.model_files import part_loaded, pickled_hint, pipeline_loaded
 from rpo_cli.recipes.training import family_of_pipeline
 from rpo_cli.single_file import is_single_file, single_file
 from rpo_cli.train.noise import NoiseSchedule
@@ -34,8 +34,7 @@ T = TypeVar("T")
 _UNLOADED = Case(
     [OSError, ValueError, KeyError, TypeError],
     "{where}: {what} cannot be loaded: {why}",
-    "give a diffusers folder or hub id with safetensors weights (pickle files are refused: "
-    "`rpo convert FOLDER OUT` makes safetensors of them)",
+    "{now}",
     UsageError,
 )
 
@@ -137,8 +136,13 @@ class Folder:
         """`load()`, with its failure as a UsageError that names the part."""
         diffusers_logging.disable_progress_bar()  # progress is the observer's to show
         transformers_logging.disable_progress_bar()
-        with translated(_UNLOADED, where=self.model, what=what):
+        told = replace(_UNLOADED, facts=lambda error: {"now": self._hint()})
+        with translated(told, where=self.model, what=what):
             return load()
+
+    def _hint(self) -> str:
+        whole = "give a diffusers folder or hub id, its parts whole and in safetensors files"
+        return pickled_hint(self.model, self.revision) or whole
 
 
 def present(index: dict[str, Any]) -> set[str]:

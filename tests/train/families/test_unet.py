@@ -56,7 +56,14 @@ def test_a_pickle_checkpoint_is_refused_unread(copy):
     (copy / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"not even a pickle")
     with pytest.raises(UsageError, match="unet cannot be loaded") as caught:
         StableDiffusion1(str(copy)).load_denoiser()
-    assert "pickle files are refused" in caught.value.hint
+    assert "unet/diffusion_pytorch_model.bin is pickled" in caught.value.hint
+
+
+def test_a_part_that_is_gone_gets_no_hint_about_pickles(copy):
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    with pytest.raises(UsageError, match="unet cannot be loaded") as caught:
+        StableDiffusion1(str(copy)).load_denoiser()
+    assert "pickle" not in caught.value.hint
 
 
 def test_an_editor_is_refused(tmp_path, model):
