@@ -9,12 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-from rpo_cli.records import Reject, Row
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
+
+    from rpo_cli.records import Reject, Row
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Wanted:
         yield from (self.task(key.hex(), subject) for key, subject in first.items())
 
 
-Results = list[Row | Reject]
+Results: TypeAlias = "list[Row | Reject]"
 
 
 def _one(task: Task) -> None:

@@ -9,10 +9,12 @@ from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rpo_cli.errors import RpoError, UsageError, nearest
-from rpo_cli.protocols import Weights
+
+if TYPE_CHECKING:
+    from rpo_cli.protocols import Weights
 
 
 @dataclass(frozen=True)
@@ -279,12 +281,12 @@ def _attribute(kind: str, name: str, place: str) -> Any:
         ) from error
 
 
-def build(kind: str, name: str, weights: Weights, /, **options: Any) -> Any:
+def build(kind: str, name: str, weights: "Weights", /, **options: Any) -> Any:
     """A backend of that name, not loaded yet."""
     return constructed(load(kind, name), weights, **options)
 
 
-def constructed(backend: Callable[..., Any], weights: Weights, /, **options: Any) -> Any:
+def constructed(backend: Callable[..., Any], weights: "Weights", /, **options: Any) -> Any:
     """A third party's class may be of before `Weights`: a parameter for each of its fields."""
     if "weights" in signature(backend).parameters:
         return backend(weights, **options)

@@ -64,6 +64,20 @@ print(json.dumps([codes, sorted({HEAVY!r} & set(sys.modules))]), file=sys.stderr
     assert codes == [2 if arguments == "genrate" else 0 for arguments in calls]
 
 
+def test_the_list_of_commands_needs_neither_rows_nor_settings():
+    """`rpo --help` and `--version` build no model of pydantic and no bar of rich."""
+    unneeded = {"pydantic", "rich.console", "rpo_cli.config", "rpo_cli.records", "rpo_cli.cli.options"}
+    script = f"""
+import sys
+from rpo_cli.cli.app import call
+codes = [call([word]) for word in ("--help", "--version")]
+print(codes, sorted({unneeded!r} & set(sys.modules)), file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stderr == "[0, 0] []\n"
+
+
 def test_the_help_of_every_command_loads_no_library_of_the_work():
     """One process asks for all of them: pictures, tables and models load when a command does something."""
     script = f"""

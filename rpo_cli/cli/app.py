@@ -17,9 +17,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from rpo_cli import installing, registry
-from rpo_cli.cli import options, output
-from rpo_cli.cli.help import ALL, NAMES, Command
-from rpo_cli.cli.step import ARGUMENTS
+from rpo_cli.cli import output
+from rpo_cli.cli.help import ALL, ARGUMENTS, NAMES, Command
 from rpo_cli.errors import RpoError, Terminated
 from rpo_cli.version import __version__
 
@@ -259,8 +258,8 @@ def globally(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     help_all: Annotated[bool, typer.Option(ALL, callback=_help, is_eager=True, hidden=True)] = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
+    json: output.Json = False,
+    quiet: output.Quiet = False,
 ) -> None:
     """Rich preference datasets for text-to-image models: generate, critique, edit, pair, train."""
 

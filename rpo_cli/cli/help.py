@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from typer.core import TyperCommand
 
-from rpo_cli.cli.options import up_to_date
 from rpo_cli.cli.output import write
 
 ALL = "--help-all"
 NAMES = ["-h", "--help"]
+ARGUMENTS = "rpo arguments"  # where a call keeps its words, beside what typer keeps there
 MOST = 12  # options in sight of one command
 LAST = "Advanced"
 # panel → options, the panels in the order in which they stand; "train-steps" is --steps of train alone
@@ -66,6 +66,25 @@ IN_SIGHT = {
     "sweep": "method beta learning-rate seeds steps name prompts reward measure set dry-run",
     "eval": "adapter prompts limit images-per-prompt guidance reward measure judge-labels name device set",
 }
+
+
+# command → old option → the new one
+OLD = {
+    "import": {"--rows": "--limit"},
+    "report": {"--shown": "--limit"},
+    "train": {"--plan": "--dry-run"},
+    "eval": {"--dataset": "--judge-labels", "--seeds": "--images-per-prompt"},
+}
+
+
+def up_to_date(command: str, words: list[str]) -> list[str]:
+    """A command line with the new names; each old one is told on stderr, once."""
+    table = OLD.get(command, {})
+    last = words.index("--") if "--" in words else len(words)
+    options = [word.partition("=") for word in words[:last]]
+    for old in dict.fromkeys(name for name, _, _ in options if name in table):
+        write(f"`{old}` is now `{table[old]}`; the old name goes in the next version\n", sys.stderr)
+    return [table.get(name, name) + equals + value for name, equals, value in options] + words[last:]
 
 
 class Row(NamedTuple):

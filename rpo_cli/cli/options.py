@@ -2,7 +2,6 @@
 
 import datetime
 import json
-import sys
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -11,28 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from rpo_cli.cli.output import write
+from rpo_cli.cli.output import Json as Json
+from rpo_cli.cli.output import Quiet as Quiet
 from rpo_cli.config import Settings
 from rpo_cli.errors import UsageError
-
-# command → old option → the new one
-OLD = {
-    "import": {"--rows": "--limit"},
-    "report": {"--shown": "--limit"},
-    "train": {"--plan": "--dry-run"},
-    "eval": {"--dataset": "--judge-labels", "--seeds": "--images-per-prompt"},
-}
-
-
-def up_to_date(command: str, words: list[str]) -> list[str]:
-    """A command line with the new names; each old one is told on stderr, once."""
-    table = OLD.get(command, {})
-    last = words.index("--") if "--" in words else len(words)
-    options = [word.partition("=") for word in words[:last]]
-    for old in dict.fromkeys(name for name, _, _ in options if name in table):
-        write(f"`{old}` is now `{table[old]}`; the old name goes in the next version\n", sys.stderr)
-    return [table.get(name, name) + equals + value for name, equals, value in options] + words[last:]
-
 
 EFFECTS = {
     "run.seed": "Another one makes other pictures of the same prompts.",
@@ -290,5 +271,3 @@ AcceptLicense = Annotated[
 Rehash = Annotated[
     bool, typer.Option("--rehash", help="Read every file of a local model again; trust no remembered hash.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no hints, no tables.")]

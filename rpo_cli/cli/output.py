@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass, field, is_dataclass
 from itertools import zip_longest
 from pathlib import Path
 from textwrap import wrap
-from typing import Any, Literal, TextIO
+from typing import Annotated, Any, Literal, TextIO
 
+import typer
 from rich.cells import cell_len
 
 from rpo_cli.cli.progress import Bar, Lines, Noting
@@ -24,6 +25,8 @@ from rpo_cli.text import printable
 
 NARROWEST = 12  # characters of a column that is broken
 Mode = Literal["human", "json", "quiet"]
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no hints, no tables.")]
 
 
 def write(text: str, stream: TextIO) -> None:

@@ -3,12 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from typing import TYPE_CHECKING
 
 from rpo_cli.protocols import Observer
 from rpo_cli.text import printable
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 SECONDS_BETWEEN_LINES = 10.0
 FIGURES = 48  # characters of rows, pace, rejects and time left beside a label
@@ -90,23 +91,27 @@ class Lines:
 
 
 class Bar:
-    """For terminals: one live line per stage with rows, rate and time left."""
+    """For terminals: one live line per stage with rows, rate and time left. rich loads when one is made."""
 
     def __init__(self) -> None:
+        from rich.console import Console
+
         self._pace: Pace | None = None
         self._task: TaskID | None = None
         self._bar: Progress | None = None
         self._console = Console(stderr=True, highlight=False)
 
     def start(self, stage: str, total: int, present: int) -> None:
+        from rich import progress
+
         self._pace = Pace(stage, total, present)
         width = self._console.width
-        self._bar = Progress(
-            TextColumn("{task.description:<14}", markup=False),
-            *([BarColumn()] if width >= WITH_BAR else []),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[pace]}", markup=False),
-            TimeRemainingColumn(),
+        self._bar = progress.Progress(
+            progress.TextColumn("{task.description:<14}", markup=False),
+            *([progress.BarColumn()] if width >= WITH_BAR else []),
+            progress.MofNCompleteColumn(),
+            progress.TextColumn("{task.fields[pace]}", markup=False),
+            progress.TimeRemainingColumn(),
             console=self._console,
         )
         label = shortened(printable(stage), max(14, width - FIGURES))

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from rpo_cli.cli import reports
+from rpo_cli.cli.help import ARGUMENTS
 from rpo_cli.cli.options import settings_of_options, shard_of
 from rpo_cli.cli.output import Output
 
 if TYPE_CHECKING:
     from rpo_cli.line.session import Line
 
-ARGUMENTS = "rpo arguments"  # where a call keeps its words, beside what typer keeps there
 WITH_VALUE = ("--probe",)
 
 

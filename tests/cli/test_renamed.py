@@ -3,7 +3,7 @@
 import pytest
 
 from rpo_cli.cli import app
-from rpo_cli.cli.options import OLD, up_to_date
+from rpo_cli.cli.help import OLD, up_to_date
 
 RENAMED = [(command, old, new) for command, table in OLD.items() for old, new in table.items()]
 
