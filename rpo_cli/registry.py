@@ -198,13 +198,14 @@ KINDS: dict[str, dict[str, Entry]] = {
 def names(kind: str) -> dict[str, str]:
     """Every name of a kind, ours and third parties', sorted → where it is; imports nothing."""
     ours = {name: entry.target for name, entry in KINDS[kind].items()}
-    return dict(sorted({**{point.name: point.value for point in _points(kind)}, **ours}.items()))
+    return dict(sorted({**{point.name: point.value for point in _points()[kind]}, **ours}.items()))
 
 
 @cache
-def _points(kind: str) -> tuple[EntryPoint, ...]:
-    """Third parties' entry points; every installed package is looked at, so once a process."""
-    return tuple(entry_points(group=f"rpo.{kind}"))
+def _points() -> dict[str, tuple[EntryPoint, ...]]:
+    """Kind → third parties' entry points; every installed package is looked at, so once a process."""
+    found = entry_points()
+    return {kind: tuple(found.select(group=f"rpo.{kind}")) for kind in KINDS}
 
 
 def _point(kind: str, name: str) -> EntryPoint | None:
@@ -213,7 +214,7 @@ def _point(kind: str, name: str) -> EntryPoint | None:
     Raises:
         UsageError: two packages have that name.
     """
-    found = [point for point in _points(kind) if point.name == name and name not in KINDS[kind]]
+    found = [point for point in _points()[kind] if point.name == name and name not in KINDS[kind]]
     if len(found) > 1:
         raise UsageError(
             f"'{name}' is one of the {kind} of {' and of '.join(map(_package, found))}",
@@ -231,7 +232,7 @@ def unused() -> list[str]:
     return [
         f"'{point.name}' of {_package(point)} is not used: it is one of rpo's own {kind}"
         for kind, ours in KINDS.items()
-        for point in _points(kind)
+        for point in _points()[kind]
         if point.name in ours
     ]
 

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+from types import SimpleNamespace
 
 import pytest
 
@@ -97,7 +98,8 @@ def test_third_parties_add_names_and_cannot_replace_ours(monkeypatch):
             self.name, self.value = name, value
 
     theirs = [Point("mine", "json:dumps"), Point("clip", "json:loads")]
-    monkeypatch.setattr(registry, "entry_points", lambda group: theirs if group == "rpo.rewards" else [])
+    found = SimpleNamespace(select=lambda group: theirs if group == "rpo.rewards" else [])
+    monkeypatch.setattr(registry, "entry_points", lambda: found)
     monkeypatch.setattr(registry, "_points", registry._points.__wrapped__)  # nothing kept
 
     assert registry.locate("rewards", "mine") == "json:dumps"

@@ -1,6 +1,9 @@
 """Rows as Arrow tables: every row comes back as it was, and plain readers see plain types."""
 
+import io
 import random
+import subprocess
+import sys
 import types
 from typing import Literal, Union, get_args, get_origin
 
@@ -11,7 +14,7 @@ from pydantic import BaseModel
 
 from rpo_cli.pictures import encode_png
 from rpo_cli.records import TABLES, Critique, Edit, Image, ImageData, Pair, Row
-from rpo_cli.schema import complete, from_table, key_of, schema_of, to_table
+from rpo_cli.schema import array_of, complete, from_table, key_of, schema_of, to_table
 from rpo_cli.store import open_store
 
 
@@ -145,3 +148,72 @@ def test_a_column_that_an_older_part_lacks_takes_its_default_also_when_it_is_rea
         "kind": ["generated"] * 2,
         "seed": images["seed"].to_pylist(),
     }
+
+
+PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+KINDS = {
+    pa.string(): ["", "a", "ü\n\N{PILE OF POO}", "x" * 300],
+    pa.binary(): [b"", b"\0\xff", b"y" * 300],
+    pa.int64(): [0, -1, 2**63 - 1, -(2**63)],
+    pa.int8(): [0, 1, -128],
+    pa.float64(): [0.0, -0.0, 1e-300, float("inf"), float("nan"), 3],
+    pa.bool_(): [True, False],
+    PICTURE: [{"bytes": b"png", "path": None}, {"bytes": b"", "path": "a"}, {"path": "no bytes"}],
+    pa.list_(pa.string()): [(), ("a",), ["b", None, ""]],
+    pa.list_(PICTURE): [[], [{"bytes": b"1", "path": "p"}, {"bytes": None, "path": None}]],
+    pa.list_(pa.list_(pa.float64())): [[], [[]], [[1.0, None], None, [2.5]]],
+    pa.timestamp("ns"): [None],
+    pa.timestamp("s"): [0, 1, -1],
+}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_an_array_is_the_one_that_arrow_makes(kind):
+    """Of no, few and many values, with and without missing ones: equal, as large, and equal Parquet bytes."""
+    draw = random.Random(str(kind))
+    for values in (KINDS[kind], [*KINDS[kind], None]):
+        for count in (0, 1, 7, 8, 9, 1000):
+            given = draw.choices(values, k=count)
+            found, expected = array_of(given, kind), pa.array(given, kind)
+
+            found.validate(full=True)
+            assert repr(found.to_pylist()) == repr(expected.to_pylist())
+            assert found.null_count == expected.null_count
+            assert found.nbytes == expected.nbytes or None in given or not count
+            assert parquet_of(found) == parquet_of(expected)
+
+
+def parquet_of(column):
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({"column": column}), buffer)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("kind", "value"), [(pa.int64(), 0.5), (pa.int64(), "1"), (pa.string(), 1)])
+def test_an_array_of_another_kind_is_refused(kind, value):
+    """Nothing is cut off or turned into something else."""
+    with pytest.raises((TypeError, AttributeError)):
+        array_of([value], kind)
+
+
+def test_an_integer_beyond_64_bits_is_refused_as_arrow_does():
+    """It overflows here, and is then left to Arrow."""
+    with pytest.raises(OverflowError):
+        array_of([2**63], pa.int64())
+
+
+def test_rows_become_a_part_and_rows_again_without_pandas():
+    """pandas is installed here and takes longer to load than all of ours: no part needs it."""
+    script = """
+import sys
+from rpo_cli.records import Critique, Flaw, Prompt, TABLES
+from rpo_cli.schema import encode, from_table, to_table
+rows = [Prompt(prompt_id="a", prompt="b", source="c")] * 3
+assert from_table(Prompt, to_table(Prompt, rows)) == rows
+for row in TABLES.values():
+    encode(to_table(row, []))
+print("pandas" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "False\n"

@@ -6,9 +6,10 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
+from pydantic.fields import FieldInfo
 
 from rpo_cli.cli.output import Json as Json
 from rpo_cli.cli.output import Quiet as Quiet
@@ -104,8 +105,19 @@ SHARED = {
 
 
 @cache
+def known() -> dict[str, FieldInfo]:
+    """Every setting by its dotted name."""
+    sections: dict[str, Any] = {name: place.annotation for name, place in Settings.model_fields.items()}
+    return {
+        f"{section}.{key}": field
+        for section, kind in sections.items()
+        for key, field in kind.model_fields.items()
+    }
+
+
+@cache
 def fields() -> dict[str, dict[str, Any]]:
-    """Every setting by its dotted name, as JSON schema: type, description, default, limits, choices."""
+    """The same as JSON schema: type, description, default, limits, choices."""
     schema = Settings.model_json_schema()
     found: dict[str, dict[str, Any]] = {}
     for section, place in schema["properties"].items():
@@ -118,10 +130,12 @@ def fields() -> dict[str, dict[str, Any]]:
 
 def describe(setting: str) -> str:
     """What the settings say about one of them: its description, what a value does, and its choices."""
-    field = fields()[setting]
-    text = field.get("description") or f"{setting} in rpo.toml."
+    field = known()[setting]
+    text = field.description or f"{setting} in rpo.toml."
     text = f"{text} {EFFECTS[setting]}" if setting in EFFECTS else text
-    return f"{text} One of {', '.join(field['enum'])}." if "enum" in field else text
+    forms = (field.annotation, *get_args(field.annotation))
+    choices = next((get_args(form) for form in forms if get_origin(form) is Literal), ())
+    return f"{text} One of {', '.join(choices)}." if choices else text
 
 
 def setting(name: str) -> Any:
@@ -132,7 +146,7 @@ def setting(name: str) -> Any:
 def setting_of(section: str, option: str) -> str | None:
     """The setting that an option of a command stands for; None: a switch of the command itself."""
     own = f"{section}.{option}"
-    return own if own in fields() else SHARED.get(option)
+    return own if own in known() else SHARED.get(option)
 
 
 def settings_of_options(section: str, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -154,7 +168,9 @@ def settings_of_options(section: str, params: Mapping[str, Any]) -> dict[str, An
 
 def is_table(name: str) -> bool:
     """Whether a setting holds names and values of its own."""
-    return fields().get(name, {}).get("type") == "object"
+    field = known().get(name)
+    forms = () if field is None else (field.annotation, *get_args(field.annotation))
+    return any(get_origin(form) is dict for form in forms)
 
 
 def _assignment(text: str) -> tuple[str, Any]:

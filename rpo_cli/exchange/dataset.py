@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from rpo_cli.files import create, draft_of, make_folder, sync, write_whole
 from rpo_cli.records import EDITED, Pair, canonical_json
+from rpo_cli.schema import array_of
 
 # of the pair as it was: kept where this run has no scores of its own
 SCORED = ("agreement", "dispersion")
@@ -308,7 +309,8 @@ class SplitWriter:
             self._parquet = self._out.enter_context(
                 pq.ParquetWriter(self._file, self._columns, compression="snappy", write_page_index=True)
             )
-        table = pa.Table.from_pylist(self._group, schema=self._columns)
+        columns = [array_of([row.get(of.name) for row in self._group], of.type) for of in self._columns]
+        table = pa.table(columns, schema=self._columns)
         self._parquet.write_table(table, row_group_size=self._per_group)
         self._rows += len(self._group)
         self._group = []

@@ -21,6 +21,7 @@ from rpo_cli.line.session import Line
 from rpo_cli.line.work import critics
 from rpo_cli.protocols import Stage, Task, Wanted, Weights
 from rpo_cli.records import Row, content_key
+from rpo_cli.schema import array_of
 from rpo_cli.store import Store
 from rpo_cli.version import __version__
 
@@ -243,7 +244,8 @@ class LightRows:
         columns = self.store.columns(self.table, list(read), among=self.keys).columns
         whole = []
         while columns:  # one after the other: of two copies only one column's are there at a time
-            whole.append(columns.pop(0).combine_chunks())
+            column = columns.pop(0)  # of no rows Arrow would make an array by way of pandas
+            whole.append(column.combine_chunks() if len(column) else array_of([], column.type))
         data = pa.table(whole, names=list(read))
         return tuples_of(data.select(names), order_of(digests(data["prompt_id"]), digests(data[key])))
 
