@@ -2,11 +2,13 @@
 
 import os
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from rpo_cli.errors import RpoError, UsageError
@@ -83,16 +85,21 @@ def set_threads(count: int) -> None:
         torch.set_num_threads(count)
 
 
+@cache
+def versions(names: tuple[str, ...]) -> Mapping[str, str]:
+    """Library → its version, of those that are installed; looked up once a process, and not imported."""
+    found = {}
+    for library in names:
+        with suppress(PackageNotFoundError):
+            found[library] = version(library)
+    return MappingProxyType(found)
+
+
 def environment(device: str) -> dict[str, str]:
     """What the bits of a row depend on beside its settings: versions, device, threads. No host, no time."""
     import torch
 
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for library in LIBRARIES:
-        try:
-            found[library] = version(library)
-        except PackageNotFoundError:
-            continue
+    found = {"python": platform.python_version(), "machine": platform.machine(), **versions(LIBRARIES)}
     found["device"] = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     if device == "cpu":
         found["threads"] = str(torch.get_num_threads())

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 
 import pytest
 import torch
 
+from rpo_cli import compute
 from rpo_cli.compute import (
     _left_in_groups,
     environment,
@@ -151,3 +153,20 @@ def test_a_process_without_limits_has_what_the_machine_has(tmp_path):
     assert free is not None
     assert free > 1 << 20
     assert free_memory("mps") is None
+
+
+def test_versions_are_looked_up_once_and_absent_libraries_left_out(monkeypatch):
+    """Each look goes through every installed package: a walk asked for them a hundred times."""
+    asked = []
+
+    def version(name):
+        asked.append(name)
+        if name == "absent":
+            raise PackageNotFoundError(name)
+        return "1.2"
+
+    monkeypatch.setattr(compute, "version", version)
+    names = ("there", "absent")
+
+    assert dict(compute.versions(names)) == dict(compute.versions(names)) == {"there": "1.2"}
+    assert asked == ["there", "absent"]

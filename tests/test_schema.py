@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from rpo_cli.pictures import encode_png
 from rpo_cli.records import TABLES, Critique, Edit, Image, ImageData, Pair, Row
-from rpo_cli.schema import array_of, complete, from_table, key_of, schema_of, to_table
+from rpo_cli.schema import array_of, complete, from_table, key_of, schema_of, tally, to_table
 from rpo_cli.store import open_store
 
 
@@ -169,7 +169,7 @@ KINDS = {
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 def test_an_array_is_the_one_that_arrow_makes(kind):
-    """Of no, few and many values, with and without missing ones: equal, as large, and equal Parquet bytes."""
+    """Of no, few and many values, some missing: equal values, equal size, equal Parquet bytes."""
     draw = random.Random(str(kind))
     for values in (KINDS[kind], [*KINDS[kind], None]):
         for count in (0, 1, 7, 8, 9, 1000):
@@ -217,3 +217,17 @@ print("pandas" in sys.modules)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stdout == "False\n"
+
+
+def test_a_tally_counts_what_stands_together():
+    """Over several tables and chunks, missing values too; a table without rows counts nothing."""
+    verdicts = pa.chunked_array([["accepted", "dropped"], [None, "accepted"]])
+    first = pa.table({"verdict": verdicts, "reason": ["a", "b", "b", "a"]})
+    second = first.slice(1, 1)
+
+    assert tally(["verdict", "reason"], [first, second, first.slice(0, 0)]) == {
+        ("accepted", "a"): 2,
+        ("dropped", "b"): 2,
+        (None, "b"): 1,
+    }
+    assert tally(["reason"], [first]) == {("a",): 2, ("b",): 2}

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from rpo_cli.children import end_orphans
+from rpo_cli.compute import versions
 from rpo_cli.config import Settings
 from rpo_cli.errors import MissingDependency, RpoError, RunLocked, UsageError
 from rpo_cli.identity import ModelIdentity, identify
@@ -216,7 +216,7 @@ class Line:
             **(told.of_training(manifest) if training else {}),
             "models": {**manifest.get("models", {}), **models},
             "backends": {**manifest.get("backends", {}), **self.backends},
-            "versions": versions(),
+            "versions": {"python": ".".join(map(str, sys.version_info[:3])), **versions(LIBRARIES)},
         }
 
     @contextmanager
@@ -298,14 +298,3 @@ def open_line(
         for done in end_orphans(store.path("logs")):
             line.observer.note(done)
     return line
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python and the libraries that make rows, without importing them."""
-    found = {"python": ".".join(map(str, sys.version_info[:3]))}
-    for name in LIBRARIES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
