@@ -103,3 +103,15 @@ def test_every_public_name_is_what_it_says_and_not_a_package():
     """`from rpo_cli import train` would give the package of that name, whatever the function's name is."""
     script = "import rpo_cli\nfrom rpo_cli import *\nassert all(callable(eval(n)) for n in rpo_cli.__all__)"
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+
+
+def test_who_looks_at_pictures_loads_no_library_that_draws_them():
+    """A critic and the rewards on CLIP stand on transformers alone."""
+    script = """
+import sys
+from rpo_cli.backends import clip_rewards, critic, rewards
+print({"diffusers", "peft"} & set(sys.modules))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stdout == "set()\n"

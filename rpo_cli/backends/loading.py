@@ -10,9 +10,7 @@ from functools import update_wrapper
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-from diffusers.utils import logging as diffusers_logging
 from PIL.Image import Image as Picture
 from PIL.Image import Resampling
 from torch.utils._pytree import tree_flatten, tree_unflatten
@@ -116,6 +114,8 @@ def _now(ref: str, revision: str | None, error: Exception, holds: str) -> str:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Without diffusers' log: what matters of it is said in our own words."""
+    from diffusers.utils import logging as diffusers_logging
+
     level = diffusers_logging.get_verbosity()
     diffusers_logging.set_verbosity(logging.CRITICAL)
     try:
@@ -150,6 +150,8 @@ def load_pipeline(
         UsageError: no such scheduler, or `denoiser` is none.
         RpoError: the folder does not load; the library's reason is in the message.
     """
+    from diffusers.utils import logging as diffusers_logging  # late: a critic or reward needs none of it
+
     diffusers_logging.disable_progress_bar()
     transformers_logging.disable_progress_bar()
     scheduler_class = scheduler_named(scheduler) if scheduler else None
@@ -174,6 +176,8 @@ def load_pipeline(
 
 
 def _from_folder(weights: Weights, kind: str, parts: Mapping[str, Any]) -> Any:
+    import diffusers
+
     loader: Any = getattr(diffusers, kind)
     how = {"revision": weights.revision, "dtype": DTYPES[weights.dtype], "use_safetensors": True}
 
@@ -185,6 +189,8 @@ def _from_folder(weights: Weights, kind: str, parts: Mapping[str, Any]) -> Any:
 
 def _from_file(weights: Weights, kind: str, parts: Mapping[str, Any]) -> Any:
     """A checkpoint in one file, into `kind` or the class that its configuration names."""
+    import diffusers
+
     found = single_file(weights.model)
     loader: Any = getattr(diffusers, kind if kind != "DiffusionPipeline" else found.index["_class_name"])
     how = {"config": str(found.config), "dtype": DTYPES[weights.dtype], "local_files_only": True}
@@ -197,6 +203,8 @@ def _from_file(weights: Weights, kind: str, parts: Mapping[str, Any]) -> Any:
 
 def _denoiser(folder: Path, dtype: torch.dtype) -> dict[str, Any]:
     """Component name → the denoiser that a folder holds, of the class that its own config names."""
+    import diffusers
+
     with translated(_NO_DENOISER, where=str(folder)):
         name = str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["_class_name"])
     kind = getattr(diffusers, name, None)
@@ -218,6 +226,8 @@ _UNLOADED = Case([OSError, ValueError, RuntimeError], "{where}: cannot be loaded
 
 
 def scheduler_named(name: str) -> Any:
+    import diffusers
+
     known = [n for n in dir(diffusers) if n.endswith("Scheduler") and not n.startswith("Flax")]
     if name not in known:
         raise UsageError(
