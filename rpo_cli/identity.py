@@ -13,8 +13,8 @@ from typing import Any, Literal
 from rpo_cli.adapters import ADAPTER, config_beside, is_adapter
 from rpo_cli.errors import Case, RpoError, UsageError, case_of, nearest, translated
 from rpo_cli.hashes import FileHashes, file_hashes
-from rpo_cli.model_files import PICKLES
-from rpo_cli.single_file import is_single_file, single_file
+from rpo_cli.model_files import PICKLES, is_single_file
+from rpo_cli.single_file import single_file
 
 RELEVANT = {".json", ".txt", ".safetensors", ".model", ".jinja"}
 CONFIGS = ("model_index.json", "config.json", "adapter_config.json")

@@ -13,8 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from rpo_cli import installing
 from rpo_cli.errors import RpoError, UsageError
-from rpo_cli.files import Files
-from rpo_cli.locks import waiting_lock
+from rpo_cli.files import Files, waiting_lock
 from rpo_cli.records import FORMAT_VERSION
 
 MANIFEST = "run.json"

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 MAX_HEADER = 100 << 20  # bytes that the description of a safetensors file may have
 METADATA = "__metadata__"
+SUFFIX = ".safetensors"
 PICKLES = (".bin", ".pt", ".ckpt", ".pth", ".pkl")
 
 Shapes = dict[str, tuple[int, ...]]
@@ -307,6 +308,14 @@ def draws_nothing(parts: Sequence[str]) -> str:
     return f"its {INDEX} says that it has no {', '.join(parts)}, without which it draws nothing"
 
 
+def is_single_file(ref: str) -> bool:
+    """Whether a model's name is that of a safetensors file here."""
+    try:
+        return ref.endswith(SUFFIX) and Path(ref).is_file()
+    except (OSError, ValueError):  # too long a name, or a zero byte
+        return False
+
+
 def pickled(ref: str, revision: str | None = None) -> list[str]:
     """Pickled weights of a folder or hub id that have no safetensors beside them."""
     place = Path(ref)
@@ -314,7 +323,7 @@ def pickled(ref: str, revision: str | None = None) -> list[str]:
         names = [path.relative_to(place).as_posix() for path in place.rglob("*") if path.is_file()]
     else:
         names = [] if place.exists() else _names(ref, revision)
-    safe = {name.rpartition("/")[0] for name in names if name.endswith(".safetensors")}
+    safe = {name.rpartition("/")[0] for name in names if name.endswith(SUFFIX)}
     return sorted(name for name in names if name.endswith(PICKLES) and name.rpartition("/")[0] not in safe)
 
 

@@ -16,9 +16,8 @@ from typing import Any
 
 from rpo_cli.adapters import is_adapter
 from rpo_cli.errors import UsageError
-from rpo_cli.model_files import INDEX, Shapes, published, shapes
+from rpo_cli.model_files import INDEX, SUFFIX, Shapes, published, shapes
 
-SUFFIX = ".safetensors"
 CONFIGS = ("*.json", "*.txt", "*.model")
 # how the names of a part's weights begin, in files that hold more than the denoiser
 PARTS = {
@@ -54,14 +53,6 @@ class SingleFile:
     index: dict[str, Any]
     source: str
     options: dict[str, Any]
-
-
-def is_single_file(ref: str) -> bool:
-    """Whether a model's name is that of a safetensors file here."""
-    try:
-        return ref.endswith(SUFFIX) and Path(ref).is_file()
-    except (OSError, ValueError):  # too long a name, or a zero byte
-        return False
 
 
 def is_denoiser(name: str) -> bool:

@@ -19,10 +19,9 @@ import pyarrow.parquet as pq
 
 from rpo_cli import keysets, manifest, schema
 from rpo_cli.errors import RpoError, UsageError, nearest
-from rpo_cli.files import Files, is_gone, reading
+from rpo_cli.files import Files, is_gone, reading, stage_lock
 from rpo_cli.installing import newer
 from rpo_cli.keysets import Index, Keys, Mask, Packed
-from rpo_cli.locks import stage_lock
 from rpo_cli.manifest import MANIFEST, Manifest
 from rpo_cli.records import PART_VERSION, TABLES, Row
 from rpo_cli.schema import Part, group_of, key_of, schema_of

@@ -25,8 +25,9 @@ from transformers.utils import logging as transformers_logging
 from rpo_cli import installing, model_files
 from rpo_cli.compute import fastest_layout
 from rpo_cli.errors import Case, MissingDependency, RpoError, UsageError, nearest, translated
+from rpo_cli.model_files import is_single_file
 from rpo_cli.protocols import Weights
-from rpo_cli.single_file import is_single_file, single_file
+from rpo_cli.single_file import single_file
 
 
 def load_model(

@@ -15,7 +15,8 @@ import yaml
 
 from rpo_cli.adapters import is_adapter
 from rpo_cli.exchange.dataset import PairNumbers, SplitFiles
-from rpo_cli.single_file import is_single_file, single_file
+from rpo_cli.model_files import is_single_file
+from rpo_cli.single_file import single_file
 
 if TYPE_CHECKING:
     from rpo_cli.exchange.places import Place

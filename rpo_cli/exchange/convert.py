@@ -16,9 +16,9 @@ from typing import Any
 
 from rpo_cli.errors import RunLocked, UsageError, disk_errors
 from rpo_cli.files import draft_folder, sync, sync_tree
-from rpo_cli.model_files import PICKLES
+from rpo_cli.model_files import PICKLES, SUFFIX
 from rpo_cli.protocols import Observer, Silent
-from rpo_cli.single_file import SUFFIX, single_file
+from rpo_cli.single_file import single_file
 
 MAX_FILES, MAX_BESIDE, MAX_INDEX = 10_000, 200 << 20, 64 << 20  # files of a folder, bytes of one
 AGAIN = "download the model again"

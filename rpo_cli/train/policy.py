@@ -246,8 +246,9 @@ def _initialise(name: str, parameter: nn.Parameter, rank: int, seed: int) -> Non
 
 
 def _switch(layers: list[BaseTunerLayer], *, on: bool) -> None:
+    """peft's own `enable_adapters` also walks every weight to switch its gradient, twice a step."""
     for layer in layers:
-        layer.enable_adapters(on)
+        layer._disable_adapters = not on
 
 
 def _autocast(dtype: str, device: str) -> Callable[[], AbstractContextManager[object]]:

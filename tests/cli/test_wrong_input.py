@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from rpo_cli.files import stage_lock
 from rpo_cli.line.session import open_line
-from rpo_cli.locks import stage_lock
 
 
 def assert_told(done, code, *parts):

@@ -13,6 +13,7 @@ from rpo_cli.train.families.unet import StableDiffusion1
 from rpo_cli.train.objectives.objective import Errors
 from rpo_cli.train.policy import build_policy
 from rpo_cli.train.step import require_equal_start
+from tests.closeness import assert_close
 
 
 @pytest.mark.parametrize("full", [False, True])
@@ -49,3 +50,20 @@ def test_only_a_compiled_model_may_start_a_little_off(compiled, drift, refused):
             require_equal_start(errors, job)
     else:
         require_equal_start(errors, job)
+
+
+def test_the_reference_of_a_trained_lora_is_the_model_and_the_policy_comes_back(model):
+    family = StableDiffusion1(str(model))
+    base = family.load_denoiser()
+    noisy, times, condition = torch.randn(2, 4, 8, 8), torch.ones(2), {"hidden": torch.randn(2, 16, 16)}
+    policy = build_policy(family.load_denoiser(), TrainSettings(), family.lora_targets, 0, "cpu")
+    with torch.no_grad():
+        for parameter in policy.parameters.values():
+            parameter.add_(0.1)
+        trained = family.predict(policy.unet, noisy, times, condition)
+        with policy.reference() as unet:
+            found = family.predict(unet, noisy, times, condition)
+        assert_close(found, family.predict(base, noisy, times, condition))
+        assert not torch.allclose(found, trained, atol=1e-3)
+        assert torch.equal(family.predict(policy.unet, noisy, times, condition), trained)
+    assert all(parameter.requires_grad for parameter in policy.parameters.values())

@@ -11,7 +11,7 @@ from rpo_cli.adapters import ADAPTER, PEFT_CONFIG, adapter_file, is_adapter
 from rpo_cli.errors import UsageError, nearest
 from rpo_cli.exchange.card import built
 from rpo_cli.line.session import Line
-from rpo_cli.single_file import SUFFIX, is_single_file
+from rpo_cli.model_files import SUFFIX, is_single_file
 from rpo_cli.store import Store
 
 BASE = "base"

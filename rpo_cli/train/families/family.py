@@ -25,9 +25,9 @@ from transformers.utils import logging as transformers_logging
 
 from rpo_cli import registry
 from rpo_cli.errors import Case, UsageError, translated
-from rpo_cli.model_files import part_loaded, pickled_hint, pipeline_loaded
+from rpo_cli.model_files import is_single_file, part_loaded, pickled_hint, pipeline_loaded
 from rpo_cli.recipes.training import family_of_pipeline
-from rpo_cli.single_file import is_single_file, single_file
+from rpo_cli.single_file import single_file
 from rpo_cli.train.noise import NoiseSchedule
 
 T = TypeVar("T")

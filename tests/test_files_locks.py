@@ -9,12 +9,12 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 from rpo_cli.errors import RunLocked
-from rpo_cli.locks import stage_lock
+from rpo_cli.files import stage_lock
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from rpo_cli.locks import stage_lock
+from rpo_cli.files import stage_lock
 shard = tuple(map(int, sys.argv[3:5])) or None
 with stage_lock(Path(sys.argv[1]), sys.argv[2], shard):
     print("held", flush=True)
