@@ -34,16 +34,20 @@ class Usage:
     said: str
 
 
-def run(command: Sequence[str], path: Sequence[Path], limit: float) -> Usage:
-    """Run a command with `path` on PYTHONPATH for at most `limit` seconds."""
-    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryFile() as told:
+def run(command: Sequence[str], path: Sequence[Path], limit: float, out: str | Path = os.devnull) -> Usage:
+    """Run a command with `path` on PYTHONPATH for at most `limit` seconds, its stdout in the file `out`."""
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        tempfile.TemporaryFile() as told,
+        open(out, "wb") as file,
+    ):
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(map(str, path)),
             "TMPDIR": scratch,
             "OMP_NUM_THREADS": "1",
         }
         started, most, stopped = time.monotonic(), 0, False
-        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=told, env=environment)
+        process = subprocess.Popen(command, stdout=file, stderr=told, env=environment)
         while True:
             done, status, usage = os.wait4(process.pid, os.WNOHANG)
             if done:
