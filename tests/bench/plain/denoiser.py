@@ -1,6 +1,7 @@
 """Stable Diffusion 1.x, XL and 3 as a training calls them: denoiser, noise and what captions become."""
 
 import json
+from functools import cache
 from pathlib import Path
 
 import diffusers
@@ -52,6 +53,11 @@ def told(pipe: DiffusionPipeline, folder: Path, caption: str, side: int) -> dict
     return {"hidden": found[0].cpu(), "pooled": found[2].cpu(), "time_ids": times}
 
 
+@cache
+def noise_levels(folder: Path) -> DDPMScheduler:
+    return DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+
+
 def noised(folder: Path, clean: torch.Tensor, noise: torch.Tensor, steps: torch.Tensor) -> tuple:
     """(x_t, what is to be predicted, what the denoiser is told of t)."""
     if kind(folder) == "sd3":
@@ -60,7 +66,7 @@ def noised(folder: Path, clean: torch.Tensor, noise: torch.Tensor, steps: torch.
         sigma = shift * sigma / (1 + (shift - 1) * sigma)
         at = sigma.view(-1, 1, 1, 1)
         return (1 - at) * clean + at * noise, noise - clean, 1000 * sigma
-    schedule = DDPMScheduler.from_pretrained(folder, subfolder="scheduler")
+    schedule = noise_levels(folder)
     noisy = schedule.add_noise(clean, noise, steps)
     velocity = schedule.config.prediction_type == "v_prediction"
     return noisy, schedule.get_velocity(clean, noise, steps) if velocity else noise, steps

@@ -10,7 +10,7 @@ from torch.nn.functional import logsigmoid
 
 from tests.bench.plain import denoiser, encode, report
 
-PARTS = ("hidden", "pooled", "time_ids")
+PARTS, CHANCE = ("hidden", "pooled", "time_ids"), ("pair", "timestep", "noise", "posterior")
 
 
 def options(what: str):
@@ -32,9 +32,7 @@ def drawn(told, step: int, count: int, shape: tuple[int, ...]) -> list[torch.Ten
     """Of the pairs of a step: which, timestep, noise, posterior sample."""
     if told.draws:
         with safe_open(told.draws, "pt") as file:
-            return [
-                file.get_slice(n)[step : step + 1][0] for n in ("pair", "timestep", "noise", "posterior")
-            ]
+            return [file.get_slice(name)[step : step + 1][0] for name in CHANCE]
     size = told.global_batch
     which = (torch.arange(size) + step * size) % count
     return [which, torch.randint(1000, (size,)), torch.randn(size, *shape), torch.randn(size, *shape)]
@@ -77,6 +75,6 @@ def train(told, net, reference: Callable[[], AbstractContextManager], parameters
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
-        for list_, value in ((losses, total), (winners, won), (seconds, report.now(told.device) - began)):
-            list_.append(value)
+        losses, winners = [*losses, total], [*winners, won]
+        seconds.append(report.now(told.device) - began)
     return {"numbers": losses + winners, "seconds": seconds, "optimiser": optimiser}
