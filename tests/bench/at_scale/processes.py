@@ -1,11 +1,12 @@
 """One command in a process of its own, and what it took: time, processor, memory, scratch files."""
 
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,23 +48,29 @@ def run(command: Sequence[str], path: Sequence[Path], limit: float, out: str | P
             "OMP_NUM_THREADS": "1",
         }
         started, most, stopped = time.monotonic(), 0, False
-        process = subprocess.Popen(command, stdout=file, stderr=told, env=environment)
+        pid = start(command, environment, file.fileno(), told.fileno())
         while True:
-            done, status, usage = os.wait4(process.pid, os.WNOHANG)
+            done, status, usage = os.wait4(pid, os.WNOHANG)
             if done:
                 break
-            most = max(most, scratch_bytes(process.pid, scratch))
+            most = max(most, scratch_bytes(pid, scratch))
             if not stopped and time.monotonic() - started > limit:
                 stopped = True
-                process.kill()
+                os.kill(pid, signal.SIGKILL)
             time.sleep(EVERY)
         seconds = time.monotonic() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
+        code = os.waitstatus_to_exitcode(status)
         told.seek(0)
         said = told.read().decode(errors="replace").strip().splitlines()[-2:]
-    code = None if stopped else process.returncode
     cpu = usage.ru_utime + usage.ru_stime
-    return Usage(seconds, cpu, usage.ru_maxrss * UNIT, most, code, " ".join(said))
+    return Usage(seconds, cpu, usage.ru_maxrss * UNIT, most, None if stopped else code, " ".join(said))
+
+
+def start(command: Sequence[str], environment: Mapping[str, str], out: int, errors: int) -> int:
+    """Begin a process whose end the caller waits for; `out` and `errors` are open files. Its pid."""
+    process = subprocess.Popen(command, stdout=out, stderr=errors, env=environment)
+    process.returncode = 0  # so that nobody else waits for it
+    return process.pid
 
 
 def scratch_bytes(pid: int, folder: str) -> int:

@@ -17,23 +17,23 @@ def kind(folder: Path) -> str:
 
 def load(folder: Path, dtype: torch.dtype, device: str) -> torch.nn.Module:
     """The denoiser, in evaluation mode."""
-    name = "transformer" if kind(folder) == "sd3" else "unet"
-    loader = diffusers.SD3Transformer2DModel if name == "transformer" else diffusers.UNet2DConditionModel
-    return loader.from_pretrained(folder, subfolder=name, torch_dtype=dtype).eval().to(device)
+    loader = diffusers.SD3Transformer2DModel if kind(folder) == "sd3" else diffusers.UNet2DConditionModel
+    net = loader.from_pretrained(folder, subfolder=denoiser_name(folder), torch_dtype=dtype)
+    return net.eval().to(device)
 
 
 def encoders(folder: Path, device: str) -> DiffusionPipeline:
     """The pipeline without its denoiser, in float32."""
-    left = {**absent(folder), denoiser_name(folder): None}
-    pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, **left)
+    own = {} if kind(folder) == "sd3" else {"unet": None}  # that of SD3 says how wide captions are
+    pipe = DiffusionPipeline.from_pretrained(folder, torch_dtype=torch.float32, **absent(folder), **own)
     pipe.set_progress_bar_config(disable=True)
     return pipe.to(device)
 
 
 def absent(folder: Path) -> dict[str, None]:
     """Parts that the folder says it does not hold."""
-    index = json.loads((folder / "model_index.json").read_text())
-    return {name: None for name, value in index.items() if value == [None, None]}
+    named = json.loads((folder / "model_index.json").read_text()).items()
+    return {name: None for name, value in named if value == [None, None]}
 
 
 def denoiser_name(folder: Path) -> str:
@@ -62,14 +62,13 @@ def noised(folder: Path, clean: torch.Tensor, noise: torch.Tensor, steps: torch.
     """(x_t, what is to be predicted, what the denoiser is told of t)."""
     if kind(folder) == "sd3":
         shift = json.loads((folder / "scheduler/scheduler_config.json").read_text())["shift"]
-        sigma = (steps + 1).float() / 1000
-        sigma = shift * sigma / (1 + (shift - 1) * sigma)
-        at = sigma.view(-1, 1, 1, 1)
-        return (1 - at) * clean + at * noise, noise - clean, 1000 * sigma
+        at = (steps + 1).float().view(-1, 1, 1, 1) / 1000
+        at = shift * at / (1 + (shift - 1) * at)
+        return (1 - at) * clean + at * noise, noise - clean, 1000 * at.flatten()
     schedule = noise_levels(folder)
-    noisy = schedule.add_noise(clean, noise, steps)
     velocity = schedule.config.prediction_type == "v_prediction"
-    return noisy, schedule.get_velocity(clean, noise, steps) if velocity else noise, steps
+    wanted = schedule.get_velocity(clean, noise, steps) if velocity else noise
+    return schedule.add_noise(clean, noise, steps), wanted, steps
 
 
 def predict(net: torch.nn.Module, noisy: torch.Tensor, times: torch.Tensor, told: dict) -> torch.Tensor:
@@ -77,6 +76,5 @@ def predict(net: torch.nn.Module, noisy: torch.Tensor, times: torch.Tensor, told
     if "time_ids" in told:
         more = {"text_embeds": told["pooled"], "time_ids": told["time_ids"]}
         return net(noisy, times, told["hidden"], added_cond_kwargs=more, return_dict=False)[0]
-    if "pooled" in told:
-        return net(noisy, told["hidden"], told["pooled"], times, return_dict=False)[0]
-    return net(noisy, times, told["hidden"], return_dict=False)[0]
+    given = (told["hidden"], told["pooled"], times) if "pooled" in told else (times, told["hidden"])
+    return net(noisy, *given, return_dict=False)[0]

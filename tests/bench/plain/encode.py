@@ -47,8 +47,9 @@ def encoded(
         chunk = names[start : start + batch]
         given = torch.stack([pixels(pictures[name], side) for name in chunk]).to(device)
         posterior = pipe.vae.encode(given).latent_dist
-        for name, mean, std in zip(chunk, posterior.mean.cpu(), posterior.std.cpu(), strict=True):
-            found |= {f"{name}.mean": (mean - shift) * scale, f"{name}.std": std * scale}
+        means, stds = (posterior.mean - shift) * scale, posterior.std * scale
+        for name, mean, std in zip(chunk, means.cpu(), stds.cpu(), strict=True):
+            found |= {f"{name}.mean": mean.contiguous(), f"{name}.std": std.contiguous()}
     for caption in sorted({caption for caption, *_ in pairs}):
         parts = denoiser.told(pipe, model, caption, side)
         found |= {f"{caption}.{part}": value[0].contiguous() for part, value in parts.items()}

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tests.bench.speed import pictures
-from tests.bench.speed.place import PYTHON, RPO, Place, Side
+from tests.bench.speed.place import PYTHON, Place, Side
 from tests.bench.speed.rows import Both, Bound, Row
 from tests.bench.speed.trainings import dataset, trained
 
@@ -52,7 +52,7 @@ def another_split(place: Place) -> Both:
 
 
 def rpo_help(place: Place) -> Both:
-    return place.run([RPO, "--help"])[0], NOBODY
+    return place.rpo("--help"), NOBODY
 
 
 def without_t5(place: Place) -> Both:

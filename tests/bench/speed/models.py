@@ -13,7 +13,6 @@ from typing import Any
 from tests.bench.speed.sizes import EMBEDDED, SIZES, Shape
 
 PARTS = ("text-to-image", "editor", "reward", "critic")
-LATENT = {"sd": ("beta_schedule", "scaled_linear")}
 
 
 def draw(size: str, folder: Path) -> None:
@@ -32,6 +31,11 @@ def draw(size: str, folder: Path) -> None:
 
 
 def _pipeline(folder: Path, shape: Shape) -> None:
+    pipeline(shape).save_pretrained(folder)
+
+
+def pipeline(shape: Shape) -> Any:
+    """Stable Diffusion 1.x."""
     from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -58,8 +62,7 @@ def _pipeline(folder: Path, shape: Shape) -> None:
         steps_offset=1,
     )
     parts = (vae, text, tokenizer, _unet(shape, 4), scheduler, None, None)
-    pipe = StableDiffusionPipeline(*parts, requires_safety_checker=False)
-    pipe.to(dtype=vae.dtype).save_pretrained(folder)
+    return StableDiffusionPipeline(*parts, requires_safety_checker=False)
 
 
 def _unet(shape: Shape, channels: int) -> Any:

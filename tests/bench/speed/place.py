@@ -15,7 +15,7 @@ from tests.bench.speed.models import PARTS
 from tests.bench.speed.sizes import EMBEDDED, ROOT, Size
 
 PYTHON = sys.executable
-RPO = str(Path(PYTHON).with_name("rpo"))
+RPO = (PYTHON, "-c", "from rpo_cli.cli.app import main; main()")  # as the script of that name does
 LIMIT = 4 * 3600.0  # seconds of one process
 Words = Sequence[object]
 
@@ -42,11 +42,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Place:
-    """The folder of one size, WORK/NAME."""
+    """The folder of one size, WORK/NAME; `device` is what both sides are told to use."""
 
     folder: Path
     name: str
     size: Size
+    device: str = "cpu"
 
     @cached_property
     def models(self) -> dict[str, Path]:
@@ -69,6 +70,7 @@ class Place:
             "edit.editor": str(self.models["editor"]),
             "score.rewards": rewards,
             "run.mix": True,
+            "run.device": self.device,
         }
         found |= {name.replace("__", "."): value for name, value in more.items()}
         return [word for name, value in found.items() for word in ("--set", f"{name}={json.dumps(value)}")]
@@ -96,15 +98,16 @@ class Place:
 
     def rpo(self, *words: object, codes: tuple[int, ...] = (0,)) -> Side:
         """What a command of rpo took."""
-        return self.run([RPO, *words], codes)[0]
+        return self.run([*RPO, *words], codes)[0]
 
     def said(self, *words: object) -> Any:
         """What a command of rpo says in JSON."""
-        return json.loads(self.run([RPO, "--json", *words])[1])
+        return json.loads(self.run([*RPO, "--json", *words])[1])
 
     def plain(self, script: str, *words: object) -> tuple[Side, dict[str, Any]]:
         """What a script of tests/bench/plain took, and its line."""
-        side, text = self.run([PYTHON, "-m", f"tests.bench.plain.{script}", *words])
+        device = () if script == "pairs" else ("--device", self.device)
+        side, text = self.run([PYTHON, "-m", f"tests.bench.plain.{script}", *words, *device])
         line = json.loads(text.splitlines()[-1])
         return Side(side.cpu, side.seconds, side.memory, tuple(line["numbers"])), line
 
