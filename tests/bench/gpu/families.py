@@ -171,6 +171,7 @@ def qwen3_vl(folder: Path) -> None:
     names = {"image": "<|image_pad|>", "vision_start": "<|vision_start|>", "vision_end": "<|vision_end|>"}
     ids = {f"{name}_token_id": words.convert_tokens_to_ids(token) for name, token in names.items()}
     text = {**QWEN3_VL_4B["text"], "vocab_size": 151936}
+    ids |= {"tie_word_embeddings": True}
     config = Qwen3VLConfig(text_config=text, vision_config=QWEN3_VL_4B["vision"], **ids)
     net = Qwen3VLForConditionalGeneration(config).to(torch.bfloat16)
     net.generation_config.eos_token_id = words.eos_token_id
@@ -197,7 +198,7 @@ def _tiny(name: str) -> Callable[[Path], None]:
 TRUE = {
     "sd15": Family(sd15, 512, (32, 16)),
     "sdxl": Family(sdxl, 1024, (8, 4)),
-    "sd3.5-medium": Family(sd35, 1024, (8, 4)),
+    "sd3.5-medium": Family(sd35, 1024, (8, 1)),
     "qwen3-vl": Family(qwen3_vl, 512),
 }
 SMALL = {
