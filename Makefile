@@ -18,7 +18,7 @@ CRITIC ?= transformers
 SERVED := $(if $(filter vllm-server,$(CRITIC)),--set critique.backend=vllm-server \
 	--server-python $(abspath $(VLLM))/bin/python)
 
-.PHONY: setup demo lint check test test-cpus test-mutants test-all test-qwen test-ray test-vllm bench-scale bench-report bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
+.PHONY: setup demo lint check test test-cpus test-mutants test-all test-qwen test-ray test-vllm bench-scale bench-speed bench-gpu bench-report bench-shapes bench-evidence bench-pairs bench-methods bench-online bench-style shapes-models wheel-test clean
 
 setup: $(STAMP)
 
@@ -94,6 +94,15 @@ test-ray: setup $(RAY)/.installed  ## the Ray engine on Ray, which takes 250 MB
 ROWS ?= 10000 100000 1000000
 bench-scale: setup  ## synthetic runs through every command: time, memory, files, growth; ROWS="10000 100000 1000000"
 	$(BIN)/python -m tests.bench.at_scale --rows $(ROWS)
+
+# SPEED: e.g. "--sizes shapes --only LoRA --turns 5", see `python -m tests.bench.speed --help`
+bench-speed: setup  ## rpo beside plain scripts: time and memory, three sizes of models; only what is missing
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.bench.speed --page $(SPEED)
+
+# where packages are there already: python3 -m tests.bench.gpu
+MINUTES ?= 9.5
+bench-gpu: setup  ## on a GPU, nothing fetched: pairs, pictures, critiques a second, memory; goes on with OUT
+	$(BIN)/python -m tests.bench.gpu --minutes $(MINUTES) --out $(or $(OUT),tests/bench/results/gpu.jsonl) --page
 
 bench-report: setup  ## a report of 50,000 pairs: how long it takes, how large it is, how fast it opens
 	$(BIN)/python -m tests.bench.report

@@ -57,6 +57,12 @@ def test_the_last_line_of_a_measure_counts_and_a_goal_is_met_or_not():
     ]
 
 
+def test_a_rehearsal_is_no_measurement():
+    lines = [{"measure": "machine", "rehearsed": True}, {"measure": "full", "pairs_per_second": 9.0}]
+
+    assert table.printed(lines).startswith("**Not measured**")
+
+
 def test_a_measure_that_does_not_fit_is_said_and_left_out(tmp_path, monkeypatch):
     short, long = (Measure(name, lambda _: {"value": 1.0}, takes) for name, takes in (("a", 5), ("b", 50)))
     monkeypatch.setattr(gpu, "MEASURES", (long, short))

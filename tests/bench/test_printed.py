@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 
 from rpo_cli.statistics import crossed_bootstrap
-from tests.bench import evidence, guidance, methods, online
+from tests.bench import evidence, guidance, methods, online, page
 from tests.bench.at_scale import table as at_scale
 from tests.bench.at_scale.__main__ import TABLE
-from tests.bench.cells import cells, flags
+from tests.bench.cells import RESULTS, cells, flags
 from tests.bench.curve import curve
+from tests.bench.gpu import table as gpu
+from tests.bench.speed import __main__ as speed
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "tests/bench/README.md").read_text(encoding="utf-8").splitlines()
@@ -160,3 +162,11 @@ def test_the_page_prints_how_runs_have_grown() -> None:
 
     for code in ("before", "after"):
         check_printed(at_scale.growth([cell for cell in found if cell["code"] == code]))
+
+
+def test_the_page_prints_how_fast_it_is_beside_plain_scripts() -> None:
+    assert page.between("speed") == speed.printed().strip()
+
+
+def test_the_page_prints_what_a_gpu_gave_or_that_none_was_there() -> None:
+    assert page.between("gpu") == gpu.printed(gpu.read(RESULTS / "gpu.jsonl"))

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tests.bench import page
 from tests.bench.gpu import table
 from tests.bench.gpu.children import Failed
 from tests.bench.gpu.measures import MEASURES, PEAK, RATIOS, Bench, Line
@@ -75,6 +76,9 @@ def main() -> None:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--rehearse", action="store_true", help="small shapes, on the CPU")
     parser.add_argument("--print", action="store_true", help="print the table of --out; measure nothing")
+    parser.add_argument(
+        "--page", action="store_true", help="write the table into tests/bench/README.md too"
+    )
     told = parser.parse_args()
     out = told.out.resolve()
     if not told.print:
@@ -86,7 +90,10 @@ def main() -> None:
         about = {"device": device_name(), **machine(), **versions(), "peak": PEAK}
         write(out, {"measure": "machine", "rehearsed": told.rehearse, **about})
         measure(bench, out, 0.0 if told.rehearse else 1.0)
-    sys.stdout.write(table.markdown(table.read(out)) + "\n")
+    text = table.printed(table.read(out))
+    sys.stdout.write(f"{text}\n")
+    if told.page:
+        page.put("gpu", text)
 
 
 if __name__ == "__main__":

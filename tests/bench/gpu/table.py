@@ -34,6 +34,17 @@ def markdown(lines: Sequence[Line]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def printed(lines: Sequence[Line]) -> str:
+    """The table, and what it was measured on; or that nothing was."""
+    machines = [line for line in lines if line["measure"] == "machine" and not line["rehearsed"]]
+    if not machines:
+        return "**Not measured**: no GPU was there yet."
+    last = machines[-1]
+    libraries = ", ".join(f"{name} {last[name]}" for name in ("torch", "diffusers", "transformers", "peft"))
+    told = f"{last['device']}; {libraries}; rpo at {last['rpo']}; MFU is a share of {last['peak'] / 1e12:g}"
+    return f"{markdown(lines)}\n\n{told} TFLOP/s."
+
+
 def _row(line: Line) -> tuple[str, ...]:
     why = line.get("failed") or line.get("skipped")
     if why:

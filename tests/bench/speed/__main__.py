@@ -15,7 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from tests.bench import cells
+from tests.bench import cells, page
 from tests.bench.speed import alone, rows, table, trainings
 from tests.bench.speed.place import Failed, Place
 from tests.bench.speed.sizes import REHEARSAL, ROOT, SIZES
@@ -72,6 +72,13 @@ def sides(value: dict[str, Any]) -> str:
     return "; ".join(told) + ("; results differ" if table.differ(value) else "")
 
 
+def printed(results: str = "speed") -> str:
+    """The table of the committed cells, and the machines that they were measured on."""
+    found = cells.cells(results)
+    used = sorted({table.machine(cell["value"]) for cell in found})
+    return "\n\n".join([table.markdown(ROWS, found), *used])
+
+
 def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__)
     names = [row.name for row in ROWS]
@@ -82,6 +89,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--results", default="speed", help="the cells: results/NAME.jsonl")
     parser.add_argument("--again", action="store_true", help="measure what is there too")
     parser.add_argument("--print", action="store_true", help="print the table and measure nothing")
+    parser.add_argument(
+        "--page", action="store_true", help="write the table into tests/bench/README.md too"
+    )
     parser.add_argument("--rehearse", action="store_true", help="every row of a size with next to nothing")
     return parser
 
@@ -91,7 +101,10 @@ def main() -> None:
     told.work = told.work.resolve()
     if not told.print:
         walk(told, [row for row in ROWS if row.name in told.only])
-    sys.stdout.write(table.markdown(ROWS, cells.cells(told.results)) + "\n")
+    text = printed(told.results)
+    sys.stdout.write(f"{text}\n")
+    if told.page:
+        page.put("speed", text)
 
 
 if __name__ == "__main__":

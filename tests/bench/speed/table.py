@@ -94,3 +94,12 @@ def markdown(rows: Sequence[Row], cells: Sequence[Mapping[str, Any]]) -> str:
             ]
             lines += [line(row, size, turns)] if turns else []
     return "\n".join(f"| {' | '.join(one)} |" for one in lines)
+
+
+def machine(value: Mapping[str, Any]) -> str:
+    """Where a turn was measured, and with which versions, in a line."""
+    at, used = value["machine"], dict(value["versions"])
+    commit = used.pop("rpo")
+    libraries = ", ".join(f"{name} {number}" for name, number in used.items())
+    cores, memory = at["cores"], at["memory"] / 2**30
+    return f"{at['processor']}, {cores} cores, {memory:.0f} GiB; {libraries}; rpo at {commit}."
