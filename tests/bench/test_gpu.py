@@ -10,8 +10,9 @@ import pytest
 
 from tests.bench.gpu import __main__ as gpu
 from tests.bench.gpu import families, table
-from tests.bench.gpu.children import Failed, Run
+from tests.bench.gpu.children import Run
 from tests.bench.gpu.measures import MEASURES, RATIOS, Bench, Measure, Ratio, rated
+from tests.bench.speed.place import Failed
 
 ROOT = Path(__file__).parents[2]
 

@@ -62,6 +62,31 @@ def test_what_one_side_alone_did_has_no_ratio():
     assert table.missed(alone, Bound(time=1.05, memory=1.05, cpu=7.0)) == []
 
 
+@pytest.mark.parametrize(("rows", "short"), [((0.0,), []), ((300.0,), ["rows nobody asked for"])])
+def test_rows_that_nobody_asked_for_miss_a_bound(rows, short):
+    assert table.missed([turn((1.0, 1), (0.0, 0), (rows, ()))], Bound(nothing=True)) == short
+
+
+def test_a_turn_that_failed_is_measured_again(counted):
+    asked, row, told = counted
+    told.sizes, told.turns = ["shapes"], 2
+    inputs = {"row": "draw", "size": "shapes", "turn": 1}
+    cells.keep("speed", "draw, shapes, 1", inputs, {"failed": "exit 1"})
+    speed.walk(told, [row])
+
+    assert len(asked) == 2
+    assert not any("failed" in cell["value"] for cell in cells.cells("speed"))
+
+
+def test_the_peak_of_a_process_is_its_own_and_not_that_of_the_bench(tmp_path):
+    """The bench holds 200 MB; the process holds nothing."""
+    held = bytearray(b"1" * 200_000_000)
+    side, said = Place(tmp_path, "shapes", REHEARSAL).run([sys.executable, "-S", "-c", "print('here')"])
+
+    assert len(held) > 20 * side.memory > 0
+    assert said == "here\n"
+
+
 def test_a_row_that_failed_has_reached_nothing():
     assert table.missed([{"failed": "exit 1"}], Bound()) == ["does not work"]
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from tests.bench.at_scale import processes
+from tests.bench.speed import place
 
 HEAVY = (
     *("torch", "peft", "transformers.models.clip", "transformers.models.idefics3.modeling_idefics3"),
@@ -59,6 +60,7 @@ def main() -> None:
     for name in HEAVY:
         importlib.import_module(name)
     processes.start = forked
+    place.LAUNCH = []
     module, *sys.argv[1:] = sys.argv[1:]
     importlib.import_module(module).main()
 

@@ -12,16 +12,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.bench.at_scale import processes
+from tests.bench.speed.place import Failed
 from tests.bench.speed.sizes import ROOT
 
 PYTHON = sys.executable
 RPO = (PYTHON, "-c", "from rpo_cli.cli.app import main; main()")
 EVERY = 0.05  # seconds between looks at a folder
 LOOK = 0.5  # seconds between looks at the device's memory
-
-
-class Failed(Exception):
-    """A process ended with another status than 0, or took longer than there was."""
 
 
 @dataclass

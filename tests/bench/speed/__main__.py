@@ -8,6 +8,7 @@ largest process; how long a command takes on the wall is kept and not printed.
 import argparse
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from dataclasses import asdict
@@ -38,9 +39,11 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Of the libraries, and the commit, with + where the working tree differs from it."""
-    words = ["git", "describe", "--always", "--dirty=+"]
-    told = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
-    return {name: version(name) for name in LIBRARIES} | {"rpo": told.stdout.strip() or UNKNOWN}
+    commit, git = "", shutil.which("git")
+    if git is not None:
+        words = [git, "describe", "--always", "--dirty=+"]
+        commit = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+    return {name: version(name) for name in LIBRARIES} | {"rpo": commit or UNKNOWN}
 
 
 def measured(row: rows.Row, place: Place) -> dict[str, Any]:
@@ -61,7 +64,8 @@ def walk(told: argparse.Namespace, chosen: list[rows.Row]) -> None:
             for turn in range(1, (told.turns or place.size.turns) + 1):
                 inputs = {"row": row.name, "size": size, "turn": turn}
                 name = f"{row.name}, {size}, {turn}"
-                if told.again or cells.find(told.results, name, inputs) is None:
+                known = cells.find(told.results, name, inputs)
+                if told.again or known is None or "failed" in known:
                     value = cells.keep(told.results, name, inputs, measured(row, place))
                     sys.stderr.write(f"{name}: {value.get('failed') or sides(value)}\n")
 

@@ -73,7 +73,7 @@ def default_batch(place: Place) -> Both:
 
 
 ROWS = (
-    Row("build-pairs of imported labels, first", first_build, {"whole": Bound(cpu=18.0)}),
+    Row("build-pairs of imported labels, first", first_build, {"whole": Bound(cpu=18.0, nothing=True)}),
     Row("build-pairs of imported labels, another gate", another_gate, {"whole": ONCE}),
     Row("build-pairs of imported labels, another split", another_split, {"whole": ONCE}),
     Row("LoRA at the default batch size", default_batch, {"whole": Bound()}),

@@ -16,6 +16,7 @@ from tests.bench.speed.sizes import EMBEDDED, ROOT, Size
 
 PYTHON = sys.executable
 RPO = (PYTHON, "-c", "from rpo_cli.cli.app import main; main()")  # as the script of that name does
+LAUNCH = [PYTHON, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
 LIMIT = 4 * 3600.0  # seconds of one process
 Words = Sequence[object]
 
@@ -119,11 +120,14 @@ class Place:
         """
         told = [str(word) for word in words]
         self.folder.mkdir(parents=True, exist_ok=True)
-        out = self.folder / "stdout"
-        used = processes.run(told, [ROOT], LIMIT, out)
+        out, took = self.folder / "stdout", self.folder / "took.json"
+        launch = [*LAUNCH, str(took)] if LAUNCH else []
+        used = processes.run([*launch, *told], [ROOT], LIMIT, out)
         if used.code not in codes:
             raise Failed(f"exit {used.code}: {' '.join(told)[:400]}: {used.said}")
-        return Side(used.cpu, used.seconds, used.memory), out.read_text(encoding="utf-8")
+        alone = json.loads(took.read_text()) if launch else {}
+        cpu, memory = alone.get("cpu", used.cpu), alone.get("peak", 0) * processes.UNIT or used.memory
+        return Side(cpu, used.seconds, memory), out.read_text(encoding="utf-8")
 
     @cached_property
     def imported(self) -> Path:

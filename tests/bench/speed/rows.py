@@ -28,6 +28,7 @@ class Bound:
         least: the same ratio of memory may not be below it, where both are told of one thing.
         cpu: seconds of rpo alone.
         over: seconds of rpo more than of the script.
+        nothing: the number that came out is to be 0.
     """
 
     time: float | None = None
@@ -35,6 +36,7 @@ class Bound:
     least: float | None = None
     cpu: float | None = None
     over: float | None = None
+    nothing: bool = False
 
 
 PLAIN = Bound(time=1.05, memory=1.05)

@@ -22,6 +22,7 @@ def said(bound: Bound) -> str:
         _memory(bound),
         "" if bound.cpu is None else f"≤ {bound.cpu:g} s",
         "" if bound.over is None else f"≤ {bound.over:g} s more",
+        "no row nobody asked for" if bound.nothing else "",
     ]
     return ", ".join(part for part in parts if part) or "works"
 
@@ -46,6 +47,7 @@ def missed(turns: Sequence[Turn], bound: Bound) -> list[str]:
         ("memory", bound.least is not None and memory is not None and memory < bound.least),
         ("seconds", bound.cpu is not None and cpu > bound.cpu),
         ("seconds more", bound.over is not None and over > bound.over),
+        ("rows nobody asked for", bound.nothing and any(any(turn["rpo"]["numbers"]) for turn in turns)),
     )
     return [name for name, broken in checks if broken]
 
