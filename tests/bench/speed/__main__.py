@@ -11,11 +11,13 @@ import platform
 import shutil
 import subprocess
 import sys
+import zlib
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from rpo_cli.records import FORMAT_VERSION
 from tests.bench import cells, page
 from tests.bench.speed import alone, rows, table, trainings
 from tests.bench.speed.place import Failed, Place
@@ -59,7 +61,10 @@ def measured(row: rows.Row, place: Place) -> dict[str, Any]:
 def walk(told: argparse.Namespace, chosen: list[rows.Row]) -> None:
     """Measure what is missing, the small sizes first."""
     for size in told.sizes:
-        place = Place(told.work / size, size, REHEARSAL if told.rehearse else SIZES[size])
+        what = REHEARSAL if told.rehearse else SIZES[size]
+        # runs that rows start from are of one format, and hold so much
+        runs = f"runs-{zlib.crc32(repr((what, FORMAT_VERSION)).encode()):08x}"
+        place = Place(told.work / size / runs, size, what)
         for row in (row for row in chosen if size in row.bounds or told.rehearse):
             for turn in range(1, (told.turns or place.size.turns) + 1):
                 inputs = {"row": row.name, "size": size, "turn": turn}

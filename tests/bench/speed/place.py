@@ -43,7 +43,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Place:
-    """The folder of one size, WORK/NAME; `device` is what both sides are told to use."""
+    """The folder of the runs of one size; models stand beside it, `device` is what both sides use."""
 
     folder: Path
     name: str
@@ -55,7 +55,7 @@ class Place:
         """Part → folder; drawn where they are not the embedded ones."""
         root = EMBEDDED
         if self.size.shape is not None:
-            root = self.folder / "models"
+            root = self.folder.parent / "models"
             root.mkdir(parents=True, exist_ok=True)
             if not all((root / part).exists() for part in PARTS):
                 self.run([PYTHON, "-m", "tests.bench.speed.models", self.name, root])

@@ -17,7 +17,7 @@ def dataset(place: Place) -> Path:
 
 def draws(place: Place, steps: int, uses: int = 0) -> Path:
     """What chance decides of a training, as a file."""
-    s, file = place.size, place.folder / f"draws-{steps}-{uses}.safetensors"
+    s, file = place.size, place.folder / f"draws-{place.size.trained}-{steps}-{uses}.safetensors"
     if not file.exists():
         words = ["--pairs", s.trained, "--steps", steps, "--batch", s.train_batch, "--uses", uses]
         more = ["--model", place.models["text-to-image"], "--out", file]
