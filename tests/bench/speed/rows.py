@@ -214,7 +214,8 @@ def _labelled(place: Place) -> Both:
     told = {"score__rewards": [], "pairs__strategy": "imported", "pairs__val_fraction": 0.0}
     ours = place.rpo("build-pairs", run, *place.settings(**told))
     pictures.wrote(tasks, pictures.labels(place.folder / "pairs.parquet"))
-    return with_numbers(ours, _accepted(run, margins=False)), _paired(place, tasks)
+    plain = _paired(place, tasks)
+    return with_numbers(ours, _accepted(run, margins=False)), with_numbers(plain, [plain.numbers[0]])
 
 
 def _accepted(run: Path, *, margins: bool) -> list[float]:
