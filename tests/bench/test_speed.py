@@ -12,7 +12,7 @@ import pytest
 from tests.bench import cells
 from tests.bench.speed import __main__ as speed
 from tests.bench.speed import pictures, table
-from tests.bench.speed.place import Place, Side
+from tests.bench.speed.place import Failed, Place, Side
 from tests.bench.speed.rows import Bound, Row
 from tests.bench.speed.sizes import REHEARSAL, SIZES
 
@@ -85,6 +85,15 @@ def test_the_peak_of_a_process_is_its_own_and_not_that_of_the_bench(tmp_path):
 
     assert len(held) > 20 * side.memory > 0
     assert said == "here\n"
+
+
+def test_a_failure_names_no_folder_of_the_machine(tmp_path):
+    place = Place(tmp_path, "shapes", REHEARSAL)
+    code = "import sys; sys.exit('no room in ' + sys.argv[1])"
+
+    with pytest.raises(Failed, match=r"exit 1: .* no room in WORK/out$") as found:
+        place.run([sys.executable, "-S", "-c", code, tmp_path / "out"])
+    assert str(tmp_path) not in str(found.value)
 
 
 def test_a_row_that_failed_has_reached_nothing():

@@ -124,7 +124,9 @@ class Place:
         launch = [*LAUNCH, str(took)] if LAUNCH else []
         used = processes.run([*launch, *told], [ROOT], LIMIT, out)
         if used.code not in codes:
-            raise Failed(f"exit {used.code}: {' '.join(told)[:400]}: {used.said}")
+            asked = " ".join(told[told[0] == PYTHON :])[:400]
+            text = f"exit {used.code}: {asked}: {used.said}"
+            raise Failed(text.replace(str(self.folder), "WORK").replace(str(ROOT), "ROOT"))
         alone = json.loads(took.read_text()) if launch else {}
         cpu, memory = alone.get("cpu", used.cpu), alone.get("peak", 0) * processes.UNIT or used.memory
         return Side(cpu, used.seconds, memory), out.read_text(encoding="utf-8")
