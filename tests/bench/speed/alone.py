@@ -10,6 +10,7 @@ from tests.bench.speed.trainings import dataset, trained
 
 NOBODY = Side(0.0, 0.0, 0)
 ONCE = Bound(cpu=3.5)
+LABELS = ("--set", 'pairs.strategy="imported"')  # no other pair, so that labels alone decide
 
 
 def photos(place: Place) -> Path:
@@ -26,7 +27,7 @@ def photos(place: Place) -> Path:
 def first_build(place: Place) -> Both:
     """The preset's rewards are nobody's wish where labels decide: no row of theirs is to be made."""
     run = place.fresh(photos(place))
-    ours = place.rpo("build-pairs", run)
+    ours = place.rpo("build-pairs", run, *LABELS)
     rows = len(pictures.table(run, "rewards", "score_id"))
     return Side(ours.cpu, ours.seconds, ours.memory, (float(rows),)), NOBODY
 
@@ -36,7 +37,7 @@ def built(place: Place) -> Path:
 
     def make(run: Path) -> None:
         pictures.copied(source, run)
-        place.rpo("build-pairs", run)
+        place.rpo("build-pairs", run, *LABELS)
 
     return place.base("photos-built", make)
 
