@@ -12,7 +12,7 @@ import pytest
 from tests.bench import cells
 from tests.bench.speed import __main__ as speed
 from tests.bench.speed import pictures, table
-from tests.bench.speed.place import Failed, Place, Side
+from tests.bench.speed.place import Failed, Place, Side, fitting
 from tests.bench.speed.rows import Bound, Row
 from tests.bench.speed.sizes import REHEARSAL, SIZES
 
@@ -180,6 +180,11 @@ def test_the_share_that_is_found_holds_one_prompt_out(count):
     share = float(pictures.held_out(captions))
 
     assert sum(split_of(caption, share) == "validation" for caption in captions) == 1
+
+
+@pytest.mark.parametrize(("rows", "most", "size"), [(128, 16, 16), (8, 16, 8), (7, 4, 1), (9, 4, 3)])
+def test_a_batch_leaves_none_to_be_filled_up(rows, most, size):
+    assert fitting(rows, most) == size
 
 
 def test_prompts_never_repeat():

@@ -21,6 +21,11 @@ LIMIT = 4 * 3600.0  # seconds of one process
 Words = Sequence[object]
 
 
+def fitting(rows: int, most: int) -> int:
+    """The largest batch of at most `most` of which there are whole ones: rpo fills the last one up."""
+    return max(size for size in range(1, most + 1) if rows % size == 0)
+
+
 class Failed(Exception):
     """A command of either side did not end as it should."""
 

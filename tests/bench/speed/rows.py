@@ -10,7 +10,7 @@ from typing import Any
 
 from rpo_cli.records import row_seed
 from tests.bench.speed import pictures
-from tests.bench.speed.place import PYTHON, Place, Side
+from tests.bench.speed.place import PYTHON, Place, Side, fitting
 from tests.bench.speed.sizes import EMBEDDED, ROOT
 
 Both = tuple[Side, Side]
@@ -84,8 +84,10 @@ def edit(place: Place) -> Both:
         place.rpo("critique", run, *place.settings(critique__critic=critic, critique__max_tokens=160))
 
     run = place.fresh(place.base("critiqued", critiqued))
+    asked = pictures.table(run, "critiques", "instructions")
+    batch = fitting(sum(bool(row["instructions"]) for row in asked), s.batch)
     told = {"edit__floor_pictures": 0, "edit__guidance": [1.8], "edit__image_guidance": [1.5]}
-    told |= {"edit__steps": s.steps, "edit__batch_size": s.batch}
+    told |= {"edit__steps": s.steps, "edit__batch_size": batch}
     ours = place.rpo("edit", run, *place.settings(**told, critique__critic=str(EMBEDDED / "critic")))
     images = pictures.images(run)
     columns = ("edit_id", "image_sha256", "instruction", "seed", "image")
@@ -102,7 +104,7 @@ def edit(place: Place) -> Both:
         ],
     )
     plain, _ = place.plain(
-        *("edit", "--model", place.models["editor"], "--batch", s.batch, "--steps", s.steps),
+        *("edit", "--model", place.models["editor"], "--batch", batch, "--steps", s.steps),
         *("--guidance", 1.8, "--image-guidance", 1.5, "--tasks", tasks, "--out", place.folder / "plain"),
     )
     return with_numbers(ours, [pictures.brightness(row["image"]["bytes"]) for row in rows]), plain
@@ -147,7 +149,8 @@ def critique(place: Place) -> Both:
 
 def score(place: Place) -> Both:
     run, tasks = place.fresh(place.imported), place.folder / "tasks.parquet"
-    ours, _ = place.run([PYTHON, "-m", "tests.bench.at_scale.score", run])
+    batch = fitting(2 * place.size.pairs, 16)
+    ours, _ = place.run([PYTHON, "-m", "tests.bench.at_scale.score", run, batch])
     rows = pictures.table(run, "images", "prompt_id", "prompt", "sha256", "image")
     found = {
         (row["reward"], row["prompt_id"], row["subject_sha256"]): row["score"]
@@ -168,7 +171,7 @@ def score(place: Place) -> Both:
     )
     critic = ["--critic", place.models["critic"]] if "vqascore" in rewards else []
     model = place.models["reward"]
-    plain, _ = place.plain("score", "--model", model, *critic, "--batch", 16, "--tasks", tasks)
+    plain, _ = place.plain("score", "--model", model, *critic, "--batch", batch, "--tasks", tasks)
     return with_numbers(ours, numbers), plain
 
 
