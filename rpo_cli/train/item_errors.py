@@ -27,7 +27,7 @@ from rpo_cli.records import content_key
 from rpo_cli.train.data.latents import Cache
 from rpo_cli.train.data.pairs import Item
 from rpo_cli.train.families.family import Condition, Family
-from rpo_cli.train.job import Job, References
+from rpo_cli.train.job import VALIDATION_SHARE, Job, References, work_of
 from rpo_cli.train.noise import (
     Draw,
     NoiseSchedule,
@@ -183,7 +183,7 @@ def _padded(latents: Sequence[Tensor]) -> Tensor:
 
 
 BLOCK = 1024  # items of one file
-CHECKED = 32  # draws that are computed again at every start
+CHECKED = 32  # draws that are computed again at every start, at most
 NOISE = 0.02  # largest deviation, in logits, of what was kept from what is computed
 
 
@@ -245,7 +245,8 @@ def deviation(job: Job, policy: Policy, uses: int) -> float:
     """Root mean square, in logits, of kept against computed, over draws spread over items and uses."""
     assert job.references is not None
     group, items, size = job.objective.group_size, len(job.pairs), _size(job)
-    count = ceil(CHECKED / group) * group
+    affordable = max(1, int(VALIDATION_SHARE * work_of(job.settings, job.objective)))
+    count = ceil(min(CHECKED, affordable) / group) * group
     draws = [fixed_draw(job.draws, place * items // count, place % uses) for place in range(count)]
     chunks = [draws[start : start + size] for start in range(0, count, size)]
     known = job.knowledge.of(draws, job.pairs, job.device)

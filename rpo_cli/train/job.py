@@ -149,21 +149,27 @@ def validations(settings: TrainSettings) -> int:
     return ceil(settings.steps / settings.validate_every)
 
 
+def work_of(settings: TrainSettings, objective: Objective) -> int:
+    """Forward passes of an item that the steps are worth: a backward pass is one of a LoRA, two in full."""
+    with_reference = objective.needs_reference and not settings.reference_draws
+    each = (3 if settings.full else 2) + with_reference
+    return settings.steps * settings.global_batch * each
+
+
 def validation_draws(settings: TrainSettings, objective: Objective, held_out: int) -> int:
     """Draws of a validation, in whole groups; small splits are drawn several times, large ones in part.
 
-    All validations and the reference's errors take at most `VALIDATION_SHARE` of the forward passes that
-    the steps are worth, where a backward pass counts as one of a LoRA and as two of full tuning.
+    All validations and the reference's errors take at most `VALIDATION_SHARE` of the work: none at all
+    where one group would take more, unless the settings name a number.
     """
     if not held_out:
         return 0
     group = objective.group_size
-    with_reference = objective.needs_reference and not settings.reference_draws
-    passes = (3 if settings.full else 2) + with_reference
-    work = settings.steps * settings.global_batch * passes
+    if settings.validation_draws:
+        return max(1, settings.validation_draws // group) * group
     cost = 1 + validations(settings) * (1 + objective.needs_cross)
-    most = min(DRAWS, DRAWS_A_PAIR * held_out, int(VALIDATION_SHARE * work / cost))
-    return max(1, (settings.validation_draws or most) // group) * group
+    most = int(VALIDATION_SHARE * work_of(settings, objective) / cost)
+    return min(DRAWS, DRAWS_A_PAIR * held_out, most) // group * group
 
 
 def schedule_of(family: Family, settings: TrainSettings) -> NoiseSchedule:

@@ -176,7 +176,7 @@ def ready(inputs: TrainInputs, family: Family, observer: Observer, world: World)
     policy = build_policy(denoiser, job.settings, family.lora_targets, inputs.seed, inputs.device, texts)
     with world.first():
         job = with_references(job, policy, inputs.model_identity, inputs.cache, observer)
-        if job.held_out and inputs.start is None:
+        if job.looks and inputs.start is None:
             name = held_out_fingerprint(job, inputs.model_identity)
             job = replace(job, held_out_kept=Shelf(inputs.cache / "reference" / name))
     anchor = start_from(policy, family, inputs.start) if inputs.start else None
@@ -265,7 +265,11 @@ def start_line(job: Job) -> str:
     kind += f", reference moves every {every} steps" if every else ""
     items = f"lists of {job.objective.list_size}" if job.objective.listwise else "pairs"
     items = "judged pictures" if job.objective.singles else items
-    held_out = f"{len(job.held_out)} held out" + (f", looked at in {job.looks} draws" if job.looks else "")
+    held_out = f"{len(job.held_out)} held out"
+    if job.looks:
+        held_out += f", looked at in {job.looks} draws"
+    elif job.held_out:
+        held_out += ", not looked at: so short a training would spend more than a twentieth on it"
     return (
         f"{job.objective.name} on {len(job.pairs)} {items} ({held_out}), {job.batch_size} a forward pass, "
         f"{kind}, {job.schedule.prediction_type} model; "
@@ -317,7 +321,7 @@ def exported_weights(state: State) -> AbstractContextManager[None]:
 def loop(job: Job, state: State, journal: Journal, out: Path, observer: Observer) -> None:
     """Steps, validation before, during and after, checkpoints; the last step is always saved."""
     settings = job.settings
-    reference = start_errors(job, state, observer) if job.held_out else None
+    reference = start_errors(job, state, observer) if job.looks else None
     if state.step == 0 and reference is not None:
         journal.append("validation", 0, summarise(reference, job.objective, job.beta))
     ran_away = False

@@ -11,7 +11,6 @@ from safetensors.torch import load_file, save_file
 from rpo_cli import registry
 from rpo_cli.config import TrainSettings
 from rpo_cli.errors import RpoError, SettingsError, Terminated
-from rpo_cli.train import item_errors as references_module
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.data.pairs import TrainingPair
 from rpo_cli.train.item_errors import fingerprint
@@ -109,7 +108,7 @@ def test_a_sweep_runs_the_reference_once(run_train, tmp_path, reference_passes):
     assert len(reference_passes) == LONG["steps"] + 1  # once more for what is held out
     reference_passes.clear()
     run_train("first", cache=cache, **LONG, reference_draws=2)
-    checked = -(-references_module.CHECKED // 5)
+    checked = 1  # a twentieth of 8 steps of 5 pairs, 2 passes each: 4 draws
     assert len(reference_passes) == 2 * 10 // 5 + checked
     reference_passes.clear()
     run_train("other", cache=cache, **LONG, reference_draws=2, method="ipo", beta=100.0, rank=2)

@@ -1,6 +1,7 @@
 """What is held out costs little: few draws, one model where two are equal, and nothing twice."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -8,6 +9,7 @@ from rpo_cli.config import TrainSettings
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.job import validation_draws
 from rpo_cli.train.objectives.presets import DPO, SFT
+from tests.observed import Notes
 
 
 @pytest.fixture
@@ -32,7 +34,8 @@ def held_out_passes(monkeypatch):
         ({"full": True}, 100, 128),  # 4 passes: 128 each, and that is all that is drawn
         ({"reference_draws": 2}, 100, 64),  # 2 passes
         ({}, 2, 32),  # 16 of each pair
-        ({"steps": 4, "global_batch": 1}, 1, 1),  # 0.6, and at least one
+        ({"steps": 4, "global_batch": 1}, 1, 0),  # 0.3: none
+        ({"steps": 4, "global_batch": 1, "validation_draws": 1}, 1, 1),
         ({"validate_every": 10}, 100, 22),  # 480 / 21
         ({"validation_draws": 300}, 2, 300),
         ({}, 0, 0),
@@ -83,3 +86,19 @@ def test_one_more_draw_is_looked_at_anew(run_train, tmp_path, held_out_passes):
     run_train("first", cache=tmp_path / "cache", steps=2)
     run_train("second", cache=tmp_path / "cache", steps=2, validation_draws=9)
     assert held_out_passes == [False] * 4
+
+
+def test_a_training_too_short_for_a_look_says_so_and_takes_none(run_train, tmp_path, held_out_passes):
+    observer = Notes()
+    report = run_train(steps=2, validation_draws=None, observer=observer)
+    assert held_out_passes == []
+    assert rows(tmp_path / "out") == []
+    assert report.validation_last == {}
+    assert any("4 held out, not looked at: so short a training" in note for note in observer.said)
+
+
+def test_draws_of_a_method_that_couples_items_are_whole_groups():
+    kto = replace(DPO, group_size=20)
+    assert validation_draws(TrainSettings(), kto, 100) == 80
+    assert validation_draws(TrainSettings(validation_draws=5), kto, 100) == 20
+    assert validation_draws(TrainSettings(steps=10), kto, 100) == 0

@@ -108,7 +108,9 @@ def trained(request, model, tmp_path, monkeypatch):
     draws = DrawSettings(0, PAIRS, 1000, cache.shape, flip=False, caption_dropout=0.0)
     known = knowledge(objective, family.schedule, pairs, None)
     beta = salesforce_beta(settings.beta, settings.beta_from, 4 * 8 * 8)
-    job = Job(settings, objective, family, family.schedule, cache, pairs, [], draws, "cpu", known, beta)
+    job = Job(
+        settings, objective, family, family.schedule, cache, pairs, [], draws, "cpu", known, beta, PAIRS
+    )
     policy = build_policy(family.load_denoiser(), settings, family.lora_targets, 0, "cpu")
     with torch.no_grad():
         for name, value in recorded.under("before.").items():
