@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from rpo_cli.errors import Terminated, UsageError
 from rpo_cli.train.run import claim
@@ -71,6 +72,13 @@ def test_a_training_stopped_at_a_step_ends_with_the_same_bytes(run_train, full):
         assert cut.validation_last == whole.validation_last
 
 
+def begin_anew() -> None:
+    """Torch as a new process has it: the exception may have come while a context of its ended."""
+    torch.set_grad_enabled(True)
+    while torch._C._len_torch_function_stack():
+        torch._C._pop_torch_function_stack()
+
+
 def test_terminations_between_any_two_lines_lose_nothing(run_train, tmp_path):
     settings = {**SETTINGS, "steps": 6}
     run_train("whole", **settings)
@@ -94,6 +102,7 @@ def test_terminations_between_any_two_lines_lose_nothing(run_train, tmp_path):
                 stopped += 1  # a C extension may turn the signal's exception into an error of its own
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
+                begin_anew()
     finally:
         signal.signal(signal.SIGALRM, previous)
     assert stopped > 0
