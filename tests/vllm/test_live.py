@@ -121,7 +121,7 @@ def test_adversarial_text_gets_an_answer_or_an_error_and_the_server_lives(critic
 RUN = """
 import sys
 from rpo_cli import open_line, run_stage
-settings = {"prompts.limit": 12, "generate.steps": 3, "critique.backend": "vllm-server",
+settings = {"prompts.limit": 24, "generate.steps": 3, "critique.backend": "vllm-server",
             "critique.server_python": sys.argv[2], "critique.server_args": ("--max-num-seqs=8",),
             "critique.in_flight": 4, "critique.tries": 2, "run.rows_per_part": 2, "run.threads": 1}
 line = open_line(sys.argv[1], settings, preset="shapes")
@@ -167,7 +167,7 @@ def test_rpo_killed_under_load_leaves_a_server_that_the_next_command_ends_and_no
     after = kept(run)
     assert set(before) <= set(after)
     assert len(after) == len(set(after)) == present + made
-    assert present + made + rejected == wanted == 24
+    assert present + made + rejected == wanted == 48
     assert made == wanted - len(before) - rejected
 
 
