@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -129,6 +130,27 @@ def _raw(value: Tensor) -> memoryview:
     """A tensor's numbers in row-major order, without a copy where they lie so on this device's host."""
     flat = value.detach().cpu().contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data
+
+
+def holds(path: Path, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of tensors that a safetensors file lacks, has beside these, or holds with other numbers.
+
+    Read one at a time, so that no file is mapped beside what it is compared with.
+    """
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        entries = json.loads(file.read(length))
+        entries.pop("__metadata__", None)
+        differing = set(entries) ^ set(tensors)
+        for name in sorted(set(entries) & set(tensors)):
+            start, end = entries[name]["data_offsets"]
+            file.seek(8 + length + start)
+            data = np.frombuffer(file.read(end - start), dtype=np.uint8)
+            kind = (DTYPES[tensors[name].dtype], list(tensors[name].shape))
+            alike = kind == (entries[name]["dtype"], entries[name]["shape"])
+            if not (alike and np.array_equal(data, np.frombuffer(_raw(tensors[name]), dtype=np.uint8))):
+                differing.add(name)
+    return sorted(differing)
 
 
 _DAMAGED = Case(

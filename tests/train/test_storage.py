@@ -12,6 +12,7 @@ from safetensors.torch import save
 from rpo_cli.errors import RpoError, StorageError
 from rpo_cli.train.storage import (
     folder_atomically,
+    holds,
     remove_temporaries,
     require_whole,
     write_atomically,
@@ -66,6 +67,17 @@ def test_a_file_is_the_librarys_whatever_the_number_formats(tmp_path):
     sizes = [8 + int.from_bytes(data[:8], "little") for data in (theirs, ours)]
     assert json.loads(theirs[8 : sizes[0]]) == json.loads(ours[8 : sizes[1]])
     assert theirs[sizes[0] :] == ours[sizes[1] :]
+
+
+def test_what_a_file_holds_is_compared_by_name_shape_and_number(tmp_path):
+    path = tmp_path / "x.safetensors"
+    tensors = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor(3).half(), "c": torch.zeros(0)}
+    write_tensors(path, tensors, {"told": "yes"})
+    assert holds(path, tensors) == []
+    assert holds(path, {**tensors, "a": torch.arange(6.0).view(3, 2)}) == ["a"]
+    assert holds(path, {**tensors, "a": torch.arange(1.0, 7.0).view(2, 3)}) == ["a"]
+    assert holds(path, {**tensors, "b": tensors["b"].view(torch.bfloat16)}) == ["b"]
+    assert holds(path, {"a": tensors["a"], "c": tensors["c"], "d": tensors["b"]}) == ["b", "d"]
 
 
 @pytest.mark.parametrize("place", [0, 9, 60, 200, -1, -400])

@@ -20,7 +20,7 @@ import diffusers
 import torch
 from peft import get_peft_model_state_dict
 from peft.tuners.tuners_utils import BaseTunerLayer
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers.utils import logging as transformers_logging
@@ -29,7 +29,7 @@ from rpo_cli.errors import RpoError, UsageError
 from rpo_cli.train.composition import Start
 from rpo_cli.train.families.family import Family, KohyaNames, quiet
 from rpo_cli.train.policy import Average, Policy, parameter_name
-from rpo_cli.train.storage import folder_atomically, write_tensors
+from rpo_cli.train.storage import folder_atomically, holds, write_tensors
 
 ADAPTER = "default"
 NO_TEXTS: Mapping[str, Any] = MappingProxyType({})
@@ -190,21 +190,12 @@ def unreported() -> Iterator[None]:
 def check_denoiser(path: Path, weights: dict[str, torch.Tensor], denoiser: Any) -> None:
     """Compare every tensor of a denoiser's file, and their names with those that its class asks for.
 
-    Through memory one tensor at a time: a training's state stands beside.
-
     Raises:
         RpoError: one is missing or differs.
     """
     with torch.device("meta"):
         names = type(denoiser).from_config(denoiser.config).state_dict().keys()
-    with safe_open(path, framework="pt") as file:
-        saved = set(file.keys())
-        differing = sorted(saved ^ names) or sorted(
-            name
-            for name in names
-            if name not in weights or not torch.equal(file.get_tensor(name), weights[name].cpu())
-        )
-    if differing:
+    if differing := sorted(names ^ weights.keys()) or holds(path, weights):
         raise _unlike(path, f"{len(differing)} tensors, e.g. {differing[0]}")
 
 
