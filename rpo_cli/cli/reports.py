@@ -208,7 +208,8 @@ def plan_text(found: "TrainPlan") -> str:
         ["time", at_least(found.seconds_at_peak)],
         ["memory, estimated", f"{size(found.memory_total)} ({listed(memory, size)})"],
     ]
-    return f"{found.method} on {found.model}\n" + "\n".join(f"{name}: {text}" for name, text in rows)
+    lines = [f"{name}: {text}" for name, text in rows]
+    return "\n".join([f"{found.method} on {found.model}", *lines, *found.notes])
 
 
 def at_least(seconds: float | None) -> str:

@@ -7,10 +7,12 @@ import torch
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from rpo_cli.cli.reports import plan_text
 from rpo_cli.config import TrainSettings
 from rpo_cli.train import loop as loop_module
 from rpo_cli.train.families.family import Folder, open_family
 from rpo_cli.train.families.unet import StableDiffusion1
+from rpo_cli.train.look_ahead import memory as memory_module
 from rpo_cli.train.look_ahead import plan as plan_module
 from rpo_cli.train.look_ahead.memory import kept_bytes
 from rpo_cli.train.look_ahead.plan import counted, ideal_seconds, plan
@@ -93,6 +95,16 @@ def test_a_plan_follows_method_batch_dtype_and_checkpointing(model, dataset):
     assert saving.memory.activations < plain.memory.activations
     assert saving.flops == plain.flops
     assert planned(model, dataset, optimiser="adafactor").memory.optimiser < plain.memory.optimiser
+
+
+def test_a_plan_says_where_memory_cuts_what_is_set(model, dataset, monkeypatch):
+    assert planned(model, dataset).notes == ()
+    monkeypatch.setattr(memory_module, "free_memory", lambda device: 1000)
+    cut = planned(model, dataset)
+    assert (cut.batch_size, cut.checkpointing, cut.passes_per_step) == (1, True, 16)
+    assert cut.notes[0].startswith("1 a forward pass instead of 16, and gradient checkpointing")
+    text = plan_text(cut)
+    assert text.endswith("\n".join(cut.notes))
 
 
 def test_a_plan_loads_no_weights_and_needs_no_dataset(model, tmp_path, monkeypatch):

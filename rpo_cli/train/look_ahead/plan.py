@@ -75,6 +75,7 @@ class TrainPlan:
         flops_per_pair: of an item, which is a list for methods that rank.
         flops_of_validation: of all looks at what is held out; a part of `flops_of_training`.
         batch_size, checkpointing: as the device's free memory allows, see `memory.fit`.
+        notes: where that is not what is set.
         recomputed_per_pair: FLOPs that are done twice to save memory; of use to nobody else.
         seconds_at_peak: what the training takes at least, on the devices of its processes at their peak;
             None: no peak is known.
@@ -97,6 +98,7 @@ class TrainPlan:
     memory_total: int
     recomputed_per_pair: int = 0
     checkpointing: bool = False
+    notes: tuple[str, ...] = ()
     seconds_at_peak: float | None = None
 
 
@@ -116,6 +118,7 @@ def plan(
     require_texts(settings, family)
     folder = Folder(model, revision)
     cut = fit(settings, objective, family, folder, device)
+    notes = cut.notes(min(settings.batch_size, settings.global_batch), settings.gradient_checkpointing)
     settings = settings.model_copy(update=cut.settings)
     policy = blank_policy(settings, family, folder)
     flops, again = measured(settings, objective, family, policy)
@@ -141,6 +144,7 @@ def plan(
         memory_total=cut.memory.total,
         recomputed_per_pair=again,
         checkpointing=cut.checkpointing,
+        notes=tuple(notes),
         seconds_at_peak=(useful + again * items) / peak / settings.processes if peak else None,
     )
 
