@@ -212,8 +212,10 @@ def fitted(job: Job, inputs: TrainInputs, observer: Observer) -> Job:
 
 
 def passes_of(out: Path) -> dict[str, Any] | None:
-    """What `keep_passes` wrote."""
+    """What `keep_passes` wrote; None where that is gone."""
     path = out / "settings.json"
+    if not path.exists():
+        return None
     found: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8")).get("passes")
     return found
 

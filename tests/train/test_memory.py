@@ -8,10 +8,11 @@ from torch import nn
 from torch.nn import functional
 
 from rpo_cli.config import TrainSettings
-from rpo_cli.errors import Terminated
+from rpo_cli.errors import RpoError, Terminated
 from rpo_cli.train.families.family import Folder, open_family
 from rpo_cli.train.look_ahead import memory as memory_module
 from rpo_cli.train.look_ahead.memory import LIBRARIES, fit, kept_bytes
+from rpo_cli.train.loop import passes_of
 from rpo_cli.train.objectives.presets import DPO
 
 
@@ -126,3 +127,24 @@ def test_a_training_says_how_it_was_cut_and_goes_on_so(run_train, tmp_path, monk
     for observer in (first, second):
         (line,) = observer.begins("dpo on")
         assert ", 1 a forward pass, " in line
+
+
+def test_a_checkpoint_whose_settings_are_gone_is_planned_anew(tmp_path):
+    assert passes_of(tmp_path) is None
+    (tmp_path / "settings.json").write_text('{"key": "k", "identity": {}}')
+    assert passes_of(tmp_path) is None
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+def test_a_training_does_not_go_on_from_a_damaged_checkpoint(run_train, tmp_path, damage):
+    with pytest.raises(Terminated):
+        run_train(observer=Notes(stop=2), save_every=1)
+    (path,) = (tmp_path / "out").glob("checkpoint-*")
+    data = bytearray(path.read_bytes())
+    data[-100] ^= 1
+    path.write_bytes({"flipped": data, "cut": data[: len(data) // 2], "empty": b""}[damage])
+    with pytest.raises(RpoError, match="damaged after it was written") as caught:
+        run_train(save_every=1)
+    assert str(path) in str(caught.value)
+    path.unlink()
+    assert run_train(save_every=1).steps == 4
