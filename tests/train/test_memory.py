@@ -14,6 +14,7 @@ from rpo_cli.train.look_ahead import memory as memory_module
 from rpo_cli.train.look_ahead.memory import LIBRARIES, fit, kept_bytes
 from rpo_cli.train.loop import passes_of
 from rpo_cli.train.objectives.presets import DPO
+from tests.observed import StopsAt
 
 
 class Attention(nn.Module):
@@ -87,45 +88,25 @@ def test_unknown_memory_changes_nothing_and_says_nothing(model, monkeypatch):
     assert list(fitting(model, None, monkeypatch).notes(16, False)) == []
 
 
-class Notes:
-    """An observer that keeps what is told and stops a training at an optimiser step."""
-
-    def __init__(self, stop: int = -1) -> None:
-        self.notes: list[str] = []
-        self._left, self._training = stop, False
-
-    def start(self, stage, total, present) -> None:
-        self._training = stage == "train"
-
-    def advance(self, rows, rejects) -> None:
-        self._left -= self._training
-        if self._left == 0:
-            raise Terminated
-
-    def finish(self) -> None: ...
-
-    def note(self, text) -> None:
-        self.notes.append(text)
-
-    def begins(self, how: str) -> list[str]:
-        return [note for note in self.notes if note.startswith(how)]
+def begins(observer: StopsAt, how: str) -> list[str]:
+    return [note for note in observer.said if note.startswith(how)]
 
 
 def test_a_training_says_how_it_was_cut_and_goes_on_so(run_train, tmp_path, monkeypatch):
     def passes():
         return json.loads((tmp_path / "out" / "settings.json").read_text())["passes"]
 
-    first, second = Notes(stop=2), Notes()
+    first, second = StopsAt(stop=2), StopsAt()
     monkeypatch.setattr(memory_module, "free_memory", lambda device: 1)
     with pytest.raises(Terminated):
         run_train(observer=first, save_every=1)
-    assert len(first.begins("1 a forward pass instead of 4, and gradient checkpointing")) == 1
+    assert len(begins(first, "1 a forward pass instead of 4, and gradient checkpointing")) == 1
     assert passes() == {"batch_size": 1, "gradient_checkpointing": True}
     monkeypatch.setattr(memory_module, "free_memory", lambda device: None)
     run_train(observer=second, save_every=1)
     assert passes() == {"batch_size": 1, "gradient_checkpointing": True}
     for observer in (first, second):
-        (line,) = observer.begins("dpo on")
+        (line,) = begins(observer, "dpo on")
         assert ", 1 a forward pass, " in line
 
 
@@ -138,7 +119,7 @@ def test_a_checkpoint_whose_settings_are_gone_is_planned_anew(tmp_path):
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
 def test_a_training_does_not_go_on_from_a_damaged_checkpoint(run_train, tmp_path, damage):
     with pytest.raises(Terminated):
-        run_train(observer=Notes(stop=2), save_every=1)
+        run_train(observer=StopsAt(stop=2), save_every=1)
     (path,) = (tmp_path / "out").glob("checkpoint-*")
     data = bytearray(path.read_bytes())
     data[-100] ^= 1

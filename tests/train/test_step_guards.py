@@ -12,29 +12,9 @@ from rpo_cli.train import step as step_module
 from rpo_cli.train.journal import far_out, runaway_warning
 from rpo_cli.train.objectives.objective import Errors
 from rpo_cli.train.objectives.presets import DPO, F_DPO, SFT
+from tests.observed import StopsAt
 
 BAD = 3  # the pair whose error is not finite
-
-
-class Notes:
-    """An observer that keeps what it is told, and stops the training at a step."""
-
-    def __init__(self, stop: int = -1) -> None:
-        self.said: list[str] = []
-        self._left, self._training = stop, False
-
-    def start(self, stage, total, present) -> None:
-        self._training = stage == "train"
-
-    def advance(self, rows, rejects) -> None:
-        self._left -= self._training
-        if self._left == 0:
-            raise Terminated
-
-    def finish(self) -> None: ...
-
-    def note(self, text) -> None:
-        self.said.append(text)
 
 
 @pytest.fixture
@@ -61,7 +41,7 @@ def rows(folder) -> list[dict]:
 
 def test_a_batch_that_is_not_finite_is_left_out_and_its_pair_is_named(run_train, tmp_path, poisoned):
     """10 pairs in batches of 2: each epoch of 5 steps leaves out one."""
-    notes = Notes()
+    notes = StopsAt()
     report = run_train(steps=10, global_batch=2, batch_size=1, observer=notes)
     train = [row for row in rows(tmp_path / "out") if row["split"] == "train"]
     left_out = [row for row in train if "skipped_pairs" in row]
@@ -134,7 +114,7 @@ def test_a_training_with_left_out_batches_that_was_stopped_ends_with_the_same_by
     settings = {"steps": 8, "global_batch": 2, "batch_size": 2, "save_every": 1}
     whole = run_train("whole", **settings)
     with pytest.raises(Terminated):
-        run_train("cut", observer=Notes(stop), **settings)
+        run_train("cut", observer=StopsAt(stop), **settings)
     cut = run_train("cut", **settings)
     for file in whole.adapter.iterdir():
         assert (cut.adapter / file.name).read_bytes() == file.read_bytes(), file.name
@@ -178,7 +158,7 @@ def test_a_runaway_is_warned_of_once(run_train, monkeypatch):
         return numbers | {"reference_loser_error": numbers["loser_error"] / 4}
 
     monkeypatch.setattr(step_module, "summarise", worse)
-    notes = Notes()
+    notes = StopsAt()
     run_train(steps=3, observer=notes)
     assert sum("4 times the reference's" in text for text in notes.said) == 1
 
@@ -188,7 +168,7 @@ def test_captions_beyond_what_the_text_encoder_reads_are_counted(run_train, tiny
     told = tiny.bright_beats_dark(4, 0)
     told[1]["caption"] = "a " * 40
     tiny.write_split(tmp_path / "pairs", "train", told)
-    notes = Notes()
+    notes = StopsAt()
     run_train(dataset=tmp_path / "pairs", cache=tmp_path / "cache", steps=1, observer=notes)
     (said,) = (
         text for text in notes.said if "1 of 3 captions are longer than the text encoder reads" in text
